@@ -1,0 +1,66 @@
+"""Ctrl-C that reaches into a running decode and leaves every cache consistent.
+
+Python runs signal handlers between bytecodes, so none runs while llama.cpp decodes. The C-level handler
+does write the signal's number to the wakeup descriptor at once; a thread reads it and sets a byte in memory
+that llama.cpp's abort callback looks at.
+"""
+
+import ctypes
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from .errors import Cancelled
+
+
+class Cancellation:
+    """One flag, shared by the models of a process; set from any thread or a signal."""
+
+    def __init__(self) -> None:
+        self._flag = ctypes.create_string_buffer(2)
+
+    @property
+    def address(self) -> int:
+        """Where the flag lies: a C string, empty until cancelled."""
+        return ctypes.addressof(self._flag)
+
+    @property
+    def is_set(self) -> bool:
+        return self._flag[0] != b"\0"
+
+    def set(self) -> None:
+        self._flag[0] = b"\1"
+
+    def clear(self) -> None:
+        self._flag[0] = b"\0"
+
+    def check(self) -> None:
+        """Raises: Cancelled: the flag is set."""
+        if self.is_set:
+            raise Cancelled("cancelled")
+
+    @contextmanager
+    def on_interrupt(self) -> Iterator[None]:
+        """While inside, Ctrl-C sets the flag instead of raising KeyboardInterrupt. Main thread only."""
+        self.clear()
+        receiver, sender = socket.socketpair()
+        sender.setblocking(False)
+        previous_handler = signal.signal(signal.SIGINT, lambda *_: self.set())
+        previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        watcher = threading.Thread(target=self._watch, args=(receiver,), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(previous_fd)
+            signal.signal(signal.SIGINT, previous_handler)
+            sender.close()
+            watcher.join()
+            receiver.close()
+
+    def _watch(self, receiver: socket.socket) -> None:
+        while received := receiver.recv(16):
+            if signal.SIGINT in received:
+                self.set()

@@ -1,0 +1,131 @@
+"""Every knob, its default, its range and its meaning: the one home of each."""
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import UsageError
+
+Variant = Literal["drop", "first", "exact"]
+DraftMass = Literal["each", "once"]
+Choice = Literal["safest", "likeliest"]
+OnUnsafe = Literal["auto", "refuse", "lowest"]
+KvStrategy = Literal["auto", "seq", "state"]
+
+#: What a person may type for a knob, after the paper's symbols.
+ALIASES = {"N": "depth", "K": "beams", "B": "bridge_width"}
+
+
+class Config(BaseModel):
+    """The knobs of one answer (paper: section 4; defaults are the paper's unless marked ours)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="weight of the anchor in the mixture; 0 = the draft's own probabilities on its support"
+    )
+    depth: Annotated[int, Field(ge=0, le=512)] = Field(
+        6, description="N: how many tokens of each answer are mixed; 0 = none"
+    )
+    beams: Annotated[int, Field(ge=1, le=32)] = Field(
+        3, description="K: how many answers are started; 1 = lowest cost, unjudged"
+    )
+    bridge_width: Annotated[int, Field(ge=1, le=4096)] = Field(
+        50, description="B: how many of the anchor's most probable tokens are carried over a step"
+    )
+    variant: Variant = Field("drop", description="what an anchor token that is no single draft token does")
+    draft_mass: DraftMass = Field(
+        "each", description="count the draft's mass once per anchor token that lands on it, or once"
+    )
+    threshold: Annotated[float, Field(ge=1, le=5)] = Field(
+        2.5, description="tau: the highest judge's score, 1 to 5, that counts as safe"
+    )
+    choice: Choice = Field("safest", description="among safe beams: the lowest score, or the likeliest start")
+    judge_at: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="judge after this many tokens, drop the losers and go on with the winner"
+    )
+    on_unsafe: OnUnsafe = Field(
+        "auto", description="when no beam is safe: refuse, the lowest score, or as the judge's record allows"
+    )
+    refusal_text: str = Field(
+        "I'm sorry, but I can't help with that.", description="the answer that stands for a blocked one"
+    )
+    temperature: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.7, description="sampling temperature after the mixed tokens; 0 = greedy"
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling; 1.0 leaves it out")
+    repeat_penalty: Annotated[float, Field(gt=0, le=10)] = Field(
+        1.15, description="penalty on tokens the answer already holds; 1.0 = none"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32 - 64)] = Field(42, description="beam i is seeded with seed + i")
+    max_tokens: Annotated[int, Field(ge=1)] = Field(512, description="the longest answer, in draft tokens")
+    ignore_eos: bool = Field(False, description="go on past the end of the answer (for timing)")
+
+    draft: str | None = Field(None, description="the specialist: a name, a path or hf:owner/repo/file.gguf")
+    anchor: str | None = Field(None, description="the aligned model that lends its first tokens")
+    judge: str | None = Field(None, description="the model that scores the beams")
+    profile: str | None = Field(None, description="a named set of models and knobs")
+    system: str | None = Field(None, description="the system prompt, for the draft")
+    anchor_system: str = Field(
+        "none", description="the anchor's system prompt: none, same (as the draft's), or a text"
+    )
+
+    context: Annotated[int, Field(ge=128)] = Field(4096, description="tokens of one beam's conversation")
+    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0 = physical cores")
+    gpu_layers: Annotated[int, Field(ge=-1)] = Field(
+        -1, description="layers of each model on the GPU; -1 = all that the build can place there"
+    )
+    kv: KvStrategy = Field("auto", description="how beams fork: shared cells (seq) or saved states (state)")
+    force: bool = Field(False, description="run a pair whose bridge is hopeless all the same")
+
+    @classmethod
+    def of(cls, values: dict[str, Any], source: str = "") -> Self:
+        """Build from loose values.
+
+        Raises:
+            UsageError: an unknown knob or a value out of range, named with its `source`.
+        """
+        try:
+            return cls(**{ALIASES.get(key, key): value for key, value in values.items()})
+        except ValidationError as error:
+            raise _usage_error(error, source) from None
+
+    def with_values(self, values: dict[str, Any], source: str = "") -> Self:
+        """This configuration with some knobs changed, checked anew."""
+        return self.of({**self.model_dump(), **{ALIASES.get(k, k): v for k, v in values.items()}}, source)
+
+    @property
+    def judged(self) -> bool:
+        """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge."""
+        return self.beams > 1 or self.on_unsafe != "auto" or self.judge_at is not None
+
+    @property
+    def mixed_depth(self) -> int:
+        """The number of mixed tokens: N, at most the answer's length."""
+        return min(self.depth, self.max_tokens)
+
+
+KNOBS = tuple(Config.model_fields)
+
+
+def unknown_knob(name: str, source: str = "") -> UsageError:
+    """The error for a knob that does not exist, with the nearest one that does."""
+    close = get_close_matches(name, KNOBS, n=1)
+    hint = f"Did you mean {close[0]}?" if close else f"Knobs: {', '.join(KNOBS)}"
+    return UsageError(f"{_prefix(source)}unknown knob '{name}'", hint)
+
+
+def _usage_error(error: ValidationError, source: str) -> UsageError:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return unknown_knob(name, source)
+    return UsageError(
+        f"{_prefix(source)}{name} = {first['input']!r}: {first['msg'].lower()}",
+        f"{name}: {Config.model_fields[name].description}",
+    )
+
+
+def _prefix(source: str) -> str:
+    return f"{source}: " if source else ""

@@ -1,0 +1,42 @@
+"""Every error a user can meet: what went wrong, what to do about it, and the exit code."""
+
+from typing import ClassVar
+
+
+class AlignBeamError(Exception):
+    """A failure with a message for the user, a hint what to do, and the exit code of the process."""
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AlignBeamError):
+    """A knob, a flag or an input that cannot be: nothing was loaded or generated."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class ModelError(AlignBeamError):
+    """A model file that is missing, damaged, of the wrong kind, or does not fit this pair or machine."""
+
+    exit_code = 3
+    kind = "model"
+
+
+class ContextFull(AlignBeamError):
+    """The conversation does not fit the model's context."""
+
+    kind = "context"
+
+
+class Cancelled(AlignBeamError):
+    """The user stopped the step; caches are as they were before it."""
+
+    exit_code = 130
+    kind = "cancelled"

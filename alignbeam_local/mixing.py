@@ -1,0 +1,115 @@
+"""The mixture of two next-token distributions over the bridged support (Eq. 1): pure numpy, no model.
+
+Shapes: V_d and V_s are the two vocabularies' sizes, B the bridge width, M the size of the mixture's support.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import DraftMass, Variant
+from .errors import ModelError
+
+Ids = npt.NDArray[np.int64]
+Probabilities = npt.NDArray[np.float64]
+
+UNMAPPED = -1
+
+
+class TopTokens(NamedTuple):
+    """The B most probable tokens of a distribution over the whole vocabulary, most probable first."""
+
+    tokens: Ids  # (B,)
+    probabilities: Probabilities  # (B,), not renormalised
+
+
+class Crossing(NamedTuple):
+    """Where each of the anchor's top B tokens lands in the draft's vocabulary."""
+
+    single: Ids  # (B,), the one draft token, or UNMAPPED
+    first: Ids  # (B,), the first draft token of the piece, or UNMAPPED where it has none
+
+
+class Mixture(NamedTuple):
+    """The mixed distribution f~ over its support, most probable first; empty if nothing crossed."""
+
+    tokens: Ids  # (M,)
+    probabilities: Probabilities  # (M,), sums to 1
+    covered_mass: float  # share of the top B's probability that maps to one token
+
+
+def log_normaliser(logits: npt.NDArray[np.float32]) -> float:
+    """log(sum(exp(logits))) of a row (V,), without overflow.
+
+    Raises:
+        ModelError: the row holds a NaN or no finite entry at all.
+    """
+    peak = logits.max()
+    if not np.isfinite(peak):
+        raise ModelError("the model computed logits that are no numbers", "Is the file damaged? Verify it.")
+    return float(peak) + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
+
+
+def top_tokens(logits: npt.NDArray[np.float32], width: int, normaliser: float) -> TopTokens:
+    """The `width` most probable tokens of a row; equal logits in the order of their ids."""
+    width = min(width, len(logits))
+    tokens = np.argpartition(logits, len(logits) - width)[len(logits) - width :]
+    tokens = tokens[np.lexsort((tokens, -logits[tokens]))]
+    return TopTokens(tokens.astype(np.int64), probabilities(logits, tokens, normaliser))
+
+
+def probabilities(logits: npt.NDArray[np.float32], tokens: Ids, normaliser: float) -> Probabilities:
+    """Probabilities of some tokens of a row."""
+    return np.exp(logits[tokens].astype(np.float64) - normaliser)
+
+
+def mix(
+    anchor: TopTokens,
+    crossing: Crossing,
+    draft_probabilities: Probabilities,
+    *,
+    alpha: float,
+    variant: Variant,
+    draft_mass: DraftMass,
+    draft_top: TopTokens | None = None,
+) -> Mixture:
+    """Mix at one position: Eq. 1 and its variants (paper, section 3; `exact` is our reading of it).
+
+    Args:
+        anchor: the anchor's top B.
+        crossing: where they land.
+        draft_probabilities: (B,), P_d of the token each lands on (`first` where the variant credits it);
+            for the turn's end the sum over all of the draft's end tokens. Ignored where nothing is credited.
+        alpha: the anchor's weight.
+        variant: `drop`, `first` or `exact`.
+        draft_mass: `each` adds (1 - alpha) P_d once per anchor token that lands on a draft token, as Eq. 1
+            reads; `once` once per draft token.
+        draft_top: the draft's own top B, for `exact`.
+    """
+    mapped = crossing.single != UNMAPPED
+    targets = crossing.first if variant == "first" else crossing.single
+    credited = targets != UNMAPPED
+    support, slots = np.unique(targets[credited], return_inverse=True)
+    mass = alpha * np.bincount(slots, anchor.probabilities[credited], minlength=len(support))
+    own = (1 - alpha) * draft_probabilities[credited]
+    if draft_mass == "each":
+        mass += np.bincount(slots, own, minlength=len(support))
+    else:
+        once = np.zeros(len(support))
+        once[slots] = own
+        mass += once
+    unmapped = anchor.probabilities[~mapped].sum()
+    if variant == "exact":
+        assert draft_top is not None
+        returned = alpha * unmapped * draft_top.probabilities / draft_top.probabilities.sum()
+        support, slots = np.unique(np.concatenate([support, draft_top.tokens]), return_inverse=True)
+        mass = np.bincount(slots, np.concatenate([mass, returned]), minlength=len(support))
+    return _normalised(support, mass, float(1 - unmapped / anchor.probabilities.sum()))
+
+
+def _normalised(support: Ids, mass: Probabilities, covered_mass: float) -> Mixture:
+    order = np.lexsort((support, -mass))
+    order = order[mass[order] > 0]
+    kept = mass[order]
+    return Mixture(support[order], kept / kept.sum() if len(kept) else kept, covered_mass)
