@@ -127,3 +127,12 @@ class LanguageModel(Protocol):
 
     def close(self) -> None:
         """Free the context, then the model unless another context uses it."""
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many leading ids two sequences share."""
+    shared = min(len(left), len(right))
+    for index in range(shared):
+        if left[index] != right[index]:
+            return index
+    return shared

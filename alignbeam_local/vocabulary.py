@@ -36,6 +36,9 @@ class Tokeniser(Protocol):
     def piece(self, token: int) -> bytes:
         """The bytes a token stands for; empty for control tokens."""
 
+    def text(self, token: int) -> str:
+        """How a token is spelt in the vocabulary, control tokens included."""
+
     def encode(self, text: bytes, parse_special: bool) -> list[int]:
         """Tokenise UTF-8 text, never adding BOS or EOS; a tokeniser's own space prefix is not undone."""
 
@@ -68,6 +71,10 @@ class Vocabulary:
         if piece is None:
             piece = self._pieces[token] = self._tokeniser.piece(token)
         return piece
+
+    def text(self, token: int) -> str:
+        """How a token is spelt in the vocabulary, control tokens included."""
+        return self._tokeniser.text(token)
 
     def pieces(self, tokens: Sequence[int]) -> bytes:
         """The joined bytes of some tokens."""
@@ -126,7 +133,9 @@ class Vocabulary:
         for token in range(self.size):
             piece = self.piece(token)
             digest.update(len(piece).to_bytes(4, "little") + piece)
-        digest.update(repr((sorted(self.end_tokens), sorted(self.control_tokens), self.eos, self.eot)).encode())
+        digest.update(
+            repr((sorted(self.end_tokens), sorted(self.control_tokens), self.eos, self.eot)).encode()
+        )
         return digest.hexdigest()
 
 
