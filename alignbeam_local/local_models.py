@@ -1,0 +1,107 @@
+"""Model files that are already on this machine: taking one in, and checking what is there."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from .errors import ModelError, UsageError
+from .gguf_header import read_header
+from .hashes import HashProgress, file_sha256, fresh_sha256
+from .model_entry import ModelEntry
+from .models_toml import user_file
+from .paths import ensure_dir, models_dir, write_atomic
+from .pull import expected_sha256
+from .registry import ModelFile, Registry
+from .sources import SLACK, check_space
+
+
+class Verified(NamedTuple):
+    """A file's hash beside the one it must have (None: nobody said)."""
+
+    name: str
+    sha256: str
+    expected: str | None
+
+    @property
+    def ok(self) -> bool | None:
+        return None if self.expected is None else self.sha256 == self.expected
+
+
+def verify(registry: Registry, spec: str, progress: HashProgress | None = None) -> Verified:
+    """Compute the file's hash anew and check that every tensor is there.
+
+    Raises:
+        UsageError: no such name.
+        ModelError: not pulled, or not a whole GGUF file.
+    """
+    file = registry.require(spec)
+    read_header(file.path)
+    return Verified(file.name, fresh_sha256(file.path, progress), expected_sha256(file))
+
+
+def import_model(
+    registry: Registry, path: Path, name: str | None = None, how: Literal["link", "copy"] = "link"
+) -> ModelFile:
+    """Put a GGUF file among the models and into the user's models.toml. A link that is impossible is a copy.
+
+    Raises:
+        UsageError: the name is taken by another file, or cannot be one.
+        ModelError: not a whole GGUF file, or no room on the disk.
+    """
+    read_header(path)
+    name = name or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UsageError(
+            f"'{name}' cannot be a model's name", "Use letters, digits, dots, dashes; see --name."
+        )
+    sha256 = file_sha256(path)
+    target = models_dir() / f"{name}.gguf"
+    _check_free(registry, name, target, sha256)
+    if not target.exists():
+        _place(path.resolve(), target, how)
+    if name not in registry.models:
+        _add_entry(name, target.stat().st_size, sha256)
+    return ModelFile(
+        name, target, registry.models.get(name, ModelEntry(bytes=target.stat().st_size, sha256=sha256))
+    )
+
+
+def _check_free(registry: Registry, name: str, target: Path, sha256: str) -> None:
+    taken = name in registry.models and registry.models[name].sha256 != sha256
+    if taken or (target.exists() and file_sha256(target) != sha256):
+        raise UsageError(f"the name '{name}' belongs to another file", "Choose another one with --name.")
+
+
+def _place(path: Path, target: Path, how: Literal["link", "copy"]) -> None:
+    with tempfile.TemporaryDirectory(dir=ensure_dir(target.parent), prefix=".import-") as folder:
+        temporary = Path(folder) / target.name
+        if how == "copy" or not _linked(path, temporary):
+            check_space(target.parent, path.stat().st_size + SLACK)
+            shutil.copyfile(path, temporary)
+        temporary.replace(target)
+
+
+def _linked(path: Path, target: Path) -> bool:
+    try:
+        os.link(path, target)
+    except OSError:
+        return False
+    return True
+
+
+def _add_entry(name: str, size: int, sha256: str) -> None:
+    """Append to the user's file: their comments and order stay."""
+    file = user_file()
+    before = file.read_text(encoding="utf-8") if file.exists() else ""
+    entry = f'[models.{json.dumps(name)}]\nabout = "imported"\nbytes = {size}\nsha256 = "{sha256}"\n'
+    after = f"{before.rstrip()}\n\n{entry}".lstrip()
+    try:
+        tomllib.loads(after)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelError(f"'{name}' cannot be added to {file}: {error}", "Correct that file.") from None
+    write_atomic(file, after)

