@@ -1,1 +1,5 @@
 """AlignBeam Local: borrowed alignment for local models at inference time (arXiv 2606.12342)."""
+
+from importlib.metadata import version
+
+__version__ = version("alignbeam-local")

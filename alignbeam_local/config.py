@@ -23,7 +23,8 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.5, description="weight of the anchor in the mixture; 0 = the draft's own probabilities on its support"
+        0.5,
+        description="weight of the anchor in the mixture; 0 = the draft's own probabilities on its support",
     )
     depth: Annotated[int, Field(ge=0, le=512)] = Field(
         6, description="N: how many tokens of each answer are mixed; 0 = none"

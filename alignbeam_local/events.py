@@ -1,4 +1,4 @@
-"""What an answer tells while it is made, and the value it ends in. The CLI prints these; the core only yields."""
+"""What an answer tells while it is made, and the value it ends in: the core yields, the CLI prints."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal

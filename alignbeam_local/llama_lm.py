@@ -10,10 +10,11 @@ from typing import Any, Literal, NamedTuple
 import llama_cpp
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from .cancellation import Cancellation
 from .errors import Cancelled, ContextFull, ModelError
-from .lm import Logits, Sampler, SamplerSettings, SequenceState
+from .lm import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from .vocabulary import Vocabulary
 
 log = logging.getLogger("llama.cpp")
@@ -74,12 +75,17 @@ def build() -> str:
 def system_info() -> str:
     """The CPU features and backends that this build of llama.cpp uses."""
     _backend()
-    return llama_cpp.llama_print_system_info().decode()
+    return str(llama_cpp.llama_print_system_info().decode())
 
 
 def supports_gpu() -> bool:
     """Whether this build can place layers on a GPU."""
     return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+def default_threads() -> int:
+    """Physical cores: more threads than these slow a decode down."""
+    return psutil.cpu_count(logical=False) or 1
 
 
 def _set_fields(params: Any, **values: Any) -> Any:
@@ -130,7 +136,7 @@ class LlamaTokeniser:
 
     def text(self, token: int) -> str:
         """How a token is spelt in the vocabulary, control tokens included."""
-        return llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")
+        return str(llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace"))
 
     def piece(self, token: int) -> bytes:
         size = 32
@@ -183,7 +189,7 @@ class LlamaWeights:
         self.path = path
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
-            raise ModelError(f"llama.cpp could not load {path}", messages.take() or "Is it a whole GGUF file?")
+            raise ModelError(f"llama.cpp could not load {path}", messages.take() or "Is the file whole?")
         self.vocabulary = Vocabulary(LlamaTokeniser(self))
         if not vocab_only:
             self._refuse_other_kinds()
@@ -218,7 +224,7 @@ class LlamaWeights:
         embeds = embeds or bool(self.metadata(f"{architecture}.pooling_type"))
         if embeds or not llama_cpp.llama_model_has_decoder(self.handle):
             self.close()
-            raise ModelError(f"{self.path} is an embedding model ({architecture})", "Take one that generates text.")
+            raise ModelError(f"{self.path} is an embedding model", "Take one that generates text.")
 
     def close(self) -> None:
         """Free the weights; contexts on them must be closed before."""
@@ -244,6 +250,7 @@ class _Batch:
         self._ones = np.ones(capacity, np.int32)
         self._sequence_pointers = self.sequence.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
         self._struct = llama_cpp.llama_batch()
+        kinds: dict[str, Any] = {field[0]: field[1] for field in llama_cpp.llama_batch._fields_}
         for name, array in (
             ("token", self.token),
             ("pos", self.position),
@@ -251,8 +258,7 @@ class _Batch:
             ("seq_id", self._sequence_pointers),
             ("logits", self.wants_logits),
         ):
-            kind = dict(llama_cpp.llama_batch._fields_)[name]
-            setattr(self._struct, name, ctypes.cast(array.ctypes.data, kind))
+            setattr(self._struct, name, ctypes.cast(array.ctypes.data, kinds[name]))
 
     def fill(self, rows: npt.NDArray[np.int32]) -> Any:
         """Take rows of (token, position, sequence, wants_logits); returns the struct for llama_decode."""
@@ -512,12 +518,3 @@ class LlamaLM:
         if self.handle:
             llama_cpp.llama_free(self.handle)
             self.handle = None
-
-
-def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many leading ids two sequences share."""
-    shared = min(len(left), len(right))
-    for index in range(shared):
-        if left[index] != right[index]:
-            return index
-    return shared

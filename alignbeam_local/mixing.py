@@ -91,10 +91,10 @@ def mix(
     targets = crossing.first if variant == "first" else crossing.single
     credited = targets != UNMAPPED
     support, slots = np.unique(targets[credited], return_inverse=True)
-    mass = alpha * np.bincount(slots, anchor.probabilities[credited], minlength=len(support))
+    mass = alpha * _sums(slots, anchor.probabilities[credited], len(support))
     own = (1 - alpha) * draft_probabilities[credited]
     if draft_mass == "each":
-        mass += np.bincount(slots, own, minlength=len(support))
+        mass += _sums(slots, own, len(support))
     else:
         once = np.zeros(len(support))
         once[slots] = own
@@ -104,7 +104,7 @@ def mix(
         assert draft_top is not None
         returned = alpha * unmapped * draft_top.probabilities / draft_top.probabilities.sum()
         support, slots = np.unique(np.concatenate([support, draft_top.tokens]), return_inverse=True)
-        mass = np.bincount(slots, np.concatenate([mass, returned]), minlength=len(support))
+        mass = _sums(slots, np.concatenate([mass, returned]), len(support))
     return _normalised(support, mass, float(1 - unmapped / anchor.probabilities.sum()))
 
 
@@ -113,3 +113,8 @@ def _normalised(support: Ids, mass: Probabilities, covered_mass: float) -> Mixtu
     order = order[mass[order] > 0]
     kept = mass[order]
     return Mixture(support[order], kept / kept.sum() if len(kept) else kept, covered_mass)
+
+
+def _sums(slots: Ids, values: Probabilities, count: int) -> Probabilities:
+    """Sum the values that share a slot, for `count` slots."""
+    return np.bincount(slots, values, minlength=count).astype(np.float64)

@@ -1,0 +1,141 @@
+"""Owns the models and makes answers: one stream of events that every front end consumes."""
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from .answer import Answer
+from .bridge import Bridge
+from .cancellation import Cancellation
+from .config import Config
+from .errors import ModelError, UsageError
+from .events import Done, Event, Notice, Phase, Result
+from .judge_loading import make_judge
+from .llama_lm import build
+from .loading import Loader
+from .pair_check import check_pair
+from .parts import Model, Parts, rooms
+from .prompt import Message
+from .registry import Registry
+from .stopwatch import Stopwatch
+
+#: What can't change between answers of one engine: these decide what is loaded.
+LOADING_KNOBS = frozenset({"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv"})
+
+
+class Engine:
+    """The draft, the anchor and the judge of one configuration, and their caches between answers."""
+
+    def __init__(
+        self, config: Config, registry: Registry, *, cancellation: Cancellation | None = None
+    ) -> None:
+        """Load nothing yet: that is `load`'s, or the first answer's."""
+        self.config = config
+        self.cancellation = cancellation or Cancellation()
+        self._registry = registry
+        self._loader = Loader(config, registry, self.cancellation)
+        self._parts: Parts | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def load(self, config: Config | None = None) -> Iterator[Event]:
+        """Open what this configuration needs and is not open yet.
+
+        Raises:
+            UsageError, ModelError: a model that is not named, not there, damaged, of the wrong kind, too
+                large for this machine; a pair whose bridge is hopeless.
+        """
+        config = config or self.config
+        if self._parts is not None and self._parts.serves(config):
+            return
+        self._parts = None
+        self._loader.close_contexts()
+        yield Phase("load")
+        try:
+            yield from self._open(config)
+        except BaseException:
+            self.close()
+            raise
+
+    def stream(self, messages: Sequence[Message], config: Config | None = None) -> Iterator[Event]:
+        """Answer the last user turn of a conversation; ends in `Done`.
+
+        Args:
+            messages: the conversation; a system turn overrides the `system` knob.
+            config: knobs of this answer, if other than the engine's.
+
+        Raises:
+            UsageError: a loading knob differs from the engine's.
+            ContextFull: the conversation does not fit.
+            ModelError: see `load`.
+        """
+        config = config or self.config
+        self._refuse_loading_knobs(config)
+        watch = Stopwatch()
+        with watch.part("load_ms"):
+            loading = list(self.load(config))
+        yield from loading
+        assert self._parts is not None
+        notices = tuple(event.message for event in loading if isinstance(event, Notice))
+        answer = Answer(self._parts, config, watch, backend=build(), notices=notices)
+        yield from answer.stream(messages)
+
+    def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
+        """The same, waiting for the end."""
+        for event in self.stream(messages, config):
+            if isinstance(event, Done):
+                return event.result
+        raise AssertionError("a stream ends in Done")
+
+    def close(self) -> None:
+        """Free everything; the engine can be used again."""
+        self._parts = None
+        self._loader.close()
+
+    def _refuse_loading_knobs(self, config: Config) -> None:
+        for knob in sorted(LOADING_KNOBS):
+            if getattr(config, knob) != getattr(self.config, knob):
+                raise UsageError(f"{knob} can't change between answers", "Start again with this value.")
+
+    def _open(self, config: Config) -> Iterator[Event]:
+        loader, wanted = self._loader, rooms(config)
+        files = {role: loader.find(role) for role in wanted}
+        loader.check_memory([(files[role].path, room) for role, room in wanted.items()])
+        yield from loader.prepare(files["draft"].path)
+        models = {role: loader.open(files[role], room) for role, room in wanted.items()}
+        for role in ("anchor", "judge"):
+            if role in models:
+                _require_silent_chat(role, models[role])
+        draft, anchor, judge = (models.get(role) for role in ("draft", "anchor", "judge"))
+        assert draft is not None
+        bridge = _bridge(draft, anchor) if anchor else None
+        if bridge:
+            yield from check_pair(bridge, force=config.force)
+        opened = make_judge(judge, files["judge"].entry.judge) if judge else None
+        self._parts = Parts(draft, anchor, bridge, opened, judge, wanted)
+
+
+def _bridge(draft: Model, anchor: Model) -> Bridge:
+    vocabulary = draft.lm.vocabulary
+    turn_end = vocabulary.turn_end(draft.format.uses_template)
+    return Bridge(vocabulary, anchor.lm.vocabulary, draft_turn_end=turn_end)
+
+
+def _require_silent_chat(role: str, model: Model) -> None:
+    """An anchor or a judge must answer at once, in a turn of its own."""
+    if not model.format.uses_template:
+        raise ModelError(
+            f"the {role} {model.card.name} has no chat template: it is a base model",
+            "Take an instruct model, or set its format in models.toml.",
+        )
+    if model.format.thinking == "thinks":
+        raise ModelError(
+            f"the {role} {model.card.name} reasons before it answers and can't be silenced",
+            "Take an instruct model that does not reason.",
+        )

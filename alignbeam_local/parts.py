@@ -1,0 +1,92 @@
+"""The opened models of an engine, their prompt caches, the bridge and the judge between them."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .bridge import Bridge
+from .config import Config
+from .events import ModelCard
+from .judge import Judge
+from .lm import LanguageModel
+from .prompt import PromptFormat
+from .prompt_cache import PromptCache
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a role's context must hold: cells if forks share them, and if every fork is a copy."""
+
+    num_sequences: int
+    shared_cells: int
+    copied_cells: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A role filled: the model, how it reads a conversation, which file it is, how much it can read."""
+
+    lm: LanguageModel
+    format: PromptFormat
+    card: ModelCard
+    context: int
+
+
+@dataclass
+class Parts:
+    """All that answers are made of; lives from one load to the next."""
+
+    draft: Model
+    anchor: Model | None
+    bridge: Bridge | None
+    judge: Judge | None
+    judge_model: Model | None
+    opened: dict[str, Room] = field(default_factory=dict)  # what was opened, by role
+
+    @cached_property
+    def draft_prompt(self) -> PromptCache:
+        return PromptCache(self.draft.lm)
+
+    @cached_property
+    def anchor_prompt(self) -> PromptCache:
+        assert self.anchor is not None
+        return PromptCache(self.anchor.lm)
+
+    @property
+    def cards(self) -> dict[str, ModelCard | None]:
+        """Which file plays which role."""
+        return {
+            "draft": self.draft.card,
+            "anchor": self.anchor.card if self.anchor else None,
+            "judge": self.judge_model.card if self.judge_model else None,
+        }
+
+    def serves(self, config: Config) -> bool:
+        """Whether an answer with these knobs needs nothing that is not open."""
+        wanted = rooms(config)
+        return all(
+            role in self.opened
+            and self.opened[role].num_sequences >= room.num_sequences
+            and self.opened[role].shared_cells >= room.shared_cells
+            for role, room in wanted.items()
+        )
+
+
+def rooms(config: Config) -> dict[str, Room]:
+    """What each role that these knobs need must hold."""
+    sequences = config.beams + 1
+    copied = sequences * config.context
+    wanted = {"draft": Room(sequences, config.context + (config.beams - 1) * config.max_tokens, copied)}
+    if config.depth > 0:
+        # The anchor reads text: one draft token may be several of its own.
+        wanted["anchor"] = Room(sequences, config.context + config.beams * (64 + 16 * config.depth), copied)
+    if config.judged:
+        wanted["judge"] = judge_room(config)
+    return wanted
+
+
+def judge_room(config: Config) -> Room:
+    """The rubric and the question once, each answer beside them."""
+    answers = config.beams * (config.max_tokens * 2 + 64)
+    return Room(
+        config.beams + 2, 2048 + config.context + answers, (config.beams + 2) * (2048 + config.context)
+    )

@@ -1,0 +1,50 @@
+"""A result as one JSON object, for other programs: names are stable."""
+
+import json
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+from .errors import AlignBeamError
+from .events import Result, Step
+
+
+def result_object(result: Result) -> dict[str, Any]:
+    """Every field of the result under its own name, safe for JSON."""
+    return dict(_safe(asdict(result)))
+
+
+def step_object(step: Step) -> dict[str, Any]:
+    """One mixed step, as `--trace` writes it."""
+    return {"event": "step", **_safe(asdict(step))}
+
+
+def error_object(error: AlignBeamError, identity: Any = None) -> dict[str, Any]:
+    """What stands for an answer that could not be given."""
+    return {"id": identity, "error": {"type": error.kind, "message": error.message, "hint": error.hint}}
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON; lone surrogates stay escaped, what is no number is null."""
+    value = _safe(value)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return text if _encodable(text) else json.dumps(value, allow_nan=False)
+
+
+def _safe(value: Any) -> Any:
+    """Floats that JSON can't hold become null."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_safe(item) for item in value]
+    return value
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

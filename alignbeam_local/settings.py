@@ -1,0 +1,171 @@
+"""The knobs in force: flags, environment, profiles and the configuration file, laid over the defaults."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .config import ALIASES, KNOBS, Config
+from .errors import UsageError
+from .paths import config_dir
+from .registry import Registry
+
+DEFAULT = "default"
+_PREFIX = "ALIGNBEAM_"
+_OTHER_VARIABLES = tuple(
+    _PREFIX + name for name in ("CONFIG_DIR", "DATA_DIR", "CACHE_DIR", "MODELS_DIR", "OFFLINE", "DEBUG")
+)
+_MODELS = ("draft", "anchor", "judge")
+
+
+class Given(NamedTuple):
+    """A knob's value, where it came from, and whether a person gave it (not a profile or a default)."""
+
+    value: Any
+    source: str
+    explicit: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A configuration that knows where each of its values came from."""
+
+    given: Mapping[str, Given]
+
+    @property
+    def config(self) -> Config:
+        return Config.of({name: given.value for name, given in self.given.items()})
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """For every knob: a flag, a variable, a profile, a file, or the default."""
+        return {name: self.given[name].source if name in self.given else DEFAULT for name in KNOBS}
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should know of values that were given."""
+        config = self.config
+        if config.depth <= config.max_tokens:
+            return []
+        return [f"depth {config.depth} is clipped to max_tokens {config.max_tokens}"]
+
+    def override(self, values: Mapping[str, Any], source: str) -> "Settings":
+        """With some knobs changed by a person.
+
+        Raises:
+            UsageError: an unknown knob, a value out of range, or more mixed tokens than the answer may have.
+        """
+        changed = Settings({**self.given, **_given(values, source)})
+        changed.check()
+        return changed
+
+    def check(self) -> None:
+        """Raises: UsageError: depth and max_tokens were both given and contradict each other."""
+        depth, longest = self.given.get("depth"), self.given.get("max_tokens")
+        if not (depth and longest and depth.explicit and longest.explicit):
+            return
+        if depth.value > longest.value:
+            raise UsageError(
+                f"depth {depth.value} ({depth.source}) is over max_tokens {longest.value} ({longest.source})",
+                "Mix at most as many tokens as the answer may have.",
+            )
+
+
+def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, str]) -> Settings:
+    """The settings of a command; a flag that is None was not given.
+
+    Raises:
+        UsageError: an unknown knob or profile, a value out of range, a damaged file; with its source.
+    """
+    from_flags: dict[str, Given] = {}
+    for name, value in flags.items():
+        if value is not None:
+            from_flags |= _given({name: value}, flag_name(name))
+    from_environment = _environment(environ)
+    from_file = _config_file(config_dir() / "config.toml")
+    named = from_flags.get("profile") or from_environment.get("profile")
+    profiles = [given for given in (named, from_file.get("profile")) if given]
+    settings = Settings(
+        {
+            **_default_profile(registry, whole=not profiles),
+            **_profile(registry, from_file.get("profile")),
+            **from_file,
+            **_profile(registry, named),
+            **from_environment,
+            **from_flags,
+        }
+    )
+    settings.check()
+    return settings
+
+
+def flag_name(knob: str) -> str:
+    """The flag of a knob."""
+    return f"--{knob.replace('_', '-')}"
+
+
+def near_knob(name: str) -> str | None:
+    """The knob that a name not known may be a misspelling of."""
+    close = get_close_matches(name, KNOBS, n=1, cutoff=0.8)
+    return close[0] if close and name not in (*KNOBS, *ALIASES) else None
+
+
+def _given(values: Mapping[str, Any], source: str, *, explicit: bool = True) -> dict[str, Given]:
+    names = [ALIASES.get(name, name) for name in values]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{source}: {twice} is given twice", "Write either its name or its symbol.")
+    config = Config.of(dict(values), source)
+    return {name: Given(getattr(config, name), source, explicit) for name in names}
+
+
+def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    given: dict[str, Given] = {}
+    for variable in sorted(environ):
+        if not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
+            continue
+        name = variable.removeprefix(_PREFIX)
+        knob = name if name in ALIASES else name.lower()
+        if knob not in (*KNOBS, *ALIASES):
+            raise _unknown_variable(variable)
+        if environ[variable]:
+            given |= _given({knob: environ[variable]}, f"environment {variable}")
+    return given
+
+
+def _unknown_variable(variable: str) -> UsageError:
+    known = [*_OTHER_VARIABLES, *(_PREFIX + knob.upper() for knob in KNOBS)]
+    close = get_close_matches(variable, known, n=1)
+    hint = f"Did you mean {close[0]}?" if close else "Unset it: ALIGNBEAM_ variables are knobs."
+    return UsageError(f"environment {variable}: no such variable", hint)
+
+
+def _config_file(path: Path) -> dict[str, Given]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", "The file must be TOML.") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", "Check its permissions.") from None
+    return _given(values, str(path))
+
+
+def _profile(registry: Registry, named: Given | None) -> dict[str, Given]:
+    if named is None:
+        return {}
+    try:
+        knobs = registry.profile(named.value)
+    except UsageError as error:
+        raise UsageError(f"{named.source}: {error.message}", error.hint) from None
+    return {"profile": named, **_given(knobs, f"profile {named.value}", explicit=False)}
+
+
+def _default_profile(registry: Registry, *, whole: bool) -> dict[str, Given]:
+    """Its knobs, or only its models where another profile is named."""
+    name = registry.default_profile
+    knobs = {knob: v for knob, v in registry.profile(name).items() if whole or knob in _MODELS}
+    profile = {"profile": Given(name, DEFAULT, False)} if whole else {}
+    return {**profile, **_given(knobs, f"default profile {name}", explicit=False)}

@@ -1,0 +1,55 @@
+"""A draft that can't be silenced reasons first; mixing begins where its reasoning ends."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .config import Config
+from .lm import LanguageModel, SamplerSettings
+from .prompt_cache import PROMPT
+
+_SCRATCH = 1
+
+
+class Thought(NamedTuple):
+    """Reasoning: its tokens, the end of the block included, its text, and whether the block was closed."""
+
+    tokens: tuple[int, ...] = ()
+    text: str = ""
+    finished: bool = True
+
+
+def think(draft: LanguageModel, config: Config, *, think_end: str, limit: int) -> Thought:
+    """Let the draft alone reason after the prompt in sequence 0, for at most `limit` tokens.
+
+    A draft that ends its turn without reasoning has not thought: what it said is dropped, since nothing
+    guarded it, and mixing begins at the prompt.
+    """
+    settings = SamplerSettings(
+        config.temperature, config.top_p, config.repeat_penalty, config.max_tokens, config.seed
+    )
+    sampler = draft.sampler(settings)
+    tokens: list[int] = []
+    try:
+        draft.fork(PROMPT, [_SCRATCH])
+        token = int(draft.logits(PROMPT).argmax())
+        sampler.accept(token)
+        while len(tokens) < limit:
+            if token in draft.vocabulary.end_tokens:
+                return Thought()
+            tokens.append(token)
+            text = spelt(draft, tokens)
+            if think_end in text:
+                return Thought(tuple(tokens), text.partition(think_end)[0], True)
+            draft.extend({_SCRATCH: [token]})
+            token = sampler.sample(_SCRATCH)
+        return Thought(tuple(tokens), spelt(draft, tokens), False)
+    finally:
+        sampler.close()
+
+
+def spelt(lm: LanguageModel, tokens: Sequence[int]) -> str:
+    """Text in which control tokens are spelt out, as think tags may be."""
+    vocabulary = lm.vocabulary
+    return b"".join(vocabulary.piece(t) or vocabulary.text(t).encode() for t in tokens).decode(
+        "utf-8", "replace"
+    )
