@@ -169,12 +169,16 @@ class LlamaWeights:
         gpu_layers: int = 0,
         use_extra_bufts: bool = True,
         vocab_only: bool = False,
+        cancellation: Cancellation | None = None,
     ) -> None:
         """Load the file.
 
         Raises:
             ModelError: llama.cpp can't read it, or it is no model that generates text.
+            Cancelled: the user stopped it.
         """
+        cancelled = cancellation or Cancellation()
+        keep_loading = llama_cpp.llama_progress_callback(lambda *_: not cancelled.is_set)
         messages = _backend()
         messages.take()
         # Repacked weights are copies: beneath them a memory map would hold everything twice.
@@ -185,10 +189,12 @@ class LlamaWeights:
             load_mode=llama_cpp.LLAMA_LOAD_MODE_NONE if copies else llama_cpp.LLAMA_LOAD_MODE_MMAP,
             use_extra_bufts=use_extra_bufts,
             vocab_only=vocab_only,
+            progress_callback=keep_loading,
         )
         self.path = path
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
+            cancelled.check()
             raise ModelError(f"llama.cpp could not load {path}", messages.take() or "Is the file whole?")
         self.vocabulary = Vocabulary(LlamaTokeniser(self))
         if not vocab_only:

@@ -109,7 +109,10 @@ class Loader:
         real = path.resolve()
         if real not in self._weights:
             self._weights[real] = LlamaWeights(
-                path, gpu_layers=self._gpu_layers(), use_extra_bufts=self._extra_buffers is not False
+                path,
+                gpu_layers=self._gpu_layers(),
+                use_extra_bufts=self._extra_buffers is not False,
+                cancellation=self._cancellation,
             )
         return self._weights[real]
 

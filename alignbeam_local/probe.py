@@ -6,6 +6,7 @@ Without the extra buffer types it runs, but also without repacked weights.
 
 import json
 import platform
+import signal
 import subprocess
 import sys
 from hashlib import sha256
@@ -19,6 +20,7 @@ NOTICE = (
     "this build of llama.cpp crashes here with its fastest kernels (AMX), so they are left out and decoding "
     "is slower; rebuild llama-cpp-python with CFLAGS and CXXFLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'"
 )
+_CRASHES = {signal.SIGSEGV, signal.SIGILL, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE}
 
 
 def extra_buffers_work(model: Path) -> bool:
@@ -56,7 +58,9 @@ def _probe(model: Path) -> bool:
 def _survives(model: Path, *, extra_buffers: bool) -> bool:
     """Whether a child process decodes; one that fails in an orderly way has not crashed."""
     command = [sys.executable, "-m", "alignbeam_local.probe", str(model), str(int(extra_buffers))]
-    return subprocess.run(command, capture_output=True, check=False).returncode >= 0
+    # Out of reach of this terminal's Ctrl-C, which must not be remembered as a crash.
+    child = subprocess.run(command, capture_output=True, check=False, start_new_session=True)
+    return -child.returncode not in _CRASHES
 
 
 def _remembered() -> dict[str, bool]:

@@ -1,0 +1,90 @@
+"""What comes in: text that must be UTF-8, records of stdin, rows of JSON."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any, NoReturn
+
+from alignbeam_local.config import ALIASES, KNOBS
+from alignbeam_local.errors import UsageError
+
+if TYPE_CHECKING:
+    from alignbeam_local.prompt import Message
+
+_CHUNK = 1 << 16
+
+
+def decoded(raw: bytes, what: str) -> str:
+    """Raises: UsageError: not UTF-8."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{what} is not UTF-8: {error.reason} at byte {error.start}", "Convert it."
+        ) from None
+
+
+def checked(text: str, what: str) -> str:
+    """Raises: UsageError: lone surrogates: bytes of an argument, or escapes in JSON, that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{what} holds what is no Unicode text", "Give it as UTF-8.") from None
+    return text
+
+
+def records(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
+    """What the separators end, as soon as it is there; an unended last one counts too."""
+    pending = b""
+    while chunk := stream.read1(_CHUNK):  # type: ignore[attr-defined]
+        *whole, pending = (pending + chunk).split(separator)
+        yield from whole
+    if pending:
+        yield pending
+
+
+def parse_row(raw: bytes) -> dict[str, Any]:
+    """Raises: UsageError: not one JSON object."""
+    try:
+        row = json.loads(decoded(raw, "the line"), parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"not JSON: {error}", "Write one object a line.") from None
+    if not isinstance(row, dict):
+        raise UsageError("not a JSON object", 'Write {"prompt": "..."}.')
+    return row
+
+
+def row_messages(row: Mapping[str, Any]) -> "list[Message]":
+    """The conversation of a row: its `prompt`, or its `messages`, the last of them the user's.
+
+    Raises:
+        UsageError: neither or both, or not texts.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from alignbeam_local.prompt import Message
+
+    if ("prompt" in row) == ("messages" in row):
+        raise UsageError("give either prompt or messages", 'Write {"prompt": "..."}.')
+    turns = row["messages"] if "messages" in row else [{"role": "user", "content": row["prompt"]}]
+    try:
+        messages = TypeAdapter(list[Message]).validate_python(turns)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("messages", *first["loc"]))) if "messages" in row else "prompt"
+        raise UsageError(
+            f"{where}: {first['msg'].lower()}", "A message is a role (system, user, assistant) and a content."
+        ) from None
+    for message in messages:
+        checked(message.content, "the prompt")
+    if not messages or messages[-1].role != "user" or not messages[-1].content.strip():
+        raise UsageError("there is nothing to answer", "The last message must be the user's, and not empty.")
+    return messages
+
+
+def row_knobs(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a row that are knobs."""
+    return {name: value for name, value in row.items() if ALIASES.get(name, name) in KNOBS}
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,131 @@
+"""The command `alignbeam`: its sub-commands, and where errors become messages and exit codes."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Annotated, TextIO
+
+import typer
+from typer.main import get_command
+
+from alignbeam_local.errors import AlignBeamError, Cancelled
+
+from .terminal import say_error
+
+_USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
+
+#: Sub-command: the module and the name of its function or app.
+_COMMANDS = {
+    "ask": "ask:ask",
+    "filter": "filter:filter_prompts",
+    "chat": "chat:chat",
+    "bridge": "bridge:bridge",
+    "models": "models:models_app",
+    "judge": "judge:judge_app",
+}
+
+
+def make_app(first_word: str = "") -> typer.Typer:
+    """Every sub-command, or only the one that is called: the others are not even imported."""
+    app = typer.Typer(
+        name="alignbeam",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode="rich",
+    )
+    app.callback()(_top)
+    for name in [first_word] if first_word in _COMMANDS else _COMMANDS:
+        module, _, attribute = _COMMANDS[name].partition(":")
+        command = getattr(import_module(f".{module}", __package__), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code; nothing that can go wrong ends in a traceback."""
+    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    _prepare_streams()
+    try:
+        command = get_command(make_app(args[0]))
+        code = command.main(args=args, prog_name="alignbeam", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BaseException as error:
+        return _report(error)
+
+
+def _report(error: BaseException) -> int:
+    """Say what went wrong and choose the exit code."""
+    code = 1
+    match error:
+        case Cancelled() | KeyboardInterrupt() | typer.Abort():
+            code = _INTERRUPTED
+        case AlignBeamError():
+            say_error(error.message, error.hint)
+            code = error.exit_code
+        case typer.TyperException():
+            context = getattr(error, "ctx", None)
+            say_error(error.format_message(), f"Try: {context.command_path} --help" if context else "")
+            code = _USAGE
+        case _ if _is_broken_pipe(error):
+            _forget_output()
+            code = _PIPE_CLOSED
+        case OSError():
+            say_error(f"{error.strerror or error}", error.filename or "")
+        case Exception():
+            _report_internal(error)
+        case _:
+            raise error
+    return code
+
+
+def _is_broken_pipe(error: BaseException) -> bool:
+    """Typer turns a broken pipe inside a command into a SystemExit."""
+    return isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError)
+
+
+def _report_internal(error: Exception) -> None:
+    if os.environ.get("ALIGNBEAM_DEBUG"):
+        traceback.print_exception(error)
+    say_error(f"internal: {type(error).__name__}: {error}", "Set ALIGNBEAM_DEBUG=1 to see where.")
+
+
+def _forget_output() -> None:
+    """Die as quietly as other filters do; what is still buffered must not fail at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _prepare_streams() -> None:
+    """Text of any language can be written; closed standard streams read and write nothing."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream: TextIO | None = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif mode == "w" and isinstance(stream, TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="replace")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from alignbeam_local.llama_lm import build
+
+        print(f"alignbeam {version('alignbeam-local')}, llama.cpp {build()}")
+        raise typer.Exit
+
+
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="print the versions and leave"),
+    ] = False,
+) -> None:
+    """Lend a local specialist model the safety of a small aligned one, at inference time."""

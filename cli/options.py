@@ -1,0 +1,133 @@
+"""The flags that ask, filter and chat share: one for every knob of `Config`, and how to print."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic.fields import FieldInfo
+
+from alignbeam_local.config import ALIASES, KNOBS, Config
+from alignbeam_local.settings import flag_name
+
+_PANELS = {
+    "Method": "alpha depth beams bridge_width variant draft_mass",
+    "Judge": "threshold choice judge_at on_unsafe refusal_text",
+    "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
+    "Models": "draft anchor judge profile system anchor_system force",
+    "Machine": "context threads gpu_layers kv",
+}
+_PANEL_OF = {knob: panel for panel, knobs in _PANELS.items() for knob in knobs.split()}
+_SYMBOLS = {knob: symbol for symbol, knob in ALIASES.items()}
+_UNIONS = (Union, UnionType)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the shared flags said; a knob that was not given is None in `flags`."""
+
+    flags: dict[str, Any]
+    json: bool
+    trace: bool
+    pull: bool
+    offline: bool
+    show_config: bool
+    quiet: bool
+
+
+_COMMON = {
+    "json": ("print one JSON object instead of text", "Output", ()),
+    "trace": ("write one JSON line per mixed step: before the object, or to stderr", "Output", ()),
+    "show_config": ("print every knob and where its value came from, and leave", "Output", ()),
+    "quiet": ("no progress and no story on stderr", "Output", ("-q",)),
+    "pull": ("fetch the models that are missing", "Models", ()),
+    "offline": ("never touch the network", "Models", ()),
+}
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace the command's `options` parameter by the shared flags."""
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
+    shared = [*map(_common_parameter, _COMMON), *map(_knob_parameter, KNOBS)]
+
+    @wraps(command)
+    def flagged(**values: Any) -> None:
+        flags = {name: values.pop(name) for name in KNOBS}
+        common = {name: values.pop(name) for name in _COMMON}
+        command(**values, options=Options(flags=flags, **common))
+
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared)]
+    flagged.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    flagged.__annotations__ = {p.name: p.annotation for p in parameters}
+    return flagged
+
+
+def _common_parameter(name: str) -> inspect.Parameter:
+    text, panel, short = _COMMON[name]
+    option = typer.Option(flag_name(name), *short, help=text, rich_help_panel=panel)
+    return _parameter(name, Annotated[bool, option], default=False)
+
+
+def _knob_parameter(name: str) -> inspect.Parameter:
+    """Values other than flags stay strings: `Config` alone converts and checks them."""
+    field, flag = Config.model_fields[name], flag_name(name)
+    is_flag = field.annotation is bool
+    names = [f"{flag}/--no-{flag.removeprefix('--')}"] if is_flag else [flag]
+    if name in _SYMBOLS:
+        names.append(f"-{_SYMBOLS[name]}")
+    option = typer.Option(
+        *names,
+        help=_help(field),
+        rich_help_panel=_PANEL_OF[name],
+        metavar=None if is_flag else _metavar(field),
+        show_default=False,
+        autocompletion=_completion(field),
+    )
+    return _parameter(name, Annotated[bool | None if is_flag else str | None, option], default=None)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _help(field: FieldInfo) -> str:
+    default = "" if field.default in (None, False) else f" [default: {field.default}]"
+    return f"{field.description}{default}".replace("[", "\\[")
+
+
+def _metavar(field: FieldInfo) -> str:
+    if choices := _choices(field):
+        return "|".join(choices)
+    kind = _plain_type(field)
+    if kind is str:
+        return "TEXT"
+    low = next((f"{m.ge}≤" if isinstance(m, Ge) else f"{m.gt}<" for m in _marks(field, Ge, Gt)), "")
+    high = next((f"≤{m.le}" if isinstance(m, Le) else f"<{m.lt}" for m in _marks(field, Le, Lt)), "")
+    return f"{low}{'INT' if kind is int else 'NUMBER'}{high}"
+
+
+def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
+    nested = [mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())]
+    marks = [*field.metadata, *(m for n in nested for m in getattr(n, "metadata", [n]))]
+    return [mark for mark in marks if isinstance(mark, kinds)]
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+
+
+def _plain_type(field: FieldInfo) -> Any:
+    kind = field.annotation
+    if get_origin(kind) in _UNIONS:
+        kind = next(part for part in get_args(kind) if part is not NoneType)
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def _completion(field: FieldInfo) -> Callable[[str], list[str]] | None:
+    if not (choices := _choices(field)):
+        return None
+    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]

@@ -1,0 +1,184 @@
+"""From flags to an engine that can answer: settings, missing models, one factory."""
+
+import json
+import os
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from alignbeam_local.config import Config
+from alignbeam_local.errors import Cancelled, ModelError, UsageError
+from alignbeam_local.events import Done, Event, Result
+from alignbeam_local.registry import Registry
+from alignbeam_local.settings import Settings, resolve
+
+from .options import Options
+from .terminal import is_terminal, say
+from .view import View
+
+if TYPE_CHECKING:
+    from alignbeam_local.engine import Engine
+    from alignbeam_local.prompt import Message
+
+REFUSED = 4
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a command answers with."""
+
+    options: Options
+    settings: Settings
+    registry: Registry
+
+    def open(self) -> "Engine":
+        """The engine, its models on this machine but not loaded yet.
+
+        Raises:
+            UsageError, ModelError: a model that is not named or not here.
+        """
+        _provide_models(self)
+        return open_engine(self.settings.config, self.registry)
+
+
+def open_engine(config: Config, registry: Registry) -> "Engine":
+    """The one place where an engine is made."""
+    from alignbeam_local.engine import Engine
+
+    return Engine(config, registry)
+
+
+def prepare(options: Options) -> Session:
+    """Resolve the settings; with `--show-config` print them and leave.
+
+    Raises:
+        UsageError: a knob that cannot be.
+    """
+    registry = Registry.load()
+    session = Session(options, resolve(options.flags, registry, os.environ), registry)
+    if options.show_config:
+        print(config_json(session.settings) if options.json else config_table(session.settings))
+        raise typer.Exit
+    if is_terminal(sys.stderr) and not options.quiet:
+        for notice in session.settings.notices:
+            say(f"note: {notice}")
+    return session
+
+
+def play(engine: "Engine", events: Iterator[Event], view: View) -> Result | None:
+    """Show events to their end; Ctrl-C stops the model, not the program.
+
+    Raises:
+        Cancelled: the user stopped it before there was a result.
+    """
+    result = None
+    with closing(view), _ended(events), engine.cancellation.on_interrupt():
+        for event in events:
+            view.show(event)
+            if isinstance(event, Done):
+                result = event.result
+        if result is None:
+            engine.cancellation.check()
+    return result
+
+
+def answer(
+    engine: "Engine", messages: Sequence["Message"], view: View, config: Config | None = None
+) -> Result:
+    """Show one answer in the making, and return it."""
+    result = play(engine, engine.stream(messages, config), view)
+    assert result is not None, "a stream ends in Done"
+    return result
+
+
+@contextmanager
+def _ended(events: Iterator[Event]) -> Iterator[None]:
+    """A stream left half-way must let go of the models before they are closed."""
+    try:
+        yield
+    finally:
+        if isinstance(events, Generator):
+            events.close()
+
+
+def is_refused(result: Result) -> bool:
+    """What `--fail-on-refusal` fails on."""
+    return result.refusal.is_refusal or result.finish_reason in ("blocked", "withdrawn")
+
+
+def stop_if_cancelled(result: Result) -> None:
+    """Raises: Cancelled: the user stopped this answer."""
+    if result.finish_reason == "cancelled":
+        raise Cancelled("cancelled")
+
+
+def refuse_loading_knobs(names: Iterable[str]) -> None:
+    """Raises: UsageError: a knob that decides what is loaded; it is fixed while a process runs."""
+    from alignbeam_local.engine import LOADING_KNOBS
+
+    for name in names:
+        if name in LOADING_KNOBS:
+            raise UsageError(f"{name} can't change between answers", "Start again with this value.")
+
+
+def config_table(settings: Settings) -> str:
+    """Every knob, its value and its source, aligned."""
+    sources = settings.sources
+    rows = [(name, repr(value), sources[name]) for name, value in settings.config.model_dump().items()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{name:{widths[0]}}  {value:{widths[1]}}  {source}" for name, value, source in rows)
+
+
+def config_json(settings: Settings) -> str:
+    """The same for programs."""
+    values, sources = settings.config.model_dump(), settings.sources
+    knobs = {name: {"value": value, "source": sources[name]} for name, value in values.items()}
+    return json.dumps(knobs, ensure_ascii=False)
+
+
+def _needed_models(config: Config) -> list[str]:
+    """The models that this configuration loads, each once.
+
+    Raises:
+        UsageError: a role without a model.
+    """
+    roles = {"draft": True, "anchor": config.depth > 0, "judge": config.judged}
+    needed = [(role, getattr(config, role)) for role, is_needed in roles.items() if is_needed]
+    for role, spec in needed:
+        if spec is None:
+            raise UsageError(f"no {role} is named", f"Give --{role} or --profile.")
+    return list(dict.fromkeys(spec for _, spec in needed))
+
+
+def _provide_models(session: Session) -> None:
+    registry, options = session.registry, session.options
+    files = {spec: registry.resolve(spec) for spec in _needed_models(session.settings.config)}
+    missing = [spec for spec, file in files.items() if not file.present]
+    pullable = [spec for spec in missing if files[spec].can_pull]
+    if pullable and (options.pull or _accepts_pull(pullable, offline=options.offline)):
+        from .models import pull_with_progress
+
+        pull_with_progress(registry, pullable, options.offline)
+    for spec in missing:
+        _require(registry, spec)
+
+
+def _require(registry: Registry, spec: str) -> None:
+    try:
+        registry.require(spec)
+    except ModelError as error:
+        can_pull = registry.resolve(spec).can_pull
+        hint = f"{error.hint}, or add --pull to this command" if can_pull else error.hint
+        raise ModelError(error.message, hint) from None
+
+
+def _accepts_pull(names: Sequence[str], *, offline: bool) -> bool:
+    from alignbeam_local.pull import is_offline
+
+    if is_offline(offline) or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        return False
+    return typer.confirm(f"Not here yet: {', '.join(names)}. Pull now?", default=False, err=True)

@@ -1,0 +1,38 @@
+"""What is safe and sensible to write where."""
+
+import os
+import sys
+import unicodedata
+from typing import IO, Any
+
+
+def is_terminal(stream: IO[Any] | None) -> bool:
+    """Whether a person reads or writes at the other end."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def is_dumb() -> bool:
+    """Whether the terminal can't move its cursor."""
+    return os.environ.get("TERM", "") in ("dumb", "unknown")
+
+
+def printable(text: str) -> str:
+    """Without control characters, so that no text can steer the terminal; lines and tabs stay."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+
+
+def for_stream(text: str, stream: IO[str]) -> str:
+    """Text from a model or a file, as it may be written there."""
+    return printable(text) if is_terminal(stream) else text
+
+
+def say(message: str) -> None:
+    """One line for the user, beside the answer."""
+    print(for_stream(message, sys.stderr), file=sys.stderr, flush=True)
+
+
+def say_error(message: str, hint: str = "") -> None:
+    """What went wrong and what to do about it."""
+    say(f"error: {message}")
+    if hint:
+        say(f"hint: {hint}")

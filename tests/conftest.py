@@ -1,0 +1,31 @@
+"""No test touches the user's own files; those marked `models` read the pulled models."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from alignbeam_local.paths import models_dir
+
+_REAL_MODELS_DIR = models_dir()
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tests with real models need not find out anew."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def isolated(
+    tmp_path: Path, shared_cache: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The program's directories are empty ones, and its variables are unset."""
+    for name in [name for name in os.environ if name.startswith("ALIGNBEAM_")]:
+        monkeypatch.delenv(name)
+    reads_models = request.node.get_closest_marker("models") is not None
+    home = tmp_path / "alignbeam"
+    monkeypatch.setenv("ALIGNBEAM_CONFIG_DIR", str(home / "config"))
+    monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(home / "data"))
+    monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(shared_cache if reads_models else home / "cache"))
+    monkeypatch.setenv("ALIGNBEAM_MODELS_DIR", str(_REAL_MODELS_DIR if reads_models else home / "models"))

@@ -1,0 +1,100 @@
+"""An engine that answers from the prompt's own words, for the tests of the command line."""
+
+from collections.abc import Iterator, Sequence
+from time import sleep
+from types import TracebackType
+from typing import Self
+
+from alignbeam_local.cancellation import Cancellation
+from alignbeam_local.config import Config
+from alignbeam_local.errors import ContextFull
+from alignbeam_local.events import (
+    AnswerText,
+    BeamResult,
+    BeamText,
+    BridgeResult,
+    Done,
+    Event,
+    FinishReason,
+    Notice,
+    Phase,
+    Refusal,
+    Result,
+    Step,
+    Timings,
+    TopToken,
+    Usage,
+    Verdict,
+    Withdrawn,
+)
+from alignbeam_local.prompt import Message
+from alignbeam_local.registry import Registry
+
+STEP = Step(0, 0, 7, 5, 3, "Hi", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
+REFUSED = "I'm sorry, but I can't help with that."
+
+
+class FakeEngine:
+    """`echo: X` answers X, `refuse` is blocked, `full` fails, `slow` goes on until Ctrl-C, `withdraw` is."""
+
+    def __init__(self, config: Config, _: Registry | None = None) -> None:
+        self.config = config
+        self.cancellation = Cancellation()
+        self.asked: list[tuple[list[Message], Config]] = []
+        self.closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closed = True
+
+    def load(self) -> Iterator[Event]:
+        yield Phase("load")
+        yield Notice("the judge is not calibrated")
+
+    def stream(self, messages: Sequence[Message], config: Config | None = None) -> Iterator[Event]:
+        config = config or self.config
+        self.asked.append((list(messages), config))
+        prompt = messages[-1].content
+        if prompt == "full":
+            raise ContextFull("the prompt is too long", "Shorten it.")
+        yield from (Phase("prefill"), Phase("mix"), STEP, BeamText(0, "Hi", True))
+        if prompt == "slow":
+            yield from self._slow(config)
+        elif prompt == "refuse":
+            yield from (AnswerText(REFUSED), Done(fake_result(REFUSED, config, "blocked")))
+        elif prompt == "withdraw":
+            yield from (AnswerText("bad"), Withdrawn(REFUSED), Done(fake_result(REFUSED, config, "withdrawn")))
+        else:
+            text = prompt.removeprefix("echo: ")
+            yield from (Phase("judge"), AnswerText(text), Done(fake_result(text, config)))
+
+    def _slow(self, config: Config) -> Iterator[Event]:
+        yield AnswerText("begun")
+        while not self.cancellation.is_set:
+            sleep(0.01)
+        yield Done(fake_result("begun", config, "cancelled"))
+
+
+def fake_result(text: str, config: Config, finish: FinishReason = "stop") -> Result:
+    """A result with this text."""
+    blocked = finish in ("blocked", "withdrawn")
+    verdict = Verdict(1.2, float("nan"), {"1": 0.9}, "safe")
+    return Result(
+        text=text,
+        reasoning=None,
+        finish_reason=finish,
+        chosen=None if blocked else 0,
+        refusal=Refusal(blocked, "judge" if blocked else None),
+        beams=(BeamResult(0, text, 3, 1, "stop", -0.5, verdict),),
+        bridge=BridgeResult(1, 0, 50, 45, 5, 0.9),
+        usage=Usage(10, 3),
+        timings=Timings(total_ms=1200.0),
+        config=config.model_dump(),
+        models={"draft": None, "anchor": None, "judge": None},
+        version="0",
+        llama_cpp="0",
+    )

@@ -1,0 +1,477 @@
+"""The commands with a fake engine: what goes to stdout, what to stderr, and the exit code."""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from alignbeam_local.cli import main as main_module
+from alignbeam_local.cli import session
+from alignbeam_local.cli.options import _PANEL_OF
+from alignbeam_local.cli.story import StoryView, summary
+from alignbeam_local.cli.view import PlainView
+from typer.testing import CliRunner
+
+from alignbeam_local.config import KNOBS, Config
+from alignbeam_local.events import AnswerText, Done, Withdrawn
+from alignbeam_local.registry import Registry
+from alignbeam_local.result_json import result_object
+
+from .fake_engine import REFUSED, FakeEngine, fake_result
+
+_STARTER = ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct")
+#: What a child process runs: the program with the fake engine.
+_CHILD = (
+    "import sys; from alignbeam_local.cli import main, session; from tests.fake_engine import FakeEngine;"
+    "session.open_engine = FakeEngine; sys.exit(main.main(sys.argv[1:]))"
+)
+
+
+CONFIG = Config.of({})
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    """The engines that were opened; the starter's files are there."""
+    opened: list[FakeEngine] = []
+
+    def open_fake(config: Config, registry: Registry) -> FakeEngine:
+        opened.append(FakeEngine(config, registry))
+        return opened[-1]
+
+    monkeypatch.setattr(session, "open_engine", open_fake)
+    _touch_models()
+    return opened
+
+
+def _touch_models() -> None:
+    folder = Path(os.environ["ALIGNBEAM_MODELS_DIR"])
+    folder.mkdir(parents=True)
+    for name in _STARTER:
+        (folder / f"{name}.gguf").touch()
+
+
+@pytest.fixture
+def run(engines: list[FakeEngine]) -> Run:
+    """Run a command through the error boundary; stdin is a pipe."""
+
+    def run_command(*args: str, given: str | bytes = "") -> Ran:
+        with CliRunner().isolation(input=given) as (out, err, _):
+            code = main_module.main(args)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            return Ran(code, out.getvalue().decode(), err.getvalue().decode())
+
+    return run_command
+
+
+# --- ask
+
+
+def test_ask_prints_the_answer_and_nothing_else(run: Run, engines: list[FakeEngine]) -> None:
+    assert run("ask", "echo: Hello\nthere") == Ran(0, "Hello\nthere\n", "")
+    assert engines[0].closed
+
+
+def test_ask_joins_stdin_a_blank_line_and_its_argument(run: Run, engines: list[FakeEngine]) -> None:
+    run("ask", "What is this?", given="line 1\nline 2\n")
+    assert engines[0].asked[0][0][0].content == "line 1\nline 2\n\nWhat is this?"
+    run("ask", given="only this\n")
+    assert engines[1].asked[0][0][0].content == "only this"
+
+
+@pytest.mark.parametrize(("args", "given"), [((), ""), (("",), " \n"), (("x",), b"\xff")])
+def test_ask_without_a_prompt_is_a_usage_error(run: Run, args: tuple[str, ...], given: Any) -> None:
+    ran = run("ask", *args, given=given)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: ")
+    assert "\nhint: " in ran.err
+
+
+def test_ask_json_is_one_object_with_the_design_names(run: Run) -> None:
+    ran = run("ask", "echo: é", "--json")
+    assert ran.err == ""
+    result = json.loads(ran.out)
+    assert result["text"] == "é"
+    assert set(result["config"]) == set(KNOBS)
+    assert result["beams"][0]["judge"]["raw"] is None  # not a number
+
+
+def test_trace_comes_before_the_object_or_on_stderr(run: Run) -> None:
+    step, result = map(json.loads, run("ask", "x", "--json", "--trace").out.splitlines())
+    assert (step["event"], step["top"][0]["piece"], result["finish_reason"]) == ("step", "Hi", "stop")
+    ran = run("ask", "echo: x", "--trace")
+    assert ran.out == "x\n"
+    assert json.loads(ran.err)["event"] == "step"
+
+
+def test_fail_on_refusal(run: Run) -> None:
+    assert run("ask", "refuse") == Ran(0, f"{REFUSED}\n", "")
+    assert run("ask", "refuse", "--fail-on-refusal").code == 4
+    assert run("ask", "withdraw", "--fail-on-refusal") == Ran(4, f"{REFUSED}\n", "")
+    assert run("ask", "x", "--fail-on-refusal").code == 0
+
+
+def test_knobs_reach_the_engine(run: Run, engines: list[FakeEngine]) -> None:
+    run("ask", "x", "-N", "3", "-K", "1", "-B", "7", "--alpha", "0.25", "--ignore-eos", "--system", "S")
+    config = engines[0].config
+    assert (config.depth, config.beams, config.bridge_width) == (3, 1, 7)
+    assert (config.alpha, config.ignore_eos, config.system) == (0.25, True, "S")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("ask", "x", "--alpha", "1.5"), 2, "error: --alpha: alpha = '1.5'"),
+        (("ask", "x", "-K", "0"), 2, "error: --beams: beams = '0'"),
+        (("ask", "x", "--alhpa", "1"), 2, "--alpha"),
+        (("ask", "x", "--profile", "strater"), 2, "hint: Did you mean starter?"),
+        (("ask", "full"), 1, "error: the prompt is too long\nhint: Shorten it."),
+        (("ask", "x", "--draft", "gemma-3-270m"), 3, "alignbeam models pull gemma-3-270m, or add --pull"),
+        (("ask", "x", "--draft", "/no/such.gguf"), 3, "error: no such file: /no/such.gguf"),
+        (("filter", "--null", "--jsonl"), 2, "error: --null and --jsonl"),
+    ],
+)
+def test_errors_have_a_message_and_a_code(run: Run, args: tuple[str, ...], code: int, message: str) -> None:
+    ran = run(*args)
+    assert (ran.code, ran.out) == (code, "")
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_a_bug_is_one_line_unless_debugging(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> FakeEngine:
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr(session, "open_engine", fail)
+    ran = run("ask", "x")
+    assert ran.code == 1
+    assert ran.err.splitlines()[0] == "error: internal: ZeroDivisionError: by design"
+    assert "Traceback" not in ran.err
+    monkeypatch.setenv("ALIGNBEAM_DEBUG", "1")
+    assert "Traceback" in run("ask", "x").err
+
+
+def test_show_config_names_every_source(run: Run, engines: list[FakeEngine]) -> None:
+    ran = run("ask", "--show-config", "--alpha", "0.25")
+    rows = {line.split()[0]: line for line in ran.out.splitlines()}
+    assert list(rows) == list(KNOBS)
+    assert rows["alpha"].split()[1:] == ["0.25", "--alpha"]
+    shown = json.loads(run("ask", "--show-config", "--json").out)
+    assert shown["draft"] == {"value": "smollm2-135m-instruct", "source": "default profile starter"}
+    assert engines == []
+
+
+def test_every_knob_has_a_flag_and_a_panel(run: Run) -> None:
+    assert set(_PANEL_OF) == set(KNOBS)
+    for command in ("ask", "filter", "chat"):
+        text = run(command, "--help").out
+        assert all(f"--{knob.replace('_', '-')}" in text for knob in KNOBS)
+
+
+# --- filter
+
+
+def test_filter_answers_line_by_line(run: Run) -> None:
+    assert run("filter", given="echo: one\r\n\necho: two") == Ran(0, "one\n\ntwo\n", "")
+    assert run("filter", given="") == Ran(0, "", "")
+
+
+def test_filter_null_keeps_newlines_and_lines_do_not(run: Run) -> None:
+    assert run("filter", "--null", given="echo: a\nb\0echo: c\0").out == "a\nb\0c\0"
+    jsonl = run("filter", "--jsonl", given='{"prompt": "echo: a\\nb"}\n')
+    assert json.loads(jsonl.out)["text"] == "a\nb"
+
+
+def test_filter_makes_newlines_spaces(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+
+    class TwoLines(FakeEngine):
+        def stream(self, messages: Any, config: Config | None = None) -> Iterator[Any]:
+            texts.append(messages[-1].content)
+            yield Done(fake_result("a\nb\r\nc\u2028d", self.config))
+
+    monkeypatch.setattr(session, "open_engine", TwoLines)
+    assert run("filter", given="x\n").out == "a b c\u2028d\n"
+    assert texts == ["x"]
+
+
+def test_a_bad_line_is_an_empty_line_and_the_run_goes_on(run: Run) -> None:
+    ran = run("filter", given=b"echo: one\n\xff\nfull\necho: two\n")
+    assert (ran.code, ran.out) == (1, "one\n\n\ntwo\n")
+    assert "error: line 2: the line is not UTF-8" in ran.err
+    assert "error: line 3: the prompt is too long\nhint: Shorten it." in ran.err
+    assert ran.err.splitlines()[-1] == "error: 2 of 4 prompts failed"
+
+
+def test_jsonl_keeps_fields_and_takes_knobs(run: Run, engines: list[FakeEngine]) -> None:
+    rows = [
+        {"id": 7, "prompt": "echo: x", "alpha": 0.8, "N": 2, "system": "S", "tag": [1, None]},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {
+            "messages": [
+                {"role": "system", "content": "s"},
+                {"role": "user", "content": "a"},
+                {"role": "assistant", "content": "b"},
+                {"role": "user", "content": "echo: c"},
+            ]
+        },
+    ]
+    ran = run("filter", "--jsonl", given="\n".join(map(json.dumps, rows)) + "\n\n")
+    first, second, third = map(json.loads, ran.out.splitlines())
+    assert (first["id"], first["tag"], first["prompt"], first["text"]) == (7, [1, None], "echo: x", "x")
+    assert (first["config"]["alpha"], first["config"]["depth"], first["config"]["system"]) == (0.8, 2, "S")
+    assert second["error"]["message"] == "there is nothing to answer"
+    assert (third["text"], third["config"]["alpha"]) == ("c", 0.5)
+    assert [m.role for m in engines[0].asked[1][0]] == ["system", "user", "assistant", "user"]
+    assert ran.code == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "identity", "message"),
+    [
+        ("{", None, "not JSON"),
+        ("[1]", None, "not a JSON object"),
+        ('{"id": 3}', 3, "give either prompt or messages"),
+        ('{"id": "a", "prompt": 3}', "a", "prompt"),
+        ('{"id": 3, "prompt": " "}', 3, "there is nothing to answer"),
+        ('{"id": 3, "prompt": "\\ud800"}', 3, "no Unicode"),
+        ('{"id": 3, "prompt": "x", "messages": []}', 3, "either prompt or messages"),
+        ('{"id": 3, "messages": [{"role": "tool", "content": "x"}]}', 3, "messages"),
+        ('{"id": 3, "prompt": "x", "alpha": 2}', 3, "alpha = 2"),
+        ('{"id": 3, "prompt": "x", "draft": "gemma-3-270m"}', 3, "draft can't change"),
+        ('{"id": 3, "prompt": "full"}', 3, "too long"),
+        ('{"id": NaN, "prompt": "x"}', None, "NaN is no JSON number"),
+        ("[" * 100_000, None, "not JSON"),
+    ],
+)
+def test_a_bad_row_is_an_error_object(run: Run, line: str, identity: Any, message: str) -> None:
+    ran = run("filter", "--jsonl", given=f'{line}\n{{"prompt": "echo: on"}}\n')
+    failed, answered = map(json.loads, ran.out.splitlines())
+    assert set(failed) == {"id", "error"}
+    assert failed["id"] == identity
+    assert set(failed["error"]) == {"type", "message", "hint"}
+    assert message in failed["error"]["message"]
+    assert answered["text"] == "on"
+    assert (ran.code, ran.err) == (1, "error: 1 of 2 prompts failed\n")
+
+
+def test_a_field_like_a_knob_is_warned_of_once(run: Run) -> None:
+    ran = run("filter", "--jsonl", given='{"prompt": "x", "treshold": 1, "topic": 1}\n' * 2)
+    assert ran.code == 0
+    assert ran.err.count("warning: field 'treshold'") == 1
+    assert "topic" not in ran.err
+
+
+def test_filter_fail_on_refusal(run: Run) -> None:
+    assert run("filter", "--fail-on-refusal", given="refuse\nx\n") == Ran(4, f"{REFUSED}\nx\n", "")
+    assert run("filter", "--fail-on-refusal", given="refuse\nfull\n").code == 1
+
+
+# --- chat
+
+
+def test_chat_from_a_pipe(run: Run, engines: list[FakeEngine]) -> None:
+    lines = "echo: one\n/set N 3\n/system S\nrefuse\n/clear\n/nope\n/set draft x\n/set alpha 7\n"
+    lines += "echo: two\n/bye\nx\n"
+    ran = run("chat", given=lines)
+    assert (ran.code, ran.out) == (0, f"one\n{REFUSED}\ntwo\n")
+    (first, before), (second, after), (third, _) = engines[0].asked
+    assert (before.depth, after.depth, after.system) == (6, 3, "S")
+    assert [m.content for m in first] == ["echo: one"]
+    assert [m.content for m in second] == ["echo: one", "one", "refuse"]
+    assert [m.content for m in third] == ["echo: two"]
+    assert "unknown command '/nope'" in ran.err
+    assert "draft can't change" in ran.err
+    assert "chat: alpha = '7'" in ran.err
+
+
+def test_chat_says_once_that_one_beam_is_unjudged(run: Run) -> None:
+    ran = run("chat", "-K", "1", given="a\nb\n")
+    assert ran.err.count("not judged") == 1
+    assert "not judged" not in run("chat", "-K", "1", "--on-unsafe", "refuse", given="a\n").err
+
+
+def test_an_error_leaves_the_chat_going(run: Run, engines: list[FakeEngine]) -> None:
+    ran = run("chat", given="full\necho: on\n")
+    assert (ran.code, ran.out) == (0, "on\n")
+    assert [m.content for m in engines[0].asked[1][0]] == ["echo: on"]
+
+
+# --- views
+
+
+class Terminal(io.StringIO):
+    """A stream that says a person is there."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_the_answer_at_once_and_no_control_characters() -> None:
+    out = Terminal()
+    view = PlainView(out)
+    view.show(AnswerText("a\x1b[31m\x9b2J\tb\r"))
+    assert out.getvalue() == "a[31m2J\tb"
+    view.show(Withdrawn("no"))
+    view.show(Done(fake_result("no", CONFIG, "withdrawn")))
+    assert out.getvalue().startswith("a[31m2J\tb\n[withdrawn")
+    assert out.getvalue().endswith("no\n")
+
+
+def test_a_pipe_gets_the_answer_when_it_stands() -> None:
+    out = io.StringIO()
+    view = PlainView(out)
+    view.show(AnswerText("bad"))
+    assert out.getvalue() == ""
+    view.show(Done(fake_result("no\x1b", CONFIG, "withdrawn")))
+    assert out.getvalue() == "no\x1b\n"
+
+
+def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert summary(fake_result("x", CONFIG), {0: 2}) == (
+        "beam 1 of 1 · harm [1.2] · anchor changed 2 tokens · 90% crossed · 3 tokens · 1.2 s"
+    )
+    assert "refused by the judge" in summary(fake_result("x", CONFIG, "blocked"), {})
+    err = Terminal()
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    view = StoryView(PlainView(io.StringIO()), progress_only=False, prefix="")
+    for event in FakeEngine(CONFIG).stream([_user("echo: hi")]):
+        view.show(event)
+    view.close()
+    assert "\x1b" not in err.getvalue()
+    assert "beam 1 of 1" in err.getvalue()
+
+
+def _user(text: str) -> Any:
+    from alignbeam_local.prompt import Message
+
+    return Message("user", text)
+
+
+def test_a_result_is_the_design_object() -> None:
+    assert list(result_object(fake_result("x", CONFIG))) == [
+        *("text", "reasoning", "finish_reason", "chosen", "refusal", "beams", "bridge", "usage", "timings"),
+        *("config", "models", "version", "llama_cpp", "notices"),
+    ]
+
+
+# --- processes
+
+
+def _child(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", _CHILD, *args]
+    root = Path(__file__).parents[1]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, cwd=root, **pipes)
+
+
+@pytest.fixture
+def starter() -> None:
+    _touch_models()
+
+
+@pytest.mark.usefixtures("starter")
+def test_a_reader_that_leaves_ends_the_filter_quietly() -> None:
+    child = _child("filter", stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdin.write(b"echo: one\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == b"one\n"
+    child.stdout.close()
+    child.stdin.write(b"echo: two\n" * 1000)
+    child.stdin.close()
+    assert child.stderr.read() == b""
+    assert child.wait(30) == 141
+
+
+@pytest.mark.usefixtures("starter")
+def test_closed_streams_end_the_filter_cleanly() -> None:
+    command = f"{sys.executable} -c '{_CHILD}' filter"
+    root = Path(__file__).parents[1]
+    for redirected in ("<&-", "<&- >&-"):
+        ran = subprocess.run(
+            f"{command} {redirected}", shell=True, cwd=root, capture_output=True, check=False, timeout=60
+        )
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+
+
+@pytest.mark.usefixtures("starter")
+def test_ctrl_c_stops_an_answer_and_the_filter() -> None:
+    child = _child("filter", "--trace", stdin=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stderr is not None
+    child.stdin.write(b"slow\n")
+    child.stdin.flush()
+    child.stderr.readline()  # the first step: the answer is being made
+    child.send_signal(2)
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err) == (130, b"", b"")
+
+
+@pytest.mark.usefixtures("starter")
+def test_a_chat_in_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Type, stop an answer with Ctrl-C, go on, leave with Ctrl-D; the history is the user's alone."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
+    ours, theirs = pty.openpty()
+    child = _child("chat", stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    screen = Screen(ours)
+    screen.expect(">>>")
+    os.write(ours, b"echo: hello\r")
+    screen.expect("beam 1 of 1")
+    screen.expect(">>>")
+    os.write(ours, b"slow\r")
+    screen.expect("begun")
+    child.send_signal(2)
+    screen.expect(">>>")
+    os.write(ours, b"echo: still here\r")
+    screen.expect("\nstill here")
+    screen.expect(">>>")
+    os.write(ours, b"\x04")
+    assert child.wait(30) == 0
+    os.close(ours)
+    history = Path(os.environ["ALIGNBEAM_DATA_DIR"]) / "chat_history"
+    assert history.stat().st_mode & 0o777 == 0o600
+    assert "+echo: hello" in history.read_text()
+
+
+class Screen:
+    """What a child writes to our end of a terminal, read in order."""
+
+    def __init__(self, terminal: int) -> None:
+        self._terminal = terminal
+        self._unread = ""
+
+    def expect(self, text: str, seconds: float = 30) -> None:
+        """Read up to the text, styles left out."""
+        until = time.monotonic() + seconds
+        while text not in self._unread:
+            assert time.monotonic() < until, self._unread
+            if select.select([self._terminal], [], [], 0.2)[0]:
+                raw = os.read(self._terminal, 4096).decode("utf-8", "replace")
+                self._unread = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._unread + raw).replace("\r", "")
+        self._unread = self._unread.partition(text)[2]
