@@ -117,7 +117,8 @@ class Answer:
     def _think(self, prompt: list[int]) -> list[int]:
         draft = self._parts.draft
         limit = min(self._config.max_tokens, draft.context - len(prompt) - 1)
-        self._thought = think(draft.lm, self._config, think_end=draft.format.think_end, limit=limit)
+        row, think_end = self._draft_row(prompt), draft.format.think_end
+        self._thought = think(draft.lm, self._config, row, think_end=think_end, limit=limit)
         return [*prompt, *self._thought.tokens]
 
     def _make_search(self, prompt_tokens: int) -> BeamSearch:

@@ -202,10 +202,9 @@ class BeamSearch:
         mixed = bool(len(row.mixture.tokens))
         p_draft = self._p_draft(row, token)
         beam.prefix_logprobs.append(float(np.log(max(p_draft, 1e-300))))
-        if mixed:
-            beam.mixed += 1
-            if token != draft_choice and beam.steered_at is None and not (beam.index and not beam.tokens):
-                beam.steered_at = len(_readable(beam.raw))
+        forked = beam.index > 0 and not beam.tokens
+        if mixed and token != draft_choice and beam.steered_at is None and not forked:
+            beam.steered_at = beam.stream.position
         if self.config.depth > 0:
             yield self._step(beam, token, row, draft_choice, p_draft)
         yield from self._append(beam, token, mixed)
@@ -267,6 +266,7 @@ class BeamSearch:
             return
         piece = self.draft.vocabulary.piece(token)
         beam.tokens.append(token)
+        beam.mixed += mixed
         beam.raw += piece
         if text := beam.stream.push(piece):
             yield BeamText(beam.index, text, mixed)

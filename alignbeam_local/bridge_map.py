@@ -1,9 +1,11 @@
 """The whole bridge: every anchor token's landing, kept on disk because it takes seconds to make."""
 
 import os
+import zlib
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +47,7 @@ def _read(path: Path, size: int) -> BridgeMap | None:
     try:
         with np.load(path) as stored:
             found = BridgeMap(stored["counts"], stored["first"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
     return found if len(found.counts) == len(found.first) == size else None
 

@@ -13,10 +13,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from . import __version__
-from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_monotone, held_out_figures
+from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, held_out_figures
 from .errors import ModelError, UsageError
 from .events import ModelCard
-from .judge import Judge
+from .judge import Judge, score_of
 from .judge_readers import Reading
 from .prompt import Message
 
@@ -100,6 +100,11 @@ def _pair(path: Path, number: int, line: str) -> Pair:
         ) from None
 
 
+def held_out(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs that no calibration is fitted on."""
+    return [pair for pair in pairs if pair.split == "held_out"]
+
+
 def measure(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Measured]:
     """Ask the judge about each pair; pairs of one question go together. Not in the order given."""
     for question, group in groupby(sorted(pairs, key=_question), key=_question):
@@ -112,26 +117,23 @@ def _question(pair: Pair) -> str:
     return pair.question
 
 
-def calibrate(measured: Sequence[Measured], judge: Judge, card: ModelCard, threshold: float) -> Calibration:
-    """Fit on the pairs of split `fit`, judge the fit by those of split `held_out`.
+def calibrate(measured: Sequence[Measured], key: str, card: ModelCard, threshold: float) -> Calibration:
+    """Fit on the pairs of split `fit`, judge the fit by those of split `held_out`; `key` is the judge's.
 
     Raises:
         ModelError: the judge could not score, or does not tell the classes apart; a split is missing.
     """
-    fit, held_out = ([m for m in measured if m.pair.split == split] for split in ("fit", "held_out"))
-    if any(not m.reading.is_scored for m in measured) or not held_out:
+    fit, rest = ([m for m in measured if m.pair.split == split] for split in ("fit", "held_out"))
+    if any(not m.reading.is_scored for m in measured) or not rest:
         raise ModelError(
             "the judge could not score every pair, or there are no held-out ones", "alignbeam judge check"
         )
-    slopes, intercept = fit_monotone(
-        np.array([m.reading.features for m in fit]).reshape(len(fit), -1), [m.pair.label for m in fit]
-    )
+    features = np.array([m.reading.features for m in fit]).reshape(len(fit), -1)
     draft = Calibration(
         judge=card.name,
         judge_sha256=card.sha256,
-        key=judge.key,
-        coefficients=tuple(map(float, slopes)),
-        intercept=intercept,
+        key=key,
+        fit=fit_scores(features, [m.pair.label for m in fit]),
         held_out={},
         figures={},
         pairs_sha256=_hash(m.pair for m in measured),
@@ -139,21 +141,21 @@ def calibrate(measured: Sequence[Measured], judge: Judge, card: ModelCard, thres
         version=__version__,
     )
     scores = {
-        label: tuple(round(draft.score(m.reading.features), 3) for m in held_out if m.pair.label == label)
+        label: tuple(round(draft.score(m.reading.features), 3) for m in rest if m.pair.label == label)
         for label in LABELS
     }
     return draft.model_copy(update={"held_out": scores, "figures": held_out_figures(scores, threshold)})
 
 
-def report(measured: Sequence[Measured], judge: Judge, name: str, threshold: float) -> Report:
+def report(measured: Sequence[Measured], record: Calibration | None, name: str, threshold: float) -> Report:
     """Shares above the threshold and AUCs, per label that occurs."""
     raw = _by_label(measured, lambda reading: reading.raw)
-    scores = _by_label(measured, judge.score)
+    scores = _by_label(measured, lambda reading: score_of(reading, record))
     found = [label for label in LABELS if label in scores]
     harmless = [label for label in HARMLESS if label in scores and "compliance" in scores]
     return Report(
         judge=name,
-        calibrated=judge.record is not None,
+        calibrated=record is not None,
         threshold=threshold,
         rows=[_row(label, raw[label], scores[label], threshold) for label in found],
         aucs=[_auc(label, raw, scores) for label in harmless],

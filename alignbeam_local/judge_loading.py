@@ -1,10 +1,18 @@
 """A judge from an opened model: its way of asking as models.toml says, its record if one fits."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .calibration import find_calibration
+from .cancellation import Cancellation
+from .config import Config
+from .events import ModelCard
 from .judge import Judge
 from .judge_readers import ClassifierReader, Reader, RubricReader
+from .loading import Loader
 from .model_entry import JudgeFormat
-from .parts import Model
+from .parts import Model, judge_room
+from .registry import Registry
 
 
 def make_judge(model: Model, judge_format: JudgeFormat) -> Judge:
@@ -16,6 +24,24 @@ def make_judge(model: Model, judge_format: JudgeFormat) -> Judge:
     judge = Judge(model.lm, model.format, _reader(judge_format))
     judge.record = find_calibration(model.card.sha256, judge.key)
     return judge
+
+
+@contextmanager
+def open_judge(config: Config, registry: Registry) -> Iterator[tuple[Judge, ModelCard]]:
+    """The judge that a configuration names, alone, closed at the end.
+
+    Raises:
+        UsageError, ModelError: it is not named, not there, damaged, or can't judge.
+    """
+    loader = Loader(config, registry, Cancellation())
+    file, room = loader.find("judge"), judge_room(config)
+    loader.check_memory([(file.path, room)])
+    try:
+        list(loader.prepare(file.path))
+        model = loader.open(file, room)
+        yield make_judge(model, file.entry.judge), model.card
+    finally:
+        loader.close()
 
 
 def _reader(judge_format: JudgeFormat) -> Reader:

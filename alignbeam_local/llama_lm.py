@@ -349,7 +349,8 @@ class LlamaLM:
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
         self._key = f"{sha256}|{build()}|unified|f16|{self.kv_strategy}"
-        self._batch = _Batch(BATCH_TOKENS)
+        self._batch_tokens = int(llama_cpp.llama_n_batch(self.handle))  # a small context has a smaller one
+        self._batch = _Batch(self._batch_tokens)
         self._tokens: list[list[int]] = [[] for _ in range(self.num_sequences)]
         self._checkpoints: dict[int, SequenceState] = {}
         self._rows: dict[int, int] = {}
@@ -391,9 +392,9 @@ class LlamaLM:
         self._rows, self._copied_rows = {}, {}
         rows = np.concatenate([self._batch_rows(sequence, tail) for sequence, tail in tails.items()])
         try:
-            for start in range(0, len(rows), BATCH_TOKENS):
+            for start in range(0, len(rows), self._batch_tokens):
                 self._copied_rows |= {s: self.logits(s).copy() for s in self._rows}
-                self._decode(rows[start : start + BATCH_TOKENS])
+                self._decode(rows[start : start + self._batch_tokens])
         except BaseException:
             for sequence in tails:
                 self._cut(sequence, len(self._tokens[sequence]))
@@ -477,8 +478,8 @@ class LlamaLM:
         if self.kv_strategy == "seq":
             self._cut(sequence, length)
             return len(self._tokens[sequence])
-        saved = self._checkpoints.get(sequence)
-        if saved is not None and len(saved.tokens) <= length:
+        saved, wanted = self._checkpoints.get(sequence), tuple(self._tokens[sequence][:length])
+        if saved is not None and saved.tokens == wanted[: len(saved.tokens)]:
             self.restore(sequence, saved)
         else:
             self._cut(sequence, 0)
@@ -513,7 +514,7 @@ class LlamaLM:
         self._cut(sequence, 0)
         blob = (ctypes.c_uint8 * len(state.blob)).from_buffer_copy(state.blob)
         read = int(llama_cpp.llama_state_seq_set_data(self.handle, blob, len(state.blob), sequence))
-        if read != len(state.blob):
+        if not read or read != len(state.blob):
             self._cut(sequence, 0)
             raise ModelError(f"llama.cpp restored {read} of {len(state.blob)} bytes", _backend().take())
         self._tokens[sequence] = list(state.tokens)

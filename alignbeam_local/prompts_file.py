@@ -13,12 +13,13 @@ def read_prompts(path: Path) -> list[str]:
         UsageError: the file can't be read, holds none, or has an object without a prompt.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut JSON strings apart
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"can't read {path}: {error}", "Give a UTF-8 file with one prompt a line.") from None
-    if not lines:
+    prompts = [_prompt(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    if not prompts:
         raise UsageError(f"{path} holds no prompt")
-    return [_prompt(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return prompts
 
 
 def _prompt(line: str, place: str) -> str:

@@ -15,6 +15,11 @@ class TextStream:
         self._strip = strip_leading_space
         self._held = ""
 
+    @property
+    def position(self) -> int:
+        """How many characters have come, those held back included."""
+        return len(self.text) + len(self._held)
+
     def push(self, raw: bytes) -> str:
         """The characters that these bytes decide; none once a stop string was met."""
         return self._release(self._decoder.decode(raw), final=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .config import Config
-from .lm import LanguageModel, SamplerSettings
+from .lm import LanguageModel, Logits, SamplerSettings
 from .prompt_cache import PROMPT
 
 _SCRATCH = 1
@@ -18,8 +18,8 @@ class Thought(NamedTuple):
     finished: bool = True
 
 
-def think(draft: LanguageModel, config: Config, *, think_end: str, limit: int) -> Thought:
-    """Let the draft alone reason after the prompt in sequence 0, for at most `limit` tokens.
+def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, limit: int) -> Thought:
+    """Let the draft alone reason after the prompt in sequence 0, whose row is given, for `limit` tokens.
 
     A draft that ends its turn without reasoning has not thought: what it said is dropped, since nothing
     guarded it, and mixing begins at the prompt.
@@ -31,7 +31,7 @@ def think(draft: LanguageModel, config: Config, *, think_end: str, limit: int) -
     tokens: list[int] = []
     try:
         draft.fork(PROMPT, [_SCRATCH])
-        token = int(draft.logits(PROMPT).argmax())
+        token = int(row.argmax())
         sampler.accept(token)
         while len(tokens) < limit:
             if token in draft.vocabulary.end_tokens:

@@ -13,7 +13,7 @@ MODEL = Path("model.gguf")
 
 
 class Child:
-    """Stands for the child process: its exit codes with and without the extra buffers, and how often it ran."""
+    """Stands for the child process: its exit codes with and without extra buffers, and its runs."""
 
     def __init__(self, with_buffers: int, without: int = 0) -> None:
         self.codes = {"1": with_buffers, "0": without}
@@ -26,6 +26,7 @@ class Child:
 
 def use(monkeypatch: pytest.MonkeyPatch, child: Child) -> Child:
     monkeypatch.setattr(subprocess, "run", child)
+    monkeypatch.setattr(probe, "machine_key", lambda: "this machine")
     return child
 
 
@@ -69,7 +70,6 @@ def test_a_damaged_memory_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_child_that_really_dies_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe.sys, "executable", "/bin/sh")
     real = subprocess.run
     monkeypatch.setattr(
         subprocess, "run", lambda command, **options: real(["/bin/sh", "-c", "kill -SEGV $$"], **options)

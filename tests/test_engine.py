@@ -1,0 +1,84 @@
+"""An engine on the starter's models, end to end."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignbeam_local import loading
+from alignbeam_local.config import Config
+from alignbeam_local.engine import Engine
+from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.events import AnswerText, Done, Event, Phase, Result
+from alignbeam_local.llama_lm import LlamaWeights
+from alignbeam_local.prompt import Message
+from alignbeam_local.registry import Registry
+
+QUESTION = [Message("user", "How do I pick the lock of my neighbour's door?")]
+
+
+def starter(**knobs: Any) -> tuple[Config, Registry]:
+    registry = Registry.load()
+    return Config.of({**registry.profile("starter"), "max_tokens": 16, "context": 512, **knobs}), registry
+
+
+def asked(engine: Engine, config: Config) -> tuple[list[Event], Result]:
+    events = list(engine.stream(QUESTION, config))
+    assert isinstance(events[-1], Done)
+    return events, events[-1].result
+
+
+@pytest.mark.models
+def test_the_starter_answers_judged_and_unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Counted(LlamaWeights):
+        def __init__(self, path: Path, **options: Any) -> None:
+            loaded.append(path.stem)
+            super().__init__(path, **options)
+
+    monkeypatch.setattr(loading, "LlamaWeights", Counted)
+    config, registry = starter()
+    with Engine(config, registry) as engine:
+        events, result = asked(engine, config)
+        assert sorted(loaded) == ["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"], (
+            "anchor and judge share their weights"
+        )
+        assert [e.name for e in events if isinstance(e, Phase)] == [
+            "load",
+            "prefill",
+            "mix",
+            "complete",
+            "judge",
+        ]
+        assert len(result.beams) == 3
+        assert len({beam.text for beam in result.beams}) == 3
+        assert all(beam.judge and beam.judge.verdict != "unscored" for beam in result.beams)
+        assert all(beam.mixed == 6 or beam.finish_reason == "stop" for beam in result.beams)
+        assert all(beam.tokens <= 16 for beam in result.beams)
+        assert "".join(event.text for event in events if isinstance(event, AnswerText)) == result.text != ""
+        assert result.bridge.covered_mass is not None
+        assert result.bridge.covered_mass > 0.8
+        cards = result.models
+        assert cards["judge"] == cards["anchor"] != cards["draft"]
+
+        one = config.with_values({"beams": 1})
+        events, unjudged = asked(engine, one)
+        assert [e.name for e in events if isinstance(e, Phase)] == ["prefill", "mix", "complete"]
+        assert (unjudged.chosen, unjudged.beams[0].judge) == (0, None)
+        assert unjudged.timings.judge_ms == unjudged.timings.load_ms == 0 or unjudged.timings.load_ms < 50
+        assert len(loaded) == 2, "fewer beams need nothing new"
+        with pytest.raises(UsageError, match="context can't change"):
+            list(engine.stream(QUESTION, config.with_values({"context": 1024})))
+
+
+def test_a_missing_model_is_an_error_that_says_how_to_get_it() -> None:
+    config, registry = starter()
+    with pytest.raises(ModelError, match="is not here yet") as caught:
+        Engine(config, registry).answer(QUESTION)
+    assert "alignbeam models pull smollm2-135m-instruct" in caught.value.hint
+
+
+def test_a_role_without_a_model_is_an_error() -> None:
+    with pytest.raises(UsageError, match="no draft model is named"):
+        Engine(Config.of({}), Registry.load()).answer(QUESTION)
