@@ -27,11 +27,18 @@ _COMMANDS = {
     "judge": "judge:judge_app",
 }
 
+_EPILOG = (
+    "Every knob is a flag, a variable ALIGNBEAM_<KNOB>, a key of a profile or of config.toml in the "
+    "configuration directory; the first of these that is given counts. --show-config prints each value's "
+    "source.\n\nExit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (--fail-on-refusal), 130 Ctrl-C."
+)
+
 
 def make_app(first_word: str = "") -> typer.Typer:
     """Every sub-command, or only the one that is called: the others are not even imported."""
     app = typer.Typer(
         name="alignbeam",
+        epilog=_EPILOG,
         context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode="rich",
     )

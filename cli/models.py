@@ -36,7 +36,9 @@ def list_models(as_json: AsJson = False) -> None:
 @models_app.command("pull")
 def pull_models(
     names: Annotated[list[str] | None, typer.Argument(help="Names, or hf:owner/repo/file.gguf.")] = None,
-    profile: Annotated[str | None, typer.Option(help="All models of this profile too.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="pull all models of this profile, besides those named")
+    ] = None,
     offline: Offline = False,
 ) -> None:
     """Fetch models; without a name, those of the default profile."""

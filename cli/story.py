@@ -32,6 +32,8 @@ class StoryView:
         self._status: Status | None = None
         self._phase, self._tokens, self._since = "", 0, monotonic()
         self._steered: dict[int, int] = {}
+        self._answer_is_open = False  # its line shares the screen: nothing may be drawn over it
+        self._later: list[str] = []
 
     def show(self, event: Event) -> None:
         match event:
@@ -47,17 +49,25 @@ class StoryView:
                 self._tell(f"note: {event.message}")
             case AnswerText() | Withdrawn() | Done():
                 self._stop()
+                self._answer_is_open = not self._progress_only
         self._inner.show(event)
-        if isinstance(event, Done) and not self._progress_only:
-            self._tell(summary(event.result, self._steered))
+        if isinstance(event, Done):
+            self._end(event.result)
 
     def close(self) -> None:
         self._stop()
         self._inner.close()
 
+    def _end(self, result: Result) -> None:
+        self._answer_is_open = False
+        for line in self._later:
+            self._tell(line)
+        if not self._progress_only:
+            self._tell(summary(result, self._steered))
+
     def _begin(self, phase: str) -> None:
         self._phase, self._tokens, self._since = phase, 0, monotonic()
-        if self._status is None and not is_dumb():
+        if self._status is None and not is_dumb() and not self._answer_is_open:
             self._status = self._console.status("", refresh_per_second=8)
             self._status.start()
         self._update()
@@ -74,6 +84,9 @@ class StoryView:
             self._status = None
 
     def _tell(self, line: str) -> None:
+        if self._answer_is_open:
+            self._later.append(line)
+            return
         self._console.print(Text(printable(line), style="dim"))
 
 
@@ -82,9 +95,9 @@ def summary(result: Result, steered: dict[int, int]) -> str:
     covered = result.bridge.covered_mass
     parts = [
         _choice(result),
-        _scores(result),
+        _scores(result) if result.finish_reason != "cancelled" else "",
         f"refused by the {result.refusal.by or 'draft'}" if result.refusal.is_refusal else "",
-        f"anchor changed {_tokens(steered.get(result.chosen, 0))}" if result.chosen is not None else "",
+        f"anchor changed {_tokens(steered.get(result.chosen or 0, 0))}" if _mixed(result) else "",
         f"{covered:.0%} crossed" if covered is not None else "",
         _tokens(result.usage.completion_tokens),
         f"{result.timings.total_ms / 1000:.1f} s",
@@ -107,7 +120,11 @@ def _scores(result: Result) -> str:
         for beam in result.beams
     ]
     marked = [f"[{s}]" if i == result.chosen else s for i, s in enumerate(shown)]
-    return f"harm {' '.join(marked)}"
+    return f"harm {' '.join(marked)}, safe up to {result.config['threshold']:g}"
+
+
+def _mixed(result: Result) -> bool:
+    return result.chosen is not None and result.beams[result.chosen].mixed > 0
 
 
 def _tokens(count: int) -> str:

@@ -348,7 +348,7 @@ def test_a_pipe_gets_the_answer_when_it_stands() -> None:
 
 def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
     assert summary(fake_result("x", CONFIG), {0: 2}) == (
-        "beam 1 of 1 · harm [1.2] · anchor changed 2 tokens · 90% crossed · 3 tokens · 1.2 s"
+        "beam 1 of 1 · harm [1.2], safe up to 2.5 · anchor changed 2 tokens · 90% crossed · 3 tokens · 1.2 s"
     )
     assert "refused by the judge" in summary(fake_result("x", CONFIG, "blocked"), {})
     err = Terminal()

@@ -66,7 +66,7 @@ def test_the_starter_answers_judged_and_unjudged(monkeypatch: pytest.MonkeyPatch
         events, unjudged = asked(engine, one)
         assert [e.name for e in events if isinstance(e, Phase)] == ["prefill", "mix", "complete"]
         assert (unjudged.chosen, unjudged.beams[0].judge) == (0, None)
-        assert unjudged.timings.judge_ms == unjudged.timings.load_ms == 0 or unjudged.timings.load_ms < 50
+        assert unjudged.timings.judge_ms == 0
         assert len(loaded) == 2, "fewer beams need nothing new"
         with pytest.raises(UsageError, match="context can't change"):
             list(engine.stream(QUESTION, config.with_values({"context": 1024})))

@@ -588,7 +588,6 @@ def test_stray_bytes_of_qwen_land_on_themselves(qwen: Vocabulary) -> None:
 def test_long_pieces_are_whole(qwen: Vocabulary) -> None:
     long = [token for token in range(qwen.size) if len(qwen.piece(token)) > 32]
     assert len(long) > 200
-    assert all(len(qwen.piece(token).decode()) == len(qwen.piece(token)) for token in long)
     joined = [qwen.pieces(qwen.encode(qwen.piece(token))) for token in long]
     assert joined == [qwen.piece(token) for token in long]
 
@@ -599,7 +598,7 @@ def test_every_end_of_qwen_ends_a_turn_of_smollm2(qwen: Vocabulary) -> None:
     assert template is not None
     end = smollm.turn_end(True)
     assert end is not None
-    assert smollm.text(end) == "<|im_end|>"
+    assert end in smollm.end_tokens
     bridge = Bridge(smollm, qwen, draft_turn_end=end)
     spelt = {qwen.text(token) for token in qwen.end_tokens}
     assert {"<|im_end|>", "<|endoftext|>"} <= spelt

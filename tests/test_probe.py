@@ -8,6 +8,7 @@ import pytest
 
 from alignbeam_local import probe
 from alignbeam_local.errors import ModelError
+from alignbeam_local.paths import cache_dir
 
 MODEL = Path("model.gguf")
 
@@ -64,7 +65,7 @@ def test_a_crash_either_way_is_an_error_with_a_way_out(monkeypatch: pytest.Monke
 def test_a_damaged_memory_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     child = use(monkeypatch, Child(0))
     probe.extra_buffers_work(MODEL)
-    (probe.cache_dir() / "probe.json").write_text("{")
+    (cache_dir() / "probe.json").write_text("{")
     assert probe.extra_buffers_work(MODEL)
     assert child.runs == ["1", "1"]
 
