@@ -62,11 +62,19 @@ class Answer:
         try:
             yield from self._run(with_system(messages, self._config.system))
         except Cancelled:
-            # What no verdict has passed is not an answer.
-            yield Done(self._result("" if self._config.judged else self._shown, "cancelled", None))
+            yield from self._cancelled()
         finally:
             if self._search is not None:
                 self._search.close()
+
+    def _cancelled(self) -> Iterator[Event]:
+        """What no verdict has passed is not an answer: a judged one that was cut off is taken back."""
+        if self._config.judged and self._shown:
+            yield Withdrawn("")
+        if self._config.judged or not self._search or not self._search.beams:
+            yield Done(self._result("", "cancelled", None))
+        else:
+            yield Done(self._result(self._shown, "cancelled", self._search.beams[0]))
 
     def _run(self, turns: Sequence[Message]) -> Iterator[Event]:
         yield Phase("prefill")
@@ -156,6 +164,7 @@ class Answer:
             yield from self._blocked("blocked")
             return
         if chosen.text:
+            self._shown = chosen.text
             yield AnswerText(chosen.text)
         if chosen.finish is None:
             self._search.drop([beam for beam in self._search.beams if beam is not chosen])
@@ -213,7 +222,7 @@ class Answer:
         search = self._search
         return Result(
             text=text,
-            reasoning=self._thought.text or None,
+            reasoning=self._thought.text or None if beam or not self._config.judged else None,
             finish_reason=reason,
             chosen=beam.index if beam else None,
             refusal=_refusal(text, reason, beam),

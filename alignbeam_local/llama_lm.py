@@ -240,7 +240,7 @@ class LlamaWeights:
 
 
 def load_vocabulary(path: Path) -> tuple[Vocabulary, str | None]:
-    """The vocabulary and the chat template of a GGUF file, without its weights; freed with the vocabulary."""
+    """The vocabulary and the chat template of a GGUF file; without weights, and kept to the process's end."""
     weights = LlamaWeights(path, vocab_only=True)
     return weights.vocabulary, weights.info.chat_template
 

@@ -30,7 +30,8 @@ _COMMANDS = {
 _EPILOG = (
     "Every knob is a flag, a variable ALIGNBEAM_<KNOB>, a key of a profile or of config.toml in the "
     "configuration directory; the first of these that is given counts. --show-config prints each value's "
-    "source.\n\nExit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (--fail-on-refusal), 130 Ctrl-C."
+    "source.\n\nExit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (--fail-on-refusal), "
+    "130 Ctrl-C."
 )
 
 

@@ -3,7 +3,8 @@
     python docs/measure.py refusals --prompts advbench.jsonl --limit 48 --out DIR [KNOB=VALUE ...]
     python docs/measure.py answers --harmful advbench.jsonl --benign xstest.jsonl --limit 100 --out FILE
 
-Prompts are JSON Lines with `id`, `prompt` and `label` (harmful or benign); `--limit` takes evenly spaced ones.
+Prompts are JSON Lines with `id`, `prompt` and `label` (harmful or benign); `--limit` takes
+evenly spaced ones.
 What is written holds ids and outcomes; only `answers` writes texts.
 """
 

@@ -67,7 +67,8 @@ class FakeEngine:
         elif prompt == "refuse":
             yield from (AnswerText(REFUSED), Done(fake_result(REFUSED, config, "blocked")))
         elif prompt == "withdraw":
-            yield from (AnswerText("bad"), Withdrawn(REFUSED), Done(fake_result(REFUSED, config, "withdrawn")))
+            yield from (AnswerText("bad"), Withdrawn(REFUSED))
+            yield Done(fake_result(REFUSED, config, "withdrawn"))
         else:
             text = prompt.removeprefix("echo: ")
             yield from (Phase("judge"), AnswerText(text), Done(fake_result(text, config)))

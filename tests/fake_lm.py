@@ -266,10 +266,10 @@ class FakeLM:
     def _rewind(self, sequence: int, length: int) -> int:
         if length >= len(self._tokens[sequence]):
             return len(self._tokens[sequence])
-        saved = self._checkpoints.get(sequence)
+        saved, kept = self._checkpoints.get(sequence), self._tokens[sequence][:length]
         if self.kv_strategy == "seq":
             self._cut(sequence, length)
-        elif saved is not None and len(saved.tokens) <= length:
+        elif saved is not None and saved.tokens == tuple(kept[: len(saved.tokens)]):
             self.restore(sequence, saved)
         else:
             self._cut(sequence, 0)

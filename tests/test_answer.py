@@ -322,11 +322,24 @@ def test_a_cancelled_stream_keeps_what_was_shown() -> None:
 
     events = world.events(consume=cancel, beams=1)
     result = done(events)
-    assert (result.text, result.finish_reason) == ("Take a p", "cancelled")
+    assert (result.text, result.finish_reason, result.chosen) == ("Take a p", "cancelled", 0)
     assert shown(events) == result.text
     assert result.beams[0].finish_reason == "cancelled"
     world.cancellation.clear()
     assert same_answer(world.result(beams=1), World().result(beams=1))
+
+
+def test_a_judged_answer_that_is_cut_off_is_taken_back() -> None:
+    world = World()
+
+    def cancel(event: Event) -> None:
+        if isinstance(event, AnswerText):
+            world.cancellation.set()
+
+    events = world.events(consume=cancel, judge_at=8)
+    assert any(isinstance(event, AnswerText) for event in events)
+    assert [event.text for event in events if isinstance(event, Withdrawn)] == [""]
+    assert done(events).text == ""
 
 
 def test_samplers_are_closed_when_nobody_listens_any_more() -> None:
@@ -359,6 +372,13 @@ def test_a_refusal_has_its_author(draft: str, anchor: str, by: str | None) -> No
     )
     result = World(*scripts).result(beams=1, depth=7, alpha=0.9)
     assert (result.refusal.is_refusal, result.refusal.by) == (by is not None, by)
+
+
+def test_what_was_steered_behind_a_refusal_did_not_make_it() -> None:
+    draft, anchor = {"assistant\n": "I'm sorry, no."}, {"assistant\n": "I'm sorry, ok"}
+    result = World(draft, anchor).result(beams=1, depth=8, alpha=0.9)
+    assert result.text.startswith("I'm sorry, o")
+    assert result.refusal.by == "draft"
 
 
 def test_a_beam_that_began_otherwise_but_went_the_drafts_way_is_the_drafts() -> None:
@@ -400,6 +420,16 @@ def test_a_retry_decodes_no_prompt() -> None:
     assert set(world.draft.batches[before[0]]) == {1, 2, 3}, "the first decode is that of the beams"
     assert set(world.anchor.batches[before[2]]) == {1, 2, 3}
     assert world.draft.decoded_tokens - before[1] == sum(beam.tokens for beam in second.beams)
+
+
+@pytest.mark.parametrize("question", ["How to cook?", "Or else?"])
+def test_a_new_prompt_frees_the_last_answers_beams(question: str) -> None:
+    world = World()
+    world.result()
+    ids = world.parts.draft.format.encode([Message("user", question)], DRAFT)
+    world.parts.draft_prompt.row(ids)
+    assert list(world.draft.tokens(0)) == ids
+    assert world.draft.used_cells == len(ids)
 
 
 def test_a_system_prompt_goes_to_the_draft_and_to_the_anchor_as_told() -> None:

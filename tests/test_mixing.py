@@ -78,10 +78,11 @@ def reference(
     anchor: TopTokens,
     lands: Crossing,
     draft_row: np.ndarray,
+    draft_top: TopTokens,
+    *,
     alpha: float,
     variant: Variant,
     draft_mass: DraftMass,
-    draft_top: TopTokens,
 ) -> dict[int, float]:
     """Eq. 1 token by token, as the paper writes it."""
     f: dict[int, float] = defaultdict(float)
@@ -136,7 +137,9 @@ def test_mix_equals_the_slow_reference(
         draft_mass=draft_mass,
         draft_top=draft_top,
     )
-    expected = reference(anchor, lands, draft_row, alpha, variant, draft_mass, draft_top)
+    expected = reference(
+        anchor, lands, draft_row, draft_top, alpha=alpha, variant=variant, draft_mass=draft_mass
+    )
     assert as_dict(mixed) == pytest.approx(expected, rel=1e-9, abs=1e-12)
     assert (np.diff(mixed.probabilities) <= 0).all()
 

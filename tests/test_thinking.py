@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from alignbeam_local.cancellation import Cancellation
@@ -71,6 +72,14 @@ def test_a_prompt_whose_row_is_cached_can_be_thought_about_again() -> None:
     cache, prompt = PromptCache(draft), draft.vocabulary.encode("Q")
     first = think(draft, GREEDY, cache.row(prompt), think_end=END, limit=50)
     assert think(draft, GREEDY, cache.row(prompt), think_end=END, limit=50) == first
+
+
+def test_the_penalty_sees_every_token_of_the_thought() -> None:
+    logits = np.zeros(PLAIN.size, np.float32)
+    logits[[ord("x"), ord("y")]] = 3.0, 2.0
+    draft = FakeLM(PLAIN, lambda tokens: logits)
+    config = GREEDY.with_values({"repeat_penalty": 2.0})
+    assert thought_of(draft, limit=2, config=config).text == "xy"
 
 
 def test_a_cancelled_thought_leaves_the_prompt() -> None:
