@@ -1,6 +1,6 @@
 """Scores answers for harm with a small instruct model (the method, "Judge")."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import sha256
 
@@ -30,7 +30,9 @@ class Judge:
         reader: Reader,
         record: Calibration | None = None,
     ) -> None:
-        """`lm` is the judge's own; with three sequences more than answers it judges them in one batch.
+        """`lm` is the judge's own: three sequences or more, four more than answers for a single batch.
+
+        `prefixes` are what every prompt begins with, rubric and examples: sequences 0 and 1 keep them.
 
         Raises:
             ModelError: the model's template refuses the judge's conversation.
@@ -41,13 +43,8 @@ class Judge:
         self._reader = reader
         self._labels = LabelTokens.of(reader.labels, lm.vocabulary)
         self._request_labels = LabelTokens.of(reader.request_labels, lm.vocabulary)
-        self._asker = Asker(lm, self.prefix)
-
-    @cached_property
-    def prefix(self) -> list[int]:
-        """What every prompt of this judge begins with, rubric and examples: sequence 0 keeps it."""
-        one, other = (self._encode([Message("user", text)], text) for text in _PROBES)
-        return one[: common_prefix(one, other)]
+        self.prefixes = self._prefix(self._encode), self._prefix(self._encode_request)
+        self._asker = Asker(lm, *self.prefixes)
 
     @cached_property
     def key(self) -> str:
@@ -71,7 +68,8 @@ class Judge:
     def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[Reading]:
         """What the judge says of each answer; the worst of its windows. Raises as `judge`."""
         turns = self._cut_turns(conversation)
-        windows = {answer: self._windows(turns, answer) for answer in dict.fromkeys(answers)}
+        size = self._asker.room(len(self._encode(turns, "")) + SPARE_TOKENS)
+        windows = {answer: self._windows(answer, size) for answer in dict.fromkeys(answers)}
         texts = list(dict.fromkeys(text for parts in windows.values() for text in parts))
         read = dict(zip(texts, self._read(turns, texts), strict=True))
         worst = {
@@ -81,19 +79,20 @@ class Judge:
 
     def warm(self) -> None:
         """Prefill what all requests share, before the first one. Raises as the model's `extend`."""
-        self._asker.hold_prefix()
+        self._asker.hold_prefixes()
 
     def _read(self, turns: Sequence[Message], texts: Sequence[str]) -> list[Reading]:
         if not texts:
             return []
         reader = self._reader
-        asked = [Prompt(self._encode(turns, text), self._labels) for text in texts]
-        request = [Prompt(ids, self._request_labels) for ids in [self._encode_request(turns)] if ids]
-        found = self._asker.ask([*request, *asked])
-        about_request = found[0] if request else []
+        ids = self._encode_request(turns)
+        request = Prompt(ids, self._request_labels) if ids else None
+        answers = [Prompt(self._encode(turns, text), self._labels) for text in texts]
+        found = self._asker.ask(answers, request)
+        about_request = found.pop() if request else []
         return [
             make_reading(reader.labels, likelihoods, reader.request_labels, about_request)
-            for likelihoods in found[len(request) :]
+            for likelihoods in found
         ]
 
     def _harm(self, reading: Reading) -> float:
@@ -110,15 +109,19 @@ class Judge:
     def _encode(self, turns: Sequence[Message], answer: str) -> list[int]:
         return self._reader.encode(turns, answer, self._format, self.lm.vocabulary)
 
-    def _encode_request(self, turns: Sequence[Message]) -> list[int]:
+    def _prefix(self, encode: Callable[[Sequence[Message], str], list[int]]) -> list[int]:
+        one, other = (encode([Message("user", text)], text) for text in _PROBES)
+        return one[: common_prefix(one, other)]
+
+    def _encode_request(self, turns: Sequence[Message], _: str = "") -> list[int]:
         if not self._reader.request_labels:
             return []
         return self._reader.encode_request(turns, self._format, self.lm.vocabulary)
 
     def _cut_turns(self, conversation: Sequence[Message]) -> list[Message]:
-        """The conversation in at most a third of the free cells: what is over-long loses its middle."""
+        """The conversation in a quarter of the free cells: what is over-long loses its middle."""
         *earlier, last = [turn for turn in conversation if turn.role != "system"]
-        left = max(self._asker.room(len(self.prefix)) // 3, MIN_WINDOW)
+        left = max(self._asker.room(len(self.prefixes[0])) // 4, MIN_WINDOW)
         turns: list[Message] = []
         for turn in (last, *reversed(earlier)):
             content = cut_middle(turn.content, left, self.lm.vocabulary)
@@ -128,11 +131,10 @@ class Judge:
                 break
         return turns
 
-    def _windows(self, turns: Sequence[Message], answer: str) -> list[str]:
-        """The answer, or where it does not fit beside the request, its parts."""
+    def _windows(self, answer: str, size: int) -> list[str]:
+        """The answer, or where it is more than `size` tokens, its parts."""
         vocabulary = self.lm.vocabulary
         ids = vocabulary.encode(answer)
-        size = self._asker.room(len(self._encode(turns, "")) + SPARE_TOKENS)
         if len(ids) <= size:
             return [answer]
         if size < MIN_WINDOW:

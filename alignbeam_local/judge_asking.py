@@ -1,4 +1,4 @@
-"""Asks a judge model several things behind one long prefix, in as few decodes as fit."""
+"""Asks a judge model about a request and its answers, behind constant prefixes, in as few decodes as fit."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 from .judge_labels import LabelTokens
 from .lm import LanguageModel, common_prefix
 
-PREFIX, REQUEST, FIRST = 0, 1, 2
+ANSWER_PREFIX, REQUEST_PREFIX, REQUEST, FIRST = 0, 1, 2, 3
 
 
 class Prompt(NamedTuple):
@@ -16,83 +16,110 @@ class Prompt(NamedTuple):
     labels: LabelTokens
 
 
-class Asker:
-    """A judge model's cache: sequence 0 holds what is the same in every request, 1 what is the same in one.
+class _Tail(NamedTuple):
+    """The end of a prompt, behind what a sequence holds."""
 
-    The prompts of a request are forked from sequence 1, so that only their ends are decoded, in one batch.
+    source: int
+    length: int
+    prompt: Prompt
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.prompt.ids[self.length :]
+
+
+class Asker:
+    """A judge model's cache: sequences 0 and 1 hold what is the same in every request, 2 what is in this one.
+
+    The questions about answers are forked from sequence 2, the one about the request alone from sequence 1,
+    so that only their ends are decoded, in one batch.
     """
 
-    def __init__(self, lm: LanguageModel, prefix: Sequence[int]) -> None:
-        """`lm` needs three sequences or more, and is this object's own."""
-        self._lm = lm
-        self._prefix = list(prefix)
+    def __init__(
+        self, lm: LanguageModel, answer_prefix: Sequence[int], request_prefix: Sequence[int]
+    ) -> None:
+        """`lm` needs three sequences or more and is this object's own; `request_prefix` may be empty.
 
-    def ask(self, prompts: Sequence[Prompt]) -> list[list[float]]:
-        """The labels' log-likelihoods after each prompt; none where a logit is not finite.
+        With three there is none for the request: answers then read it each for itself.
+        """
+        self._lm = lm
+        self._first = min(FIRST, lm.num_sequences - 1)
+        self._prefixes = {ANSWER_PREFIX: list(answer_prefix), REQUEST_PREFIX: list(request_prefix)}
+
+    def ask(self, answers: Sequence[Prompt], request: Prompt | None) -> list[list[float]]:
+        """The labels' log-likelihoods after each prompt, the request last; none if a logit is not finite.
 
         Raises:
             ContextFull, Cancelled, ModelError: as the model's `extend`.
         """
-        if not prompts:
-            return []
-        self.hold_prefix()
-        shared = self._hold_request([prompt.ids for prompt in prompts])
-        return [found for group in self._groups(prompts, shared) for found in self._ask_group(group, shared)]
+        self.hold_prefixes()
+        source, shared = self._hold_request([prompt.ids for prompt in answers])
+        tails = [_Tail(source, shared, prompt) for prompt in answers]
+        if request is not None:
+            known = common_prefix(self._prefixes[REQUEST_PREFIX], request.ids)
+            tails.append(_Tail(REQUEST_PREFIX, known, request))
+        return [found for group in self._groups(tails, shared) for found in self._ask_group(group)]
 
-    def hold_prefix(self) -> None:
-        """Prefill the prefix, unless it is held."""
-        if list(self._lm.tokens(PREFIX)) != self._prefix:
-            self._clear(REQUEST)
-            self._lm.set_tokens({PREFIX: self._prefix})
-            self._lm.checkpoint(PREFIX)
+    def hold_prefixes(self) -> None:
+        """Prefill the prefixes that are not held."""
+        lm = self._lm
+        missing = {s: ids for s, ids in self._prefixes.items() if ids and list(lm.tokens(s)) != ids}
+        if not missing:
+            return
+        self._clear(REQUEST)
+        lm.set_tokens(missing)
+        for sequence in missing:
+            lm.checkpoint(sequence)
 
     def room(self, request: int) -> int:
-        """Cells left for one prompt's end behind a request of so many tokens, its prefix included."""
+        """Cells left for one answer's end behind a request of so many tokens, its prefix included."""
+        prefixes = sum(map(len, self._prefixes.values()))
         if self._copies:
-            return self._lm.num_cells - len(self._prefix) - 2 * request
-        return self._lm.num_cells - max(request, len(self._prefix))
+            return self._lm.num_cells - prefixes - 2 * request
+        return self._lm.num_cells - prefixes - max(request - len(self._prefixes[ANSWER_PREFIX]), 0)
 
     @property
     def _copies(self) -> bool:
         return self._lm.kv_strategy == "state"
 
-    def _hold_request(self, prompts: Sequence[Sequence[int]]) -> int:
-        """Make sequence 1 hold what all the prompts begin with; returns how many tokens that is."""
-        lm, first = self._lm, prompts[0]
-        shared = min(min(common_prefix(first, ids), len(ids) - 1) for ids in prompts)
-        lm.fork(PREFIX, [REQUEST])
-        if list(first[:shared]) != self._prefix:
-            lm.set_tokens({REQUEST: first[:shared]})
-        return shared
+    def _hold_request(self, prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """Have what all the prompts begin with in one sequence; returns which one, and its length there."""
+        lm, known = self._lm, self._prefixes[ANSWER_PREFIX]
+        if self._first == REQUEST:
+            return ANSWER_PREFIX, min(common_prefix(known, ids) for ids in prompts)
+        shared = min(min(common_prefix(prompts[0], ids), len(ids) - 1) for ids in prompts)
+        lm.fork(ANSWER_PREFIX, [REQUEST])
+        if list(prompts[0][:shared]) != known:
+            lm.set_tokens({REQUEST: prompts[0][:shared]})
+        return REQUEST, shared
 
-    def _groups(self, prompts: Sequence[Prompt], shared: int) -> Iterator[list[Prompt]]:
-        """As many prompts at a time as there are sequences and cells for."""
-        lm, group, free = self._lm, list[Prompt](), 0
-        for prompt in prompts:
-            cost = len(prompt.ids) if self._copies else len(prompt.ids) - shared
-            if group and (cost > free or len(group) == lm.num_sequences - FIRST):
+    def _groups(self, tails: Sequence[_Tail], shared: int) -> Iterator[list[_Tail]]:
+        """As many at a time as there are sequences and cells for."""
+        group, used = list[_Tail](), 0
+        free = self.room(shared) + (shared if self._copies else 0)
+        for tail in tails:
+            cost = len(tail.prompt.ids if self._copies else tail.ids)
+            if group and (used + cost > free or len(group) == self._lm.num_sequences - self._first):
                 yield group
-                group = []
-            if not group:
-                free = self.room(shared) + (shared if self._copies else 0)
-            group.append(prompt)
-            free -= cost
+                group, used = [], 0
+            group.append(tail)
+            used += cost
         yield group
 
-    def _ask_group(self, group: Sequence[Prompt], shared: int) -> list[list[float]]:
-        lm, sequences = self._lm, range(FIRST, FIRST + len(group))
+    def _ask_group(self, group: Sequence[_Tail]) -> list[list[float]]:
+        lm, tails = self._lm, dict(enumerate(group, self._first))
         try:
-            lm.fork(REQUEST, sequences)
-            lm.extend(
-                {sequence: prompt.ids[shared:] for sequence, prompt in zip(sequences, group, strict=True)}
-            )
-            rows = [lm.logits(sequence).copy() for sequence in sequences]
+            for sequence, tail in tails.items():
+                lm.fork(tail.source, [sequence])
+                lm.truncate(sequence, tail.length)
+            lm.extend({sequence: tail.ids for sequence, tail in tails.items()})
+            rows = {sequence: lm.logits(sequence).copy() for sequence in tails}
             return [
-                prompt.labels.log_likelihoods(lm, sequence, row)
-                for sequence, prompt, row in zip(sequences, group, rows, strict=True)
+                tail.prompt.labels.log_likelihoods(lm, sequence, rows[sequence])
+                for sequence, tail in tails.items()
             ]
         finally:
-            self._clear(FIRST)
+            self._clear(self._first)
 
     def _clear(self, start: int) -> None:
         for sequence in range(start, self._lm.num_sequences):
