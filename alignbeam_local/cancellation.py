@@ -43,8 +43,14 @@ class Cancellation:
 
     @contextmanager
     def on_interrupt(self) -> Iterator[None]:
-        """While inside, Ctrl-C sets the flag instead of raising KeyboardInterrupt. Main thread only."""
+        """While inside, Ctrl-C sets the flag instead of raising KeyboardInterrupt. Main thread only.
+
+        A process that was told to ignore it (as `nohup` and background jobs are) goes on ignoring it.
+        """
         self.clear()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            yield
+            return
         receiver, sender = socket.socketpair()
         sender.setblocking(False)
         previous_handler = signal.signal(signal.SIGINT, lambda *_: self.set())

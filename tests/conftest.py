@@ -1,6 +1,7 @@
 """No test touches the user's own files; those marked `models` read the pulled models."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from alignbeam_local.paths import models_dir
 
 _REAL_MODELS_DIR = models_dir()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A background job ignores Ctrl-C, and so would every child that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -132,3 +132,15 @@ def test_an_interrupted_process_goes_on_and_can_be_interrupted_again() -> None:
             process.send_signal(signal.SIGINT)
         assert process.stdout.read() == "interrupted\n"
     assert process.returncode == 0
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        cancellation = Cancellation()
+        with cancellation.on_interrupt():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            signal.raise_signal(signal.SIGINT)
+        assert not cancellation.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
