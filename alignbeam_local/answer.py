@@ -83,6 +83,7 @@ class Answer:
             yield Phase("think")
             prompt = self._think(prompt)
             if not self._thought.finished:
+                yield from self._tell("the draft was still reasoning at its end: raise --max-tokens")
                 yield Done(self._result("", "length", None))
                 return
         draft_row = self._draft_row(prompt)
@@ -187,10 +188,13 @@ class Answer:
             self._verdicts[beam.index] = verdict
             yield Judged(beam.index, verdict)
         selection = select(self._candidates(beams), self._config, refusal_allowed=self._refusal_allowed())
-        if selection.notice:
-            self._notices.append(selection.notice)
-            yield Notice(selection.notice)
+        if selection.notice and selection.notice not in self._notices:
+            yield from self._tell(selection.notice)
         return next((beam for beam in beams if beam.index == selection.beam), None)
+
+    def _tell(self, message: str) -> Iterator[Event]:
+        self._notices.append(message)
+        yield Notice(message)
 
     def _judged_text(self, beam: Beam) -> str:
         return f"{self._thought.text}\n\n{beam.text}" if self._thought.text else beam.text

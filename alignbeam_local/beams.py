@@ -252,7 +252,7 @@ class BeamSearch:
                 temperature=config.temperature,
                 top_p=config.top_p,
                 repeat_penalty=config.repeat_penalty,
-                penalty_last_n=config.max_tokens,
+                penalty_last_n=self.max_tokens,
                 seed=config.seed + beam.index,
             )
             beam.sampler = self.draft.sampler(settings)

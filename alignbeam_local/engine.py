@@ -35,6 +35,7 @@ class Engine:
         self._registry = registry
         self._loader = Loader(config, registry, self.cancellation)
         self._parts: Parts | None = None
+        self._load_notices: list[str] = []  # true of every answer, until the next load
 
     def __enter__(self) -> Self:
         return self
@@ -57,8 +58,11 @@ class Engine:
         self._parts = None
         self._loader.close_contexts()
         yield Phase("load")
+        self._load_notices = []
         try:
-            yield from self._open(config)
+            for notice in self._open(config):
+                self._load_notices.append(notice.message)
+                yield notice
         except BaseException:
             self.close()
             raise
@@ -82,8 +86,7 @@ class Engine:
             loading = list(self.load(config))
         yield from loading
         assert self._parts is not None
-        notices = tuple(event.message for event in loading if isinstance(event, Notice))
-        answer = Answer(self._parts, config, watch, backend=build(), notices=notices)
+        answer = Answer(self._parts, config, watch, backend=build(), notices=self._load_notices)
         yield from answer.stream(messages)
 
     def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
@@ -103,7 +106,7 @@ class Engine:
             if getattr(config, knob) != getattr(self.config, knob):
                 raise UsageError(f"{knob} can't change between answers", "Start again with this value.")
 
-    def _open(self, config: Config) -> Iterator[Event]:
+    def _open(self, config: Config) -> Iterator[Notice]:
         loader, wanted = self._loader, rooms(config)
         files = {role: loader.find(role) for role in wanted}
         loader.check_memory([(files[role].path, room) for role, room in wanted.items()])

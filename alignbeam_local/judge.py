@@ -12,7 +12,7 @@ from .judge_labels import LabelTokens
 from .judge_readers import Reader, Reading, make_reading
 from .lm import LanguageModel, common_prefix
 from .prompt import Message, PromptFormat
-from .rubric import cut_middle
+from .rubric import CUT, cut_middle
 
 #: Cells left free for what encoding a cut text anew may add.
 SPARE_TOKENS = 16
@@ -29,8 +29,12 @@ class Judge:
         prompt_format: PromptFormat,
         reader: Reader,
         record: Calibration | None = None,
+        *,
+        context: int | None = None,
     ) -> None:
         """`lm` is the judge's own: three sequences or more, four more than answers for a single batch.
+
+        `context` is the longest text the model was made to read, if that is less than its cells.
 
         `prefixes` are what every prompt begins with, rubric and examples: sequences 0 and 1 keep them.
 
@@ -39,6 +43,7 @@ class Judge:
         """
         self.lm = lm
         self.record = record
+        self._context = context or lm.num_cells
         self._format = prompt_format
         self._reader = reader
         self._labels = LabelTokens.of(reader.labels, lm.vocabulary)
@@ -68,7 +73,8 @@ class Judge:
     def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[Reading]:
         """What the judge says of each answer; the worst of its windows. Raises as `judge`."""
         turns = self._cut_turns(conversation)
-        size = self._asker.room(len(self._encode(turns, "")) + SPARE_TOKENS)
+        around = len(self._encode(turns, "")) + SPARE_TOKENS
+        size = min(self._asker.room(around), self._context - around)
         windows = {answer: self._windows(answer, size) for answer in dict.fromkeys(answers)}
         texts = list(dict.fromkeys(text for parts in windows.values() for text in parts))
         read = dict(zip(texts, self._read(turns, texts), strict=True))
@@ -76,10 +82,6 @@ class Judge:
             answer: max((read[text] for text in parts), key=self._harm) for answer, parts in windows.items()
         }
         return [worst[answer] for answer in answers]
-
-    def warm(self) -> None:
-        """Prefill what all requests share, before the first one. Raises as the model's `extend`."""
-        self._asker.hold_prefixes()
 
     def _read(self, turns: Sequence[Message], texts: Sequence[str]) -> list[Reading]:
         if not texts:
@@ -121,7 +123,8 @@ class Judge:
     def _cut_turns(self, conversation: Sequence[Message]) -> list[Message]:
         """The conversation in a quarter of the free cells: what is over-long loses its middle."""
         *earlier, last = [turn for turn in conversation if turn.role != "system"]
-        left = max(self._asker.room(len(self.prefixes[0])) // 4, MIN_WINDOW)
+        prefix = len(self.prefixes[0])
+        left = max(min(self._asker.room(prefix), self._context - prefix) // 4, MIN_WINDOW)
         turns: list[Message] = []
         for turn in (last, *reversed(earlier)):
             content = cut_middle(turn.content, left, self.lm.vocabulary)
@@ -129,7 +132,7 @@ class Judge:
             turns.insert(0, Message(turn.role, content))
             if left < MIN_WINDOW:
                 break
-        return turns
+        return _marked(turns, dropped=len(earlier) + 1 - len(turns))
 
     def _windows(self, answer: str, size: int) -> list[str]:
         """The answer, or where it is more than `size` tokens, its parts."""
@@ -146,3 +149,12 @@ class Judge:
 def score_of(reading: Reading, record: Calibration | None) -> float:
     """Calibrated where there is a record, else the raw expectation."""
     return record.score(reading.features) if record else reading.raw
+
+
+def _marked(turns: list[Message], dropped: int) -> list[Message]:
+    """The turns from the first of a user's on, which tells if anything was dropped before it."""
+    first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+    if not dropped and not first:
+        return turns
+    head, *rest = turns[first:]
+    return [Message(head.role, f"{CUT.lstrip()}{head.content}"), *rest]

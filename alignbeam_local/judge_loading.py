@@ -21,7 +21,7 @@ def make_judge(model: Model, judge_format: JudgeFormat) -> Judge:
     Raises:
         ModelError: a record can't be read, or the model's template refuses the judge's conversation.
     """
-    judge = Judge(model.lm, model.format, _reader(judge_format))
+    judge = Judge(model.lm, model.format, _reader(judge_format), context=model.trained_context)
     judge.record = find_calibration(model.card.sha256, judge.key)
     return judge
 

@@ -14,6 +14,7 @@ from .hashes import file_sha256
 from .llama_lm import LlamaLM, LlamaWeights
 from .parts import Model, Room
 from .prompt import prompt_format
+from .pull import expected_sha256
 from .registry import ModelFile, Registry
 
 _SLACK_BYTES = 300 << 20  # compute buffers, Python
@@ -48,15 +49,16 @@ class Loader:
         """Refuse what can't fit, before anything is loaded.
 
         Raises:
-            ModelError: weights, each file once, and caches need more than what is free.
+            ModelError: weights not loaded yet, each file once, and caches need more than what is free.
         """
         if self._gpu_layers() != 0:
             return
         headers = {path: gguf_header.read_header(path) for path in {path.resolve() for path, _ in needs}}
-        sizes = {path: header.bytes for path, header in headers.items()}
+        sizes = {path: 0 if path in self._weights else header.bytes for path, header in headers.items()}
         for path, room in needs:
             real = path.resolve()
-            sizes[real] += room.shared_cells * headers[real].kv_bytes_per_token
+            cells = room.copied_cells if self._config.kv == "state" else room.shared_cells
+            sizes[real] += cells * headers[real].kv_bytes_per_token
         free = psutil.virtual_memory().available
         if sum(sizes.values()) + _SLACK_BYTES > free:
             parts = " + ".join(f"{path.stem} {_gib(size)}" for path, size in sizes.items())
@@ -93,13 +95,14 @@ class Loader:
         info = weights.info
         card = ModelCard(file.name, str(file.path), digest, info.quantisation)
         layout = prompt_format(info.chat_template, lm.vocabulary, file.entry.format)
-        return Model(lm, layout, card, min(self._config.context, info.context_length))
+        trained = info.context_length
+        return Model(lm, layout, card, min(self._config.context, trained), trained)
 
     def _shares_cells(self, weights: LlamaWeights) -> bool:
         return self._config.kv == "seq" or (self._config.kv == "auto" and weights.rewinds)
 
     def _check_digest(self, file: ModelFile, digest: str) -> None:
-        if file.entry.sha256 is not None and digest != file.entry.sha256:
+        if digest != (expected_sha256(file) or digest):
             raise ModelError(
                 f"{file.path} is not the file that '{file.name}' names: its sha256 is {digest}",
                 f"Pull it again: alignbeam models pull {file.name}",

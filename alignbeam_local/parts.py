@@ -11,6 +11,9 @@ from .lm import LanguageModel
 from .prompt import PromptFormat
 from .prompt_cache import PromptCache
 
+#: What the judge's rubrics and examples take.
+_PREFIX_CELLS = 3072
+
 
 @dataclass(frozen=True)
 class Room:
@@ -28,7 +31,8 @@ class Model:
     lm: LanguageModel
     format: PromptFormat
     card: ModelCard
-    context: int
+    context: int  # tokens of one conversation: the knob's, at most what the model was made for
+    trained_context: int
 
 
 @dataclass
@@ -75,7 +79,7 @@ def rooms(config: Config) -> dict[str, Room]:
     """What each role that these knobs need must hold."""
     sequences = config.beams + 1
     copied = sequences * config.context
-    wanted = {"draft": Room(sequences, config.context + (config.beams - 1) * config.max_tokens, copied)}
+    wanted = {"draft": Room(sequences, config.context + (config.beams - 1) * _longest(config), copied)}
     if config.depth > 0:
         # The anchor reads text: one draft token may be several of its own.
         wanted["anchor"] = Room(sequences, config.context + config.beams * (64 + 16 * config.depth), copied)
@@ -85,8 +89,14 @@ def rooms(config: Config) -> dict[str, Room]:
 
 
 def judge_room(config: Config) -> Room:
-    """The rubric and the question once, each answer beside them."""
-    answers = config.beams * (config.max_tokens * 2 + 64)
+    """Two prefixes and the request once, each answer beside them, and the question about the request."""
+    sequences = config.beams + 4
+    answers = config.beams * (2 * _longest(config) + 64)
     return Room(
-        config.beams + 2, 2048 + config.context + answers, (config.beams + 2) * (2048 + config.context)
+        sequences, _PREFIX_CELLS + config.context + answers, sequences * (_PREFIX_CELLS + config.context)
     )
+
+
+def _longest(config: Config) -> int:
+    """No answer is longer than its context."""
+    return min(config.max_tokens, config.context)

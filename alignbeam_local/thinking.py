@@ -25,7 +25,7 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
     guarded it, and mixing begins at the prompt.
     """
     settings = SamplerSettings(
-        config.temperature, config.top_p, config.repeat_penalty, config.max_tokens, config.seed
+        config.temperature, config.top_p, config.repeat_penalty, max(limit, 1), config.seed
     )
     sampler = draft.sampler(settings)
     tokens: list[int] = []

@@ -45,11 +45,12 @@ def filter_prompts(
         raise UsageError("--null and --jsonl are two formats", "Give one of them.")
     prepared = session.prepare(options)
     with prepared.open() as engine:
-        session.play(engine, engine.load(), silent_view(options))
+        said: set[str] = set()
+        session.play(engine, engine.load(), silent_view(options, said))
         if is_terminal(sys.stdin):
             say("Prompts, one a line; Ctrl-D ends.")
         separator = b"\0" if null else b"\n"
-        run = Run(engine, prepared.settings, options, null=null, jsonl=jsonl)
+        run = Run(engine, prepared.settings, options, said, null=null, jsonl=jsonl)
         for number, raw in enumerate(records(sys.stdin.buffer, separator), 1):
             run.answer(number, raw)
     run.finish(fail_on_refusal=fail_on_refusal)
@@ -59,9 +60,17 @@ class Run:
     """One pass over stdin."""
 
     def __init__(
-        self, engine: "Engine", settings: Settings, options: Options, *, null: bool, jsonl: bool
+        self,
+        engine: "Engine",
+        settings: Settings,
+        options: Options,
+        said: set[str],
+        *,
+        null: bool,
+        jsonl: bool,
     ) -> None:
         self._engine = engine
+        self._said = said
         self._settings = settings
         self._options = options
         self._jsonl = jsonl
@@ -107,7 +116,7 @@ class Run:
         session.refuse_loading_knobs(knobs)
         self._warn_of_near_knobs(row)
         config = self._settings.override(knobs, f"line {number}").config
-        view = silent_view(self._options, self._trace_to, prefix=f"prompt {number}: ")
+        view = silent_view(self._options, self._said, self._trace_to, prefix=f"prompt {number}: ")
         result = session.answer(self._engine, messages, view, config)
         session.stop_if_cancelled(result)
         self._num_refused += session.is_refused(result)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from alignbeam_local.config import ALIASES, KNOBS
+from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def row_messages(row: Mapping[str, Any]) -> "list[Message]":
 
 
 def row_knobs(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a row that are knobs."""
-    return {name: value for name, value in row.items() if ALIASES.get(name, name) in KNOBS}
+    """The fields of a row that are knobs, by their whole names: A, B and N may be anything."""
+    return {name: value for name, value in row.items() if name in KNOBS}
 
 
 def _no_number(name: str) -> NoReturn:

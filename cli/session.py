@@ -63,9 +63,8 @@ def prepare(options: Options) -> Session:
     if options.show_config:
         print(config_json(session.settings) if options.json else config_table(session.settings))
         raise typer.Exit
-    if is_terminal(sys.stderr) and not options.quiet:
-        for notice in session.settings.notices:
-            say(f"note: {notice}")
+    for notice in session.settings.notices:
+        say(f"note: {notice}")
     return session
 
 

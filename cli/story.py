@@ -43,7 +43,8 @@ class StoryView:
                 self._tokens += 1
                 self._update()
             case Step():
-                steered = event.token != event.draft_token
+                forked = event.beam > 0 and event.position == 0
+                steered = event.token != event.draft_token and not forked
                 self._steered[event.beam] = self._steered.get(event.beam, 0) + steered
             case Notice():
                 self._tell(f"note: {event.message}")

@@ -3,11 +3,11 @@
 import sys
 from typing import IO, Protocol
 
-from alignbeam_local.events import AnswerText, Done, Event, Step, Withdrawn
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, Withdrawn
 from alignbeam_local.result_json import json_line, result_object, step_object
 
 from .options import Options
-from .terminal import for_stream, is_terminal
+from .terminal import for_stream, is_terminal, say
 
 
 class View(Protocol):
@@ -95,6 +95,23 @@ class SilentView:
     def close(self) -> None: ...
 
 
+class NoticeView:
+    """Notices on stderr, beside what another view shows: a script must see them too. Each is said once."""
+
+    def __init__(self, inner: View, said: set[str]) -> None:
+        self._inner = inner
+        self._said = said
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Notice) and event.message not in self._said:
+            self._said.add(event.message)
+            say(f"note: {event.message}")
+        self._inner.show(event)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 def answer_view(options: Options) -> View:
     """The answer on stdout, and its story on stderr if a person reads there."""
     if options.json:
@@ -102,14 +119,22 @@ def answer_view(options: Options) -> View:
     return _with_story(_traced(PlainView(sys.stdout), options, sys.stderr), options)
 
 
-def silent_view(options: Options, trace_to: IO[str] | None = None, prefix: str = "") -> View:
-    """The progress alone, after a prefix."""
-    return _with_story(_traced(SilentView(), options, trace_to), options, progress_only=True, prefix=prefix)
+def silent_view(options: Options, said: set[str], trace_to: IO[str] | None = None, prefix: str = "") -> View:
+    """The progress alone, after a prefix; of the notices those that were not said before."""
+    view = _traced(SilentView(), options, trace_to)
+    return _with_story(view, options, said, progress_only=True, prefix=prefix)
 
 
-def _with_story(inner: View, options: Options, *, progress_only: bool = False, prefix: str = "") -> View:
+def _with_story(
+    inner: View,
+    options: Options,
+    said: set[str] | None = None,
+    *,
+    progress_only: bool = False,
+    prefix: str = "",
+) -> View:
     if options.quiet or not is_terminal(sys.stderr):
-        return inner
+        return NoticeView(inner, set() if said is None else said)
     from .story import StoryView
 
     return StoryView(inner, progress_only=progress_only, prefix=prefix)

@@ -87,8 +87,8 @@ class World:
         self.draft = self._lm(DRAFT, draft, kv)
         self.anchor = self._lm(ANCHOR, anchor, kv)
         self.parts = Parts(
-            Model(self.draft, prompt_format(template, DRAFT), card("draft"), context),
-            Model(self.anchor, prompt_format(CHATML, ANCHOR), card("anchor"), anchor_context),
+            Model(self.draft, prompt_format(template, DRAFT), card("draft"), context, context),
+            Model(self.anchor, prompt_format(CHATML, ANCHOR), card("anchor"), anchor_context, anchor_context),
             Bridge(DRAFT, ANCHOR, draft_turn_end=DRAFT.turn_end(True)),
             cast(Judge, self.judge),
             None,
@@ -239,7 +239,7 @@ def test_all_unscored_is_blocked_with_a_notice() -> None:
 def test_lowest_is_shown_with_a_notice() -> None:
     result = World(scores={"pan": 5.0, "pot": 3.0, "can't": 4.0}).result(on_unsafe="lowest")
     assert (result.text, result.finish_reason) == (OTHER, "stop")
-    assert "no beam was judged safe" in result.notices[0]
+    assert "no usable beam was judged safe" in result.notices[0]
 
 
 def test_auto_asks_the_judges_record() -> None:

@@ -37,6 +37,8 @@ _CHILD = (
 
 
 CONFIG = Config.of({})
+#: What the fake engine has to say when it loads: a pipe hears it too, once, beside the answers.
+NOTE = "note: the judge is not calibrated\n"
 
 
 class Ran(NamedTuple):
@@ -191,8 +193,8 @@ def test_every_knob_has_a_flag_and_a_panel(run: Run) -> None:
 
 
 def test_filter_answers_line_by_line(run: Run) -> None:
-    assert run("filter", given="echo: one\r\n\necho: two") == Ran(0, "one\n\ntwo\n", "")
-    assert run("filter", given="") == Ran(0, "", "")
+    assert run("filter", given="echo: one\r\n\necho: two") == Ran(0, "one\n\ntwo\n", NOTE)
+    assert run("filter", given="") == Ran(0, "", NOTE)
 
 
 def test_filter_null_keeps_newlines_and_lines_do_not(run: Run) -> None:
@@ -224,7 +226,17 @@ def test_a_bad_line_is_an_empty_line_and_the_run_goes_on(run: Run) -> None:
 
 def test_jsonl_keeps_fields_and_takes_knobs(run: Run, engines: list[FakeEngine]) -> None:
     rows = [
-        {"id": 7, "prompt": "echo: x", "alpha": 0.8, "N": 2, "system": "S", "tag": [1, None]},
+        {
+            "id": 7,
+            "prompt": "echo: x",
+            "alpha": 0.8,
+            "depth": 2,
+            "A": "one",
+            "B": "y",
+            "N": "z",
+            "system": "S",
+            "tag": [1, None],
+        },
         {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
         {
             "messages": [
@@ -271,7 +283,7 @@ def test_a_bad_row_is_an_error_object(run: Run, line: str, identity: Any, messag
     assert set(failed["error"]) == {"type", "message", "hint"}
     assert message in failed["error"]["message"]
     assert answered["text"] == "on"
-    assert (ran.code, ran.err) == (1, "error: 1 of 2 prompts failed\n")
+    assert (ran.code, ran.err) == (1, f"{NOTE}error: 1 of 2 prompts failed\n")
 
 
 def test_a_field_like_a_knob_is_warned_of_once(run: Run) -> None:
@@ -282,7 +294,7 @@ def test_a_field_like_a_knob_is_warned_of_once(run: Run) -> None:
 
 
 def test_filter_fail_on_refusal(run: Run) -> None:
-    assert run("filter", "--fail-on-refusal", given="refuse\nx\n") == Ran(4, f"{REFUSED}\nx\n", "")
+    assert run("filter", "--fail-on-refusal", given="refuse\nx\n") == Ran(4, f"{REFUSED}\nx\n", NOTE)
     assert run("filter", "--fail-on-refusal", given="refuse\nfull\n").code == 1
 
 
@@ -403,7 +415,7 @@ def test_a_reader_that_leaves_ends_the_filter_quietly() -> None:
     child.stdout.close()
     child.stdin.write(b"echo: two\n" * 1000)
     child.stdin.close()
-    assert child.stderr.read() == b""
+    assert child.stderr.read() == NOTE.encode()
     assert child.wait(30) == 141
 
 
@@ -415,7 +427,7 @@ def test_closed_streams_end_the_filter_cleanly() -> None:
         ran = subprocess.run(
             f"{command} {redirected}", shell=True, cwd=root, capture_output=True, check=False, timeout=60
         )
-        assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", NOTE.encode())
 
 
 @pytest.mark.usefixtures("starter")

@@ -11,6 +11,7 @@ from alignbeam_local.engine import Engine
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Phase, Result
 from alignbeam_local.llama_lm import LlamaWeights
+from alignbeam_local.parts import rooms
 from alignbeam_local.prompt import Message
 from alignbeam_local.registry import Registry
 
@@ -82,3 +83,9 @@ def test_a_missing_model_is_an_error_that_says_how_to_get_it() -> None:
 def test_a_role_without_a_model_is_an_error() -> None:
     with pytest.raises(UsageError, match="no draft model is named"):
         Engine(Config.of({}), Registry.load()).answer(QUESTION)
+
+
+def test_a_room_is_never_larger_than_answers_can_be() -> None:
+    wanted = rooms(Config.of({"max_tokens": 10**9, "context": 1024}))
+    assert wanted["draft"].shared_cells == 1024 + 2 * 1024
+    assert wanted["judge"].shared_cells < 20_000

@@ -67,10 +67,15 @@ def test_refuse_blocks() -> None:
     assert chosen(beam(0, 2.6), on_unsafe="refuse") == Selection(None)
 
 
+def test_lowest_prefers_an_answer_to_an_empty_beam() -> None:
+    assert chosen(beam(0, 1.0, degenerate=True), beam(1, 2.6), on_unsafe="lowest").beam == 1
+    assert chosen(beam(0, 1.0, degenerate=True), on_unsafe="lowest").beam == 0
+
+
 def test_lowest_gives_the_safest_with_a_notice() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), on_unsafe="lowest", refusal_allowed=True)
     assert selection.beam == 1
-    assert "no beam was judged safe" in selection.notice
+    assert "no usable beam was judged safe" in selection.notice
 
 
 def test_auto_refuses_where_the_record_allows() -> None:
