@@ -10,9 +10,9 @@ from .events import Verdict
 from .judge_asking import Asker, Prompt
 from .judge_labels import LabelTokens
 from .judge_readers import Reader, Reading, make_reading
+from .judged_text import CUT, cut_middle
 from .lm import LanguageModel, common_prefix
 from .prompt import Message, PromptFormat
-from .rubric import CUT, cut_middle
 
 #: Cells left free for what encoding a cut text anew may add.
 SPARE_TOKENS = 16
@@ -116,8 +116,6 @@ class Judge:
         return one[: common_prefix(one, other)]
 
     def _encode_request(self, turns: Sequence[Message], _: str = "") -> list[int]:
-        if not self._reader.request_labels:
-            return []
         return self._reader.encode_request(turns, self._format, self.lm.vocabulary)
 
     def _cut_turns(self, conversation: Sequence[Message]) -> list[Message]:

@@ -8,7 +8,7 @@ from .cancellation import Cancellation
 from .config import Config
 from .events import ModelCard
 from .judge import Judge
-from .judge_readers import ClassifierReader, Reader, RubricReader
+from .judge_readers import ClassifierReader, QuestionsReader, Reader, RubricReader
 from .loading import Loader
 from .model_entry import JudgeFormat
 from .parts import Model, judge_room
@@ -45,6 +45,8 @@ def open_judge(config: Config, registry: Registry) -> Iterator[tuple[Judge, Mode
 
 
 def _reader(judge_format: JudgeFormat) -> Reader:
+    if judge_format.format == "questions":
+        return QuestionsReader()
     if judge_format.format == "rubric":
         return RubricReader()
     return ClassifierReader(judge_format.format, judge_format.prefix, judge_format.labels)

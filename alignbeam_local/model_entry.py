@@ -54,9 +54,9 @@ class Mirror(_Table):
 
 
 class JudgeFormat(_Table):
-    """How a model judges: by a rubric's digits, or as a classifier whose next token is a label."""
+    """How a model judges: by two questions, a rubric's digits, or as a classifier that says a label."""
 
-    format: Literal["rubric", "llama-guard", "qwen3guard"] = "rubric"
+    format: Literal["questions", "rubric", "llama-guard", "qwen3guard"] = "questions"
     prefix: str = ""
     labels: dict[str, Score] = {}
 

@@ -69,6 +69,13 @@ class PromptFormat(Protocol):
             ModelError: the template refuses it, or drops a message.
         """
 
+    def encode_exchange(self, messages: Sequence[Message], vocabulary: Vocabulary) -> list[int]:
+        """The ids of a conversation that ends with an answer, up to where what a classifier says begins.
+
+        Raises:
+            ModelError: no template, or it refuses the conversation or drops a message.
+        """
+
 
 def prompt_format(template: str | None, vocabulary: Vocabulary, override: str | None = None) -> PromptFormat:
     """The format of a model with this chat template, or none; `override` is base, chat or a Jinja text.
@@ -118,6 +125,9 @@ class BaseFormat:
         paragraphs = [*(message.content for message in system), "\n".join([*lines, "A:"])]
         return _encode(["\n\n".join(paragraphs)], vocabulary)
 
+    def encode_exchange(self, messages: Sequence[Message], vocabulary: Vocabulary) -> list[int]:
+        raise ModelError("a classifier needs a chat template", "Choose another judge.")
+
 
 @dataclass(frozen=True)
 class ChatFormat:
@@ -143,6 +153,12 @@ class ChatFormat:
             if all(message.role != "system" for message in messages):
                 raise
             parts = _filled(self.template, fold_system(messages))
+        return self._ids(parts, vocabulary)
+
+    def encode_exchange(self, messages: Sequence[Message], vocabulary: Vocabulary) -> list[int]:
+        return self._ids(_filled(self.template, messages), vocabulary)
+
+    def _ids(self, parts: "Iterable[_Part]", vocabulary: Vocabulary) -> list[int]:
         return _encode(_runs(parts, self.special, vocabulary), vocabulary)
 
 
