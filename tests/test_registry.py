@@ -48,7 +48,7 @@ def test_classifiers_know_their_labels() -> None:
     models = Registry.load().models
     assert models["llama-guard-3-1b"].judge.labels == {"safe": 1, "unsafe": 5}
     assert models["qwen3guard-gen-0.6b"].judge.prefix == "Safety:"
-    assert models["qwen2.5-coder-0.5b-instruct"].judge.format == "rubric"
+    assert models["qwen2.5-coder-0.5b-instruct"].judge.format == "questions"
 
 
 def test_resolve_a_name(home: Path) -> None:
