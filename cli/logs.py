@@ -55,10 +55,12 @@ Named = Annotated[
     ),
 ]
 AllNamed = Annotated[
-    list[str] | None, typer.Argument(metavar="CONVERSATION...", autocompletion=known_conversations)
+    list[str] | None, typer.Argument(metavar="CONVERSATION", autocompletion=known_conversations)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON", metavar="")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="at most so many; 0 = all")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="at most so many; 0 = all")
+]
 
 
 @logs_app.command("list")
@@ -80,7 +82,9 @@ def list_conversations(limit: Limit = 20, as_json: AsJson = False) -> None:
 @logs_app.command()
 def show(
     conversation: Named = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="the last so many turns; 0 = all")] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="the last so many turns; 0 = all")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """One conversation as Markdown.
@@ -99,7 +103,7 @@ def show(
 
 @logs_app.command()
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="all must be there, in any case")],
+    words: Annotated[list[str], typer.Argument(metavar="WORD", help="all must be there, in any case")],
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -129,9 +133,7 @@ def export(
 
     ```sh
     alignbeam logs export taxes > taxes.md
-    ```sh
     alignbeam logs export --format jsonl --out all.jsonl
-    ```
     ```
     """
     with ConversationLog() as log:
@@ -162,7 +164,8 @@ def prune(
         str | None, typer.Option("--older-than", metavar="AGE", help="not used for 12h, 30d, 8w...")
     ] = None,
     keep: Annotated[
-        int | None, typer.Option("--keep", min=0, help="never the so many that were used last")
+        int | None,
+        typer.Option("--keep", min=0, metavar="NUMBER", help="never the so many that were used last"),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them", metavar="")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask", metavar="")] = False,
@@ -173,10 +176,8 @@ def prune(
 
     ```sh
     alignbeam logs prune taxes
-    ```sh
     alignbeam logs prune --older-than 30d --keep 10 --yes
     alignbeam logs prune --all
-    ```
     ```
     """
     age = _age(older_than) if older_than else None

@@ -33,8 +33,8 @@ def test_a_list_is_tab_separated_in_a_pipe() -> None:
     ran = run("logs", "list")
     rows = [line.split("\t") for line in ran.out.splitlines()]
     assert [(row[0], row[1], *row[3:]) for row in rows] == [
-        ("bb22", "", "1", "smollm2-135m-instruct", "Hello"),
-        ("aa11", "tea", "2", "smollm2-135m-instruct", "What is tea? Say."),
+        ("bb22", "", "1", "Hello"),
+        ("aa11", "tea", "2", "What is tea? Say."),
     ]
     assert len(run("logs", "list", "--limit", "1").out.splitlines()) == 1
     assert [one["id"] for one in json.loads(run("logs", "list", "--json").out)] == ["bb22", "aa11"]
