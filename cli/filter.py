@@ -11,7 +11,7 @@ from alignbeam_local.settings import Settings, near_knob
 
 from . import session
 from .filter_output import JsonOutput, Output, TextOutput
-from .filter_progress import ProgressView, Tally
+from .filter_tally import Tally
 from .filter_template import Template, read_template
 from .inputs import count_records, decoded, is_blank, parse_row, records, row_knobs, row_messages
 from .options import Options, with_options
@@ -130,10 +130,7 @@ class Run:
         self._trace_to = sys.stdout if as_json else sys.stderr
         self._warned: set[str] = set()
         self._tally = Tally()
-        self._progress: ProgressView | None = None
-        if is_terminal(sys.stderr) and not (options.quiet or options.trace):
-            total = count_records(sys.stdin.buffer, form.separator)
-            self._progress = ProgressView(self._tally, total, said)
+        self._progress = self._open_progress()
 
     def answer(self, number: int, raw: bytes) -> None:
         """Answer one record, or say why not.
@@ -196,6 +193,14 @@ class Run:
                 f"no answer in {self._form.timeout:g} seconds", "Raise --timeout, or ask for less."
             ) from None
         return result
+
+    def _open_progress(self) -> View | None:
+        """A line on a terminal, where no trace runs over it."""
+        if self._options.quiet or self._options.trace or not is_terminal(sys.stderr):
+            return None
+        from .filter_progress import ProgressView
+
+        return ProgressView(self._tally, count_records(sys.stdin.buffer, self._form.separator), self._said)
 
     def _view(self, number: int) -> View:
         return self._progress or silent_view(

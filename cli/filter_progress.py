@@ -1,6 +1,4 @@
-"""How far a run of `filter` is: counts, and a line on stderr while an answer is made."""
-
-from dataclasses import dataclass
+"""How far a run of `filter` is: a line on stderr while an answer is made."""
 
 from rich.console import Console
 from rich.progress import (
@@ -14,33 +12,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from alignbeam_local.events import Event, Notice, Result
+from alignbeam_local.events import Event, Notice
 
+from .filter_tally import Tally
 from .terminal import printable
-
-
-@dataclass
-class Tally:
-    """What became of the prompts so far; a blocked one is not counted as refused too."""
-
-    done: int = 0
-    refused: int = 0
-    blocked: int = 0
-    failed: int = 0
-
-    def count(self, result: Result) -> None:
-        self.done += 1
-        if result.finish_reason in ("blocked", "withdrawn"):
-            self.blocked += 1
-        elif result.refusal.is_refusal:
-            self.refused += 1
-
-    def count_failure(self) -> None:
-        self.done += 1
-        self.failed += 1
-
-    def __str__(self) -> str:
-        return f"{self.refused} refused, {self.blocked} blocked, {self.failed} failed"
 
 
 class ProgressView:

@@ -16,6 +16,7 @@ from alignbeam_local.paths import data_dir
 from alignbeam_local.registry import Registry
 from alignbeam_local.settings import resolve
 
+from .completion import model_names
 from .terminal import is_terminal, say
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 judge_app = typer.Typer(help="Measure and calibrate judges.", no_args_is_help=True)
 
-JudgeName = Annotated[str, typer.Argument(metavar="JUDGE", help="a name, a path or hf:owner/repo/file.gguf")]
+JudgeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="JUDGE", help="a name, a path or hf:owner/repo/file.gguf", autocompletion=model_names
+    ),
+]
 PairsFile = Annotated[
     Path | None,
     typer.Option("--pairs", help="JSON Lines of question, answer, label, split; default: the shipped pairs"),

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +16,11 @@ from alignbeam_local.conversation_export import (
     read,
 )
 from alignbeam_local.conversation_log import Conversation, ConversationLog, default_path
-from alignbeam_local.errors import AlignBeamError, UsageError
+from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_atomic
 from alignbeam_local.result_json import json_line
 
+from .completion import conversation_names
 from .logs_view import print_conversations, print_found
 from .terminal import for_stream, is_terminal, say
 
@@ -38,24 +38,14 @@ logs_app = typer.Typer(
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def known_conversations(incomplete: str) -> list[str]:
-    """Names and ids, for the shell's completion: a file that is not there is not made."""
-    with suppress(AlignBeamError):
-        if default_path().exists():
-            with ConversationLog() as log:
-                words = [one.name or one.id for one in log.conversations()]
-                return [word for word in words if word.startswith(incomplete)]
-    return []
-
-
 Named = Annotated[
     str | None,
     typer.Argument(
-        metavar="CONVERSATION", help="the last one, if none is named", autocompletion=known_conversations
+        metavar="CONVERSATION", help="the last one, if none is named", autocompletion=conversation_names
     ),
 ]
 AllNamed = Annotated[
-    list[str] | None, typer.Argument(metavar="CONVERSATION", autocompletion=known_conversations)
+    list[str] | None, typer.Argument(metavar="CONVERSATION", autocompletion=conversation_names)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON", metavar="")]
 Limit = Annotated[

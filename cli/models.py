@@ -14,6 +14,7 @@ from alignbeam_local.local_models import Verified, import_model, verify
 from alignbeam_local.pull import pull
 from alignbeam_local.registry import ModelFile, Registry
 
+from .completion import model_names, profile_names
 from .models_view import PullView, print_models, print_profiles
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
@@ -35,9 +36,15 @@ def list_models(as_json: AsJson = False) -> None:
 
 @models_app.command("pull")
 def pull_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Names, or hf:owner/repo/file.gguf.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, or hf:owner/repo/file.gguf.", autocompletion=model_names),
+    ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="pull all models of this profile, besides those named")
+        str | None,
+        typer.Option(
+            help="pull all models of this profile, besides those named", autocompletion=profile_names
+        ),
     ] = None,
     offline: Offline = False,
 ) -> None:
@@ -66,14 +73,19 @@ def import_file(
 
 
 @models_app.command("path")
-def show_path(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
+def show_path(
+    name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=model_names)],
+) -> None:
     """Print where a model's file is."""
     typer.echo(Registry.load().require(name).path)
 
 
 @models_app.command("verify")
 def verify_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; all that are here, if none.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names; all that are here, if none.", autocompletion=model_names),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compute the sha256 anew and compare it with the one it must be."""
@@ -90,7 +102,10 @@ def verify_models(
 
 @models_app.command("inspect")
 def inspect_model(
-    model: Annotated[str, typer.Argument(help="A name, or a path of a .gguf file.")], as_json: AsJson = False
+    model: Annotated[
+        str, typer.Argument(help="A name, or a path of a .gguf file.", autocompletion=model_names)
+    ],
+    as_json: AsJson = False,
 ) -> None:
     """What a GGUF file says about itself."""
     header = read_header(Registry.load().require(model).path)

@@ -12,7 +12,7 @@ from time import sleep
 from typing import Any
 
 import pytest
-from alignbeam_local.cli.filter_progress import Tally
+from alignbeam_local.cli.filter_tally import Tally
 from alignbeam_local.cli.filter_template import read_template
 from alignbeam_local.cli.inputs import count_records
 from alignbeam_local.cli.time_limit import TimeLimit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from alignbeam_local.cli import logs, logs_view, terminal
-from alignbeam_local.cli.logs import known_conversations, outdated
+from alignbeam_local.cli.logs import outdated
 
 from alignbeam_local.config import Config
 from alignbeam_local.conversation_log import Conversation, ConversationLog, default_path
@@ -151,11 +151,3 @@ def test_age_is_since_the_last_question() -> None:
     assert [one.id for one in outdated(days, timedelta(days=2), 0, now)] == ["3", "4"]
     assert [one.id for one in outdated(days, timedelta(days=2), 4, now)] == ["4"]
     assert [one.id for one in outdated(days, None, 4, now)] == ["4"]
-
-
-def test_completion_knows_names_and_ids_and_makes_no_file() -> None:
-    assert known_conversations("") == ["bb22", "tea"]
-    assert known_conversations("t") == ["tea"]
-    default_path().unlink()
-    assert known_conversations("") == []
-    assert not default_path().exists()
