@@ -35,6 +35,11 @@ def bridge(
     """Report on a pair before it is trusted: what crosses between the two vocabularies.
 
     Exits with 3 if the bridge is hopeless.
+
+    ```sh
+    alignbeam bridge smollm2-135m-instruct qwen2.5-coder-0.5b-instruct
+    alignbeam bridge ./my-model.gguf ./anchor.gguf --prompts mine.txt
+    ```
     """
     from alignbeam_local.bridge_report import PROMPTS, measure_pair
     from alignbeam_local.prompts_file import read_prompts

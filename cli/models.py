@@ -25,7 +25,12 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 
 @models_app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """The models and the profiles that have a name."""
+    """The models and the profiles that have a name.
+
+    ```sh
+    alignbeam models list
+    ```
+    """
     registry = Registry.load()
     if as_json:
         _echo_json(_listing(registry))
@@ -48,7 +53,14 @@ def pull_models(
     ] = None,
     offline: Offline = False,
 ) -> None:
-    """Fetch models; without a name, those of the default profile."""
+    """Fetch models; without a name, those of the default profile.
+
+    ```sh
+    alignbeam models pull gemma-3-270m
+    alignbeam models pull --profile starter
+    alignbeam models pull hf:owner/repo/file.gguf
+    ```
+    """
     registry = Registry.load()
     wanted = list(names or [])
     if profile or not wanted:
@@ -64,7 +76,12 @@ def import_file(
     copy: Annotated[bool, typer.Option("--copy", help="Copy it, where a hard link would do.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a GGUF file a name of its own among the models."""
+    """Give a GGUF file a name of its own among the models.
+
+    ```sh
+    alignbeam models import ./my-model.gguf --name my-model
+    ```
+    """
     file = import_model(Registry.load(), path, name, "copy" if copy else "link")
     if as_json:
         _echo_json(_model(file))
@@ -76,7 +93,12 @@ def import_file(
 def show_path(
     name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=model_names)],
 ) -> None:
-    """Print where a model's file is."""
+    """Print where a model's file is.
+
+    ```sh
+    alignbeam models path smollm2-135m-instruct
+    ```
+    """
     typer.echo(Registry.load().require(name).path)
 
 
@@ -88,7 +110,12 @@ def verify_models(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the sha256 anew and compare it with the one it must be."""
+    """Compute the sha256 anew and compare it with the one it must be.
+
+    ```sh
+    alignbeam models verify
+    ```
+    """
     registry = Registry.load()
     wanted = names or [file.name for file in registry.files() if file.present]
     checked = [_verified(registry, name, quiet=as_json) for name in wanted]
@@ -107,7 +134,12 @@ def inspect_model(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """What a GGUF file says about itself."""
+    """What a GGUF file says about itself.
+
+    ```sh
+    alignbeam models inspect ./my-model.gguf
+    ```
+    """
     header = read_header(Registry.load().require(model).path)
     if as_json:
         _echo_json(_header(header))
