@@ -4,9 +4,10 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -28,6 +29,7 @@ from .fake_engine import REFUSED, FakeEngine, fake_result
 from .running import CHILD, open_fakes, run, touch_models
 
 CONFIG = Config.of({})
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -180,25 +182,25 @@ def test_counting_records_uses_none_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("from_file", [True, False])
 def test_progress_on_a_terminal_leaves_the_answers_alone(tmp_path: Path, from_file: bool) -> None:
     touch_models()
-    prompts = tmp_path / "prompts"
+    prompts, answers = tmp_path / "prompts", tmp_path / "answers"
     prompts.write_text("echo: one\nrefuse\nfull\necho: on\n")
+    command = shlex.join([sys.executable, "-c", CHILD, "filter"])
+    source = f"< {prompts}" if from_file else f"< <(cat {prompts})"
+    code, screen = on_a_terminal(f"{command} {source} > {answers}")
+    assert (code, answers.read_text()) == (1, f"one\n{REFUSED}\n\non\n")
+    assert ("3/4 " if from_file else "3/? ") in screen
+    assert "0 refused, 1 blocked, 1 failed · " in screen
+    assert screen.endswith("4 prompts: 0 refused, 1 blocked, 1 failed\r\nerror: 1 of 4 prompts failed\r\n")
+
+
+def on_a_terminal(command: str) -> tuple[int, str]:
+    """Run a line of bash; its exit code and what the terminal got, without styles."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", CHILD, "filter"]
-    source: dict[str, Any] = {"stdin": prompts.open("rb")} if from_file else {"input": prompts.read_bytes()}
-    child = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-        stderr=theirs,
-        stdout=subprocess.PIPE,
-        check=False,
-        **source,
-    )
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    child = subprocess.Popen(["bash", "-c", command], cwd=ROOT, env=environment, stdout=theirs, stderr=theirs)
     os.close(theirs)
-    assert (child.returncode, child.stdout.decode()) == (1, f"one\n{REFUSED}\n\non\n")
-    screen = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen)
-    assert ("3/4 " if from_file else "3/? ") in shown
-    assert "0 refused, 1 blocked, 1 failed · " in shown
-    assert shown.endswith("4 prompts: 0 refused, 1 blocked, 1 failed\r\nerror: 1 of 4 prompts failed\r\n")
+    shown = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal, suppress(OSError):  # the child has left
+        while chunk := terminal.read(4096):
+            shown += chunk
+    return child.wait(30), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
