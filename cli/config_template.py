@@ -4,7 +4,7 @@ import json
 
 from alignbeam_local.config import Config
 
-from .options import PANELS, knob_values
+from .options import PANELS, metavar
 
 _HEAD = """\
 ## The knobs of AlignBeam Local. Take away the # before a knob to set it.
@@ -28,5 +28,5 @@ def _knob(name: str) -> str:
         setting = f"## {name} = ... (not set)"
     else:
         setting = f"#{name} = {json.dumps(field.default, ensure_ascii=False)}"  # also TOML, for these types
-    values = "" if field.annotation in (str, bool, str | None) else f" ({knob_values(field)})"
+    values = "" if field.annotation in (str, bool, str | None) else f" ({metavar(field)})"
     return f"## {field.description}{values}\n{setting}\n"

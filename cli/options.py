@@ -86,7 +86,7 @@ def _knob_parameter(name: str) -> inspect.Parameter:
         *names,
         help=_help(field),
         rich_help_panel=_PANEL_OF[name],
-        metavar="" if is_flag else knob_values(field),
+        metavar="" if is_flag else metavar(field),
         show_default=False,
         autocompletion=_completion(name, field),
     )
@@ -102,9 +102,9 @@ def _help(field: FieldInfo) -> str:
     return f"{field.description}{default}".replace("[", "\\[")
 
 
-def knob_values(field: FieldInfo) -> str:
-    """What a knob may be, in short."""
-    if choices := knob_choices(field):
+def metavar(field: FieldInfo) -> str:
+    """Which values a knob takes, in a few characters."""
+    if choices := _choices(field):
         return "|".join(choices)
     kind = _plain_type(field)
     if kind is str:
@@ -120,10 +120,7 @@ def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
     return [mark for mark in marks if isinstance(mark, kinds)]
 
 
-def knob_choices(field: FieldInfo) -> tuple[str, ...]:
-    """The words that a knob may be; none where it is a number or any text."""
-    if field.annotation is bool:
-        return ("on", "off")
+def _choices(field: FieldInfo) -> tuple[str, ...]:
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
@@ -135,7 +132,6 @@ def _plain_type(field: FieldInfo) -> Any:
 
 
 def _completion(name: str, field: FieldInfo) -> Callable[[str], Sequence[str | tuple[str, str]]] | None:
-    choices = knob_choices(field)
-    if choices and field.annotation is not bool:
+    if choices := _choices(field):
         return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
     return _COMPLETED_BY.get(name)
