@@ -110,7 +110,7 @@ class Engine:
         loader, wanted = self._loader, rooms(config)
         files = {role: loader.find(role) for role in wanted}
         loader.check_memory([(files[role].path, room) for role, room in wanted.items()])
-        yield from loader.prepare(files["draft"].path)
+        yield from loader.prepare(*(file.path for file in files.values()))
         models = {role: loader.open(files[role], room) for role, room in wanted.items()}
         for role in ("anchor", "judge"):
             if role in models:

@@ -17,7 +17,7 @@ from .model_entry import Mirror
 from .paths import ensure_dir, write_atomic
 from .sources import SLACK, PullProgress, SourceError, check_space, tell
 
-PIP = (sys.executable, "-m", "pip")
+PIP = (sys.executable, "-P", "-m", "pip")  # -P: the current directory is no place to import from
 _COPY = 1 << 20
 _POLL_SECONDS = 0.25
 
