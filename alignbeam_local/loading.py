@@ -17,7 +17,7 @@ from .llama_lm import LlamaLM, LlamaWeights
 from .memory_plan import gib
 from .parts import Model, Room
 from .prompt import prompt_format
-from .pull import expected_sha256
+from .pull import check_sha256
 from .registry import ModelFile, Registry
 
 
@@ -46,7 +46,7 @@ class Loader:
             raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
         file = self._registry.require(spec)
         self._headers[file.path.resolve()] = require_model(file.path)
-        self._check_digest(file, self._digest(file.path))
+        check_sha256(file, self._digest(file.path))
         return file
 
     def check_memory(self, needs: Sequence[tuple[Path, Room]]) -> None:
@@ -55,7 +55,7 @@ class Loader:
         Raises:
             ModelError: weights not loaded yet, each file once, and caches need more than what is free.
         """
-        if self._gpu_layers() != 0:
+        if usable_gpu_layers(self._config) != 0:
             return
         wanted = [(self._headers[path.resolve()], room) for path, room in needs]
         sizes: Counter[Path] = Counter()
@@ -63,7 +63,7 @@ class Loader:
             is_open = header.path.resolve() in self._weights
             sizes[header.path] += need.total - (need.weights if is_open else 0)
         free = psutil.virtual_memory().available
-        if sizes.total() + memory_plan.SLACK_BYTES > free:
+        if not memory_plan.fits(sizes.total(), free):
             parts = " + ".join(f"{path.stem} {gib(size)}" for path, size in sizes.items())
             raise ModelError(f"not enough memory: {parts} needed, {gib(free)} free", memory_plan.HINT)
 
@@ -111,19 +111,12 @@ class Loader:
             raise ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
         return digest
 
-    def _check_digest(self, file: ModelFile, digest: str) -> None:
-        if digest != (expected_sha256(file) or digest):
-            raise ModelError(
-                f"{file.path} is not the file that '{file.name}' names: its sha256 is {digest}",
-                f"Pull it again: alignbeam models pull {file.name}",
-            )
-
     def _share_weights(self, path: Path) -> LlamaWeights:
         real = path.resolve()
         if real not in self._weights:
             self._weights[real] = LlamaWeights(
                 path,
-                gpu_layers=self._gpu_layers(),
+                gpu_layers=usable_gpu_layers(self._config),
                 use_extra_bufts=self._may_be_repacked(path),
                 cancellation=self._cancellation,
             )
@@ -131,19 +124,8 @@ class Loader:
 
     def _may_be_repacked(self, path: Path) -> bool:
         return probe.weights_may_be_repacked(
-            path, gpu_layers=self._gpu_layers(), cancellation=self._cancellation
+            path, gpu_layers=usable_gpu_layers(self._config), cancellation=self._cancellation
         )
-
-    def _gpu_layers(self) -> int:
-        layers = self._config.gpu_layers
-        if llama_lm.supports_gpu():
-            return layers
-        if layers > 0:
-            raise ModelError(
-                f"{layers} layers were asked for on the GPU, but this build of llama.cpp has no GPU support",
-                "See 'GPU offload' in the README, or leave --gpu-layers out.",
-            )
-        return 0
 
     def close_contexts(self) -> None:
         """Free the caches and keep the weights, for contexts of another size."""
@@ -156,3 +138,19 @@ class Loader:
         while self._weights:
             self._weights.popitem()[1].close()
         self._digests.clear()
+
+
+def usable_gpu_layers(config: Config) -> int:
+    """The layers that go to the GPU: the knob's, or 0 where the build can't.
+
+    Raises:
+        ModelError: some were asked for, and it can't.
+    """
+    if llama_lm.supports_gpu():
+        return config.gpu_layers
+    if config.gpu_layers > 0:
+        raise ModelError(
+            f"{config.gpu_layers} layers were asked for on the GPU, but llama.cpp was built without it",
+            "See 'GPU offload' in the README, or leave --gpu-layers out.",
+        )
+    return 0

@@ -38,6 +38,11 @@ def plan(wanted: Sequence[tuple[GgufHeader, Room]], kv: KvStrategy) -> list[Need
     ]
 
 
+def fits(needed: int, free: int) -> bool:
+    """Whether models that take `needed` bytes have room in `free`."""
+    return needed + SLACK_BYTES <= free
+
+
 def gib(size: int) -> str:
     """Bytes as a person reads them."""
     return f"{size / 2**30:.1f} GiB"

@@ -221,8 +221,8 @@ def _limit_resources(model: Path, gpu_layers: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if gpu_layers == 0:
         most = psutil.virtual_memory().available + model.stat().st_size + _CHILD_SLACK_BYTES
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        with suppress(OSError, ValueError):  # a lower limit is in force already
+            resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _main(path: str, mode: str, gpu_layers: str) -> int:

@@ -25,6 +25,7 @@ _COMMANDS = {
     "bridge": "bridge:bridge",
     "models": "models:models_app",
     "judge": "judge:judge_app",
+    "doctor": "doctor:doctor",
 }
 
 _EPILOG = (
