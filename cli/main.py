@@ -1,9 +1,11 @@
 """The command `alignbeam`: its sub-commands, and where errors become messages and exit codes."""
 
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, TextIO
@@ -16,6 +18,7 @@ from alignbeam_local.errors import AlignBeamError, Cancelled
 from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 #: Sub-command: the module and the name of its function or app.
 _COMMANDS = {
@@ -32,8 +35,16 @@ _EPILOG = (
     "Every knob is a flag, a variable ALIGNBEAM_<KNOB>, a key of a profile or of config.toml in the "
     "configuration directory; the first of these that is given counts. --show-config prints each value's "
     "source.\n\nExit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (--fail-on-refusal), "
-    "130 Ctrl-C."
+    "130 Ctrl-C, 143 and 129 SIGTERM and SIGHUP."
 )
+
+
+class Ended(BaseException):
+    """A signal ends the program: raised where it is, so that models are freed and files put in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
 def make_app(first_word: str = "") -> typer.Typer:
@@ -60,16 +71,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     _prepare_streams()
     try:
-        command = get_command(make_app(args[0]))
-        code = command.main(args=args, prog_name="alignbeam", standalone_mode=False)
-        sys.stdout.flush()
+        with _ended_by_signals():
+            command = get_command(make_app(args[0]))
+            code = command.main(args=args, prog_name="alignbeam", standalone_mode=False)
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
         return _report(error)
 
 
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """While inside, SIGTERM and SIGHUP raise `Ended`, once; what is ignored (nohup) stays so."""
+    previous = {number: signal.getsignal(number) for number in _ENDING}
+    caught = [number for number in _ENDING if previous[number] is not signal.SIG_IGN]
+
+    def end(number: int, _: object) -> None:
+        for other in caught:
+            signal.signal(other, signal.SIG_IGN)
+        raise Ended(number)
+
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, previous[number])
+
+
 def _report(error: BaseException) -> int:
     """Say what went wrong and choose the exit code."""
+    if ended := _ended(error):
+        _forget_output()
+        return ended.exit_code
     code = 1
     match error:
         case Cancelled() | KeyboardInterrupt() | typer.Abort():
@@ -91,6 +126,13 @@ def _report(error: BaseException) -> int:
         case _:
             raise error
     return code
+
+
+def _ended(error: BaseException | None) -> Ended | None:
+    """The signal behind an error: what it interrupts may fail in its own way, on a terminal that is gone."""
+    while error is not None and not isinstance(error, Ended):
+        error = error.__context__
+    return error
 
 
 def _is_broken_pipe(error: BaseException) -> bool:
