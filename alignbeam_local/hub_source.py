@@ -56,7 +56,7 @@ class HubSource:
     def _partial(self, folder: Path, etag: str, size: int | None) -> Path:
         """The growing file, emptied if it is of another revision or longer than it can be."""
         file, note = ensure_dir(folder) / "hub.partial", folder / "hub.etag"
-        same = note.exists() and note.read_text(encoding="utf-8") == etag
+        same = note.exists() and note.read_text(encoding="utf-8", errors="replace") == etag
         if not same or (size is not None and file.exists() and file.stat().st_size > size):
             file.unlink(missing_ok=True)
             write_atomic(note, etag)

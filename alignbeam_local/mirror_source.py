@@ -108,10 +108,12 @@ class _Parts:
 
     def _finished_sizes(self) -> list[int]:
         try:
-            sizes: list[int] = json.loads(self._note.read_text(encoding="utf-8"))
-            return sizes if sum(sizes) <= self.whole.stat().st_size else []
-        except (OSError, ValueError, TypeError):
+            sizes = json.loads(self._note.read_text(encoding="utf-8"))
+            size = self.whole.stat().st_size
+        except (OSError, ValueError):
             return []
+        sound = isinstance(sizes, list) and all(isinstance(part, int) and part >= 0 for part in sizes)
+        return sizes if sound and sum(sizes) <= size else []
 
 
 def _mirror_space(expected_bytes: int | None, done: int, count: int) -> int:

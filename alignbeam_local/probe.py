@@ -27,6 +27,7 @@ from .cancellation import Cancellation
 from .errors import AlignBeamError, ModelError
 from .hashes import file_sha256
 from .paths import cache_dir, write_atomic
+from .prompt import prompt_format
 
 NOTICE = (
     "this build of llama.cpp crashes here with its fastest kernels (AMX), so they are left out and decoding "
@@ -193,7 +194,7 @@ def _run_child(model: Path, mode: Mode, gpu_layers: int, cancellation: Cancellat
 
 
 def try_out(model: Path, mode: Mode, gpu_layers: int) -> None:
-    """Everything that an answer asks of llama.cpp: every piece, text of all bytes, a prefill and a step.
+    """What an answer asks of the file: every piece, its template, text of all bytes, a prefill and a step.
 
     Raises:
         ModelError: llama.cpp refuses the file, or what it computes are no numbers.
@@ -203,7 +204,9 @@ def try_out(model: Path, mode: Mode, gpu_layers: int) -> None:
         model, gpu_layers=gpu_layers, use_extra_bufts=mode == "repacked", vocab_only=only_vocabulary
     )
     vocabulary = weights.vocabulary
-    _ = vocabulary.fingerprint, weights.info
+    _ = vocabulary.fingerprint
+    with suppress(ModelError):  # models.toml may name another one
+        prompt_format(weights.info.chat_template, vocabulary)
     vocabulary.encode(_EVERY_BYTE)
     vocabulary.encode_template(_EVERY_BYTE)
     if not only_vocabulary:

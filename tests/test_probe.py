@@ -2,6 +2,7 @@
 
 import json
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -215,3 +216,17 @@ def test_a_model_without_an_end_token_gets_llama_cpps_default(tmp_path: Path) ->
     assert isinstance(may_be_repacked(path), bool)
     vocabulary, _ = llama_lm.load_vocabulary(path)
     assert vocabulary.text(vocabulary.turn_end(uses_template=True) or 0) == "<ss>"
+
+
+def test_a_template_without_end_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_tiny(tmp_path / "endless.gguf", "llama")
+    loop = b"{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    name = b"tokenizer.chat_template"
+    loop = loop.ljust(256 - len(name) - 8 - 4 - 8)  # the tensors stay aligned
+    field = struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, len(loop)) + loop
+    whole = path.read_bytes()
+    (count,) = struct.unpack_from("<Q", whole, 16)
+    path.write_bytes(whole[:16] + struct.pack("<Q", count + 1) + field + whole[24:])
+    monkeypatch.setattr(probe, "_LEAST_SECONDS", 3)
+    with pytest.raises(ModelError, match="does not come to an end"):
+        may_be_repacked(path)
