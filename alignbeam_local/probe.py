@@ -37,7 +37,8 @@ Mode = Literal["repacked", "plain", "vocabulary"]
 
 _CRASHES = {signal.SIGSEGV, signal.SIGILL, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGTRAP}
 _ORDERLY = 3  # what the child exits with after an error of our own, told on its stdout
-_POLL_SECONDS, _LEAST_SECONDS, _LEAST_BYTES_PER_SECOND = 0.1, 120, 10_000_000
+_POLL_SECONDS, _LEAST_BYTES_PER_SECOND = 0.1, 10_000_000
+_LEAST_SECONDS = 600  # a busy machine may need minutes to start the child at all; Ctrl-C ends it before
 _CHILD_SLACK_BYTES = 4 << 30
 #: Every byte that UTF-8 can hold, so that a tokeniser falls back on every byte token that it may need.
 _EVERY_BYTE = "".join(

@@ -149,7 +149,7 @@ def test_a_child_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, model: Pat
     started = time.monotonic()
     with pytest.raises(ModelError, match="does not come to an end"):
         may_be_repacked(model)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 50
 
 
 def test_ctrl_c_ends_the_child(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
