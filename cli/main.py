@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
+from time import monotonic
 from typing import Annotated, TextIO
 
 import typer
@@ -19,6 +20,7 @@ from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them changes nothing
 
 #: Sub-command: the module and the name of its function or app.
 _COMMANDS = {
@@ -82,14 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """While inside, SIGTERM and SIGHUP raise `Ended`, once; what is ignored (nohup) stays so."""
+    """While inside, SIGTERM and SIGHUP raise `Ended`; what is ignored (nohup) stays so.
+
+    A callback of llama.cpp swallows what is raised in it: the end raises it again.
+    """
     previous = {number: signal.getsignal(number) for number in _ENDING}
     caught = [number for number in _ENDING if previous[number] is not signal.SIG_IGN]
+    received: list[tuple[int, float]] = []
 
     def end(number: int, _: object) -> None:
-        for other in caught:
-            signal.signal(other, signal.SIG_IGN)
-        raise Ended(number)
+        if not received or monotonic() - received[-1][1] > _PATIENCE_SECONDS:
+            received.append((number, monotonic()))
+            raise Ended(number)
 
     for number in caught:
         signal.signal(number, end)
@@ -98,6 +104,8 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number in caught:
             signal.signal(number, previous[number])
+        if received:
+            raise Ended(received[0][0])
 
 
 def _report(error: BaseException) -> int:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,13 @@ def handlers() -> Iterator[None]:
 @pytest.mark.usefixtures("handlers")
 def test_handlers_are_put_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert main_module.main(["--help"]) == 0
+
+
+def test_a_signal_that_a_callback_swallows_ends_it_all_the_same() -> None:
+    def swallowing() -> None:
+        with main_module._ended_by_signals(), suppress(main_module.Ended):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(main_module.Ended) as caught:
+        swallowing()
+    assert caught.value.exit_code == 143
