@@ -6,7 +6,7 @@ from typing import Literal
 from . import __version__
 from .beams import Beam, BeamSearch
 from .config import Config
-from .errors import Cancelled, ContextFull
+from .errors import AlignBeamError, Cancelled, ContextFull
 from .events import (
     AnswerText,
     BeamResult,
@@ -63,6 +63,10 @@ class Answer:
             yield from self._run(with_system(messages, self._config.system))
         except Cancelled:
             yield from self._cancelled()
+        except AlignBeamError:
+            if self._config.judged and self._shown:
+                yield Withdrawn("")
+            raise
         finally:
             if self._search is not None:
                 self._search.close()

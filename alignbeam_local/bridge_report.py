@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from . import probe
 from .bridge import Bridge
 from .bridge_map import whole_map
 from .errors import ModelError
+from .gguf_header import require_vocabulary
 from .llama_lm import LlamaLM, LlamaWeights, default_threads, load_vocabulary
 from .mixing import UNMAPPED, log_normaliser, top_tokens
 from .pair_check import HOPELESS, POOR, single_share
-from .probe import extra_buffers_work
 from .prompt import Message, PromptFormat, prompt_format
 from .registry import ModelFile, Registry
 
@@ -96,6 +97,9 @@ def measure_pair(
         UsageError, ModelError: a model that is not there or can't be read.
     """
     draft_file, anchor_file = registry.require(draft), registry.require(anchor)
+    for file in (draft_file, anchor_file):
+        require_vocabulary(file.path)
+        probe.require_vocabulary(file.path)
     draft_vocabulary, draft_template = load_vocabulary(draft_file.path)
     anchor_vocabulary, anchor_template = load_vocabulary(anchor_file.path)
     draft_format = prompt_format(draft_template, draft_vocabulary, draft_file.entry.format)
@@ -157,7 +161,7 @@ def _measure_top(
     bridge: Bridge, anchor: ModelFile, layout: PromptFormat, width: int, prompts: Sequence[str]
 ) -> tuple[TopBCoverage | None, tuple[str, ...]]:
     try:
-        weights = LlamaWeights(anchor.path, use_extra_bufts=extra_buffers_work(anchor.path))
+        weights = LlamaWeights(anchor.path, use_extra_bufts=probe.weights_may_be_repacked(anchor.path))
     except ModelError as error:
         return None, (f"the anchor was not run: {error.hint}",)
     lm = LlamaLM(

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 
 from .errors import Cancelled
 
+#: Also what ends the program stops a decode first; its own handler does the rest.
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Cancellation:
     """One flag, shared by the models of a process; set from any thread or a signal."""
@@ -68,5 +71,5 @@ class Cancellation:
 
     def _watch(self, receiver: socket.socket) -> None:
         while received := receiver.recv(16):
-            if signal.SIGINT in received:
+            if any(number in received for number in _STOPPING):
                 self.set()

@@ -15,7 +15,7 @@ from .llama_lm import build
 from .loading import Loader
 from .pair_check import check_pair
 from .parts import Model, Parts, rooms
-from .prompt import Message
+from .prompt import Message, PromptFormat
 from .registry import Registry
 from .stopwatch import Stopwatch
 
@@ -110,11 +110,11 @@ class Engine:
         loader, wanted = self._loader, rooms(config)
         files = {role: loader.find(role) for role in wanted}
         loader.check_memory([(files[role].path, room) for role, room in wanted.items()])
-        yield from loader.prepare(files["draft"].path)
+        yield from loader.prepare(*(file.path for file in files.values()))
         models = {role: loader.open(files[role], room) for role, room in wanted.items()}
         for role in ("anchor", "judge"):
             if role in models:
-                _require_silent_chat(role, models[role])
+                require_silent_chat(role, models[role].card.name, models[role].format)
         draft, anchor, judge = (models.get(role) for role in ("draft", "anchor", "judge"))
         assert draft is not None
         bridge = _bridge(draft, anchor) if anchor else None
@@ -130,15 +130,19 @@ def _bridge(draft: Model, anchor: Model) -> Bridge:
     return Bridge(vocabulary, anchor.lm.vocabulary, draft_turn_end=turn_end)
 
 
-def _require_silent_chat(role: str, model: Model) -> None:
-    """An anchor or a judge must answer at once, in a turn of its own."""
-    if not model.format.uses_template:
+def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
+    """An anchor or a judge must answer at once, in a turn of its own.
+
+    Raises:
+        ModelError: it is a base model, or reasons before it answers.
+    """
+    if not layout.uses_template:
         raise ModelError(
-            f"the {role} {model.card.name} has no chat template: it is a base model",
+            f"the {role} {name} has no chat template: it is a base model",
             "Take an instruct model, or set its format in models.toml.",
         )
-    if model.format.thinking == "thinks":
+    if layout.thinking == "thinks":
         raise ModelError(
-            f"the {role} {model.card.name} reasons before it answers and can't be silenced",
+            f"the {role} {name} reasons before it answers and can't be silenced",
             "Take an instruct model that does not reason.",
         )

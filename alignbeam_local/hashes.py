@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ModelError
-from .paths import cache_dir, data_dir, write_atomic
+from .paths import cache_dir, data_dir, locked, write_atomic
 
 #: Told the bytes done and the bytes in all.
 HashProgress = Callable[[int, int], None]
@@ -22,10 +22,11 @@ def file_sha256(path: Path, progress: HashProgress | None = None) -> str:
     Raises:
         ModelError: the file is missing or cannot be read.
     """
-    cached = _read(_cache_file()).get(str(path.resolve()))
-    if cached and path.is_file() and cached[:2] == _stamp(path):
-        return str(cached[2])
-    return fresh_sha256(path, progress)
+    try:
+        cached = _cached(path, _stamp(path))
+    except OSError:
+        cached = None
+    return cached or fresh_sha256(path, progress)
 
 
 def fresh_sha256(path: Path, progress: HashProgress | None = None) -> str:
@@ -47,10 +48,10 @@ def fresh_sha256(path: Path, progress: HashProgress | None = None) -> str:
 
 def moved(old: Path, new: Path) -> None:
     """Rename `old` to `new` and keep what is known of its hash."""
-    known = _read(_cache_file()).get(str(old.resolve()))
+    known = _cached(old, _stamp(old))
     old.replace(new)
-    if known and known[:2] == _stamp(new):
-        _remember(new, _stamp(new), str(known[2]))
+    if known:
+        _remember(new, _stamp(new), known)
 
 
 def known_hash(source: str) -> str | None:
@@ -61,7 +62,8 @@ def known_hash(source: str) -> str | None:
 
 def remember_hash(source: str, sha256: str) -> None:
     """From now on `source` must have this hash."""
-    _write(known_hashes_file(), _known() | {source: sha256})
+    with locked(known_hashes_file()):
+        _write(known_hashes_file(), _known() | {source: sha256})
 
 
 def known_hashes_file() -> Path:
@@ -81,6 +83,13 @@ def _known() -> dict[str, Any]:
 
 def _cache_file() -> Path:
     return cache_dir() / "sha256.json"
+
+
+def _cached(path: Path, stamp: list[int]) -> str | None:
+    match _read(_cache_file()).get(str(path.resolve())):
+        case [int(size), int(changed), str(sha256)] if [size, changed] == stamp:
+            return sha256
+    return None
 
 
 def _stamp(path: Path) -> list[int]:
@@ -108,7 +117,7 @@ def _remember(path: Path, stamp: list[int], sha256: str) -> None:
 def _read(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -30,7 +30,8 @@ class HubSource:
         done = partial_file.stat().st_size if partial_file.exists() else 0
         check_space(folder, (size or 0) - done + SLACK)
         with partial_file.open("ab") as file:
-            self._download(_Counted(file, done, partial(tell, progress, self.name, "1/1", size)), done, size)
+            told = partial(tell, progress, self.name, "1/1", size)
+            self._download(_Counted(file, done, size, told), done, size)
         return partial_file
 
     def _metadata(self) -> Any:
@@ -56,7 +57,7 @@ class HubSource:
     def _partial(self, folder: Path, etag: str, size: int | None) -> Path:
         """The growing file, emptied if it is of another revision or longer than it can be."""
         file, note = ensure_dir(folder) / "hub.partial", folder / "hub.etag"
-        same = note.exists() and note.read_text(encoding="utf-8") == etag
+        same = note.exists() and note.read_text(encoding="utf-8", errors="replace") == etag
         if not same or (size is not None and file.exists() and file.stat().st_size > size):
             file.unlink(missing_ok=True)
             write_atomic(note, etag)
@@ -88,14 +89,17 @@ class HubSource:
 
 
 class _Counted:
-    """A file that tells how far it has come."""
+    """A file that tells how far it has come, and takes no more than it must hold."""
 
-    def __init__(self, file: IO[bytes], done: int, told: Callable[[int], None]) -> None:
+    def __init__(self, file: IO[bytes], done: int, most: int | None, told: Callable[[int], None]) -> None:
         self._file = file
         self._done = done
+        self._most = most
         self._told = told
 
     def write(self, data: bytes) -> int:
+        if self._most is not None and self._done + len(data) > self._most:
+            raise OSError(f"it sends more than the {self._most} bytes of the file")
         self._done += self._file.write(data)
         self._told(self._done)
         return len(data)

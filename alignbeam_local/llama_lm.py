@@ -209,7 +209,7 @@ class LlamaWeights:
             parameters=int(llama_cpp.llama_model_n_params(self.handle)),
             bytes=int(llama_cpp.llama_model_size(self.handle)),
             context_length=int(llama_cpp.llama_model_n_ctx_train(self.handle)),
-            chat_template=template.decode() if template else None,
+            chat_template=template.decode("utf-8", "replace") if template else None,
         )
 
     def metadata(self, key: str) -> str:

@@ -1,23 +1,24 @@
 """The three models of an answer, opened in order, sharing weights where they share a file."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 
-from . import gguf_header, llama_lm, probe
+from . import llama_lm, memory_plan, probe
 from .cancellation import Cancellation
 from .config import Config
 from .errors import ModelError, UsageError
 from .events import ModelCard, Notice
+from .gguf_header import GgufHeader, require_model
 from .hashes import file_sha256
 from .llama_lm import LlamaLM, LlamaWeights
+from .memory_plan import gib
 from .parts import Model, Room
 from .prompt import prompt_format
-from .pull import expected_sha256
+from .pull import check_sha256
 from .registry import ModelFile, Registry
-
-_SLACK_BYTES = 300 << 20  # compute buffers, Python
 
 
 class Loader:
@@ -29,20 +30,23 @@ class Loader:
         self._cancellation = cancellation
         self._weights: dict[Path, LlamaWeights] = {}
         self._contexts: list[LlamaLM] = []
-        self._extra_buffers: bool | None = None
+        self._headers: dict[Path, GgufHeader] = {}
+        self._digests: dict[Path, str] = {}
 
     def find(self, role: str) -> ModelFile:
         """The file that a role's knob names.
 
         Raises:
             UsageError: no model is named.
-            ModelError: it is not there, or is no whole GGUF file.
+            ModelError: it is not there, is no whole GGUF file of a model that generates text, or is not the
+                file that its name promises.
         """
         spec = getattr(self._config, role)
         if spec is None:
             raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
         file = self._registry.require(spec)
-        gguf_header.check_file(file.path)
+        self._headers[file.path.resolve()] = require_model(file.path)
+        check_sha256(file, self._digest(file.path))
         return file
 
     def check_memory(self, needs: Sequence[tuple[Path, Room]]) -> None:
@@ -51,37 +55,36 @@ class Loader:
         Raises:
             ModelError: weights not loaded yet, each file once, and caches need more than what is free.
         """
-        if self._gpu_layers() != 0:
+        if usable_gpu_layers(self._config) != 0:
             return
-        headers = {path: gguf_header.read_header(path) for path in {path.resolve() for path, _ in needs}}
-        sizes = {path: 0 if path in self._weights else header.bytes for path, header in headers.items()}
-        for path, room in needs:
-            real = path.resolve()
-            cells = room.copied_cells if self._config.kv == "state" else room.shared_cells
-            sizes[real] += cells * headers[real].kv_bytes_per_token
+        wanted = [(self._headers[path.resolve()], room) for path, room in needs]
+        sizes: Counter[Path] = Counter()
+        for (header, _), need in zip(wanted, memory_plan.plan(wanted, self._config.kv), strict=True):
+            is_open = header.path.resolve() in self._weights
+            sizes[header.path] += need.total - (need.weights if is_open else 0)
         free = psutil.virtual_memory().available
-        if sum(sizes.values()) + _SLACK_BYTES > free:
-            parts = " + ".join(f"{path.stem} {_gib(size)}" for path, size in sizes.items())
-            raise ModelError(
-                f"not enough memory: {parts} needed, {_gib(free)} free",
-                "Lower --context, --beams or --max-tokens, take smaller files, or one as anchor and judge.",
-            )
+        if not memory_plan.fits(sizes.total(), free):
+            parts = " + ".join(f"{path.stem} {gib(size)}" for path, size in sizes.items())
+            raise ModelError(f"not enough memory: {parts} needed, {gib(free)} free", memory_plan.HINT)
 
-    def prepare(self, model: Path) -> Iterator[Notice]:
-        """Choose how weights are loaded on this machine; the first time this takes a child process."""
-        self._extra_buffers = probe.extra_buffers_work(model)
-        if not self._extra_buffers:
+    def prepare(self, *models: Path) -> Iterator[Notice]:
+        """Try out how the files are loaded on this machine; a new one takes a child process.
+
+        Raises:
+            ModelError: llama.cpp crashes with a file, or can't load it.
+        """
+        outcomes = [self._may_be_repacked(model) for model in models]
+        if not all(outcomes):
             yield Notice(probe.NOTICE)
 
     def open(self, file: ModelFile, room: Room) -> Model:
         """Load a model, or share its weights, and make a context on them.
 
         Raises:
-            ModelError: llama.cpp can't, or the file is not what its name promises.
+            ModelError: llama.cpp can't, or the file is not the one that was found.
         """
-        digest = file_sha256(file.path)
-        self._check_digest(file, digest)
         weights = self._share_weights(file.path)
+        digest = self._digest(file.path)
         lm = LlamaLM(
             weights,
             sha256=digest,
@@ -101,34 +104,28 @@ class Loader:
     def _shares_cells(self, weights: LlamaWeights) -> bool:
         return self._config.kv == "seq" or (self._config.kv == "auto" and weights.rewinds)
 
-    def _check_digest(self, file: ModelFile, digest: str) -> None:
-        if digest != (expected_sha256(file) or digest):
-            raise ModelError(
-                f"{file.path} is not the file that '{file.name}' names: its sha256 is {digest}",
-                f"Pull it again: alignbeam models pull {file.name}",
-            )
+    def _digest(self, path: Path) -> str:
+        """The file's hash, the same as long as it is in use here."""
+        digest = file_sha256(path)
+        if self._digests.setdefault(path.resolve(), digest) != digest:
+            raise ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
+        return digest
 
     def _share_weights(self, path: Path) -> LlamaWeights:
         real = path.resolve()
         if real not in self._weights:
             self._weights[real] = LlamaWeights(
                 path,
-                gpu_layers=self._gpu_layers(),
-                use_extra_bufts=self._extra_buffers is not False,
+                gpu_layers=usable_gpu_layers(self._config),
+                use_extra_bufts=self._may_be_repacked(path),
                 cancellation=self._cancellation,
             )
         return self._weights[real]
 
-    def _gpu_layers(self) -> int:
-        layers = self._config.gpu_layers
-        if llama_lm.supports_gpu():
-            return layers
-        if layers > 0:
-            raise ModelError(
-                f"{layers} layers were asked for on the GPU, but this build of llama.cpp has no GPU support",
-                "See 'GPU offload' in the README, or leave --gpu-layers out.",
-            )
-        return 0
+    def _may_be_repacked(self, path: Path) -> bool:
+        return probe.weights_may_be_repacked(
+            path, gpu_layers=usable_gpu_layers(self._config), cancellation=self._cancellation
+        )
 
     def close_contexts(self) -> None:
         """Free the caches and keep the weights, for contexts of another size."""
@@ -140,7 +137,20 @@ class Loader:
         self.close_contexts()
         while self._weights:
             self._weights.popitem()[1].close()
+        self._digests.clear()
 
 
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
+def usable_gpu_layers(config: Config) -> int:
+    """The layers that go to the GPU: the knob's, or 0 where the build can't.
+
+    Raises:
+        ModelError: some were asked for, and it can't.
+    """
+    if llama_lm.supports_gpu():
+        return config.gpu_layers
+    if config.gpu_layers > 0:
+        raise ModelError(
+            f"{config.gpu_layers} layers were asked for on the GPU, but llama.cpp was built without it",
+            "See 'GPU offload' in the README, or leave --gpu-layers out.",
+        )
+    return 0

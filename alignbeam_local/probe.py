@@ -1,72 +1,111 @@
-"""Does this build of llama.cpp run on this machine? A child process is asked: a crash can't be caught.
+"""Does this build of llama.cpp run on this machine, with this file? A child process is asked first.
 
-A natively built llama.cpp dies in its AMX kernels on some virtual machines (SIGSEGV at the first decode).
-Without the extra buffer types it runs, but also without repacked weights.
+A crash can't be caught, and there are two kinds. llama.cpp aborts on some files that keep to the format: a
+vocabulary without its byte tokens is one. And a natively built one dies in its AMX kernels on some virtual
+machines (SIGSEGV at the first decode); without the extra buffer types it runs, but weights are not repacked.
 """
 
 import json
+import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
+from typing import Literal, cast
+
+import numpy as np
+import psutil
 
 from . import llama_lm
-from .errors import ModelError
+from .cancellation import Cancellation
+from .errors import AlignBeamError, ModelError
+from .hashes import file_sha256
 from .paths import cache_dir, write_atomic
+from .prompt import prompt_format
 
 NOTICE = (
     "this build of llama.cpp crashes here with its fastest kernels (AMX), so they are left out and decoding "
     "is slower; rebuild llama-cpp-python with CFLAGS and CXXFLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'"
 )
-_CRASHES = {signal.SIGSEGV, signal.SIGILL, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE}
+Mode = Literal["repacked", "plain", "vocabulary"]
+
+_CRASHES = {signal.SIGSEGV, signal.SIGILL, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGTRAP}
+_ORDERLY = 3  # what the child exits with after an error of our own, told on its stdout
+_POLL_SECONDS, _LEAST_BYTES_PER_SECOND = 0.1, 10_000_000
+_LEAST_SECONDS = 600  # a busy machine may need minutes to start the child at all; Ctrl-C ends it before
+_CHILD_SLACK_BYTES = 4 << 30
+#: Every byte that UTF-8 can hold, so that a tokeniser falls back on every byte token that it may need.
+_EVERY_BYTE = "".join(
+    map(chr, [*range(1, 0x180), *range(0x180, 0x800, 0x40), *range(0x800, 0xD800, 0x1000), 0xE000, 0xF000])
+) + "".join(map(chr, range(0x10000, 0x110000, 0x40000)))
 
 
-def extra_buffers_work(model: Path) -> bool:
-    """Whether weights may be repacked (`use_extra_bufts`); asked once per build and machine, then remembered.
+def weights_may_be_repacked(
+    model: Path, *, gpu_layers: int = 0, cancellation: Cancellation | None = None
+) -> bool:
+    """Load the file and decode in a child process; asked once per file, build and machine, then remembered.
+
+    Returns:
+        Whether it may be loaded with repacked weights (`use_extra_bufts`).
 
     Raises:
-        ModelError: decoding crashes either way.
+        ModelError: it crashes either way, hangs or fails.
+        Cancelled: the user stopped it.
     """
-    known = _remembered()
-    key = machine_key()
-    if key not in known:
-        known[key] = _probe(model)
-        write_atomic(_file(), json.dumps(known, indent=1))
-    return known[key]
+
+    def find_out() -> bool:
+        if _death(model, "repacked", gpu_layers, cancellation) is None:
+            return True
+        if (death := _death(model, "plain", gpu_layers, cancellation)) is None:
+            return False
+        raise _crashed(model, death)
+
+    return _once(model, f"{gpu_layers} layers", find_out)
+
+
+def require_vocabulary(model: Path, cancellation: Cancellation | None = None) -> None:
+    """The same for a file of which only the vocabulary is wanted.
+
+    Raises:
+        ModelError, Cancelled: see `weights_may_be_repacked`.
+    """
+
+    def find_out() -> bool:
+        if death := _death(model, "vocabulary", 0, cancellation):
+            raise _crashed(model, death)
+        return True
+
+    _once(model, "vocabulary", find_out)
 
 
 def machine_key() -> str:
-    """What the answer depends on: llama.cpp's build, its features here, the processor."""
+    """What the answers depend on besides the file: llama.cpp's build, its features here, the processor."""
     text = "|".join([llama_lm.build(), llama_lm.system_info(), platform.machine(), _processor()])
     return sha256(text.encode()).hexdigest()
 
 
-def _probe(model: Path) -> bool:
-    if _survives(model, extra_buffers=True):
-        return True
-    if _survives(model, extra_buffers=False):
-        return False
-    raise ModelError(
-        f"llama.cpp crashes on this machine when it decodes with {model.name}",
-        "Reinstall llama-cpp-python, built on this machine: pip install --force-reinstall --no-binary "
-        "llama-cpp-python llama-cpp-python",
-    )
+def _once(model: Path, what: str, find_out: Callable[[], bool]) -> bool:
+    """What is known of this very file, or is found out now; an error is not remembered."""
+    key = f"{machine_key()}|{file_sha256(model)}|{what}"
+    known = _known()
+    if key not in known:
+        found = find_out()
+        with suppress(OSError):  # a memory that cannot be written costs time only
+            write_atomic(_file(), json.dumps(_known() | {key: found}, indent=1))
+        return found
+    return known[key]
 
 
-def _survives(model: Path, *, extra_buffers: bool) -> bool:
-    """Whether a child process decodes; one that fails in an orderly way has not crashed."""
-    command = [sys.executable, "-m", "alignbeam_local.probe", str(model), str(int(extra_buffers))]
-    # Out of reach of this terminal's Ctrl-C, which must not be remembered as a crash.
-    child = subprocess.run(command, capture_output=True, check=False, start_new_session=True)
-    return -child.returncode not in _CRASHES
-
-
-def _remembered() -> dict[str, bool]:
+def _known() -> dict[str, bool]:
     try:
-        known = json.loads(_file().read_text())
-    except (OSError, ValueError):
+        known = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
     return {k: v for k, v in known.items() if isinstance(v, bool)} if isinstance(known, dict) else {}
 
@@ -83,15 +122,122 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith("model name")), platform.processor())
 
 
-def decode_once(model: Path, *, extra_buffers: bool) -> None:
-    """What the child does: a prefill and a step, in which the kernels in question run."""
-    weights = llama_lm.LlamaWeights(model, use_extra_bufts=extra_buffers)
-    lm = llama_lm.LlamaLM(weights, sha256="", num_sequences=1, num_cells=128, threads=2)
-    lm.extend({0: [token % weights.vocabulary.size for token in range(1, 65)]})
-    lm.extend({0: [1]})
-    lm.close()
+# --- the parent's side
+
+
+def _crashed(model: Path, death: str) -> ModelError:
+    return ModelError(
+        f"llama.cpp crashes with {model}: {death}",
+        "The file may be damaged: copy or pull it again. If it crashes with every model, build it on this "
+        "machine: pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python",
+    )
+
+
+def _death(model: Path, mode: Mode, gpu_layers: int, cancellation: Cancellation | None) -> str | None:
+    """What a child process that tries it dies of; None if it lives.
+
+    Raises:
+        ModelError: no crash: it fails in an orderly way, hangs, or takes all memory.
+        Cancelled: the user stopped it.
+    """
+    code, out, err = _run_child(model, mode, gpu_layers, cancellation or Cancellation())
+    if code == 0:
+        return None
+    last_line = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "")
+    if code == _ORDERLY:
+        raise ModelError(*json.loads(out))
+    if code == -signal.SIGKILL:
+        raise ModelError(
+            f"loading {model} was stopped by the system: it took too much memory",
+            "Close other programs, or take a smaller file.",
+        )
+    if -code in _CRASHES:
+        return last_line or signal.Signals(-code).name
+    raise ModelError(f"{model} could not be tried out (exit code {code}): {last_line}")
+
+
+def _run_child(model: Path, mode: Mode, gpu_layers: int, cancellation: Cancellation) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr; the child never outlives this call."""
+    # -P: the current directory is no place to import from.
+    command = [sys.executable, "-P", "-m", __name__, str(model), mode, str(gpu_layers)]
+    seconds = _LEAST_SECONDS + model.stat().st_size / _LEAST_BYTES_PER_SECOND
+    until = monotonic() + seconds
+    # Out of reach of this terminal's Ctrl-C, which must not be taken for a crash.
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        start_new_session=True,
+        text=True,
+        errors="replace",
+    )
+    try:
+        while True:
+            try:
+                out, err = child.communicate(timeout=_POLL_SECONDS)
+                return child.returncode, out, err
+            except subprocess.TimeoutExpired:
+                cancellation.check()
+                if monotonic() > until:
+                    raise ModelError(
+                        f"llama.cpp does not come to an end with {model} ({seconds:.0f} s)",
+                        "The file may be damaged: copy or pull it again.",
+                    ) from None
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+
+
+# --- the child's side
+
+
+def try_out(model: Path, mode: Mode, gpu_layers: int) -> None:
+    """What an answer asks of the file: every piece, its template, text of all bytes, a prefill and a step.
+
+    Raises:
+        ModelError: llama.cpp refuses the file, or what it computes are no numbers.
+    """
+    only_vocabulary = mode == "vocabulary"
+    weights = llama_lm.LlamaWeights(
+        model, gpu_layers=gpu_layers, use_extra_bufts=mode == "repacked", vocab_only=only_vocabulary
+    )
+    vocabulary = weights.vocabulary
+    _ = vocabulary.fingerprint
+    with suppress(ModelError):  # models.toml may name another one
+        prompt_format(weights.info.chat_template, vocabulary)
+    vocabulary.encode(_EVERY_BYTE)
+    vocabulary.encode_template(_EVERY_BYTE)
+    if not only_vocabulary:
+        lm = llama_lm.LlamaLM(weights, sha256="", num_sequences=1, num_cells=128, threads=2)
+        for tokens in (range(1, 65), [1]):
+            lm.extend({0: [token % vocabulary.size for token in tokens]})
+            if not np.isfinite(lm.logits(0)).all():
+                raise ModelError(f"the weights of {model} give no numbers", "Copy or pull it again.")
+        lm.close()
     weights.close()
 
 
+def _limit_resources(model: Path, gpu_layers: int) -> None:
+    """No core file; and no more memory than there is, as far as a GPU's address space does not hide it."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if gpu_layers == 0:
+        most = psutil.virtual_memory().available + model.stat().st_size + _CHILD_SLACK_BYTES
+        with suppress(OSError, ValueError):  # a lower limit is in force already
+            resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _main(path: str, mode: str, gpu_layers: str) -> int:
+    _limit_resources(Path(path), int(gpu_layers))
+    try:
+        try_out(Path(path), cast(Mode, mode), int(gpu_layers))
+    except AlignBeamError as error:
+        print(json.dumps([error.message, error.hint]))
+        return _ORDERLY
+    return 0
+
+
 if __name__ == "__main__":
-    decode_once(Path(sys.argv[1]), extra_buffers=sys.argv[2] == "1")
+    sys.exit(_main(*sys.argv[1:]))

@@ -81,6 +81,15 @@ def expected_sha256(file: ModelFile) -> str | None:
     return file.entry.sha256 or next(filter(None, remembered), None)
 
 
+def check_sha256(file: ModelFile, sha256: str) -> None:
+    """Raises: ModelError: not the hash the file must have."""
+    if sha256 != (expected_sha256(file) or sha256):
+        raise ModelError(
+            f"{file.path} is not the file that '{file.name}' names: its sha256 is {sha256}",
+            f"Pull it again: alignbeam models pull {file.name}",
+        )
+
+
 def _pull_first_good(
     file: ModelFile, sources: Sequence[Source], progress: PullProgress, notice: Told
 ) -> None:

@@ -1,5 +1,6 @@
 """The models and profiles that have a name, and the files they stand for."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from . import models_toml
 from .errors import ModelError, UsageError
+from .gguf_reader import open_file
 from .model_entry import Hub, ModelEntry
 from .models_toml import Profile
 from .paths import models_dir
@@ -27,7 +29,7 @@ class ModelFile:
 
     @property
     def present(self) -> bool:
-        return self.path.is_file()
+        return os.path.isfile(self.path)  # False also where the way there is barred
 
     @property
     def can_pull(self) -> bool:
@@ -70,7 +72,7 @@ class Registry:
             return self._hub_file(spec)
         if spec in self.models:
             return self._named(spec)
-        if "/" in spec or spec.endswith(".gguf") or Path(spec).exists():
+        if "/" in spec or spec.endswith(".gguf") or os.path.exists(spec):
             return self._by_path(Path(spec).expanduser())
         raise _unknown(
             "model", spec, self.models, "Or give the path of a .gguf file, or hf:owner/repo/file.gguf."
@@ -81,7 +83,7 @@ class Registry:
 
         Raises:
             UsageError: no such name.
-            ModelError: known but not pulled, or no such file.
+            ModelError: known but not pulled, no such file, or no regular one.
         """
         file = self.resolve(spec)
         if file.present:
@@ -90,9 +92,8 @@ class Registry:
             raise ModelError(f"model '{spec}' is not here yet", f"Fetch it: alignbeam models pull {spec}")
         if spec in self.models:
             raise ModelError(f"the file of model '{spec}' is gone: {file.path}", "Import it again.")
-        raise ModelError(
-            f"no such file: {file.path}", "Give a .gguf file, or a name from `alignbeam models list`."
-        )
+        open_file(file.path).close()
+        return file
 
     def profile(self, name: str) -> Mapping[str, Any]:
         """The knobs that a profile sets.
@@ -121,7 +122,11 @@ class Registry:
         return ModelFile(name, models_dir() / f"{name}.gguf", self.models[name])
 
     def _by_path(self, path: Path) -> ModelFile:
-        named = (file for file in self.files() if file.present and path.exists() and path.samefile(file.path))
+        named = (
+            file
+            for file in self.files()
+            if file.present and os.path.exists(path) and path.samefile(file.path)
+        )
         return next(named, ModelFile(path.stem, path))
 
     def _hub_file(self, spec: str) -> ModelFile:

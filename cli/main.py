@@ -1,11 +1,14 @@
 """The command `alignbeam`: its sub-commands, and where errors become messages and exit codes."""
 
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
+from time import monotonic
 from typing import Annotated, TextIO
 
 import typer
@@ -16,6 +19,8 @@ from alignbeam_local.errors import AlignBeamError, Cancelled
 from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them changes nothing
 
 #: Sub-command: the module and the name of its function or app.
 _COMMANDS = {
@@ -27,6 +32,7 @@ _COMMANDS = {
     "judge": "judge:judge_app",
     "logs": "logs:logs_app",
     "config": "config:config_app",
+    "doctor": "doctor:doctor",
 }
 
 _EPILOG = """
@@ -36,8 +42,17 @@ _EPILOG = """
 Every knob is a flag, a variable `ALIGNBEAM_<KNOB>`, a key of a profile or of config.toml; the first of these
 that is given counts. `alignbeam config show` prints each value and its source.
 
-Exit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (`--fail-on-refusal`), 130 Ctrl-C.
+Exit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (`--fail-on-refusal`), 130 Ctrl-C,
+143 SIGTERM, 129 SIGHUP.
 """
+
+
+class Ended(BaseException):
+    """A signal ends the program: raised where it is, so that models are freed and files put in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = 128 + number
 
 
 def make_app(first_word: str = "") -> typer.Typer:
@@ -70,9 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _arguments(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
     try:
-        command = get_command(make_app(_first_word(args)))
-        code = command.main(args=args, prog_name="alignbeam", standalone_mode=False)
-        sys.stdout.flush()
+        with _ended_by_signals():
+            command = get_command(make_app(_first_word(args)))
+            code = command.main(args=args, prog_name="alignbeam", standalone_mode=False)
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
         return _report(error)
@@ -93,8 +109,37 @@ def _first_word(args: Sequence[str]) -> str:
     return next(iter(line.split()[1:]), "")
 
 
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """While inside, SIGTERM and SIGHUP raise `Ended`; what is ignored (nohup) stays so.
+
+    A callback of llama.cpp swallows what is raised in it: the end raises it again.
+    """
+    previous = {number: signal.getsignal(number) for number in _ENDING}
+    caught = [number for number in _ENDING if previous[number] is not signal.SIG_IGN]
+    received: list[tuple[int, float]] = []
+
+    def end(number: int, _: object) -> None:
+        if not received or monotonic() - received[-1][1] > _PATIENCE_SECONDS:
+            received.append((number, monotonic()))
+            raise Ended(number)
+
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, previous[number])
+        if received:
+            raise Ended(received[0][0])
+
+
 def _report(error: BaseException) -> int:
     """Say what went wrong and choose the exit code."""
+    if ended := _ended(error):
+        _forget_output()
+        return ended.exit_code
     code = 1
     match error:
         case Cancelled() | KeyboardInterrupt() | typer.Abort():
@@ -116,6 +161,13 @@ def _report(error: BaseException) -> int:
         case _:
             raise error
     return code
+
+
+def _ended(error: BaseException | None) -> Ended | None:
+    """The signal behind an error: what it interrupts may fail in its own way, on a terminal that is gone."""
+    while error is not None and not isinstance(error, Ended):
+        error = error.__context__
+    return error
 
 
 def _is_broken_pipe(error: BaseException) -> bool:

@@ -5,6 +5,9 @@ import sys
 import unicodedata
 from typing import IO, Any
 
+#: Embeddings, overrides and isolates: with them text can be shown in another order than it is written.
+_REORDERING = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+
 
 def is_terminal(stream: IO[Any] | None) -> bool:
     """Whether a person reads or writes at the other end."""
@@ -17,8 +20,10 @@ def is_dumb() -> bool:
 
 
 def printable(text: str) -> str:
-    """Without control characters, so that no text can steer the terminal; lines and tabs stay."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    """Without characters that steer the terminal or reorder text; lines, tabs and all scripts stay."""
+    return "".join(
+        c for c in text if c in "\n\t" or (unicodedata.category(c) != "Cc" and c not in _REORDERING)
+    )
 
 
 def for_stream(text: str, stream: IO[str]) -> str:

@@ -95,7 +95,8 @@ def test_handler_and_wakeup_descriptor_are_put_back_also_after_an_error() -> Non
         os.close(writer)
 
 
-def test_the_flag_is_set_while_the_main_thread_is_inside_c() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_flag_is_set_while_the_main_thread_is_inside_c(number: signal.Signals) -> None:
     """The main thread waits in C for a mutex, where no Python handler can run."""
     cancellation, libc = Cancellation(), ctypes.CDLL(None)
     mutex = ctypes.create_string_buffer(128)
@@ -106,19 +107,23 @@ def test_the_flag_is_set_while_the_main_thread_is_inside_c() -> None:
         libc.pthread_mutex_lock(mutex)
         locked.set()
         time.sleep(0.05)  # let the main thread begin to wait
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         deadline = time.monotonic() + 5
         while not cancellation.is_set and time.monotonic() < deadline:
             time.sleep(0.001)
         seen.append(cancellation.is_set)
         libc.pthread_mutex_unlock(mutex)
 
-    with cancellation.on_interrupt():
-        helper = threading.Thread(target=interrupt)
-        helper.start()
-        locked.wait()
-        libc.pthread_mutex_lock(mutex)
-        helper.join()
+    previous = signal.signal(number, lambda *_: None)  # the program has one for each
+    try:
+        with cancellation.on_interrupt():
+            helper = threading.Thread(target=interrupt)
+            helper.start()
+            locked.wait()
+            libc.pthread_mutex_lock(mutex)
+            helper.join()
+    finally:
+        signal.signal(number, previous)
     assert seen == [True]
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -347,6 +348,13 @@ class HubServer(http.server.BaseHTTPRequestHandler):
     error = ""
     etag = "one"
     ranges: list[str | None]  # set by the fixture
+    #: How it misbehaves: seconds before each 256 bytes, another body, one bit wrong, more or fewer bytes.
+    delay = 0.0
+    body: bytes | None = None
+    flip = False
+    breaks_after: int | None = None
+    longer = 0
+    hides_length = False
 
     def do_HEAD(self) -> None:
         self._head(self.status, len(self.content))
@@ -360,13 +368,22 @@ class HubServer(http.server.BaseHTTPRequestHandler):
         start = int(wanted_range.split("=")[1].split("-")[0]) if wanted_range else 0
         body = self.content[start:]
         self._head(206 if wanted_range else 200, len(body))
-        self.wfile.write(body)
+        self._deliver(body)
+
+    def _deliver(self, body: bytes) -> None:
+        body = (body if self.body is None else self.body) + bytes(self.longer)
+        body = bytes([*body[:-1], body[-1] ^ 1]) if self.flip else body[: self.breaks_after]
+        with suppress(ConnectionError):  # the other side may be killed
+            for start in range(0, len(body), 256):
+                time.sleep(self.delay)
+                self.wfile.write(body[start : start + 256])
 
     def _head(self, status: int, length: int) -> None:
         self.send_response(status)
         self.send_header("ETag", f'"{self.etag}"')
         self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(length))
+        if not (self.hides_length and self.command == "GET"):
+            self.send_header("Content-Length", str(length))
         if self.error:
             self.send_header("X-Error-Code", self.error)
         self.end_headers()

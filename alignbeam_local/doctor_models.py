@@ -1,0 +1,141 @@
+"""Are the models of a configuration here, whole and right; does llama.cpp run them; do they fit, and pair?"""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import psutil
+
+from . import memory_plan, probe
+from .bridge import Bridge
+from .calibration import load_calibration
+from .config import Config
+from .engine import require_silent_chat
+from .errors import AlignBeamError, UsageError
+from .findings import Finding, problem
+from .gguf_header import GgufHeader, require_model
+from .hashes import file_sha256, fresh_sha256
+from .llama_lm import load_vocabulary
+from .loading import usable_gpu_layers
+from .memory_plan import gib
+from .pair_check import check_pair, single_share
+from .parts import rooms
+from .paths import data_dir
+from .prompt import PromptFormat, prompt_format
+from .pull import check_sha256, expected_sha256
+from .registry import ModelFile, Registry
+from .vocabulary import Vocabulary
+
+
+class _Model(NamedTuple):
+    """A model that is here, whole, and runs."""
+
+    file: ModelFile
+    header: GgufHeader
+    has_known_hash: bool
+    may_be_repacked: bool
+    vocabulary: Vocabulary
+    layout: PromptFormat
+
+
+def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Finding]:
+    """The model of each role, the memory they take, the pair, the user's records.
+
+    Args:
+        verify: read whole files for their sha256, also where it is remembered.
+    """
+    models: dict[str, _Model] = {}
+    by_spec: dict[str, _Model] = {}
+    for role in rooms(config):
+        try:
+            spec = getattr(config, role)
+            if spec not in by_spec:
+                by_spec[spec] = _examined(role, spec, config, registry, verify=verify)
+            yield _model(role, by_spec[spec])
+            models[role] = by_spec[spec]
+        except AlignBeamError as error:
+            yield problem(role, error)
+    if models:
+        yield _kernels(models)
+        yield _memory(config, models)
+    if "draft" in models and "anchor" in models:
+        yield _pair(config, models["draft"], models["anchor"])
+    yield from _records()
+
+
+def _examined(role: str, spec: str | None, config: Config, registry: Registry, *, verify: bool) -> _Model:
+    """What loading would do, and in its order, up to the weights themselves.
+
+    Raises:
+        UsageError, ModelError: what loading would fail with.
+    """
+    if spec is None:
+        raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
+    file = registry.require(spec)
+    header = require_model(file.path)
+    check_sha256(file, (fresh_sha256 if verify else file_sha256)(file.path))
+    may_be_repacked = probe.weights_may_be_repacked(file.path, gpu_layers=usable_gpu_layers(config))
+    vocabulary, template = load_vocabulary(file.path)
+    layout = prompt_format(template, vocabulary, file.entry.format)
+    return _Model(file, header, expected_sha256(file) is not None, may_be_repacked, vocabulary, layout)
+
+
+def _model(role: str, model: _Model) -> Finding:
+    """Raises: ModelError: it can't play this role."""
+    if role != "draft":
+        require_silent_chat(role, model.file.name, model.layout)
+    checked = "sha256 as it must be" if model.has_known_hash else "nobody published its sha256"
+    layout = "chat" if model.layout.uses_template else "base"
+    size = _mb(model.header.bytes)
+    message = f"{model.file.name}, {model.header.quantisation}, {size}, {layout}: runs, {checked}"
+    return Finding(role, "ok", message, details={"name": model.file.name, "path": str(model.file.path)})
+
+
+def _kernels(models: Mapping[str, _Model]) -> Finding:
+    if all(model.may_be_repacked for model in models.values()):
+        return Finding("kernels", "ok", "the fastest ones run here")
+    message, _, hint = probe.NOTICE.partition("; ")
+    return Finding("kernels", "warning", message, hint)
+
+
+def _memory(config: Config, models: Mapping[str, _Model]) -> Finding:
+    if usable_gpu_layers(config):
+        return Finding("memory", "ok", "not planned: layers go to the GPU")
+    wanted, memory = rooms(config), psutil.virtual_memory()
+    plan = memory_plan.plan([(model.header, wanted[role]) for role, model in models.items()], config.kv)
+    needs = dict(zip(models, plan, strict=True))
+    total = sum(need.total for need in plan)
+    parts = [
+        f"{role} {_mb(need.weights)} weights + {_mb(need.cache)} cache + {_mb(need.logits)} logits"
+        for role, need in needs.items()
+    ]
+    message = f"{gib(total)} needed, {gib(memory.available)} of {gib(memory.total)} free: {'; '.join(parts)}"
+    details = {"free": memory.available, "needed": {role: need._asdict() for role, need in needs.items()}}
+    if memory_plan.fits(total, memory.available):
+        return Finding("memory", "ok", message, details=details)
+    return Finding("memory", "problem", message, memory_plan.HINT, details)
+
+
+def _pair(config: Config, draft: _Model, anchor: _Model) -> Finding:
+    turn_end = draft.vocabulary.turn_end(draft.layout.uses_template)
+    bridge = Bridge(draft.vocabulary, anchor.vocabulary, draft_turn_end=turn_end)
+    try:
+        notices = [notice.message for notice in check_pair(bridge, force=config.force)]
+    except AlignBeamError as error:
+        return problem("pair", error)
+    hint = f"See: alignbeam bridge {draft.file.name} {anchor.file.name}"
+    if notices:
+        return Finding("pair", "warning", "; ".join(notices), hint)
+    return Finding("pair", "ok", f"{single_share(bridge):.0%} of the anchor's usual tokens reach the draft")
+
+
+def _records() -> Iterator[Finding]:
+    """The user's own judge records: a damaged one would stop every answer."""
+    for path in sorted((data_dir() / "judges").glob("*.json")):
+        try:
+            load_calibration(path)
+        except AlignBeamError as error:
+            yield problem("record", error)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

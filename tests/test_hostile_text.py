@@ -1,0 +1,221 @@
+"""Text that wants to harm: on stdin, in answers on their way to a terminal, in files that keep prompts."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alignbeam_local.cli import main as main_module
+from alignbeam_local.cli import session
+from alignbeam_local.cli.story import StoryView
+from alignbeam_local.cli.terminal import printable
+from alignbeam_local.cli.view import PlainView, SilentView, TraceView
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, TopToken, Withdrawn
+from tests.fake_engine import FakeEngine, fake_result
+from tests.test_cli import CONFIG, touch_models
+
+ROOT = Path(__file__).parents[1]
+relaxed = settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "open_engine", FakeEngine)
+    touch_models()
+
+
+def run(*args: str, given: bytes = b"") -> tuple[int, str, str]:
+    with CliRunner().isolation(input=given) as (out, err, _):
+        code = main_module.main(args)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code, out.getvalue().decode(), err.getvalue().decode()
+
+
+# --- what comes in
+
+
+@pytest.mark.usefixtures("fake")
+@relaxed
+@given(raw=st.binary(max_size=80) | st.text(max_size=40).map(lambda text: text.encode("utf-8", "replace")))
+@pytest.mark.parametrize("separator", [b"\n", b"\0"])
+def test_any_bytes_give_one_record_each(raw: bytes, separator: bytes) -> None:
+    """A record for every record, whatever it holds; never a traceback."""
+    code, out, err = run("filter", *(["--null"] if separator == b"\0" else []), given=raw)
+    records = raw.split(separator)
+    assert out.encode().count(separator) == len(records) - (records[-1] == b"")
+    assert code in (0, 1)
+    assert "internal:" not in err
+
+
+rows = st.dictionaries(
+    st.sampled_from(["id", "prompt", "messages", "temperature", "depth", "draft", "system", "x"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.lists(st.text(max_size=3)),
+    max_size=5,
+)
+
+
+@pytest.mark.usefixtures("fake")
+@relaxed
+@given(values=st.lists(rows.map(json.dumps) | st.text(max_size=20), max_size=4))
+def test_any_rows_give_one_object_each(values: list[str]) -> None:
+    lines = [value.replace("\n", " ").encode("utf-8", "replace") for value in values]
+    code, out, err = run("filter", "--jsonl", given=b"\n".join(lines))
+    assert len(list(map(json.loads, out.splitlines()))) == len([line for line in lines if line.strip()])
+    assert code in (0, 1)
+    assert "internal:" not in err
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"prompt": "\\ud800"}', '{"prompt": 1e999}']
+)
+def test_json_that_is_no_row(text: str) -> None:
+    code, out, _ = run("filter", "--jsonl", given=text.encode())
+    assert (code, json.loads(out)["error"]["type"]) == (1, "usage")
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_line_of_10_megabytes_is_one_prompt() -> None:
+    line = b"echo: " + b"x" * 10_000_000
+    started = time.process_time()
+    code, out, _ = run("filter", given=line + b"\necho: next\n")
+    assert (code, len(out)) == (0, len(line) - 6 + 1 + 5)
+    assert time.process_time() - started < 30
+
+
+# --- what goes to a terminal
+
+HOSTILE = (
+    "\x1b]0;owned\x07 \x1b[2J\x1b[1;1H \x9b31m \x1bP0;1|17/ab\x9c \x08\x08\x7f \r hidden"
+    " \u202eevil\u202c \u2066x\u2069 \x00\x0b\x0c"
+)
+STEERING = "\x1b\x9b\x07\x08\x7f\r\x00\x0b\x0c\x9c\u202e\u202c\u2066\u2069"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(view_of: Any, events: list[Event]) -> str:
+    out = Terminal()
+    view = view_of(out)
+    for event in events:
+        view.show(event)
+    view.close()
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("view_of", [PlainView, lambda out: TraceView(SilentView(), out)])
+def test_no_answer_steers_a_terminal(view_of: Any) -> None:
+    step = Step(0, 0, 7, 5, 3, HOSTILE, 0.5, 0.2, 0.8, 0.9, (TopToken(7, HOSTILE, 0.5),))
+    result = fake_result(HOSTILE, CONFIG)
+    text = shown(view_of, [step, AnswerText(HOSTILE), Withdrawn(HOSTILE), Done(result)])
+    assert text
+    assert not set(text) & set(STEERING)
+
+
+def test_no_notice_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    view = StoryView(SilentView(), progress_only=False, prefix="")
+    view.show(Notice(HOSTILE))
+    view.close()
+    assert not set(capsys.readouterr().err) & set(STEERING)
+
+
+@given(st.text())
+def test_what_is_printable_stays(text: str) -> None:
+    kept = printable(text)
+    assert printable(kept) == kept
+    assert not set(kept) & set(STEERING)
+
+
+@pytest.mark.parametrize(
+    "text", ["שלום עולם", "مرحبا", "e\u0301\u0327", "👩‍👩‍👧", "हिन्दी", "\u200f1", "a\tb\nc"]
+)
+def test_scripts_and_marks_stay(text: str) -> None:
+    assert printable(text) == text
+
+
+# --- what is kept, and what is sent
+
+#: The program with a fake engine; whatever tries to reach a network ends it with 77.
+GUARDED = """
+import os, sys
+NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname")
+sys.addaudithook(lambda event, _: os._exit(77) if event in NETWORK else None)
+from alignbeam_local.cli import main, session
+from tests.fake_engine import FakeEngine
+session.open_engine = FakeEngine
+sys.exit(main.main(sys.argv[1:]))
+"""
+SECRET = "the patient Jane Roe"
+
+
+def guarded(*args: str, given: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", GUARDED, *args],
+        cwd=ROOT,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "given"),
+    [
+        (("ask", "hello"), ""),
+        (("filter",), "one\ntwo\n"),
+        (("chat",), "hello\n"),
+        (("models", "list"), ""),
+        (("models", "path", "smollm2-135m-instruct"), ""),
+        (("models", "verify"), ""),
+        (("doctor",), ""),
+        (("ask", "--show-config"), ""),
+        (("--version",), ""),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_nothing_but_a_pull_uses_the_network(args: tuple[str, ...], given: str) -> None:
+    touch_models()
+    ended = guarded(*args, given=given)
+    assert ended.returncode != 77, ended.stderr
+    assert "internal:" not in ended.stderr
+
+
+def test_the_guard_sees_a_network() -> None:
+    assert guarded("models", "pull", "gemma-3-270m", HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
+
+
+@pytest.mark.parametrize("prompt", [SECRET, "full", "refuse"])
+def test_prompts_are_in_no_file_and_no_error_report(tmp_path: Path, prompt: str) -> None:
+    """`chat` keeps its lines in its history, for its user alone; ask and filter keep nothing."""
+    touch_models()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    for args, lines in ((("ask", f"{prompt}"), SECRET), (("filter",), f"{SECRET}\n{prompt}\n")):
+        ended = guarded(*args, given=lines, TMPDIR=str(scratch))
+        assert SECRET not in ended.stderr
+    files = [path for folder in (tmp_path, scratch) for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

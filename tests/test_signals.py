@@ -1,0 +1,147 @@
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: models freed, nothing half said, its own exit code."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from alignbeam_local.cli import main as main_module
+
+from tests.test_cli import Screen, touch_models
+
+#: The program with a fake engine that leaves a note when it is closed; the rest of the command follows.
+CHILD = """
+import sys
+from pathlib import Path
+from alignbeam_local.cli import main, session
+from tests.fake_engine import FakeEngine
+
+class Noted(FakeEngine):
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        Path(sys.argv[1]).write_text("closed")
+
+session.open_engine = Noted
+sys.exit(main.main(sys.argv[2:]))
+"""
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def note(tmp_path: Path) -> Path:
+    touch_models()
+    return tmp_path / "note"
+
+
+def started(
+    note: Path, *args: str, prefix: tuple[str, ...] = (), **options: int
+) -> "subprocess.Popen[bytes]":
+    command = [*prefix, sys.executable, "-c", CHILD, str(note), *args]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("command", ["ask", "filter"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_answer_in_the_making_is_dropped(
+    note: Path, command: str, number: signal.Signals, code: int
+) -> None:
+    child = started(note, command, "--trace")
+    assert child.stdin is not None
+    assert child.stderr is not None
+    child.stdin.write(b"slow\n")
+    child.stdin.flush()
+    if command == "ask":
+        child.stdin.close()
+        child.stdin = None
+    while not child.stderr.readline().startswith(b"{"):  # the first step: the answer is being made
+        pass
+    child.send_signal(number)
+    child.send_signal(number)  # the second is too late to disturb the end
+    out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err) == (code, b"", b"")
+    assert note.read_text() == "closed"
+
+
+def test_answers_that_were_ready_stay(note: Path) -> None:
+    child = started(note, "filter")
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(b"echo: one\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == b"one\n"
+    child.send_signal(signal.SIGTERM)  # it waits for a line
+    out, _ = child.communicate(timeout=30)
+    assert (child.returncode, out, note.read_text()) == (143, b"", "closed")
+
+
+def test_a_signal_that_is_ignored_stays_ignored(note: Path) -> None:
+    child = started(note, "filter", prefix=("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh"))
+    assert child.stdin is not None
+    assert child.stdout is not None
+    for word in (b"one", b"two"):
+        child.stdin.write(b"echo: " + word + b"\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == word + b"\n"
+        child.send_signal(signal.SIGHUP)
+    child.communicate(timeout=30)
+    assert child.returncode == 0
+
+
+def test_a_terminal_that_goes_away_ends_a_chat(note: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", CHILD, str(note), "chat"]
+    child = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=_own_terminal,  # noqa: PLW1509
+    )
+    os.close(theirs)
+    screen = Screen(ours)
+    screen.expect(">>>")
+    os.write(ours, b"slow\r")
+    screen.expect("begun")
+    os.close(ours)
+    assert child.wait(30) == 129
+    assert note.read_text() == "closed"
+
+
+def _own_terminal() -> None:
+    """Make stdin the terminal that this new session hangs on."""
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = [signal.getsignal(number) for number in main_module._ENDING]
+    yield
+    assert [signal.getsignal(number) for number in main_module._ENDING] == before
+
+
+@pytest.mark.usefixtures("handlers")
+def test_handlers_are_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_module.main(["--help"]) == 0
+
+
+def test_a_signal_that_a_callback_swallows_ends_it_all_the_same() -> None:
+    def swallowing() -> None:
+        with main_module._ended_by_signals(), suppress(main_module.Ended):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(main_module.Ended) as caught:
+        swallowing()
+    assert caught.value.exit_code == 143
