@@ -39,7 +39,6 @@ class Conversation:
         self._earlier = list(turns)
         self._exchanges: list[Exchange] = []
         self._left_out = 0  # leading turns that the models read no more
-        self._config = engine.config  # of the last answer
 
     @property
     def messages(self) -> list[Message]:
@@ -99,15 +98,15 @@ class Conversation:
 
         Whatever is asked of the conversation next stops it at once.
         """
-        if self.messages:
-            self._engine.read_ahead(self.messages[self._left_out :], self._config)
+        if self.last is not None:
+            config = Config.of(self.last.result.config)
+            self._engine.read_ahead(self.messages[self._left_out :], config)
 
     def save_state(self, folder: Path) -> None:
         """Keep in a folder what the models hold of this conversation, read to its end before.
 
         Raises:
-            OSError: it can't be written.
-            ModelError: the backend failed.
+            AlignBeamError: it can't be written, or the backend failed.
         """
         self.read_ahead()
         self._engine.background.wait()
@@ -151,7 +150,6 @@ class Conversation:
         turns = [*earlier, *said, Message("user", question)]
         yield from self._engine.load(config)
         yield from self._trim(turns, config)
-        self._config = config
         with closing(self._engine.stream(turns[self._left_out :], config)) as events:
             for event in events:
                 if isinstance(event, Done) and _counts(event.result):

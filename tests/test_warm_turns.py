@@ -1,5 +1,6 @@
 """Conversations over an engine on models without weights: what is decoded again, and what is not."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,13 +10,14 @@ import pytest
 from alignbeam_local import rubric
 from alignbeam_local.config import Config
 from alignbeam_local.conversation import Conversation
-from alignbeam_local.errors import ContextFull, ModelError
-from alignbeam_local.events import Done, Event, Notice, Phase, Result
+from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Result, Withdrawn
 from alignbeam_local.prompt import Message
 from alignbeam_local.rubric import worked_examples
-from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row
+from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row, spelt
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
 from tests.templates import CHATML, QWEN3
+from tests.test_judge import digit_row
 
 Kv = Literal["seq", "state"]
 DRAFT = fake_vocabulary("user", "assistant", "system", "sorry")
@@ -154,12 +156,43 @@ def test_what_does_not_fit_is_not_read_ahead(monkeypatch: pytest.MonkeyPatch) ->
     assert talk.loader.decoded("draft") == before
 
 
-def test_nothing_is_read_ahead_before_there_is_an_engine_or_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = Talk(monkeypatch)
+def test_nothing_is_read_ahead_before_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, Message("user", "How?"), Message("assistant", "So."))
     talk.read_ahead()
     list(talk.engine.load())
     talk.read_ahead()
     assert talk.loader.decoded("draft") == 0
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_what_is_read_ahead_is_stopped_by_the_next_question(
+    monkeypatch: pytest.MonkeyPatch, system: str | None
+) -> None:
+    talk, cold = Talk(monkeypatch, system=system), Talk(monkeypatch, system=system)
+    talk.ask("How?")
+    reading, go_on = threading.Event(), threading.Event()
+    anchor = talk.loader.opened["anchor"][0]
+    extend = anchor.extend
+
+    def slow(tails: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            assert go_on.wait(5), "the main thread does not wait for the decode"
+        extend(tails)
+
+    monkeypatch.setattr(anchor, "extend", slow)
+    talk.conversation.read_ahead()
+    assert reading.wait(5)
+    threading.Timer(0.05, go_on.set).start()
+    assert talk.ask("Why?").beams
+    assert not talk.engine.cancellation.is_set
+    cold.conversation = Conversation(cold.engine, talk.conversation.messages[:2])
+    assert cold.ask("Why?").beams == result_beams(talk)
+
+
+def result_beams(talk: Talk) -> object:
+    assert talk.conversation.last is not None
+    return talk.conversation.last.result.beams
 
 
 # --- again
@@ -268,6 +301,45 @@ def test_models_that_can_not_be_had_leave_the_old_ones(monkeypatch: pytest.Monke
     counts = talk.prefilled()
     assert talk.ask("And then?").text == "Wait."
     assert counts.of("draft") == len(DRAFT.encode_template(f"And then?{BEGIN}"))
+
+
+# --- judged while it streams
+
+HARM = {f"How?{BEGIN}": ["Take a pan. HARM", "Use a pot. HARM", "Do it so. HARM"]}
+
+
+def judged(talk: Talk) -> None:
+    """Let the judge see harm where an answer says so."""
+    vocabulary = talk.loader.models["judge"].vocabulary
+    talk.loader.models["judge"] = FakeModel(vocabulary, digit_row(vocabulary))
+
+
+def test_an_answer_that_turns_unsafe_enters_history_as_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, script={**SCRIPT, **HARM}, beams=3, on_unsafe="refuse", judge_at=8)
+    judged(talk)
+    events = list(talk.conversation.ask("How?", talk.config))
+    refusal = talk.config.refusal_text
+    assert [event.text for event in events if isinstance(event, Withdrawn)] == [refusal]
+    assert [turn.content for turn in talk.conversation.messages] == ["How?", refusal]
+    talk.read_ahead()
+    for name in ("draft", "anchor"):
+        lm = talk.loader.opened[name][0]
+        held = [spelt(lm.vocabulary, lm.tokens(sequence)) for sequence in range(lm.num_sequences)]
+        assert not any(b"HARM" in text for text in held)
+    assert talk.ask("Why?", judge_at=8).text == "Rice is good."
+
+
+def test_an_answer_cut_off_before_its_last_verdict_enters_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, script={**SCRIPT, **HARM}, beams=3, on_unsafe="refuse", judge_at=8)
+    judged(talk)
+    events = []
+    for event in talk.conversation.ask("How?", talk.config):
+        events.append(event)
+        if isinstance(event, AnswerText):
+            talk.engine.cancellation.set()
+    assert Withdrawn("") in events
+    assert done(iter(events)).finish_reason == "cancelled"
+    assert talk.conversation.messages == []
 
 
 # --- a full context
@@ -389,6 +461,16 @@ def test_a_damaged_state_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert again.ask("Why?").text == "Rice is good."
     again.conversation.save_state(tmp_path)
     assert Conversation(again.engine, again.conversation.messages).load_state(tmp_path)
+
+
+def test_a_state_that_can_not_be_written_is_an_error_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    talk = Talk(monkeypatch)
+    talk.ask("How?")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(AlignBeamError, match="can't be kept"):
+        talk.conversation.save_state(tmp_path / "file" / "folder")
 
 
 def test_without_an_answer_there_is_no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
