@@ -32,6 +32,8 @@ def write_state(path: Path, kept: KeptState) -> None:
         AlignBeamError: it can't be written.
     """
     try:
+        for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
         _write(path, kept)
     except OSError as error:
         raise AlignBeamError(

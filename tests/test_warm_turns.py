@@ -10,13 +10,13 @@ import pytest
 from alignbeam_local import rubric
 from alignbeam_local.config import Config
 from alignbeam_local.conversation import Conversation
-from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError
+from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Result, Withdrawn
 from alignbeam_local.prompt import Message
 from alignbeam_local.rubric import worked_examples
 from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row, spelt
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
-from tests.templates import CHATML, QWEN3
+from tests.templates import CHATML, DEEPSEEK_R1, QWEN3
 from tests.test_judge import digit_row
 
 Kv = Literal["seq", "state"]
@@ -138,6 +138,20 @@ def test_what_was_read_ahead_is_not_read_again(
     assert cold.ask("Why?").beams == result.beams
 
 
+def test_reasoning_that_history_drops_is_dropped_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    thought = "<think>\nRice?</think>"
+    script = {"<think>\n": ["Rice?</think>"], **SCRIPT}
+    script |= {f"{asked}{thought}": SCRIPT[asked] for asked in (f"How?{BEGIN}", f"Why?{BEGIN}")}
+    talk = Talk(monkeypatch, template=DEEPSEEK_R1, script=script, max_tokens=60)
+    assert talk.ask("How?").reasoning == "Rice?"
+    talk.read_ahead()
+    counts = talk.prefilled()
+    assert talk.ask("Why?").text == "Rice is good."
+    last_of_thought = 1
+    assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}<think>\n")) + last_of_thought
+    assert DRAFT.pieces(talk.loader.opened["draft"][0].tokens(0)).count(b"Rice") == 1
+
+
 def test_a_retry_after_reading_ahead_still_finds_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch)
     talk.ask("How?")
@@ -238,10 +252,12 @@ def test_a_rebuilt_context_knows_the_answer_too(monkeypatch: pytest.MonkeyPatch)
     assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}"))
 
 
-def test_what_is_open_never_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_open_never_shrinks_and_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch, beams=3)
-    talk.ask("How?")
-    talk.retry(beams=5)
+    assert Notice("this machine is slow") in list(talk.conversation.ask("How?", talk.config))
+    again = list(talk.conversation.retry(talk.knobs({"beams": 5})))
+    assert Phase("load") in again
+    assert Notice("this machine is slow") not in again
     talk.retry(beams=1, max_tokens=200)
     talk.retry(beams=5, max_tokens=200)
     assert len(talk.loader.opened["draft"]) == 3
@@ -257,6 +273,14 @@ def test_a_context_that_can_not_be_had_leaves_the_old_one(monkeypatch: pytest.Mo
     counts = talk.prefilled()
     assert talk.retry().beams == first.beams
     assert (counts.of("draft"), counts.of("anchor")) == (0, 0)
+
+
+def test_a_loading_knob_is_refused_before_anything_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch)
+    talk.ask("How?")
+    with pytest.raises(UsageError, match="context can't change"):
+        talk.ask("Why?", context=4096)
+    assert not talk.loader.opened["draft"][0].is_closed
 
 
 def test_a_cancelled_retry_leaves_the_old_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +306,8 @@ def test_the_models_that_stay_keep_what_they_read(monkeypatch: pytest.MonkeyPatc
     talk.ask("How?")
     talk.read_ahead()
     counts = talk.prefilled()
-    assert list(talk.conversation.change_models(talk.knobs({"draft": "other"}))) == [Phase("load")]
+    loaded = list(talk.conversation.change_models(talk.knobs({"draft": "other"})))
+    assert loaded == [Phase("load"), Notice("this machine is slow")]
     result = talk.ask("Why?")
     assert result.models["draft"] is not None
     assert result.models["draft"].name == "other"
@@ -355,13 +380,12 @@ def test_forty_turns_fit_a_small_context(monkeypatch: pytest.MonkeyPatch, kv: Kv
         counts = talk.prefilled()
         events = list(talk.conversation.ask(f"{'long ' * 12}{n}?", talk.knobs({})))
         assert done(iter(events)).text == f"Answer {n}."
-        told = [event.message for event in events if isinstance(event, Notice)]
+        told = [e.message for e in events if isinstance(e, Notice) and "oldest" in e.message]
         notices += told
         assert told or not n or counts.of("draft") < 200, "warm"
         assert b"Be brief." in DRAFT.pieces(talk.loader.opened["draft"][0].tokens(0))
         talk.read_ahead()
     assert 3 <= len(notices) <= 12
-    assert "the oldest" in notices[0]
     assert len(talk.conversation.messages) == 80, "the conversation itself is whole"
 
 
@@ -459,7 +483,9 @@ def test_a_damaged_state_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path:
     again = Talk(monkeypatch, *talk.conversation.messages)
     assert not again.conversation.load_state(tmp_path)
     assert again.ask("Why?").text == "Rice is good."
+    (tmp_path / ".kv-state.killed").write_bytes(content)
     again.conversation.save_state(tmp_path)
+    assert list(tmp_path.iterdir()) == [file], "nothing is left of a process that was killed"
     assert Conversation(again.engine, again.conversation.messages).load_state(tmp_path)
 
 
