@@ -287,7 +287,7 @@ def test_a_saved_prompt_goes_into_a_context_of_another_size(
     cache = PromptCache(lm)
     assert cache.save() is None
     row, ahead = cache.row(PROMPT), [*PROMPT, *range(60, 160)]
-    cache.read_ahead(ahead)
+    cache.read_ahead(ahead, PROMPT)
     saved = cache.save()
     assert saved is not None
     for next_prompt, decoded in ((PROMPT, 0), ([*ahead, 7], 1)):
@@ -309,7 +309,7 @@ def test_reading_ahead_stops_at_once_and_the_cache_is_right(
     lm = opened.lm(tiny[kind], kv, cancellation=cancellation, num_cells=4096)
     background, cache = Background(cancellation), PromptCache(lm)
     row, ahead = cache.row(PROMPT), [*PROMPT, *(3 + n % 250 for n in range(600))]
-    background.start(lambda: cache.read_ahead(ahead))
+    background.start(lambda: cache.read_ahead(ahead, PROMPT))
     time.sleep(delay)
     background.stop()
     held = list(lm.tokens(1))

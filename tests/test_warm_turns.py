@@ -12,6 +12,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.conversation import Conversation
 from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Result, Withdrawn
+from alignbeam_local.kept_state import read_state
 from alignbeam_local.prompt import Message
 from alignbeam_local.rubric import worked_examples
 from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row, spelt
@@ -207,6 +208,18 @@ def test_what_is_read_ahead_is_stopped_by_the_next_question(
 def result_beams(talk: Talk) -> object:
     assert talk.conversation.last is not None
     return talk.conversation.last.result.beams
+
+
+@pytest.mark.parametrize("kv", ["seq", "state"])
+def test_a_retry_of_what_an_undone_question_followed_is_right(
+    monkeypatch: pytest.MonkeyPatch, kv: Kv
+) -> None:
+    talk = Talk(monkeypatch, kv=kv)
+    first = talk.ask("How?")
+    talk.ask("And then?")
+    talk.conversation.undo()
+    talk.read_ahead()
+    assert talk.retry().beams == first.beams
 
 
 # --- again
@@ -430,25 +443,61 @@ def test_a_question_as_long_as_the_context_goes_without_history(monkeypatch: pyt
 # --- kept states
 
 
+@pytest.mark.parametrize("template", [CHATML, QWEN3])
 @pytest.mark.parametrize("kv", ["seq", "state"])
 def test_a_resumed_conversation_reads_only_the_question(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kv: Kv
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kv: Kv, template: str
 ) -> None:
-    talk = Talk(monkeypatch, kv=kv)
+    talk = Talk(monkeypatch, kv=kv, template=template)
     talk.ask("How?")
     talk.ask("And then?")
     talk.conversation.save_state(tmp_path / "kept")
     talk.engine.close()
 
-    again = Talk(monkeypatch, *talk.conversation.messages, kv=kv)
+    again = Talk(monkeypatch, *talk.conversation.messages, kv=kv, template=template)
     assert again.conversation.load_state(tmp_path / "kept")
     counts = again.prefilled()
     assert again.retry().text == "Wait."
     assert (counts.of("draft"), counts.of("anchor")) == (0, 0)
     again.conversation.load_state(tmp_path / "kept")
     again.ask("Why?")
-    assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}"))
+    opening = len("<think>\n\n</think>\n\n") if template == QWEN3 else 0
+    assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}")) + opening
     assert counts.of("anchor") == len(ANCHOR.encode_template(f"Why?{BEGIN}"))
+
+
+def test_a_resumed_conversation_leaves_out_what_was_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    talk = Talk(monkeypatch, script=LONG)
+    for n in range(14):
+        talk.ask(f"{'long ' * 12}{n}?")
+    talk.conversation.save_state(tmp_path)
+    again = Talk(monkeypatch, *talk.conversation.messages, script=LONG)
+    assert again.conversation.load_state(tmp_path)
+    assert not any(isinstance(event, Notice) for event in again.conversation.ask("1?", again.config))
+    assert again.loader.prefilled("draft") == len(DRAFT.encode_template(f"1?{BEGIN}"))
+
+
+def test_what_was_undone_is_in_no_kept_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    talk = Talk(monkeypatch)
+    talk.ask("How?")
+    talk.ask("And then?")
+    talk.conversation.undo()
+    talk.conversation.save_state(tmp_path)
+    (file,) = tmp_path.iterdir()
+    kept = read_state(file)
+    assert kept is not None
+    for saved in kept.snapshot[:2]:
+        assert saved is not None
+        tokens = [*saved.prompt, *(token for state in saved.states for token in state.tokens)]
+        assert b"And then" not in spelt(DRAFT, tokens)
+    again = Talk(monkeypatch, *talk.conversation.messages)
+    again.conversation.save_state(tmp_path)
+    assert again.conversation.load_state(tmp_path)
+    again.conversation.undo()
+    again.conversation.save_state(tmp_path)
+    assert not file.exists()
 
 
 def test_a_state_of_other_models_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
