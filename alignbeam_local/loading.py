@@ -1,7 +1,7 @@
 """The three models of an answer, opened in order, sharing weights where they share a file."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -32,6 +32,19 @@ class Loader:
         self._contexts: list[LlamaLM] = []
         self._headers: dict[Path, GgufHeader] = {}
         self._digests: dict[Path, str] = {}
+
+    def adopt(self, config: Config) -> None:
+        """Open for this configuration from now on; weights that it loads otherwise are closed."""
+        if config.gpu_layers != self._config.gpu_layers:
+            self.close()
+        self._config = config
+
+    def keep_only(self, paths: Iterable[Path]) -> None:
+        """Close the weights of all other files; no context may be open on them."""
+        kept = {path.resolve() for path in paths}
+        for path in [path for path in self._weights if path not in kept]:
+            self._weights.pop(path).close()
+            self._digests.pop(path, None)
 
     def find(self, role: str) -> ModelFile:
         """The file that a role's knob names.

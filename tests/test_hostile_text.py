@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, TopToken, Withdrawn
 from tests.fake_engine import FakeEngine, fake_result
-from tests.test_cli import CONFIG, touch_models
+from tests.running import touch_models
+from tests.test_cli import CONFIG
 
 ROOT = Path(__file__).parents[1]
 relaxed = settings(

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from alignbeam_local.cli import main as main_module
 
-from tests.test_cli import Screen, touch_models
+from tests.running import touch_models
+from tests.test_cli import Screen
 
 #: The program with a fake engine that leaves a note when it is closed; the rest of the command follows.
 CHILD = """
