@@ -30,7 +30,7 @@ from alignbeam_local.events import (
 from alignbeam_local.prompt import Message
 from alignbeam_local.registry import Registry
 
-STEP = Step(0, 0, 7, 5, 3, "Hi", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
+STEP = Step(0, 0, 7, 5, 3, "Hi", "Yo", "Hi", "anchor", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
 REFUSED = "I'm sorry, but I can't help with that."
 
 
