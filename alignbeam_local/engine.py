@@ -1,6 +1,6 @@
 """Owns the models and makes answers: one stream of events that every front end consumes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -67,7 +67,9 @@ class Engine:
             self.close()
             raise
 
-    def stream(self, messages: Sequence[Message], config: Config | None = None) -> Iterator[Event]:
+    def stream(
+        self, messages: Sequence[Message], config: Config | None = None
+    ) -> Generator[Event, None, None]:
         """Answer the last user turn of a conversation; ends in `Done`.
 
         Args:
@@ -88,6 +90,25 @@ class Engine:
         assert self._parts is not None
         answer = Answer(self._parts, config, watch, backend=build(), notices=self._load_notices)
         yield from answer.stream(messages)
+
+    def change(self, config: Config) -> Iterator[Event]:
+        """Go on with other loading knobs.
+
+        Raises:
+            UsageError, ModelError: as `load`; the engine then goes on with what it had.
+        """
+        before = self.config
+        self.close()
+        self._adopt(config)
+        try:
+            yield from self.load()
+        except BaseException:
+            self._adopt(before)
+            raise
+
+    def _adopt(self, config: Config) -> None:
+        self.config = config
+        self._loader = Loader(config, self._registry, self.cancellation)
 
     def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
         """The same, waiting for the end."""

@@ -7,7 +7,7 @@ from typing import Self
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.errors import ContextFull
+from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.events import (
     AnswerText,
     BeamResult,
@@ -42,6 +42,7 @@ class FakeEngine:
         self.cancellation = Cancellation()
         self.asked: list[tuple[list[Message], Config]] = []
         self.closed = False
+        self._is_loaded = False
 
     def __enter__(self) -> Self:
         return self
@@ -51,9 +52,18 @@ class FakeEngine:
     ) -> None:
         self.closed = True
 
-    def load(self) -> Iterator[Event]:
+    def load(self, config: Config | None = None) -> Iterator[Event]:
+        if not self._is_loaded:
+            self._is_loaded = True
+            yield Phase("load")
+            yield Notice("the judge is not calibrated")
+
+    def change(self, config: Config) -> Iterator[Event]:
+        """A draft called `missing` is."""
+        if config.draft == "missing":
+            raise ModelError("missing is not here yet", "Pull it.")
+        self.config = config
         yield Phase("load")
-        yield Notice("the judge is not calibrated")
 
     def stream(self, messages: Sequence[Message], config: Config | None = None) -> Iterator[Event]:
         config = config or self.config

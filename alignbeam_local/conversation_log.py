@@ -1,0 +1,317 @@
+"""Conversations kept on disk: one SQLite file, readable by the user alone.
+
+It has a rollback journal, not a write-ahead log: at rest there is one file, and what is deleted stays in no
+other. A killed process leaves a journal that the next opening rolls back. Search reads every text: no index
+means none that still holds deleted words.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from .errors import AlignBeamError, UsageError
+from .events import Result
+from .paths import data_dir, ensure_dir
+from .prompt import Message
+from .result_json import json_line, result_object
+
+#: The statements that lead from each version of the schema to the next; the first ones make a new file.
+_MIGRATIONS = (
+    (
+        "CREATE TABLE conversation (id TEXT PRIMARY KEY, name TEXT UNIQUE, started TEXT NOT NULL)",
+        """
+        CREATE TABLE exchange (
+          id INTEGER PRIMARY KEY AUTOINCREMENT,
+          conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+          asked TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL, result TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX exchange_conversation ON exchange (conversation)",
+    ),
+)
+_CONVERSATIONS = """
+    SELECT c.id, c.name, c.started, coalesce(last.asked, c.started), coalesce(span.num, 0),
+      first.question, json_extract(last.result, '$.config.draft')
+    FROM conversation c
+    LEFT JOIN (SELECT conversation, min(id) AS first, max(id) AS last, count(*) AS num
+      FROM exchange GROUP BY conversation) span ON span.conversation = c.id
+    LEFT JOIN exchange first ON first.id = span.first
+    LEFT JOIN exchange last ON last.id = span.last
+    ORDER BY last.id DESC, c.started DESC
+"""
+_EXCHANGES = "SELECT id, conversation, asked, question, answer, result FROM exchange"
+_BUSY_SECONDS = 10.0
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "Another process is writing to it: try again.",
+    sqlite3.SQLITE_CORRUPT: "Nothing was changed. Move the file away; `sqlite3 FILE .recover` may read it.",
+    sqlite3.SQLITE_NOTADB: "Nothing was changed. Move the file away, or put back a copy of it.",
+}
+
+
+class Conversation(NamedTuple):
+    """A conversation without its exchanges. Times are UTC, ISO 8601; `updated` is the last question's."""
+
+    id: str
+    name: str | None
+    started: str
+    updated: str
+    num_exchanges: int
+    first_question: str | None
+    draft: str | None
+
+
+class Exchange(NamedTuple):
+    """A question and its answer; `result` is the object that `--json` prints."""
+
+    id: int
+    conversation: str
+    asked: str
+    question: str
+    answer: str
+    result: dict[str, Any]
+
+
+class ConversationLog:
+    """The file, open. Several processes may have it open; each method is one transaction."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open it, made if it is not there, brought up to this version's schema if it is older.
+
+        Raises:
+            AlignBeamError: it is damaged, a newer version's, or cannot be read and written.
+        """
+        self.path = path or default_path()
+        with _explained(self.path):
+            _make_private(self.path)
+            self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            with _explained(self.path):
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # --- writing
+
+    def add(self, conversation: str, question: str, result: Result, *, name: str | None = None) -> int:
+        """Keep an exchange and return its id; a conversation that is not there yet begins, with this name.
+
+        Raises:
+            UsageError: the name is taken or cannot be one.
+        """
+        with self._writing(), _name_is_free(name):
+            self._connection.execute(
+                "INSERT INTO conversation VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (conversation, name and checked_name(name), _now()),
+            )
+            row = self._connection.execute(
+                "INSERT INTO exchange (conversation, asked, question, answer, result) VALUES (?, ?, ?, ?, ?)",
+                (conversation, _now(), *_texts(question, result)),
+            )
+        assert row.lastrowid is not None
+        return row.lastrowid
+
+    def replace(self, exchange: int, question: str, result: Result) -> None:
+        """Put another question and answer in an exchange's place.
+
+        Raises:
+            UsageError: it is not there; another process deleted it.
+        """
+        with self._writing():
+            row = self._connection.execute(
+                "UPDATE exchange SET asked = ?, question = ?, answer = ?, result = ? WHERE id = ?",
+                (_now(), *_texts(question, result), exchange),
+            )
+            if row.rowcount == 0:
+                raise UsageError("the answer to replace was deleted meanwhile", "Ask the question again.")
+
+    def drop(self, exchange: int) -> None:
+        """Forget an exchange; its conversation stays, even if it is empty now."""
+        with self._writing():
+            self._connection.execute("DELETE FROM exchange WHERE id = ?", (exchange,))
+
+    def rename(self, conversation: str, name: str) -> None:
+        """Raises: UsageError: the name is taken or cannot be one, or the conversation is not there."""
+        with self._writing(), _name_is_free(name):
+            row = self._connection.execute(
+                "UPDATE conversation SET name = ? WHERE id = ?", (checked_name(name), conversation)
+            )
+            if row.rowcount == 0:
+                raise UsageError("there is no conversation to name yet", "Ask something first.")
+
+    def delete(self, conversations: Sequence[str]) -> None:
+        """Remove conversations and their kept states; their bytes in the file are overwritten."""
+        with self._writing():
+            for conversation in conversations:
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(self.state_dir(conversation))
+            self._connection.executemany(
+                "DELETE FROM conversation WHERE id = ?", [(conversation,) for conversation in conversations]
+            )
+
+    # --- reading
+
+    def conversations(self, limit: int = -1) -> list[Conversation]:
+        """The last used first; a limit under 0 is none."""
+        return [Conversation._make(row) for row in self._rows(f"{_CONVERSATIONS} LIMIT ?", limit)]
+
+    def last(self) -> Conversation | None:
+        """The one that was used last."""
+        return next(iter(self.conversations(1)), None)
+
+    def find(self, word: str) -> Conversation:
+        """By its name, or by how its id begins.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        every = self.conversations()
+        if named := [one for one in every if word in (one.name, one.id)]:
+            return named[0]
+        begun = [one for one in every if word and one.id.startswith(word)]
+        if len(begun) == 1:
+            return begun[0]
+        if begun:
+            raise UsageError(f"'{word}' begins {len(begun)} conversations", "Give more of the id.")
+        close = get_close_matches(word, [one.name for one in every if one.name], n=1)
+        hint = f"Did you mean {close[0]}?" if close else "`alignbeam logs list` shows them."
+        raise UsageError(f"no conversation '{word}'", hint)
+
+    def exchanges(self, conversation: str) -> list[Exchange]:
+        """All of a conversation, in order."""
+        return self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
+
+    def turns(self, conversation: str) -> list[Message]:
+        """A conversation as an engine reads it; the system prompt is a knob of each exchange's result."""
+        return [
+            turn
+            for exchange in self.exchanges(conversation)
+            for turn in (Message("user", exchange.question), Message("assistant", exchange.answer))
+        ]
+
+    def search(self, words: str, limit: int = -1) -> list[Exchange]:
+        """The exchanges whose question and answer hold each of the words, in any case; the newest first."""
+        wanted = words.casefold().split()
+        test = " AND ".join(["instr(casefold(question || char(10) || answer), ?)"] * len(wanted)) or "TRUE"
+        return self._exchanges(f"WHERE {test} ORDER BY id DESC LIMIT ?", *wanted, limit)
+
+    def state_dir(self, conversation: str) -> Path:
+        """Where a conversation's KV states are kept; not made here, removed with the conversation."""
+        return self.path.parent / "states" / conversation
+
+    # --- the file
+
+    def _prepare(self) -> None:
+        run = self._connection.execute
+        self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
+        run("PRAGMA secure_delete = ON")
+        run("PRAGMA foreign_keys = ON")
+        run("PRAGMA temp_store = MEMORY")
+        version = self._version()
+        if version > len(_MIGRATIONS):
+            raise AlignBeamError(f"{self.path} was written by a newer version", "Update AlignBeam Local.")
+        if version == 0:
+            run("PRAGMA auto_vacuum = FULL")  # what is deleted leaves the file
+        if version < len(_MIGRATIONS):
+            self._migrate()
+
+    def _migrate(self) -> None:
+        with self._writing():
+            for statements in _MIGRATIONS[self._version() :]:  # another process may have been faster
+                for statement in statements:
+                    self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+    def _version(self) -> int:
+        (version,) = self._rows("PRAGMA user_version")[0]
+        return int(version)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """All or nothing; the lock is taken first, so that no reader has to become a writer."""
+        with _explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                yield
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with _explained(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def _exchanges(self, rest: str, *values: object) -> list[Exchange]:
+        rows = self._rows(f"{_EXCHANGES} {rest}", *values)
+        return [Exchange._make([*texts, json.loads(result)]) for *texts, result in rows]
+
+
+def default_path() -> Path:
+    """Where the conversations are kept, unless told otherwise."""
+    return data_dir() / "logs" / "conversations.db"
+
+
+def new_id() -> str:
+    """An id for a conversation that begins."""
+    return secrets.token_hex(6)
+
+
+def checked_name(name: str) -> str:
+    """Raises: UsageError: what cannot be a conversation's name."""
+    if not name.strip() or not name.isprintable() or name.startswith("-"):
+        raise UsageError(f"{name!r} cannot be a name", "Give one line of text that does not begin with '-'.")
+    return name
+
+
+def _texts(question: str, result: Result) -> tuple[str, str, str]:
+    return question, result.text, json_line(result_object(result))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _make_private(path: Path) -> None:
+    """SQLite gives its journal the mode of the file that it belongs to."""
+    ensure_dir(path.parent).chmod(0o700)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    path.chmod(0o600)
+
+
+@contextmanager
+def _name_is_free(name: str | None) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise UsageError(f"the name '{name}' is taken", "`alignbeam logs list` shows whose it is.") from None
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raises: AlignBeamError: whatever SQLite or the file system says, and what to do about it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        hint = _HINTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        raise AlignBeamError(
+            f"the conversations in {path}: {error}", hint or "Check permissions and disk space."
+        ) from None
+    except OSError as error:
+        raise AlignBeamError(f"cannot open {path}: {error.strerror}", "Check its permissions.") from None

@@ -1,0 +1,254 @@
+"""The conversations on disk: private, whole after a kill, shared between processes."""
+
+import multiprocessing
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from alignbeam_local import conversation_log
+from alignbeam_local.config import Config
+from alignbeam_local.conversation_log import ConversationLog, default_path, new_id
+from alignbeam_local.errors import AlignBeamError, UsageError
+from alignbeam_local.prompt import Message
+
+from .fake_engine import REFUSED, fake_result
+
+CONFIG = Config.of({"draft": "smollm2-135m-instruct"})
+
+
+@pytest.fixture
+def log() -> Iterator[ConversationLog]:
+    with ConversationLog() as opened:
+        yield opened
+
+
+def add(log: ConversationLog, conversation: str, question: str, answer: str, name: str | None = None) -> int:
+    return log.add(conversation, question, fake_result(answer, CONFIG), name=name)
+
+
+def test_an_exchange_comes_back_as_it_was(log: ConversationLog) -> None:
+    first = add(log, "aa11", "Was ist Öl?\n\0\x1b[2J", "Fett 🛢", name="öl")
+    second = log.add("aa11", "x", fake_result(REFUSED, CONFIG, "blocked"))
+    assert log.turns("aa11") == [
+        Message("user", "Was ist Öl?\n\0\x1b[2J"),
+        Message("assistant", "Fett 🛢"),
+        Message("user", "x"),
+        Message("assistant", REFUSED),
+    ]
+    one, two = log.exchanges("aa11")
+    assert (one.id, two.id, two.result["finish_reason"]) == (first, second, "blocked")
+    assert Config.of(one.result["config"]) == CONFIG
+    kept = log.find("öl")
+    assert (kept.id, kept.num_exchanges, kept.updated) == ("aa11", 2, two.asked)
+    assert (kept.first_question, kept.draft) == ("Was ist Öl?\n\0\x1b[2J", "smollm2-135m-instruct")
+
+
+def test_an_exchange_is_replaced_in_its_place_and_dropped(log: ConversationLog) -> None:
+    first, second = add(log, "c", "a", "1"), add(log, "c", "b", "2")
+    log.replace(first, "A", fake_result("one", CONFIG))
+    assert [turn.content for turn in log.turns("c")] == ["A", "one", "b", "2"]
+    log.drop(second)
+    assert add(log, "c", "d", "4") > second  # another process may still hold the dropped one's id
+    assert [turn.content for turn in log.turns("c")] == ["A", "one", "d", "4"]
+    with pytest.raises(UsageError, match="deleted meanwhile"):
+        log.replace(second, "b", fake_result("2", CONFIG))
+
+
+def test_the_last_used_comes_first(log: ConversationLog) -> None:
+    assert log.last() is None
+    for conversation in ("one", "two", "one"):
+        add(log, conversation, "q", "a")
+    assert [one.id for one in log.conversations()] == ["one", "two"]
+    last = log.last()
+    assert last is not None
+    assert (last.id, last.num_exchanges) == ("one", 2)
+    assert len(log.conversations(limit=1)) == 1
+
+
+def test_finding_by_name_and_by_the_beginning_of_an_id(log: ConversationLog) -> None:
+    for conversation, name in (("ab12", "tea"), ("ab34", None), ("cd56", "ab")):
+        add(log, conversation, "q", "a", name)
+    assert [log.find(word).id for word in ("tea", "ab", "ab3", "cd56")] == ["ab12", "cd56", "ab34", "cd56"]
+    log.rename("cd56", "coffee")
+    with pytest.raises(UsageError, match="begins 2"):
+        log.find("ab")
+    with pytest.raises(UsageError) as failed:
+        log.find("teaa")
+    assert failed.value.hint == "Did you mean tea?"
+    with pytest.raises(UsageError, match="no conversation ''"):
+        log.find("")
+
+
+def test_a_name_is_given_once_and_is_one_line(log: ConversationLog) -> None:
+    add(log, "one", "q", "a", "tea")
+    with pytest.raises(UsageError, match="taken"):
+        add(log, "two", "q", "a", "tea")
+    assert [one.id for one in log.conversations()] == ["one"]  # nothing of the other one was kept
+    add(log, "two", "q", "a")
+    with pytest.raises(UsageError, match="taken"):
+        log.rename("two", "tea")
+    for name in ("", " ", "a\nb", "-x", "\x1b[2J"):
+        with pytest.raises(UsageError, match="cannot be a name"):
+            log.rename("two", name)
+    with pytest.raises(UsageError, match="no conversation to name"):
+        log.rename("three", "coffee")
+
+
+def test_search_finds_all_words_in_any_case_and_script(log: ConversationLog) -> None:
+    add(log, "one", "Wie heißt die STRASSE?", "Ölweg 100%")
+    add(log, "two", "路在哪里", "前面")
+    assert [found.conversation for found in log.search("straße ölweg")] == ["one"]
+    assert [found.conversation for found in log.search("在哪")] == ["two"]
+    assert [found.conversation for found in log.search("100%")] == ["one"]
+    assert log.search("straße 前面") == []
+    assert len(log.search("", limit=1)) == 1
+
+
+def test_what_is_deleted_is_gone_from_the_file(log: ConversationLog) -> None:
+    add(log, "secret", "my password is hunter2", "noted " * 5000)
+    add(log, "other", "q", "a")
+    log.state_dir("secret").mkdir(parents=True)
+    (log.state_dir("secret") / "draft.bin").write_bytes(b"state")
+    size = log.path.stat().st_size
+    log.delete(["secret", "never there"])
+    assert [one.id for one in log.conversations()] == ["other"]
+    assert log.exchanges("secret") == []
+    assert not log.state_dir("secret").exists()
+    assert log.path.stat().st_size < size
+    assert b"hunter2" not in log.path.read_bytes()
+    assert [file.name for file in log.path.parent.iterdir() if file.is_file()] == [log.path.name]
+
+
+def test_the_files_are_the_users_alone() -> None:
+    default_path().parent.mkdir(parents=True, mode=0o755)
+    default_path().touch(0o644)
+    with ConversationLog() as log, log._writing():
+        log._connection.execute("INSERT INTO conversation VALUES ('x', NULL, '')")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in log.path.parent.iterdir()}
+    assert modes == {"conversations.db": 0o600, "conversations.db-journal": 0o600}
+    assert log.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_newer_versions_file_is_left_alone(log: ConversationLog) -> None:
+    log._connection.execute("PRAGMA user_version = 99")
+    before = log.path.read_bytes()
+    with pytest.raises(AlignBeamError, match="newer version"):
+        ConversationLog()
+    assert log.path.read_bytes() == before
+
+
+def test_an_older_versions_file_is_brought_up(log: ConversationLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(log, "one", "q", "a")
+    later = (*conversation_log._MIGRATIONS, ("ALTER TABLE conversation ADD COLUMN pinned INTEGER",))
+    monkeypatch.setattr(conversation_log, "_MIGRATIONS", later)
+    with ConversationLog() as newer:
+        assert newer._rows("SELECT id, pinned FROM conversation") == [("one", None)]
+        assert newer._version() == 2
+
+
+def test_a_migration_that_fails_changes_nothing(
+    log: ConversationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = ("ALTER TABLE conversation ADD COLUMN pinned INTEGER", "no SQL")
+    monkeypatch.setattr(conversation_log, "_MIGRATIONS", (*conversation_log._MIGRATIONS, broken))
+    with pytest.raises(AlignBeamError, match="syntax error"):
+        ConversationLog()
+    assert log._version() == 1
+    assert log._rows("SELECT * FROM conversation") == []
+
+
+@pytest.mark.parametrize("damage", ["garbage", "cut"])
+def test_a_damaged_file_is_an_error_and_stays(log: ConversationLog, damage: str) -> None:
+    for number in range(4):
+        add(log, "one", f"q{number}", "a" * 20_000)
+    log.close()
+    whole = log.path.read_bytes()
+    log.path.write_bytes(b"no database " * 500 if damage == "garbage" else whole[: len(whole) // 2])
+    before = log.path.read_bytes()
+    with pytest.raises(AlignBeamError) as failed, ConversationLog() as opened:
+        opened.exchanges("one")
+    assert str(log.path) in failed.value.message
+    assert "Move the file away" in failed.value.hint
+    assert log.path.read_bytes() == before
+
+
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AlignBeamError, match="cannot open"):
+        ConversationLog(tmp_path / "file" / "log.db")
+
+
+def test_two_writers_wait_for_each_other() -> None:
+    def write(name: str) -> None:
+        with ConversationLog() as log:
+            for number in range(25):
+                add(log, name, f"{name} {number}", "a")
+
+    ConversationLog().close()
+    writers = [threading.Thread(target=write, args=(name,)) for name in ("one", "two")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    with ConversationLog() as log:
+        for name in ("one", "two"):
+            assert [one.question for one in log.exchanges(name)] == [f"{name} {n}" for n in range(25)]
+
+
+def test_a_lock_that_stays_is_an_error_with_a_hint(
+    log: ConversationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_log, "_BUSY_SECONDS", 0.05)
+    with ConversationLog() as other, log._writing(), pytest.raises(AlignBeamError, match="locked") as failed:
+        add(other, "one", "q", "a")
+    assert "Another process" in failed.value.hint
+
+
+def write_until_killed(told: Connection) -> None:
+    """Begin conversations of two exchanges, the second one replaced, and tell of what is kept."""
+    with ConversationLog() as log:
+        while True:
+            conversation = new_id()
+            told.send((conversation, [add(log, conversation, "first", "a" * 20_000)]))
+            second = add(log, conversation, "second", "b")
+            log.replace(second, "second", fake_result("c" * 20_000, CONFIG))
+            told.send((conversation, [second]))
+
+
+def test_a_kill_while_saving_loses_nothing_and_leaves_no_half(log: ConversationLog) -> None:
+    processes = multiprocessing.get_context("fork")
+    kept: dict[str, list[int]] = {}
+    for round_number in range(20):
+        ours, theirs = processes.Pipe(duplex=False)
+        writer = processes.Process(target=write_until_killed, args=(theirs,))
+        writer.start()
+        theirs.close()
+        assert ours.poll(20)  # it writes
+        time.sleep(0.013 * (round_number % 5) + 0.001 * round_number)
+        writer.kill()
+        writer.join()
+        while True:
+            try:
+                conversation, ids = ours.recv()
+            except EOFError:
+                break
+            kept.setdefault(conversation, []).extend(ids)
+    assert len(kept) > 20
+    assert log._rows("PRAGMA integrity_check") == [("ok",)]
+    for conversation, ids in kept.items():
+        found = [one.id for one in log.exchanges(conversation)]
+        assert found[: len(ids)] == ids  # a second one may be there that could not be told of any more
+    assert all(one.num_exchanges in (1, 2) for one in log.conversations())
+    whole = [one for one in log.search("") if one.answer == one.result["text"]]
+    assert len(whole) == sum(one.num_exchanges for one in log.conversations())
+
+
+def test_the_file_can_be_read_by_others(log: ConversationLog) -> None:
+    add(log, "one", "q", "a")
+    with sqlite3.connect(log.path) as plain:
+        assert plain.execute("SELECT question, answer FROM exchange").fetchall() == [("q", "a")]
