@@ -42,7 +42,8 @@ class LiveView:
                 self._tell(f"note: {event.message}")
             case Done():
                 self.close()
-                self._tell(summary(event.result, self._steered))
+                if event.result.text:
+                    self._tell(summary(event.result, self._steered))
             case Phase() if self._answer:
                 self._answer.status(PHASES[event.name])
             case _ if not self._answer:

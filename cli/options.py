@@ -83,7 +83,7 @@ def _knob_parameter(name: str) -> inspect.Parameter:
         *names,
         help=_help(field),
         rich_help_panel=_PANEL_OF[name],
-        metavar=None if is_flag else _metavar(field),
+        metavar=None if is_flag else knob_values(field),
         show_default=False,
         autocompletion=_completion(field),
     )
@@ -99,8 +99,9 @@ def _help(field: FieldInfo) -> str:
     return f"{field.description}{default}".replace("[", "\\[")
 
 
-def _metavar(field: FieldInfo) -> str:
-    if choices := _choices(field):
+def knob_values(field: FieldInfo) -> str:
+    """What a knob may be, in short."""
+    if choices := knob_choices(field):
         return "|".join(choices)
     kind = _plain_type(field)
     if kind is str:
@@ -116,7 +117,10 @@ def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
     return [mark for mark in marks if isinstance(mark, kinds)]
 
 
-def _choices(field: FieldInfo) -> tuple[str, ...]:
+def knob_choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a knob may be; none where it is a number or any text."""
+    if field.annotation is bool:
+        return ("on", "off")
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
@@ -128,6 +132,7 @@ def _plain_type(field: FieldInfo) -> Any:
 
 
 def _completion(field: FieldInfo) -> Callable[[str], list[str]] | None:
-    if not (choices := _choices(field)):
+    choices = knob_choices(field)
+    if field.annotation is bool or not choices:
         return None
     return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
