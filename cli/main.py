@@ -25,6 +25,7 @@ _COMMANDS = {
     "bridge": "bridge:bridge",
     "models": "models:models_app",
     "judge": "judge:judge_app",
+    "logs": "logs:logs_app",
 }
 
 _EPILOG = (
@@ -41,7 +42,7 @@ def make_app(first_word: str = "") -> typer.Typer:
         name="alignbeam",
         epilog=_EPILOG,
         context_settings={"help_option_names": ["-h", "--help"]},
-        rich_markup_mode="rich",
+        rich_markup_mode="markdown",
     )
     app.callback()(_top)
     for name in [first_word] if first_word in _COMMANDS else _COMMANDS:

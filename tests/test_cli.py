@@ -11,24 +11,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from alignbeam_local.cli import main as main_module
 from alignbeam_local.cli import session
 from alignbeam_local.cli.options import _PANEL_OF
 from alignbeam_local.cli.story import StoryView, summary
 from alignbeam_local.cli.view import PlainView
-from typer.testing import CliRunner
 
 from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.events import AnswerText, Done, Withdrawn
-from alignbeam_local.registry import Registry
 from alignbeam_local.result_json import result_object
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
+from .running import Ran, open_fakes, touch_models
+from .running import run as run_command
 
-_STARTER = ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct")
 #: What a child process runs: the program with the fake engine.
 _CHILD = (
     "import sys; from alignbeam_local.cli import main, session; from tests.fake_engine import FakeEngine;"
@@ -40,48 +38,18 @@ CONFIG = Config.of({})
 #: What the fake engine has to say when it loads: a pipe hears it too, once, beside the answers.
 NOTE = "note: the judge is not calibrated\n"
 
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 Run = Callable[..., Ran]
 
 
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
     """The engines that were opened; the starter's files are there."""
-    opened: list[FakeEngine] = []
-
-    def open_fake(config: Config, registry: Registry) -> FakeEngine:
-        opened.append(FakeEngine(config, registry))
-        return opened[-1]
-
-    monkeypatch.setattr(session, "open_engine", open_fake)
-    _touch_models()
-    return opened
-
-
-def _touch_models() -> None:
-    folder = Path(os.environ["ALIGNBEAM_MODELS_DIR"])
-    folder.mkdir(parents=True)
-    for name in _STARTER:
-        (folder / f"{name}.gguf").touch()
+    return open_fakes(monkeypatch)
 
 
 @pytest.fixture
 def run(engines: list[FakeEngine]) -> Run:
-    """Run a command through the error boundary; stdin is a pipe."""
-
-    def run_command(*args: str, given: str | bytes = "") -> Ran:
-        with CliRunner().isolation(input=given) as (out, err, _):
-            code = main_module.main(args)
-            sys.stdout.flush()
-            sys.stderr.flush()
-            return Ran(code, out.getvalue().decode(), err.getvalue().decode())
-
+    """Run a command with fake engines."""
     return run_command
 
 
@@ -400,7 +368,7 @@ def _child(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
 
 @pytest.fixture
 def starter() -> None:
-    _touch_models()
+    touch_models()
 
 
 @pytest.mark.usefixtures("starter")

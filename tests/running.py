@@ -1,0 +1,56 @@
+"""Running a command in this process, through the error boundary, with the fake engine."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from alignbeam_local.cli import main as main_module
+from alignbeam_local.cli import session
+from typer.testing import CliRunner
+
+from alignbeam_local.config import Config
+from alignbeam_local.registry import Registry
+
+from .fake_engine import FakeEngine
+
+STARTER = ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct")
+
+
+class Ran(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*args: str, given: str | bytes = "") -> Ran:
+    """Run a command; stdin is a pipe that holds what is given."""
+    with CliRunner().isolation(input=given) as (out, err, _):
+        code = main_module.main(args)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return Ran(code, out.getvalue().decode(), err.getvalue().decode())
+
+
+def touch_models() -> None:
+    """Make files that stand for the starter profile's."""
+    folder = Path(os.environ["ALIGNBEAM_MODELS_DIR"])
+    folder.mkdir(parents=True)
+    for name in STARTER:
+        (folder / f"{name}.gguf").touch()
+
+
+def open_fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    """From now on commands open fake engines; they come in the list that is returned."""
+    opened: list[FakeEngine] = []
+
+    def open_fake(config: Config, registry: Registry) -> FakeEngine:
+        opened.append(FakeEngine(config, registry))
+        return opened[-1]
+
+    monkeypatch.setattr(session, "open_engine", open_fake)
+    touch_models()
+    return opened

@@ -1,0 +1,161 @@
+"""`alignbeam logs`: what it prints, what it deletes, and when it asks."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alignbeam_local.cli import logs, logs_view, terminal
+from alignbeam_local.cli.logs import known_conversations, outdated
+
+from alignbeam_local.config import Config
+from alignbeam_local.conversation_log import Conversation, ConversationLog, default_path
+
+from .fake_engine import REFUSED, fake_result
+from .running import run
+
+CONFIG = Config.of({"draft": "smollm2-135m-instruct", "system": "Be brief."})
+
+
+@pytest.fixture
+def kept() -> None:
+    """A conversation of two turns with a name, then one without."""
+    with ConversationLog() as log:
+        log.add("aa11", "What is\ttea?\nSay.", fake_result("A *drink*\x1b[31m.", CONFIG), name="tea")
+        log.add("aa11", "And harm?", fake_result(REFUSED, CONFIG, "blocked"))
+        log.add("bb22", "Hello", fake_result("World", CONFIG))
+
+
+pytestmark = pytest.mark.usefixtures("kept")
+
+
+def test_a_list_is_tab_separated_in_a_pipe() -> None:
+    ran = run("logs", "list")
+    rows = [line.split("\t") for line in ran.out.splitlines()]
+    assert [(row[0], row[1], *row[3:]) for row in rows] == [
+        ("bb22", "", "1", "smollm2-135m-instruct", "Hello"),
+        ("aa11", "tea", "2", "smollm2-135m-instruct", "What is tea? Say."),
+    ]
+    assert len(run("logs", "list", "--limit", "1").out.splitlines()) == 1
+    assert [one["id"] for one in json.loads(run("logs", "list", "--json").out)] == ["bb22", "aa11"]
+
+
+def test_a_list_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ConversationLog() as log:
+        log.add("cc33", "long " * 100 + "\x1b[2J", fake_result("x", CONFIG))
+    monkeypatch.setattr(logs_view, "is_terminal", lambda _: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    head, first, *_ = run("logs", "list").out.splitlines()
+    assert head.split()[:3] == ["id", "name", "used"]
+    assert first.startswith("cc33")
+    assert len(first) <= 80
+    assert "…" in first
+
+
+def test_show_is_markdown_of_the_last_or_the_named_one() -> None:
+    assert "## You\n\nHello\n\n## Assistant\n\nWorld\n" in run("logs", "show").out
+    text = run("logs", "show", "tea").out
+    assert text.startswith("# tea\n\nid aa11, started ")
+    assert text.count("## System\n\nBe brief.") == 1
+    assert text.endswith(f"## You\n\nAnd harm?\n\n## Assistant (blocked)\n\n{REFUSED}\n")
+    assert "tea?" not in run("logs", "show", "aa", "--limit", "1").out
+    shown = json.loads(run("logs", "show", "tea", "--json").out)
+    assert [one["result"]["finish_reason"] for one in shown["exchanges"]] == ["stop", "blocked"]
+
+
+def test_a_kept_text_cannot_steer_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "\x1b[31m." in run("logs", "show", "tea").out
+    monkeypatch.setattr(terminal, "is_terminal", lambda _: True)
+    assert "\x1b" not in run("logs", "show", "tea").out
+    monkeypatch.setattr(logs_view, "is_terminal", lambda _: True)
+    assert "\x1b[31m." not in run("logs", "search", "drink").out
+
+
+def test_search_shows_where_the_words_stand() -> None:
+    (row,) = run("logs", "search", "DRINK", "tea").out.splitlines()
+    assert row.split("\t")[0] == "aa11"
+    assert run("logs", "search", "coffee").out == ""
+    assert [one["question"] for one in json.loads(run("logs", "search", "--json", "hello").out)] == ["Hello"]
+
+
+def test_export_in_three_forms(tmp_path: Path) -> None:
+    text = run("logs", "export").out
+    assert text.index("# tea") < text.index("# bb22")
+    (whole,) = json.loads(run("logs", "export", "tea", "--format", "json").out)
+    assert (whole["name"], len(whole["exchanges"])) == ("tea", 2)
+    out = tmp_path / "all.jsonl"
+    assert run("logs", "export", "--format", "jsonl", "--out", str(out)).out == ""
+    rows = [json.loads(line) for line in out.read_text().split("\n")[:-1]]
+    assert [(row["conversation"], row["prompt"], row["text"]) for row in rows] == [
+        ("aa11", "What is\ttea?\nSay.", "A *drink*\x1b[31m."),
+        ("aa11", "And harm?", REFUSED),
+        ("bb22", "Hello", "World"),
+    ]
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_path() -> None:
+    assert run("logs", "path").out == f"{default_path()}\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "left"),
+    [
+        (("tea",), ["bb22"]),
+        (("aa", "tea"), ["bb22"]),
+        (("--keep", "1"), ["bb22"]),
+        (("--older-than", "1h"), ["bb22", "aa11"]),
+        (("--older-than", "0m"), []),
+        (("--older-than", "0m", "--keep", "1"), ["bb22"]),
+        (("--all",), []),
+    ],
+)
+def test_prune_deletes_what_was_said(args: tuple[str, ...], left: list[str]) -> None:
+    ran = run("logs", "prune", *args, "--yes")
+    assert (ran.code, ran.out) == (0, "")
+    assert [line.split("\t")[0] for line in run("logs", "list").out.splitlines()] == left
+    assert ran.err == {2: "there is nothing to delete\n", 1: "deleted 1 conversation\n"}.get(
+        len(left), "deleted 2 conversations\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "args", [(), ("tea", "--all"), ("--all", "--keep", "1"), ("--older-than", "3"), ("coffee", "--yes")]
+)
+def test_prune_must_be_told_what(args: tuple[str, ...]) -> None:
+    ran = run("logs", "prune", *args)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: ")
+
+
+def test_prune_asks_and_without_a_terminal_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = run("logs", "prune", "--all")
+    assert (ran.code, ran.err) == (
+        2,
+        "error: this would delete 2 conversations\nhint: Add --yes: there is nobody to ask.\n",
+    )
+    monkeypatch.setattr(logs, "is_terminal", lambda _: True)
+    assert run("logs", "prune", "--all", given="n\n").code == 130
+    assert len(run("logs", "list").out.splitlines()) == 2
+    assert run("logs", "prune", "--all", given="y\n").code == 0
+    assert run("logs", "list").out == ""
+    assert "there are no conversations" in run("logs", "show").err
+
+
+def test_age_is_since_the_last_question() -> None:
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    days = [
+        Conversation(str(day), None, "", (now - timedelta(days=day)).isoformat(), 1, None, None)
+        for day in range(5)
+    ]
+    assert [one.id for one in outdated(days, timedelta(days=2), 0, now)] == ["3", "4"]
+    assert [one.id for one in outdated(days, timedelta(days=2), 4, now)] == ["4"]
+    assert [one.id for one in outdated(days, None, 4, now)] == ["4"]
+
+
+def test_completion_knows_names_and_ids_and_makes_no_file() -> None:
+    assert known_conversations("") == ["bb22", "tea"]
+    assert known_conversations("t") == ["tea"]
+    default_path().unlink()
+    assert known_conversations("") == []
+    assert not default_path().exists()
