@@ -140,6 +140,7 @@ class Chat:
         """
         old, new = self.settings.config, settings.config
         if any(getattr(old, knob) != getattr(new, knob) for knob in LOADING_KNOBS):
+            session.require_models(new, self.registry)
             self.play(self.conversation.change_models(new))
         self.settings = settings
         for notice in settings.notices:

@@ -67,7 +67,7 @@ class LiveView:
         if self._live is None:
             self._live = Live(console=self._console, refresh_per_second=8, transient=True)
             self._live.start()
-        self._live.update(self._board.drawn(self._console))
+        self._live.update(self._board.drawn(self._console), refresh=True)
         self._drawn_at = monotonic()
 
     def _fold(self) -> None:

@@ -48,7 +48,7 @@ class MarkdownStream:
     def write(self, text: str) -> None:
         """Append to the answer."""
         self._rest += text
-        if "\n" in text:
+        if "\n" in self._rest[-len(text) - 1 :]:
             self._print_finished()
         if monotonic() - self._drawn_at >= _REDRAW_S:
             self._draw()
@@ -63,8 +63,7 @@ class MarkdownStream:
         with self._console:
             self._stop_live()
             if self._rest.strip():
-                self._print(self._rest)
-            self._rest = ""
+                self._print(self._rest, "")
 
     def withdraw(self) -> bool:
         """Take the answer off the screen; False where part of it has left the screen and stays."""
@@ -79,16 +78,17 @@ class MarkdownStream:
 
     def _print_finished(self) -> None:
         finished, rest = split_finished(self._rest)
-        if not finished:
-            return
-        with self._console:  # one write: the block must not be seen twice
-            self._rest = rest
-            self._print(finished)
-            self._draw()
+        if finished:
+            with self._console:  # one write: no block must be seen twice, or not at all
+                self._print(finished, rest)
 
-    def _print(self, text: str) -> None:
+    def _print(self, text: str, rest: str) -> None:
+        """Print blocks for good; what is redrawn from here on stands below them."""
         block = _Block(text, self._rows > 0)
         self._rows += len(self._console.render_lines(block, pad=False))
+        self._rest = rest
+        if self._live is not None:
+            self._draw()
         self._console.print(block, end="")
 
     def _draw(self) -> None:
@@ -114,7 +114,16 @@ class _Block:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self._has_gap:
             yield Segment.line()
-        yield rendered(self._text)
+        for row in console.render_lines(rendered(self._text), options, pad=False):
+            yield from _trimmed(row)
+            yield Segment.line()
+
+
+def _trimmed(row: list[Segment]) -> list[Segment]:
+    """Without the blanks that fill it up: a narrower window would wrap them."""
+    while row and not row[-1].text.strip(" "):
+        row.pop()
+    return [*row[:-1], *(Segment(last.text.rstrip(" "), last.style) for last in row[-1:])]
 
 
 class _Tail:
