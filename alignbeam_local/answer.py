@@ -6,7 +6,7 @@ from typing import Literal
 from . import __version__
 from .beams import Beam, BeamSearch
 from .config import Config
-from .errors import Cancelled, ContextFull
+from .errors import AlignBeamError, Cancelled
 from .events import (
     AnswerText,
     BeamResult,
@@ -24,8 +24,9 @@ from .events import (
     Verdict,
     Withdrawn,
 )
+from .followers import followers, with_system
 from .lm import Logits
-from .parts import Model, Parts
+from .parts import Parts
 from .prompt import Message
 from .refusals import is_degenerate, refusal_end
 from .selection import Candidate, select
@@ -44,6 +45,8 @@ class Answer:
         self._config = config
         self._watch = watch
         self._backend = backend
+        self._draft, *others = followers(parts, config)
+        self._anchor = others[0] if others else None
         self._notices = list(notices)
         self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
@@ -63,14 +66,20 @@ class Answer:
             yield from self._run(with_system(messages, self._config.system))
         except Cancelled:
             yield from self._cancelled()
+        except AlignBeamError:
+            yield from self._taken_back()
+            raise
         finally:
             if self._search is not None:
                 self._search.close()
 
-    def _cancelled(self) -> Iterator[Event]:
-        """What no verdict has passed is not an answer: a judged one that was cut off is taken back."""
+    def _taken_back(self) -> Iterator[Event]:
+        """What no last verdict has passed is not an answer: a judged one that was cut off is taken back."""
         if self._config.judged and self._shown:
             yield Withdrawn("")
+
+    def _cancelled(self) -> Iterator[Event]:
+        yield from self._taken_back()
         if self._config.judged or not self._search or not self._search.beams:
             yield Done(self._result("", "cancelled", None))
         else:
@@ -103,25 +112,23 @@ class Answer:
     # --- prompts
 
     def _prefill_draft(self, turns: Sequence[Message]) -> list[int]:
-        draft = self._parts.draft
-        ids = draft.format.encode(turns, draft.lm.vocabulary)
+        ids = self._draft.encode(turns)
         self._prompt_tokens = len(ids)
-        _require_room("draft", len(ids) + 1, draft)
+        self._draft.require_room(len(ids))
         self._draft_row(ids)
         return ids
 
     def _draft_row(self, ids: Sequence[int]) -> Logits:
         with self._watch.part("draft_prefill_ms"):
-            return self._parts.draft_prompt.row(ids)
+            return self._draft.cache.row(ids)
 
     def _prefill_anchor(self, turns: Sequence[Message]) -> tuple[list[int], Logits | None]:
-        anchor = self._parts.anchor
-        if anchor is None or self._config.depth == 0:
+        if self._anchor is None:
             return [], None
-        ids = anchor.format.encode(anchor_turns(turns, self._config.anchor_system), anchor.lm.vocabulary)
-        _require_room("anchor", len(ids) + self._config.mixed_depth, anchor)
+        ids = self._anchor.encode(turns)
+        self._anchor.require_room(len(ids))
         with self._watch.part("anchor_prefill_ms"):
-            return ids, self._parts.anchor_prompt.row(ids)
+            return ids, self._anchor.cache.row(ids)
 
     def _think(self, prompt: list[int]) -> list[int]:
         draft = self._parts.draft
@@ -131,11 +138,11 @@ class Answer:
         return [*prompt, *self._thought.tokens]
 
     def _make_search(self, prompt_tokens: int) -> BeamSearch:
-        draft, anchor = self._parts.draft, self._parts.anchor
+        draft, anchor = self._parts.draft, self._anchor
         return BeamSearch(
             draft.lm,
-            anchor.lm if anchor and self._config.depth else None,
-            self._parts.bridge if self._config.depth else None,
+            anchor.model.lm if anchor else None,
+            self._parts.bridge if anchor else None,
             self._config,
             max_tokens=min(self._config.max_tokens, draft.context - prompt_tokens),
             stop_strings=draft.format.stop_strings,
@@ -219,6 +226,9 @@ class Answer:
         yield Done(self._result(text, reason, None))
 
     def _chosen(self, beam: Beam) -> Result:
+        """The result; the other beams' cells are freed, this one's are where the next turn goes on."""
+        assert self._search is not None
+        self._search.drop([other for other in self._search.beams if other is not beam])
         reason: FinishReason = beam.finish or "length"
         return self._result(beam.text, reason, beam)
 
@@ -250,30 +260,6 @@ class Answer:
             finish_reason=beam.finish or "cancelled",
             logprob=beam.logprob,
             judge=self._verdicts.get(beam.index),
-        )
-
-
-def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
-    """The conversation, led by the `system` knob where it has no system turn of its own."""
-    turns = list(messages)
-    if system is None or any(turn.role == "system" for turn in turns):
-        return turns
-    return [Message("system", system), *turns]
-
-
-def anchor_turns(turns: Sequence[Message], anchor_system: str) -> list[Message]:
-    """What the anchor reads: a system prompt can jailbreak it too, so it gets its own, or none."""
-    if anchor_system == "same":
-        return list(turns)
-    own = [turn for turn in turns if turn.role != "system"]
-    return own if anchor_system == "none" else [Message("system", anchor_system), *own]
-
-
-def _require_room(role: str, tokens: int, model: Model) -> None:
-    if tokens > model.context:
-        raise ContextFull(
-            f"the conversation needs {tokens} tokens of the {role}, its context holds {model.context}",
-            "Shorten it, or raise --context as far as the model allows.",
         )
 
 

@@ -293,6 +293,8 @@ class BeamSearch:
         for beam in beams:
             beam.finish = beam.finish or "cancelled"
             self.draft.truncate(beam.sequence, 0)
+            if self.anchor is not None:
+                self.anchor.truncate(beam.sequence, 0)
 
     def close(self) -> None:
         """Free the samplers."""

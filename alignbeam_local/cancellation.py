@@ -20,6 +20,7 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._flag = ctypes.create_string_buffer(2)
+        self._times_set = 0
 
     @property
     def address(self) -> int:
@@ -31,6 +32,7 @@ class Cancellation:
         return self._flag[0] != b"\0"
 
     def set(self) -> None:
+        self._times_set += 1
         self._flag[0] = b"\1"
 
     def clear(self) -> None:
@@ -40,6 +42,18 @@ class Cancellation:
         """Raises: Cancelled: the flag is set."""
         if self.is_set:
             raise Cancelled("cancelled")
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Set while inside, to stop work of another thread; a cancellation that comes meanwhile stays."""
+        was_set, times = self.is_set, self._times_set
+        self._flag[0] = b"\1"
+        try:
+            yield
+        finally:
+            self._flag[0] = b"\0"
+            if was_set or self._times_set != times:
+                self._flag[0] = b"\1"
 
     @contextmanager
     def on_interrupt(self) -> Iterator[None]:

@@ -8,8 +8,11 @@ from pathlib import Path
 from .config import Config
 from .engine import Engine
 from .errors import UsageError
-from .events import Done, Event, Result
+from .events import Done, Event, Notice, Result
+from .kept_state import KeptState, read_state, write_state
 from .prompt import Message
+
+_STATE = "kv-state"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Conversation:
         self._engine = engine
         self._earlier = list(turns)
         self._exchanges: list[Exchange] = []
+        self._left_out = 0  # leading turns that the models read no more
+        self._config = engine.config  # of the last answer
 
     @property
     def messages(self) -> list[Message]:
@@ -54,7 +59,7 @@ class Conversation:
         Raises:
             UsageError, ContextFull, ModelError: as `Engine.stream`.
         """
-        return self._answer(text, config, self._earlier, self._exchanges)
+        return self._answer(text, config, _answered(self._earlier), self._exchanges)
 
     def retry(self, config: Config) -> Iterator[Event]:
         """Answer the last question again; the new answer takes the old one's place once it is there.
@@ -69,36 +74,66 @@ class Conversation:
 
     def undo(self) -> bool:
         """Forget the last question and its answer; False if there is none."""
+        self._engine.background.stop()
         question, self._earlier, self._exchanges = self._without_last()
+        if self._left_out >= len(self.messages):
+            self._left_out = 0
         return question is not None
 
     def clear(self) -> None:
         """Forget every turn."""
-        self._earlier, self._exchanges = [], []
+        self._engine.background.stop()
+        self._earlier, self._exchanges, self._left_out = [], [], 0
 
     def change_models(self, config: Config) -> Iterator[Event]:
         """Go on with other loading knobs.
 
         Raises:
-            UsageError, ModelError: as `Engine.load`; the engine then is as it was.
+            UsageError, ModelError: as `Engine.load`; the engine then goes on as it was.
         """
-        return self._engine.change(config)
+        yield from self._engine.change(config)
+        self._left_out = 0
 
     def read_ahead(self) -> None:
         """Let the models read the last answer's rest in the background, while the user reads and types.
 
         Whatever is asked of the conversation next stops it at once.
         """
+        if self.messages:
+            self._engine.read_ahead(self.messages[self._left_out :], self._config)
 
     def save_state(self, folder: Path) -> None:
-        """Keep what the models hold of this conversation in a folder."""
+        """Keep in a folder what the models hold of this conversation, read to its end before.
+
+        Raises:
+            OSError: it can't be written.
+            ModelError: the backend failed.
+        """
+        self.read_ahead()
+        self._engine.background.wait()
+        snapshot = self._engine.snapshot()
+        if snapshot.draft or snapshot.anchor:
+            write_state(folder / _STATE, KeptState(snapshot, self._left_out))
 
     def load_state(self, folder: Path) -> bool:
-        """Take up what `save_state` kept; False if there is nothing that fits these models."""
-        return False
+        """Take up what `save_state` kept; the next answer then reads only what is new.
+
+        False if it is not there, damaged, or of other models, parameters or another build: what it lacks is
+        read anew, and the next `save_state` takes its place.
+
+        Raises:
+            UsageError, ModelError: as `Engine.load`.
+        """
+        kept = read_state(folder / _STATE)
+        if kept is None or not self._engine.put_back(kept.snapshot):
+            return False
+        if any(turn.role == "user" for turn in self.messages[kept.left_out : kept.left_out + 1]):
+            self._left_out = kept.left_out
+        return True
 
     def close(self) -> None:
         """Stop what runs in the background; the engine stays open."""
+        self._engine.background.stop()
 
     def _without_last(self) -> tuple[str | None, list[Message], list[Exchange]]:
         """The last question, and the turns before it: earlier ones, then this process's."""
@@ -112,13 +147,31 @@ class Conversation:
     def _answer(
         self, question: str, config: Config, earlier: list[Message], exchanges: list[Exchange]
     ) -> Iterator[Event]:
-        before = [*earlier, *(turn for exchange in exchanges for turn in exchange.messages)]
-        with closing(self._engine.stream([*before, Message("user", question)], config)) as events:
+        said = [turn for exchange in exchanges for turn in exchange.messages]
+        turns = [*earlier, *said, Message("user", question)]
+        yield from self._engine.load(config)
+        yield from self._trim(turns, config)
+        self._config = config
+        with closing(self._engine.stream(turns[self._left_out :], config)) as events:
             for event in events:
                 if isinstance(event, Done) and _counts(event.result):
                     self._earlier = earlier
                     self._exchanges = [*exchanges, Exchange(question, event.result)]
                 yield event
+
+    def _trim(self, turns: Sequence[Message], config: Config) -> Iterator[Event]:
+        left_out = self._engine.left_out(turns, config, self._left_out)
+        if left_out > self._left_out:
+            self._left_out = left_out
+            yield Notice(
+                f"the context is full: of {len(turns)} turns the oldest {left_out} are left out from now on"
+            )
+
+
+def _answered(turns: list[Message]) -> list[Message]:
+    """Without a last question that never got an answer."""
+    answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+    return turns[: answers[-1] + 1] if answers else []
 
 
 def _counts(result: Result) -> bool:

@@ -1,23 +1,30 @@
 """Owns the models and makes answers: one stream of events that every front end consumes."""
 
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from .answer import Answer
+from .background import Background
 from .bridge import Bridge
 from .cancellation import Cancellation
 from .config import Config
 from .errors import ModelError, UsageError
 from .events import Done, Event, Notice, Phase, Result
+from .followers import followers
 from .judge_loading import make_judge
 from .llama_lm import build
 from .loading import Loader
 from .pair_check import check_pair
-from .parts import Model, Parts, rooms
+from .parts import Model, Parts, Room, larger, rooms
 from .prompt import Message
+from .read_ahead import read_ahead
 from .registry import Registry
+from .snapshot import Snapshot, put_back, take
 from .stopwatch import Stopwatch
+from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
 LOADING_KNOBS = frozenset({"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv"})
@@ -33,8 +40,11 @@ class Engine:
         self.config = config
         self.cancellation = cancellation or Cancellation()
         self._registry = registry
+        self.background = Background(self.cancellation)
         self._loader = Loader(config, registry, self.cancellation)
         self._parts: Parts | None = None
+        self._rooms: dict[str, Room] = {}  # what was opened last: never less the next time
+        self._aside: Snapshot | None = None  # what the models held, until they are open again
         self._load_notices: list[str] = []  # true of every answer, until the next load
 
     def __enter__(self) -> Self:
@@ -46,26 +56,45 @@ class Engine:
         self.close()
 
     def load(self, config: Config | None = None) -> Iterator[Event]:
-        """Open what this configuration needs and is not open yet.
+        """Open what this configuration needs and is not open yet; what the models hold stays.
 
         Raises:
             UsageError, ModelError: a model that is not named, not there, damaged, of the wrong kind, too
-                large for this machine; a pair whose bridge is hopeless.
+                large for this machine; a pair whose bridge is hopeless. The next load starts over.
         """
         config = config or self.config
+        self.background.stop()
         if self._parts is not None and self._parts.serves(config):
             return
-        self._parts = None
-        self._loader.close_contexts()
+        self._set_aside()
         yield Phase("load")
         self._load_notices = []
         try:
-            for notice in self._open(config):
+            for notice in self._open(config, larger(self._rooms, rooms(config))):
                 self._load_notices.append(notice.message)
                 yield notice
         except BaseException:
-            self.close()
+            self._set_aside()
             raise
+
+    def change(self, config: Config) -> Iterator[Event]:
+        """Load with other loading knobs; what models hold that stay stays.
+
+        Raises:
+            UsageError, ModelError: as `load`; the engine then goes on with the old knobs.
+        """
+        before, opened = self.config, self._rooms
+        self._adopt(config, {})
+        try:
+            yield from self.load()
+        except BaseException:
+            self._adopt(before, opened)
+            raise
+
+    def _adopt(self, config: Config, opened: dict[str, Room]) -> None:
+        self._set_aside()
+        self.config, self._rooms = config, opened
+        self._loader.adopt(config)
 
     def stream(
         self, messages: Sequence[Message], config: Config | None = None
@@ -91,24 +120,38 @@ class Engine:
         answer = Answer(self._parts, config, watch, backend=build(), notices=self._load_notices)
         yield from answer.stream(messages)
 
-    def change(self, config: Config) -> Iterator[Event]:
-        """Go on with other loading knobs.
+    def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
+        """How many leading turns don't fit any more (see `trimming`); the models are loaded.
 
         Raises:
-            UsageError, ModelError: as `load`; the engine then goes on with what it had.
+            ContextFull: the last question does not fit by itself.
         """
-        before = self.config
-        self.close()
-        self._adopt(config)
-        try:
-            yield from self.load()
-        except BaseException:
-            self._adopt(before)
-            raise
+        assert self._parts is not None
+        return left_out(followers(self._parts, config), turns, already)
 
-    def _adopt(self, config: Config) -> None:
-        self.config = config
-        self._loader = Loader(config, self._registry, self.cancellation)
+    def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
+        """Let the models read an answered conversation to its end, in the background.
+
+        Every other call of the engine's stops it, and so does `background.stop`.
+        """
+        if self._parts is not None:
+            self.background.start(partial(read_ahead, self._parts, list(turns), config))
+
+    def snapshot(self) -> Snapshot:
+        """What the models hold of the last conversation.
+
+        Raises:
+            ModelError: the backend failed.
+        """
+        self.background.stop()
+        return take(self._parts) if self._parts else Snapshot()
+
+    def put_back(self, snapshot: Snapshot) -> bool:
+        """Let the models hold it again; False if any of it is another model's. Raises: as `load`."""
+        for _ in self.load():
+            pass
+        assert self._parts is not None
+        return put_back(self._parts, snapshot)
 
     def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
         """The same, waiting for the end."""
@@ -119,17 +162,28 @@ class Engine:
 
     def close(self) -> None:
         """Free everything; the engine can be used again."""
-        self._parts = None
+        self.background.stop()
+        self._parts = self._aside = None
         self._loader.close()
+
+    def _set_aside(self) -> None:
+        """Close the contexts, keep what they hold."""
+        self.background.stop()
+        if self._parts is not None:
+            with suppress(ModelError):  # then it is read anew
+                self._aside = take(self._parts)
+        self._parts = None
+        self._loader.close_contexts()
 
     def _refuse_loading_knobs(self, config: Config) -> None:
         for knob in sorted(LOADING_KNOBS):
             if getattr(config, knob) != getattr(self.config, knob):
                 raise UsageError(f"{knob} can't change between answers", "Start again with this value.")
 
-    def _open(self, config: Config) -> Iterator[Notice]:
-        loader, wanted = self._loader, rooms(config)
+    def _open(self, config: Config, wanted: dict[str, Room]) -> Iterator[Notice]:
+        loader = self._loader
         files = {role: loader.find(role) for role in wanted}
+        loader.keep_only(file.path for file in files.values())
         loader.check_memory([(files[role].path, room) for role, room in wanted.items()])
         yield from loader.prepare(files["draft"].path)
         models = {role: loader.open(files[role], room) for role, room in wanted.items()}
@@ -143,6 +197,10 @@ class Engine:
             yield from check_pair(bridge, force=config.force)
         opened = make_judge(judge, files["judge"].entry.judge) if judge else None
         self._parts = Parts(draft, anchor, bridge, opened, judge, wanted)
+        self._rooms = wanted
+        if self._aside is not None:
+            put_back(self._parts, self._aside)
+            self._aside = None
 
 
 def _bridge(draft: Model, anchor: Model) -> Bridge:

@@ -348,7 +348,7 @@ class LlamaLM:
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
-        self._key = f"{sha256}|{build()}|unified|f16|{self.kv_strategy}"
+        self._key = f"{sha256}|{build()}|unified|f16|{self.kv_strategy}|{self._rope_factors()}"
         self._batch_tokens = int(llama_cpp.llama_n_batch(self.handle))  # a small context has a smaller one
         self._batch = _Batch(self._batch_tokens)
         self._tokens: list[list[int]] = [[] for _ in range(self.num_sequences)]
@@ -381,6 +381,12 @@ class LlamaLM:
         abort = ctypes.cast(ctypes.CDLL(None).strlen, llama_cpp.ggml_abort_callback)
         llama_cpp.llama_set_abort_callback(handle, abort, ctypes.c_void_p(self._cancellation.address))
         return handle
+
+    def _rope_factors(self) -> str:
+        """Some models place tokens otherwise in a context longer than they were first trained for."""
+        architecture = self.weights.metadata("general.architecture")
+        original = self.weights.metadata(f"{architecture}.rope.scaling.original_context_length")
+        return "long" if original and self.num_cells > int(original) else "short"
 
     # --- decoding
 
@@ -418,13 +424,16 @@ class LlamaLM:
         if code == _ABORTED or self._cancellation.is_set:
             raise Cancelled("cancelled")
         if code == _NO_SLOT:
-            raise ContextFull(
-                f"the conversation does not fit: {self.num_cells} cells are full",
-                "Raise --context, or lower --max-tokens or --beams.",
-            )
+            raise self._full()
         if code != 0:
             raise ModelError(f"llama.cpp failed to decode (code {code})", _backend().take())
         self._rows = {int(rows[i, 2]): int(i) for i in np.flatnonzero(rows[:, 3])}
+
+    def _full(self) -> ContextFull:
+        return ContextFull(
+            f"the conversation does not fit: {self.num_cells} cells are full",
+            "Raise --context, or lower --max-tokens or --beams.",
+        )
 
     def set_tokens(self, targets: Mapping[int, Sequence[int]]) -> None:
         tails = {}
@@ -516,6 +525,8 @@ class LlamaLM:
         read = int(llama_cpp.llama_state_seq_set_data(self.handle, blob, len(state.blob), sequence))
         if not read or read != len(state.blob):
             self._cut(sequence, 0)
+            if not read and sum(map(len, self._tokens)) + len(state.tokens) > self.num_cells:
+                raise self._full()
             raise ModelError(f"llama.cpp restored {read} of {len(state.blob)} bytes", _backend().take())
         self._tokens[sequence] = list(state.tokens)
         if state.logits is not None:

@@ -119,6 +119,7 @@ class LanguageModel(Protocol):
         """Put a saved state into a sequence.
 
         Raises:
+            ContextFull: there are not enough free cells.
             ModelError: the state belongs to another model, context or build, or is damaged.
         """
 

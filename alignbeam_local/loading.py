@@ -1,6 +1,6 @@
 """The three models of an answer, opened in order, sharing weights where they share a file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -30,6 +30,18 @@ class Loader:
         self._weights: dict[Path, LlamaWeights] = {}
         self._contexts: list[LlamaLM] = []
         self._extra_buffers: bool | None = None
+
+    def adopt(self, config: Config) -> None:
+        """Open for this configuration from now on; weights that it loads otherwise are closed."""
+        if config.gpu_layers != self._config.gpu_layers:
+            self.close()
+        self._config = config
+
+    def keep_only(self, paths: Iterable[Path]) -> None:
+        """Close the weights of all other files; no context may be open on them."""
+        kept = {path.resolve() for path in paths}
+        for path in [path for path in self._weights if path not in kept]:
+            self._weights.pop(path).close()
 
     def find(self, role: str) -> ModelFile:
         """The file that a role's knob names.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from .bridge import Bridge
 from .config import Config
@@ -15,8 +16,7 @@ from .prompt_cache import PromptCache
 _PREFIX_CELLS = 3072
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """What a role's context must hold: cells if forks share them, and if every fork is a copy."""
 
     num_sequences: int
@@ -86,6 +86,12 @@ def rooms(config: Config) -> dict[str, Room]:
     if config.judged:
         wanted["judge"] = judge_room(config)
     return wanted
+
+
+def larger(opened: dict[str, Room], wanted: dict[str, Room]) -> dict[str, Room]:
+    """Rooms that serve for both."""
+    both = {role: (opened.get(role, room), room) for role, room in wanted.items()}
+    return opened | {role: Room(*map(max, *pair)) for role, pair in both.items()}
 
 
 def judge_room(config: Config) -> Room:

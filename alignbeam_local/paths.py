@@ -2,7 +2,10 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from platformdirs import user_cache_path, user_config_path, user_data_path
 
@@ -39,11 +42,18 @@ def ensure_dir(path: Path) -> Path:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a small text file, whole or not at all; readers see the old or the new one."""
+    with open_atomic(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, readable by the user alone; it takes its name at the end, if there was no error."""
     ensure_dir(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -6,6 +6,7 @@ from time import sleep
 from types import TracebackType
 from typing import Self
 
+from alignbeam_local.background import Background
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ContextFull, ModelError
@@ -32,6 +33,7 @@ from alignbeam_local.events import (
 )
 from alignbeam_local.prompt import Message
 from alignbeam_local.registry import Registry
+from alignbeam_local.snapshot import Snapshot
 
 STEP = Step(0, 0, 7, 5, 3, "Hi", "Yo", "Hi", "anchor", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
 REFUSED = "I'm sorry, but I can't help with that."
@@ -49,6 +51,7 @@ class FakeEngine:
     def __init__(self, config: Config, _: Registry | None = None) -> None:
         self.config = config
         self.cancellation = Cancellation()
+        self.background = Background(self.cancellation)
         self.asked: list[tuple[list[Message], Config]] = []
         self.closed = False
         self._is_loaded = False
@@ -66,6 +69,18 @@ class FakeEngine:
             self._is_loaded = True
             yield Phase("load")
             yield Notice("the judge is not calibrated")
+
+    def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
+        return already
+
+    def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
+        pass
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot()
+
+    def put_back(self, snapshot: Snapshot) -> bool:
+        return True
 
     def change(self, config: Config) -> Iterator[Event]:
         """A draft called `missing` is."""

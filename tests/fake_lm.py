@@ -41,6 +41,7 @@ class FakeTokeniser:
         self._control = list(control)
         self._ids = {piece: token for token, piece in reversed(list(enumerate(pieces)))}
         self._spellings = {spelt.encode(): len(pieces) + i for i, spelt in enumerate(control)}
+        self._longest_piece = max(map(len, [*self._ids, *self._spellings]))
         self._space_prefix = space_prefix
         self.size = len(self._pieces) + len(self._control)
         self.bos, self.eos, self.eot = map(self._control_token, (bos, eos, eot))
@@ -73,9 +74,9 @@ class FakeTokeniser:
             at_start, rest = bool(special), rest[len(piece) :]
         return ids
 
-    @staticmethod
-    def _longest(text: bytes, known: Iterable[bytes]) -> bytes:
-        return max((piece for piece in known if text.startswith(piece)), key=len, default=b"")
+    def _longest(self, text: bytes, known: Mapping[bytes, int]) -> bytes:
+        lengths = range(min(self._longest_piece, len(text)), 0, -1)
+        return next((text[:length] for length in lengths if text[:length] in known), b"")
 
 
 def fake_vocabulary(

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 import pytest
 
-from alignbeam_local.answer import Answer, anchor_turns, with_system
+from alignbeam_local.answer import Answer
 from alignbeam_local.bridge import Bridge
 from alignbeam_local.calibration import Calibration
 from alignbeam_local.cancellation import Cancellation
@@ -25,6 +25,7 @@ from alignbeam_local.events import (
     Verdict,
     Withdrawn,
 )
+from alignbeam_local.followers import anchor_turns, with_system
 from alignbeam_local.judge import Judge
 from alignbeam_local.parts import Model, Parts
 from alignbeam_local.prompt import Message, prompt_format

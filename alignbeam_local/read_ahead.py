@@ -1,0 +1,29 @@
+"""Reads the rest of an answer before the next question is there, as that question's prompt will have it."""
+
+from collections.abc import Sequence
+
+from .config import Config
+from .followers import Follower, followers
+from .lm import common_prefix
+from .parts import Parts
+from .prompt import Message
+
+_PROBES = "One?", "Another!"
+
+
+def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
+    """Let both models hold all that is known of the next prompt; one that it does not fit is left alone.
+
+    Raises:
+        Cancelled, ContextFull, ModelError: what was read until then is held.
+    """
+    for follower in followers(parts, config):
+        ids = known_of_next(follower, turns)
+        if len(ids) < follower.model.context:
+            follower.cache.read_ahead(ids)
+
+
+def known_of_next(follower: Follower, turns: Sequence[Message]) -> list[int]:
+    """The ids that the next prompt begins with, whatever the user asks: templates may rewrite old turns."""
+    one, other = (follower.encode([*turns, Message("user", probe)]) for probe in _PROBES)
+    return one[: common_prefix(one, other)]

@@ -1,0 +1,69 @@
+"""What the opened models hold, taken out of their caches and put back into other ones."""
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from .errors import ContextFull, ModelError
+from .judge_asking import ANSWER_PREFIX, REQUEST_PREFIX
+from .lm import LanguageModel, SequenceState
+from .parts import Parts
+from .prompt_cache import PromptCache, SavedPrompt
+
+log = logging.getLogger(__name__)
+
+
+class Snapshot(NamedTuple):
+    """The prompts of draft and anchor, and by sequence what the judge reads before every request."""
+
+    draft: SavedPrompt | None = None
+    anchor: SavedPrompt | None = None
+    judge: tuple[tuple[int, SequenceState], ...] = ()
+
+
+def take(parts: Parts) -> Snapshot:
+    """Copy what the models hold.
+
+    Raises:
+        ModelError: the backend failed.
+    """
+    return Snapshot(
+        parts.draft_prompt.save(),
+        parts.anchor_prompt.save() if parts.anchor else None,
+        tuple(_saved(parts.judge.lm)) if parts.judge else (),
+    )
+
+
+def put_back(parts: Parts, snapshot: Snapshot) -> bool:
+    """Let the models hold it again; False if any of it is another model's: that will be read anew."""
+    fits = [_load(parts.draft_prompt, snapshot.draft)]
+    fits.append(_load(parts.anchor_prompt if parts.anchor else None, snapshot.anchor))
+    if parts.judge is not None:
+        _restore(parts.judge.lm, snapshot.judge)
+    return all(fits)
+
+
+def _saved(judge: LanguageModel) -> Iterable[tuple[int, SequenceState]]:
+    for sequence in (ANSWER_PREFIX, REQUEST_PREFIX):
+        if judge.tokens(sequence):
+            yield sequence, judge.save(sequence)
+
+
+def _load(cache: PromptCache | None, saved: SavedPrompt | None) -> bool:
+    if cache is None or saved is None:
+        return True
+    try:
+        cache.load(saved)
+    except (ModelError, ContextFull) as error:
+        log.info("not taken up: %s", error)
+        return False
+    return True
+
+
+def _restore(judge: LanguageModel, states: Iterable[tuple[int, SequenceState]]) -> None:
+    try:
+        for sequence, state in states:
+            judge.restore(sequence, state)
+            judge.checkpoint(sequence)
+    except (ModelError, ContextFull) as error:
+        log.info("not taken up: %s", error)
