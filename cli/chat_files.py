@@ -68,8 +68,8 @@ def export(chat: "Chat", words: str) -> None:
     lines = exported([chat.transcript.exported()], form)  # type: ignore[arg-type]
     try:
         write_atomic(path, "".join(f"{line}\n" for line in lines))
-    except OSError as error:
-        raise AlignBeamError(f"cannot write {path}: {error.strerror}", "Give another place.") from None
+    except (OSError, ValueError) as error:
+        raise AlignBeamError(f"cannot write {path}: {error}", "Give another place.") from None
     say(f"written: {path}")
 
 

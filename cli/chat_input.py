@@ -8,7 +8,7 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import data_dir, ensure_dir
 
 from .inputs import decoded
-from .terminal import is_terminal, say
+from .terminal import is_dumb, is_terminal, say
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
@@ -53,6 +53,23 @@ class PipedReader:
     def _line(self) -> str | None:
         raw = sys.stdin.buffer.readline()
         return decoded(raw, "the line") if raw else None
+
+
+class PlainReader(PipedReader):
+    """Lines typed at a terminal that can't move its cursor."""
+
+    def next_message(self) -> str | None:
+        while True:
+            try:
+                return super().next_message()
+            except KeyboardInterrupt:
+                say(f"\n{_HINT}")
+
+    def _line(self) -> str | None:
+        try:
+            return input(_PROMPT) + "\n"
+        except EOFError:
+            return None
 
 
 class LineEditor:
@@ -104,9 +121,11 @@ class LineEditor:
 
 def open_reader(completer: "Completer", toolbar: Callable[[], str], *, keeps_history: bool) -> Reader:
     """The line editor where a person types and reads."""
-    if is_terminal(sys.stdin) and is_terminal(sys.stdout):
-        return LineEditor(completer, toolbar, keeps_history=keeps_history)
-    return PipedReader()
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        return PipedReader()
+    if is_dumb():
+        return PlainReader()
+    return LineEditor(completer, toolbar, keeps_history=keeps_history)
 
 
 def is_open(text: str) -> bool:

@@ -48,7 +48,8 @@ class Chat:
 
     def start(self) -> None:
         """Load the models, and take up what there is to go on with."""
-        self.play(self._engine.load())
+        with unechoed():
+            self.play(self._engine.load())
         system = self.settings.given.get("system")
         self.take_up(adopts_system=not (system and system.explicit))
 
@@ -56,7 +57,7 @@ class Chat:
         """Until the user leaves."""
         self.reader = reader
         while (message := reader.next_message()) is not None:
-            with _ctrl_c_ignored():
+            with _ctrl_c_ignored(), unechoed():
                 if not self._take(message):
                     break
         with _ctrl_c_ignored():
@@ -116,8 +117,7 @@ class Chat:
 
     def play(self, events: Iterator[Event], view: View | None = None) -> None:
         """Show events to their end; Ctrl-C stops the models, not the chat."""
-        with unechoed():
-            session.play(self._engine, events, view or self._view())
+        session.play(self._engine, events, view or self._view())
 
     def _view(self) -> View:
         options = self._options
@@ -164,15 +164,21 @@ class Chat:
             return
         if adopts_system and self.transcript.system != self.settings.config.system:
             self.change(self.settings.override({"system": self.transcript.system}, "session"))
-        if self.transcript.state_dir:
-            self.conversation.load_state(self.transcript.state_dir)
+        folder = self.transcript.state_dir
+        if folder is None or not self.conversation.load_state(folder):
+            self.conversation.read_ahead()
         name = self.transcript.name or self.transcript.id
         say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
 
     def put_down(self) -> None:
-        """Keep the models' state of the conversation, if that is wanted."""
-        if self._keeps_state and self.transcript.exchanges and self.transcript.state_dir:
-            self.conversation.save_state(self.transcript.state_dir)
+        """Leave the conversation: keep the models' state of it, if that is wanted; Ctrl-C keeps less."""
+        folder = self.transcript.state_dir
+        try:
+            if self._keeps_state and self.transcript.exchanges and folder:
+                with self._engine.cancellation.on_interrupt():
+                    self.conversation.save_state(folder)
+        except (AlignBeamError, OSError) as error:
+            say(f"note: the models' state is not kept: {error}")
         self.conversation.close()
 
     def _tell_unjudged(self) -> None:
