@@ -39,7 +39,7 @@ class Conversation:
         self._earlier = list(turns)
         self._exchanges: list[Exchange] = []
         self._left_out = 0  # leading turns that the models read no more
-        self._config = engine.config  # of the last answer
+        self._forgot = False  # something that a kept state may hold
 
     @property
     def messages(self) -> list[Message]:
@@ -75,6 +75,7 @@ class Conversation:
     def undo(self) -> bool:
         """Forget the last question and its answer; False if there is none."""
         self._engine.background.stop()
+        self._forgot = True
         question, self._earlier, self._exchanges = self._without_last()
         if self._left_out >= len(self.messages):
             self._left_out = 0
@@ -83,7 +84,7 @@ class Conversation:
     def clear(self) -> None:
         """Forget every turn."""
         self._engine.background.stop()
-        self._earlier, self._exchanges, self._left_out = [], [], 0
+        self._earlier, self._exchanges, self._left_out, self._forgot = [], [], 0, True
 
     def change_models(self, config: Config) -> Iterator[Event]:
         """Go on with other loading knobs.
@@ -99,21 +100,24 @@ class Conversation:
 
         Whatever is asked of the conversation next stops it at once.
         """
-        if self.messages:
-            self._engine.read_ahead(self.messages[self._left_out :], self._config)
+        if self.last is not None:
+            config = Config.of(self.last.result.config)
+            self._engine.read_ahead(self.messages[self._left_out :], config)
 
     def save_state(self, folder: Path) -> None:
         """Keep in a folder what the models hold of this conversation, read to its end before.
 
+        Where this process has answered nothing, what was kept before stays; not if turns were undone.
+
         Raises:
-            OSError: it can't be written.
-            ModelError: the backend failed.
+            AlignBeamError: it can't be written, or the backend failed.
         """
-        self.read_ahead()
-        self._engine.background.wait()
-        snapshot = self._engine.snapshot()
-        if snapshot.draft or snapshot.anchor:
-            write_state(folder / _STATE, KeptState(snapshot, self._left_out))
+        if self.last is not None:
+            self.read_ahead()
+            self._engine.background.wait()
+            write_state(folder / _STATE, KeptState(self._engine.snapshot(), self._left_out))
+        elif self._forgot:
+            (folder / _STATE).unlink(missing_ok=True)
 
     def load_state(self, folder: Path) -> bool:
         """Take up what `save_state` kept; the next answer then reads only what is new.
@@ -151,7 +155,6 @@ class Conversation:
         turns = [*earlier, *said, Message("user", question)]
         yield from self._engine.load(config)
         yield from self._trim(turns, config)
-        self._config = config
         with closing(self._engine.stream(turns[self._left_out :], config)) as events:
             for event in events:
                 if isinstance(event, Done) and _counts(event.result):

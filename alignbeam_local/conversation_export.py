@@ -49,8 +49,8 @@ def as_object(one: Exported) -> dict[str, Any]:
 def markdown(one: Exported) -> str:
     """A conversation as a Markdown document; the texts stand in it as they are."""
     conversation = one.conversation
-    about = [f"id {conversation.id}", f"started {conversation.started}", f"draft {conversation.draft}"]
-    parts = [f"# {conversation.name or conversation.id}", ", ".join(about)]
+    about = f"id {conversation.id}, started {conversation.started}, draft {conversation.draft or 'none'}"
+    parts = [f"# {conversation.name or conversation.id}", about]
     system = None
     for exchange in one.exchanges:
         if exchange.result["config"]["system"] != system:

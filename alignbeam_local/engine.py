@@ -59,20 +59,23 @@ class Engine:
         """Open what this configuration needs and is not open yet; what the models hold stays.
 
         Raises:
+            UsageError: a loading knob differs from the engine's.
             UsageError, ModelError: a model that is not named, not there, damaged, of the wrong kind, too
                 large for this machine; a pair whose bridge is hopeless. The next load starts over.
         """
         config = config or self.config
+        self._refuse_loading_knobs(config)
         self.background.stop()
         if self._parts is not None and self._parts.serves(config):
             return
         self._set_aside()
         yield Phase("load")
-        self._load_notices = []
+        told, self._load_notices = self._load_notices, []
         try:
             for notice in self._open(config, larger(self._rooms, rooms(config))):
                 self._load_notices.append(notice.message)
-                yield notice
+                if notice.message not in told:
+                    yield notice
         except BaseException:
             self._set_aside()
             raise
@@ -93,7 +96,7 @@ class Engine:
 
     def _adopt(self, config: Config, opened: dict[str, Room]) -> None:
         self._set_aside()
-        self.config, self._rooms = config, opened
+        self.config, self._rooms, self._load_notices = config, opened, []
         self._loader.adopt(config)
 
     def stream(
@@ -106,12 +109,10 @@ class Engine:
             config: knobs of this answer, if other than the engine's.
 
         Raises:
-            UsageError: a loading knob differs from the engine's.
             ContextFull: the conversation does not fit.
-            ModelError: see `load`.
+            UsageError, ModelError: see `load`.
         """
         config = config or self.config
-        self._refuse_loading_knobs(config)
         watch = Stopwatch()
         with watch.part("load_ms"):
             loading = list(self.load(config))

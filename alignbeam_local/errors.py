@@ -35,6 +35,12 @@ class ContextFull(AlignBeamError):
     kind = "context"
 
 
+class TimedOut(AlignBeamError):
+    """The answer was not ready in the time that it was given; nothing of it is shown."""
+
+    kind = "timeout"
+
+
 class Cancelled(AlignBeamError):
     """The user stopped the step; caches are as they were before it."""
 

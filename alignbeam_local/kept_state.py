@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from .errors import AlignBeamError
 from .lm import SequenceState
 from .paths import open_atomic
 from .prompt_cache import SavedPrompt
@@ -28,20 +29,16 @@ def write_state(path: Path, kept: KeptState) -> None:
     """Put it in the file's place, whole or not at all, readable by the user alone.
 
     Raises:
-        OSError: it can't be written.
+        AlignBeamError: it can't be written.
     """
-    prompts = {"draft": kept.snapshot.draft, "anchor": kept.snapshot.anchor}
-    held = {role: saved for role, saved in prompts.items() if saved is not None}
-    described = {role: _described(saved) for role, saved in held.items()}
-    header = json.dumps({"format": _FORMAT, "left_out": kept.left_out, "prompts": described})
-    digest = sha256()
-    with open_atomic(path) as file:
-        file.write(bytes(_DIGEST_BYTES))
-        for chunk in (f"{header}\n".encode(), *(c for saved in held.values() for c in _chunks(saved))):
-            digest.update(chunk)
-            file.write(chunk)
-        file.seek(0)
-        file.write(digest.digest())
+    try:
+        for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        _write(path, kept)
+    except OSError as error:
+        raise AlignBeamError(
+            f"the models' state can't be kept in {path}: {error.strerror}", "Nothing else is lost."
+        ) from None
 
 
 def read_state(path: Path) -> KeptState | None:
@@ -58,6 +55,21 @@ def read_state(path: Path) -> KeptState | None:
             return KeptState(Snapshot(held.get("draft"), held.get("anchor")), header["left_out"])
     except OSError:
         return None
+
+
+def _write(path: Path, kept: KeptState) -> None:
+    prompts = {"draft": kept.snapshot.draft, "anchor": kept.snapshot.anchor}
+    held = {role: saved for role, saved in prompts.items() if saved is not None}
+    described = {role: _described(saved) for role, saved in held.items()}
+    header = json.dumps({"format": _FORMAT, "left_out": kept.left_out, "prompts": described})
+    digest = sha256()
+    with open_atomic(path) as file:
+        file.write(bytes(_DIGEST_BYTES))
+        for chunk in (f"{header}\n".encode(), *(c for saved in held.values() for c in _chunks(saved))):
+            digest.update(chunk)
+            file.write(chunk)
+        file.seek(0)
+        file.write(digest.digest())
 
 
 def _described(saved: SavedPrompt) -> dict[str, Any]:

@@ -17,6 +17,11 @@ def config_dir() -> Path:
     return _overridden("ALIGNBEAM_CONFIG_DIR") or user_config_path(APP, appauthor=False)
 
 
+def config_file() -> Path:
+    """The user's knobs."""
+    return config_dir() / "config.toml"
+
+
 def data_dir() -> Path:
     """What should outlive an update: ALIGNBEAM_DATA_DIR, else the platform's place."""
     return _overridden("ALIGNBEAM_DATA_DIR") or user_data_path(APP, appauthor=False)

@@ -1,8 +1,10 @@
 """A model's prompt kept in sequence 0 between answers, so that a turn decodes only what is new."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
+from .errors import ContextFull
 from .lm import LanguageModel, Logits, SequenceState, common_prefix
 
 PROMPT, AHEAD = 0, 1
@@ -13,7 +15,7 @@ _AHEAD_TOKENS = 64
 class SavedPrompt(NamedTuple):
     """A prompt cache outside its context.
 
-    `states`: what goes on longest from the prompt, then the prompt where it can't be cut out of that.
+    `states`: the longest of what goes on from it, then the prompt where it can't be cut out of that.
     """
 
     prompt: tuple[int, ...]
@@ -48,8 +50,10 @@ class PromptCache:
         self._row = lm.logits(PROMPT).copy()
         return self._row
 
-    def read_ahead(self, ids: Sequence[int]) -> None:
-        """Decode what the next prompt will begin with, beside the prompt, which a retry still finds.
+    def read_ahead(self, ids: Sequence[int], prompt: Sequence[int]) -> None:
+        """Decode what the next prompt will begin with, beside the last prompt, which a retry still finds.
+
+        `prompt` is what that must be: of another one, whose question was undone, the rest is dropped.
 
         Raises:
             Cancelled, ContextFull, ModelError: as the model's `extend`; what was read until then is held.
@@ -58,19 +62,20 @@ class PromptCache:
         if warmest != AHEAD and lm.tokens(warmest):
             lm.fork(warmest, [AHEAD])
         self._drop(AHEAD + 1)
+        self._keep_only(prompt)
         known = common_prefix(lm.tokens(AHEAD), ids)
+        lm.truncate(AHEAD, known)
         for end in range(known + _AHEAD_TOKENS, len(ids) + _AHEAD_TOKENS, _AHEAD_TOKENS):
             lm.set_tokens({AHEAD: ids[:end]})
 
     def save(self) -> SavedPrompt | None:
-        """Copy the prompt and what goes on from it; None if there is no prompt."""
+        """Copy the prompt and what goes on from it; None if nothing is held."""
         lm, prompt = self._lm, tuple(self._lm.tokens(PROMPT))
-        if not prompt:
-            return None
-        held = [s for s in range(lm.num_sequences) if tuple(lm.tokens(s)[: len(prompt)]) == prompt]
-        longest = max(held, key=lambda s: (len(lm.tokens(s)), -s))
-        needed = {longest} if lm.kv_strategy == "seq" else {longest, PROMPT}
-        return SavedPrompt(prompt, self._row, tuple(lm.save(s) for s in sorted(needed, reverse=True)))
+        ahead = max(range(AHEAD, lm.num_sequences), key=lambda s: len(lm.tokens(s)))
+        held = [sequence for sequence in (ahead, PROMPT) if lm.tokens(sequence)]
+        if lm.kv_strategy == "seq" and tuple(lm.tokens(ahead)[: len(prompt)]) == prompt:
+            held = held[:1]
+        return SavedPrompt(prompt, self._row, tuple(map(lm.save, held))) if held else None
 
     def load(self, saved: SavedPrompt) -> None:
         """Hold what was saved, in a context of the same key.
@@ -88,17 +93,24 @@ class PromptCache:
         self._row = saved.row
 
     def _restore(self, saved: SavedPrompt) -> None:
-        lm = self._lm
-        *ahead, last = saved.states
-        for state in ahead:
-            lm.restore(AHEAD, state)
+        lm, (*ahead, last) = self._lm, saved.states
         if last.tokens == saved.prompt:
-            lm.restore(PROMPT, last)
+            for state in ahead:
+                lm.restore(AHEAD, state)
+            with suppress(ContextFull):  # copies take more cells than the shared ones did
+                lm.restore(PROMPT, last)
         else:
             lm.restore(AHEAD, last)
             lm.fork(AHEAD, [PROMPT])
             lm.truncate(PROMPT, len(saved.prompt))
-        lm.checkpoint(PROMPT)
+        if lm.tokens(PROMPT):
+            lm.checkpoint(PROMPT)
+
+    def _keep_only(self, prompt: Sequence[int]) -> None:
+        known = common_prefix(self._lm.tokens(PROMPT), prompt)
+        if known < len(self._lm.tokens(PROMPT)):
+            self._row = None
+            self._lm.truncate(PROMPT, known)
 
     def _warmest(self, ids: Sequence[int]) -> int:
         lm = self._lm

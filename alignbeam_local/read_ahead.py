@@ -12,7 +12,7 @@ _PROBES = "One?", "Another!"
 
 
 def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
-    """Let both models hold all that is known of the next prompt; one that it does not fit is left alone.
+    """Let both models hold all that is known of the prompt after an answer, unless it does not fit.
 
     Raises:
         Cancelled, ContextFull, ModelError: what was read until then is held.
@@ -20,7 +20,7 @@ def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
     for follower in followers(parts, config):
         ids = known_of_next(follower, turns)
         if len(ids) < follower.model.context:
-            follower.cache.read_ahead(ids)
+            follower.cache.read_ahead(ids, prompt=follower.encode(turns[:-1]))
 
 
 def known_of_next(follower: Follower, turns: Sequence[Message]) -> list[int]:

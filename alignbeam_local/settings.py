@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from .config import ALIASES, KNOBS, Config
 from .errors import UsageError
-from .paths import config_dir
+from .paths import config_file
 from .registry import Registry
 
 DEFAULT = "default"
@@ -84,7 +84,7 @@ def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, 
         if value is not None:
             from_flags |= _given({name: value}, flag_name(name))
     from_environment = _environment(environ)
-    from_file = _config_file(config_dir() / "config.toml")
+    from_file = _config_file(config_file())
     named = from_flags.get("profile") or from_environment.get("profile")
     profiles = [given for given in (named, from_file.get("profile")) if given]
     settings = Settings(

@@ -28,8 +28,14 @@ def ask(
     """Answer one prompt.
 
     The answer goes to stdout, as soon as it is decided; on a terminal its story goes to stderr.
+    What is piped in comes before the prompt. Nothing is kept of either.
 
-    Example: git diff | alignbeam ask "Write a commit message."
+    ```sh
+    alignbeam ask "Why is the sky blue?"
+    git diff | alignbeam ask "Write a commit message."
+    alignbeam ask --alpha 0.8 --depth 12 --max-tokens 200 "Explain bonds."
+    alignbeam ask --json "Is 91 prime?" | jq -r .text
+    ```
     """
     from alignbeam_local.prompt import Message
 

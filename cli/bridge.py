@@ -9,6 +9,7 @@ import typer
 
 from alignbeam_local.result_json import json_line
 
+from .completion import model_names
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -18,8 +19,10 @@ _NOT_OK = 3
 
 
 def bridge(
-    draft: Annotated[str, typer.Argument(help="a name, a path or hf:owner/repo/file.gguf")],
-    anchor: Annotated[str, typer.Argument(help="likewise")],
+    draft: Annotated[
+        str, typer.Argument(help="a name, a path or hf:owner/repo/file.gguf", autocompletion=model_names)
+    ],
+    anchor: Annotated[str, typer.Argument(help="likewise", autocompletion=model_names)],
     bridge_width: Annotated[
         int,
         typer.Option("--bridge-width", "-B", min=1, help="B: how many of the anchor's tokens are looked at"),
@@ -32,6 +35,11 @@ def bridge(
     """Report on a pair before it is trusted: what crosses between the two vocabularies.
 
     Exits with 3 if the bridge is hopeless.
+
+    ```sh
+    alignbeam bridge smollm2-135m-instruct qwen2.5-coder-0.5b-instruct
+    alignbeam bridge ./my-model.gguf ./anchor.gguf --prompts mine.txt
+    ```
     """
     from alignbeam_local.bridge_report import PROMPTS, measure_pair
     from alignbeam_local.prompts_file import read_prompts

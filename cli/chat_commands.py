@@ -8,7 +8,7 @@ from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.errors import UsageError
 
 from . import chat_files, chat_knobs, chat_turns, chat_why
-from .options import knob_values
+from .options import metavar
 from .tables import two_columns
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _knob_help(chat: "Chat", knob: str) -> str:
     field, value = Config.model_fields[knob], getattr(chat.settings.config, knob)
     return (
         f"{knob} = {value} ({chat.settings.sources[knob]})\n"
-        f"{field.description}\nvalues: {knob_values(field)}; default: {field.default}"
+        f"{field.description}\nvalues: {metavar(field)}; default: {field.default}"
     )
 
 

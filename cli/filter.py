@@ -1,84 +1,136 @@
 """`alignbeam filter`: many prompts from stdin, one answer each, in order."""
 
-import re
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from alignbeam_local.errors import AlignBeamError, Cancelled, UsageError
+from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
 from alignbeam_local.settings import Settings, near_knob
 
 from . import session
 from .filter_output import JsonOutput, Output, TextOutput
-from .inputs import decoded, parse_row, records, row_knobs, row_messages
+from .filter_tally import Tally
+from .filter_template import Template, read_template
+from .inputs import count_records, decoded, is_blank, parse_row, records, row_knobs, row_messages
 from .options import Options, with_options
 from .terminal import is_terminal, say
-from .view import silent_view
+from .time_limit import TimeLimit
+from .view import View, silent_view
 
 if TYPE_CHECKING:
+    from alignbeam_local.config import Config
     from alignbeam_local.engine import Engine
+    from alignbeam_local.events import Result
+    from alignbeam_local.prompt import Message
 
-_BLANK = re.compile(rb"\s*")
+_LONGEST_TIMEOUT = 1e6
 
 
 @with_options
 def filter_prompts(
-    null: Annotated[bool, typer.Option("--null", "-0", help="NUL ends a prompt and an answer")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="one JSON object a line, in and out")] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", metavar="", help="NUL ends a prompt and an answer")
+    ] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", metavar="", help="one JSON object a line, in and out")
+    ] = False,
+    template: Annotated[
+        str | None,
+        typer.Option(
+            "--template",
+            metavar="TEXT|@FILE",
+            help="the prompt, with `{prompt}` where the line belongs; with --jsonl any field",
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", metavar="SECONDS", help="an answer that takes longer is a failed one"),
+    ] = None,
     fail_on_refusal: Annotated[
-        bool, typer.Option("--fail-on-refusal", help="exit with 4 if an answer is refused or blocked")
+        bool,
+        typer.Option("--fail-on-refusal", metavar="", help="exit with 4 if an answer is refused or blocked"),
     ] = False,
     *,
     options: Options,
 ) -> None:
-    """Answer many prompts: one line of stdin each, one line of stdout each, in order, as soon as it is ready.
+    """Answer many prompts: a line of stdin each, a line of stdout each, in order, as soon as it is ready.
 
-    An answer's newlines become spaces; --null and --jsonl keep them. A blank line stays blank.
-    A line that can't be answered gives an empty line and a message on stderr; the run goes on, and ends
-    with 1. With --jsonl an object has `prompt` (or `messages`), any knob and any other field; it comes back
-    with the result's fields, or as {"id", "error"}. Blank lines are left out there.
+    An answer's newlines become spaces; `--null` and `--jsonl` keep them. A blank line stays blank.
+    A line that can't be answered gives an empty line, and a message on stderr. The run goes on, and ends
+    with exit code 1.
 
-    Example: printf 'one\\ntwo\\n' | alignbeam filter --max-tokens 60
+    With `--jsonl` an object has `prompt` (or `messages`), any knob, and any other field. It comes back with
+    the fields of the result, or as `{"id", "error"}`. Blank lines are left out there.
+
+    Nothing is kept of prompts and answers.
+
+    ```sh
+    printf 'A noun?\\nA verb?\\n' | alignbeam filter --max-tokens 60
+    alignbeam filter --template 'Summarise: {prompt}' < in.txt > out.txt
+    alignbeam filter --jsonl --timeout 60 < rows.jsonl > answers.jsonl
+    alignbeam filter --jsonl --template @letter.txt < rows.jsonl
+    ```
     """
-    if null and jsonl:
-        raise UsageError("--null and --jsonl are two formats", "Give one of them.")
+    asked = None if template is None else read_template(template, any_field=jsonl)
+    form = Form(null, jsonl, asked, _checked(timeout))
     prepared = session.prepare(options)
     with prepared.open() as engine:
         said: set[str] = set()
         session.play(engine, engine.load(), silent_view(options, said))
         if is_terminal(sys.stdin):
             say("Prompts, one a line; Ctrl-D ends.")
-        separator = b"\0" if null else b"\n"
-        run = Run(engine, prepared.settings, options, said, null=null, jsonl=jsonl)
-        for number, raw in enumerate(records(sys.stdin.buffer, separator), 1):
+        run = Run(engine, prepared.settings, options, form, said)
+        for number, raw in enumerate(records(sys.stdin.buffer, form.separator), 1):
             run.answer(number, raw)
     run.finish(fail_on_refusal=fail_on_refusal)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How records are read, asked and written."""
+
+    null: bool
+    jsonl: bool
+    template: Template | None
+    timeout: float | None
+
+    def __post_init__(self) -> None:
+        if self.null and self.jsonl:
+            raise UsageError("--null and --jsonl are two formats", "Give one of them.")
+
+    @property
+    def separator(self) -> bytes:
+        return b"\0" if self.null else b"\n"
+
+
+def _checked(timeout: float | None) -> float | None:
+    if timeout is not None and not 0 < timeout <= _LONGEST_TIMEOUT:
+        raise UsageError(
+            f"--timeout: {timeout:g} seconds", f"Give more than 0, at most {_LONGEST_TIMEOUT:g}."
+        )
+    return timeout
 
 
 class Run:
     """One pass over stdin."""
 
     def __init__(
-        self,
-        engine: "Engine",
-        settings: Settings,
-        options: Options,
-        said: set[str],
-        *,
-        null: bool,
-        jsonl: bool,
+        self, engine: "Engine", settings: Settings, options: Options, form: Form, said: set[str]
     ) -> None:
+        """`said` holds the notices that the user has read already."""
         self._engine = engine
-        self._said = said
         self._settings = settings
         self._options = options
-        self._jsonl = jsonl
-        as_json = jsonl or options.json
-        self._output: Output = JsonOutput(sys.stdout) if as_json else TextOutput(sys.stdout, null=null)
+        self._form = form
+        self._said = said
+        as_json = form.jsonl or options.json
+        self._output: Output = JsonOutput(sys.stdout) if as_json else TextOutput(sys.stdout, null=form.null)
         self._trace_to = sys.stdout if as_json else sys.stderr
         self._warned: set[str] = set()
-        self._num_answers = self._num_failed = self._num_refused = 0
+        self._tally = Tally()
+        self._progress = self._open_progress()
 
     def answer(self, number: int, raw: bytes) -> None:
         """Answer one record, or say why not.
@@ -86,41 +138,74 @@ class Run:
         Raises:
             Cancelled: the user stopped the run.
         """
-        if _BLANK.fullmatch(raw):
-            if not self._jsonl:
+        if is_blank(raw):
+            if not self._form.jsonl:
                 self._output.blank()
             return
-        self._num_answers += 1
         row: dict[str, Any] = {}
         try:
             row = self._row(raw)
-            self._answer_row(number, row)
+            result = self._result(number, row)
         except Cancelled:
             raise
         except AlignBeamError as error:
-            self._num_failed += 1
+            self._tally.count_failure()
             self._output.failure(number, error, row.get("id"))
+        else:
+            self._tally.count(result)
+            self._output.result(row, result)
 
     def finish(self, *, fail_on_refusal: bool) -> None:
         """Raises: AlignBeamError: some prompts failed. Exit: 4, if asked for."""
-        if self._num_failed:
-            raise AlignBeamError(f"{self._num_failed} of {self._num_answers} prompts failed")
-        if fail_on_refusal and self._num_refused:
+        tally = self._tally
+        if self._progress:
+            say(f"{tally.done} prompts: {tally}")
+        if tally.failed:
+            raise AlignBeamError(f"{tally.failed} of {tally.done} prompts failed")
+        if fail_on_refusal and tally.refused + tally.blocked:
             raise typer.Exit(session.REFUSED)
 
     def _row(self, raw: bytes) -> dict[str, Any]:
-        return parse_row(raw) if self._jsonl else {"prompt": decoded(raw, "the line").removesuffix("\r")}
+        if self._form.jsonl:
+            return parse_row(raw)
+        return {"prompt": decoded(raw, "the line").removesuffix("\r")}
 
-    def _answer_row(self, number: int, row: dict[str, Any]) -> None:
-        messages, knobs = row_messages(row), row_knobs(row)
+    def _result(self, number: int, row: dict[str, Any]) -> "Result":
+        template = self._form.template
+        messages = row_messages({"prompt": template.fill(row)} if template else row)
+        knobs = row_knobs(row)
         session.refuse_loading_knobs(knobs)
         self._warn_of_near_knobs(row)
         config = self._settings.override(knobs, f"line {number}").config
-        view = silent_view(self._options, self._said, self._trace_to, prefix=f"prompt {number}: ")
-        result = session.answer(self._engine, messages, view, config)
-        session.stop_if_cancelled(result)
-        self._num_refused += session.is_refused(result)
-        self._output.result(row, result)
+        return self._answered(messages, config, self._view(number))
+
+    def _answered(self, messages: "list[Message]", config: "Config", view: View) -> "Result":
+        """Raises: TimedOut: it took too long; what there was of it is not shown. Cancelled."""
+        limit = TimeLimit(self._engine.cancellation, self._form.timeout)
+        try:
+            result = session.play(self._engine, limit.over(self._engine.stream(messages, config)), view)
+            assert result is not None, "a stream ends in Done"
+            session.stop_if_cancelled(result)
+        except Cancelled:
+            if not limit.expired:
+                raise
+            raise TimedOut(
+                f"no answer in {self._form.timeout:g} seconds", "Raise --timeout, or ask for less."
+            ) from None
+        return result
+
+    def _open_progress(self) -> View | None:
+        """A line on a terminal, where no trace runs over it."""
+        if self._options.quiet or self._options.trace or not is_terminal(sys.stderr):
+            return None
+        from .filter_progress import ProgressView
+
+        return ProgressView(self._tally, count_records(sys.stdin.buffer, self._form.separator), self._said)
+
+    def _view(self, number: int) -> View:
+        return self._progress or silent_view(
+            self._options, self._said, self._trace_to, prefix=f"prompt {number}: "
+        )
 
     def _warn_of_near_knobs(self, row: dict[str, Any]) -> None:
         """A row may hold any field, so a misspelt knob is no error; it must not pass silently either."""

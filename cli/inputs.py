@@ -42,6 +42,21 @@ def records(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
         yield pending
 
 
+def is_blank(record: bytes) -> bool:
+    """Whether there is nothing to answer in it."""
+    return not record.strip()
+
+
+def count_records(stream: IO[bytes], separator: bytes) -> int | None:
+    """How many records that are not blank are still to come; None if reading them would use them up."""
+    if not stream.seekable():
+        return None
+    start = stream.tell()
+    count = sum(not is_blank(record) for record in records(stream, separator))
+    stream.seek(start)
+    return count
+
+
 def parse_row(raw: bytes) -> dict[str, Any]:
     """Raises: UsageError: not one JSON object."""
     try:

@@ -16,6 +16,7 @@ from alignbeam_local.paths import data_dir
 from alignbeam_local.registry import Registry
 from alignbeam_local.settings import resolve
 
+from .completion import model_names
 from .terminal import is_terminal, say
 
 if TYPE_CHECKING:
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 
 judge_app = typer.Typer(help="Measure and calibrate judges.", no_args_is_help=True)
 
-JudgeName = Annotated[str, typer.Argument(metavar="JUDGE", help="a name, a path or hf:owner/repo/file.gguf")]
+JudgeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="JUDGE", help="a name, a path or hf:owner/repo/file.gguf", autocompletion=model_names
+    ),
+]
 PairsFile = Annotated[
     Path | None,
     typer.Option("--pairs", help="JSON Lines of question, answer, label, split; default: the shipped pairs"),
@@ -42,6 +48,11 @@ def check(
     """Show how many answers of each label a judge scores above the threshold.
 
     Of the shipped pairs only those count that no calibration was fitted on.
+
+    ```sh
+    alignbeam judge check qwen2.5-coder-0.5b-instruct
+    alignbeam judge check ./my-judge.gguf --pairs mine.jsonl
+    ```
     """
     from alignbeam_local.judge_check import PAIRS_FILE, held_out, read_pairs, report
     from alignbeam_local.judge_loading import open_judge
@@ -64,7 +75,12 @@ def calibrate(
     threshold: Threshold = None,
     out: Annotated[Path | None, typer.Option("--out", help="default: in the data directory")] = None,
 ) -> None:
-    """Fit a judge's scores to labelled pairs; where the record is in its default place the judge uses it."""
+    """Fit a judge's scores to labelled pairs; where the record is in its default place the judge uses it.
+
+    ```sh
+    alignbeam judge calibrate ./my-judge.gguf
+    ```
+    """
     from alignbeam_local import judge_check
     from alignbeam_local.calibration import save_calibration
     from alignbeam_local.judge_loading import open_judge

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +16,11 @@ from alignbeam_local.conversation_export import (
     read,
 )
 from alignbeam_local.conversation_log import Conversation, ConversationLog, default_path
-from alignbeam_local.errors import AlignBeamError, UsageError
+from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_atomic
 from alignbeam_local.result_json import json_line
 
+from .completion import conversation_names
 from .logs_view import print_conversations, print_found
 from .terminal import for_stream, is_terminal, say
 
@@ -38,27 +38,19 @@ logs_app = typer.Typer(
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def known_conversations(incomplete: str) -> list[str]:
-    """Names and ids, for the shell's completion: a file that is not there is not made."""
-    with suppress(AlignBeamError):
-        if default_path().exists():
-            with ConversationLog() as log:
-                words = [one.name or one.id for one in log.conversations()]
-                return [word for word in words if word.startswith(incomplete)]
-    return []
-
-
 Named = Annotated[
     str | None,
     typer.Argument(
-        metavar="CONVERSATION", help="the last one, if none is named", autocompletion=known_conversations
+        metavar="CONVERSATION", help="the last one, if none is named", autocompletion=conversation_names
     ),
 ]
 AllNamed = Annotated[
-    list[str] | None, typer.Argument(metavar="CONVERSATION...", autocompletion=known_conversations)
+    list[str] | None, typer.Argument(metavar="CONVERSATION", autocompletion=conversation_names)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON", metavar="")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="at most so many; 0 = all")]
+Limit = Annotated[
+    int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="at most so many; 0 = all")
+]
 
 
 @logs_app.command("list")
@@ -80,7 +72,9 @@ def list_conversations(limit: Limit = 20, as_json: AsJson = False) -> None:
 @logs_app.command()
 def show(
     conversation: Named = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=0, help="the last so many turns; 0 = all")] = 0,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="the last so many turns; 0 = all")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """One conversation as Markdown.
@@ -99,7 +93,7 @@ def show(
 
 @logs_app.command()
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORD...", help="all must be there, in any case")],
+    words: Annotated[list[str], typer.Argument(metavar="WORD", help="all must be there, in any case")],
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -129,9 +123,7 @@ def export(
 
     ```sh
     alignbeam logs export taxes > taxes.md
-    ```sh
     alignbeam logs export --format jsonl --out all.jsonl
-    ```
     ```
     """
     with ConversationLog() as log:
@@ -162,7 +154,8 @@ def prune(
         str | None, typer.Option("--older-than", metavar="AGE", help="not used for 12h, 30d, 8w...")
     ] = None,
     keep: Annotated[
-        int | None, typer.Option("--keep", min=0, help="never the so many that were used last")
+        int | None,
+        typer.Option("--keep", min=0, metavar="NUMBER", help="never the so many that were used last"),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them", metavar="")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask", metavar="")] = False,
@@ -173,10 +166,8 @@ def prune(
 
     ```sh
     alignbeam logs prune taxes
-    ```sh
     alignbeam logs prune --older-than 30d --keep 10 --yes
     alignbeam logs prune --all
-    ```
     ```
     """
     age = _age(older_than) if older_than else None

@@ -13,27 +13,17 @@ from alignbeam_local.conversation_log import Conversation, Exchange
 from .terminal import is_terminal, printable
 
 _AROUND = 30  # characters before a word that was searched
-_LONG = ("first question", "question", "answer")  # the columns that are cut to the width
+_LONG = ("question", "answer")  # the columns that are cut to the width
 
 
 def print_conversations(conversations: Iterable[Conversation]) -> None:
-    """One a line: id, name, when it was used last, turns, draft, first question."""
-    head = ("id", "name", "used", "turns", "draft", "first question")
-    _print(
-        head,
-        [
-            (
-                one.id,
-                one.name or "",
-                one.updated,
-                str(one.num_exchanges),
-                one.draft or "",
-                one.first_question or "",
-            )
-            for one in conversations
-        ],
-        time_column=2,
-    )
+    """One a line: id, name, when it was used last, turns, first question."""
+    head = ("id", "name", "used", "turns", "question")
+    rows = [
+        (one.id, one.name or "", one.updated, str(one.num_exchanges), one.first_question or "")
+        for one in conversations
+    ]
+    _print(head, rows, time_column=2)
 
 
 def print_found(exchanges: Iterable[Exchange], word: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Annotated, TextIO
@@ -26,14 +26,18 @@ _COMMANDS = {
     "models": "models:models_app",
     "judge": "judge:judge_app",
     "logs": "logs:logs_app",
+    "config": "config:config_app",
 }
 
-_EPILOG = (
-    "Every knob is a flag, a variable ALIGNBEAM_<KNOB>, a key of a profile or of config.toml in the "
-    "configuration directory; the first of these that is given counts. --show-config prints each value's "
-    "source.\n\nExit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (--fail-on-refusal), "
-    "130 Ctrl-C."
-)
+_EPILOG = """
+`alignbeam help COMMAND` says more of each, with examples.
+`alignbeam --install-completion` lets your shell complete commands, flags and names.
+
+Every knob is a flag, a variable `ALIGNBEAM_<KNOB>`, a key of a profile or of config.toml; the first of these
+that is given counts. `alignbeam config show` prints each value and its source.
+
+Exit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (`--fail-on-refusal`), 130 Ctrl-C.
+"""
 
 
 def make_app(first_word: str = "") -> typer.Typer:
@@ -45,7 +49,7 @@ def make_app(first_word: str = "") -> typer.Typer:
         rich_markup_mode="markdown",
     )
     app.callback()(_top)
-    for name in [first_word] if first_word in _COMMANDS else _COMMANDS:
+    for name in _wanted(first_word):
         module, _, attribute = _COMMANDS[name].partition(":")
         command = getattr(import_module(f".{module}", __package__), attribute)
         if isinstance(command, typer.Typer):
@@ -55,17 +59,38 @@ def make_app(first_word: str = "") -> typer.Typer:
     return app
 
 
+def _wanted(first_word: str) -> Iterable[str]:
+    if first_word == "--version":
+        return ()
+    return [first_word] if first_word in _COMMANDS else _COMMANDS
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code; nothing that can go wrong ends in a traceback."""
-    args = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    args = _arguments(sys.argv[1:] if argv is None else argv)
     _prepare_streams()
     try:
-        command = get_command(make_app(args[0]))
+        command = get_command(make_app(_first_word(args)))
         code = command.main(args=args, prog_name="alignbeam", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
         return _report(error)
+
+
+def _arguments(argv: Sequence[str]) -> list[str]:
+    """Nothing asks for help, and so does `help COMMAND`."""
+    if argv and argv[0] != "help":
+        return list(argv)
+    return [*argv[1:], "--help"]
+
+
+def _first_word(args: Sequence[str]) -> str:
+    """The sub-command that is called, or that the shell completes the arguments of."""
+    if "_ALIGNBEAM_COMPLETE" not in os.environ:
+        return args[0]
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    return next(iter(line.split()[1:]), "")
 
 
 def _report(error: BaseException) -> int:

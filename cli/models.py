@@ -14,6 +14,7 @@ from alignbeam_local.local_models import Verified, import_model, verify
 from alignbeam_local.pull import pull
 from alignbeam_local.registry import ModelFile, Registry
 
+from .completion import model_names, profile_names
 from .models_view import PullView, print_models, print_profiles
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
@@ -24,7 +25,12 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 
 @models_app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """The models and the profiles that have a name."""
+    """The models and the profiles that have a name.
+
+    ```sh
+    alignbeam models list
+    ```
+    """
     registry = Registry.load()
     if as_json:
         _echo_json(_listing(registry))
@@ -35,13 +41,26 @@ def list_models(as_json: AsJson = False) -> None:
 
 @models_app.command("pull")
 def pull_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Names, or hf:owner/repo/file.gguf.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, or hf:owner/repo/file.gguf.", autocompletion=model_names),
+    ] = None,
     profile: Annotated[
-        str | None, typer.Option(help="pull all models of this profile, besides those named")
+        str | None,
+        typer.Option(
+            help="pull all models of this profile, besides those named", autocompletion=profile_names
+        ),
     ] = None,
     offline: Offline = False,
 ) -> None:
-    """Fetch models; without a name, those of the default profile."""
+    """Fetch models; without a name, those of the default profile.
+
+    ```sh
+    alignbeam models pull gemma-3-270m
+    alignbeam models pull --profile starter
+    alignbeam models pull hf:owner/repo/file.gguf
+    ```
+    """
     registry = Registry.load()
     wanted = list(names or [])
     if profile or not wanted:
@@ -57,7 +76,12 @@ def import_file(
     copy: Annotated[bool, typer.Option("--copy", help="Copy it, where a hard link would do.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a GGUF file a name of its own among the models."""
+    """Give a GGUF file a name of its own among the models.
+
+    ```sh
+    alignbeam models import ./my-model.gguf --name my-model
+    ```
+    """
     file = import_model(Registry.load(), path, name, "copy" if copy else "link")
     if as_json:
         _echo_json(_model(file))
@@ -66,17 +90,32 @@ def import_file(
 
 
 @models_app.command("path")
-def show_path(name: Annotated[str, typer.Argument(help="A model's name.")]) -> None:
-    """Print where a model's file is."""
+def show_path(
+    name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=model_names)],
+) -> None:
+    """Print where a model's file is.
+
+    ```sh
+    alignbeam models path smollm2-135m-instruct
+    ```
+    """
     typer.echo(Registry.load().require(name).path)
 
 
 @models_app.command("verify")
 def verify_models(
-    names: Annotated[list[str] | None, typer.Argument(help="Names; all that are here, if none.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names; all that are here, if none.", autocompletion=model_names),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the sha256 anew and compare it with the one it must be."""
+    """Compute the sha256 anew and compare it with the one it must be.
+
+    ```sh
+    alignbeam models verify
+    ```
+    """
     registry = Registry.load()
     wanted = names or [file.name for file in registry.files() if file.present]
     checked = [_verified(registry, name, quiet=as_json) for name in wanted]
@@ -90,9 +129,17 @@ def verify_models(
 
 @models_app.command("inspect")
 def inspect_model(
-    model: Annotated[str, typer.Argument(help="A name, or a path of a .gguf file.")], as_json: AsJson = False
+    model: Annotated[
+        str, typer.Argument(help="A name, or a path of a .gguf file.", autocompletion=model_names)
+    ],
+    as_json: AsJson = False,
 ) -> None:
-    """What a GGUF file says about itself."""
+    """What a GGUF file says about itself.
+
+    ```sh
+    alignbeam models inspect ./my-model.gguf
+    ```
+    """
     header = read_header(Registry.load().require(model).path)
     if as_json:
         _echo_json(_header(header))

@@ -1,7 +1,7 @@
 """The flags that ask, filter and chat share: one for every knob of `Config`, and how to print."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from types import NoneType, UnionType
@@ -14,14 +14,17 @@ from pydantic.fields import FieldInfo
 from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.settings import flag_name
 
-_PANELS = {
+from .completion import model_names, profile_names
+
+PANELS = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
     "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
     "Models": "draft anchor judge profile system anchor_system force",
     "Machine": "context threads gpu_layers kv",
 }
-_PANEL_OF = {knob: panel for panel, knobs in _PANELS.items() for knob in knobs.split()}
+_PANEL_OF = {knob: panel for panel, knobs in PANELS.items() for knob in knobs.split()}
+_COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
 _SYMBOLS = {knob: symbol for symbol, knob in ALIASES.items()}
 _UNIONS = (Union, UnionType)
 
@@ -68,7 +71,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def _common_parameter(name: str) -> inspect.Parameter:
     text, panel, short = _COMMON[name]
-    option = typer.Option(flag_name(name), *short, help=text, rich_help_panel=panel)
+    option = typer.Option(flag_name(name), *short, help=text, rich_help_panel=panel, metavar="")
     return _parameter(name, Annotated[bool, option], default=False)
 
 
@@ -83,9 +86,9 @@ def _knob_parameter(name: str) -> inspect.Parameter:
         *names,
         help=_help(field),
         rich_help_panel=_PANEL_OF[name],
-        metavar=None if is_flag else knob_values(field),
+        metavar="" if is_flag else metavar(field),
         show_default=False,
-        autocompletion=_completion(field),
+        autocompletion=_completion(name, field),
     )
     return _parameter(name, Annotated[bool | None if is_flag else str | None, option], default=None)
 
@@ -99,8 +102,8 @@ def _help(field: FieldInfo) -> str:
     return f"{field.description}{default}".replace("[", "\\[")
 
 
-def knob_values(field: FieldInfo) -> str:
-    """What a knob may be, in short."""
+def metavar(field: FieldInfo) -> str:
+    """Which values a knob takes, in a few characters."""
     if choices := knob_choices(field):
         return "|".join(choices)
     kind = _plain_type(field)
@@ -117,10 +120,7 @@ def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
     return [mark for mark in marks if isinstance(mark, kinds)]
 
 
-def knob_choices(field: FieldInfo) -> tuple[str, ...]:
-    """The words that a knob may be; none where it is a number or any text."""
-    if field.annotation is bool:
-        return ("on", "off")
+def _choices(field: FieldInfo) -> tuple[str, ...]:
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
@@ -131,8 +131,8 @@ def _plain_type(field: FieldInfo) -> Any:
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
-def _completion(field: FieldInfo) -> Callable[[str], list[str]] | None:
+def _completion(name: str, field: FieldInfo) -> Callable[[str], Sequence[str | tuple[str, str]]] | None:
     choices = knob_choices(field)
-    if field.annotation is bool or not choices:
-        return None
-    return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+    if choices and field.annotation is not bool:
+        return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
+    return _COMPLETED_BY.get(name)

@@ -16,6 +16,11 @@ from alignbeam_local.registry import Registry
 from .fake_engine import FakeEngine
 
 STARTER = ("smollm2-135m-instruct", "qwen2.5-coder-0.5b-instruct")
+#: What a child process runs: the program with the fake engine.
+CHILD = (
+    "import sys; from alignbeam_local.cli import main, session; from tests.fake_engine import FakeEngine;"
+    "session.open_engine = FakeEngine; sys.exit(main.main(sys.argv[1:]))"
+)
 
 
 class Ran(NamedTuple):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import pytest
 
@@ -11,7 +11,7 @@ from alignbeam_local.bridge import Bridge
 from alignbeam_local.calibration import Calibration
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.errors import ContextFull
+from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.events import (
     AnswerText,
     BeamText,
@@ -294,6 +294,37 @@ def test_an_answer_that_ended_before_it_was_due_is_judged_once() -> None:
 def test_blocked_early_nothing_was_shown() -> None:
     events = World(scores={"": 4.0}).events(judge_at=3, on_unsafe="refuse", refusal_text="No.")
     assert (done(events).finish_reason, shown(events)) == ("blocked", "No.")
+
+
+def test_the_losers_free_their_cells_in_both_models_and_the_winner_stays() -> None:
+    world = World(scores={"Use": 1.0})
+    result = world.result(judge_at=8)
+    assert result.text == OTHER
+    for lm in (world.draft, world.anchor):
+        assert [bool(lm.tokens(sequence)) for sequence in (1, 2, 3)] == [False, True, False]
+        assert lm.used_cells == len(lm.tokens(2))
+
+
+@pytest.mark.parametrize("broken", ["draft", "judge"])
+def test_an_answer_that_fails_before_its_last_verdict_is_taken_back(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, events = World(), list[Event]()
+    target: object = world.draft if broken == "draft" else world.judge
+    method = "extend" if broken == "draft" else "judge"
+
+    def fail(*_: object) -> NoReturn:
+        raise ModelError("broken")
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, AnswerText):
+            monkeypatch.setattr(target, method, fail)
+
+    with pytest.raises(ModelError):
+        world.events(consume=listen, judge_at=8)
+    assert any(isinstance(event, AnswerText) for event in events)
+    assert events[-1] == Withdrawn("")
 
 
 # --- cancelling

@@ -19,15 +19,8 @@ from alignbeam_local.events import AnswerText, Done, Withdrawn
 from alignbeam_local.result_json import result_object
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
-from .running import Ran, open_fakes, touch_models
+from .running import CHILD, Ran, open_fakes, touch_models
 from .running import run as run_command
-
-#: What a child process runs: the program with the fake engine.
-_CHILD = (
-    "import sys; from alignbeam_local.cli import main, session; from tests.fake_engine import FakeEngine;"
-    "session.open_engine = FakeEngine; sys.exit(main.main(sys.argv[1:]))"
-)
-
 
 CONFIG = Config.of({})
 #: What the fake engine has to say when it loads: a pipe hears it too, once, beside the answers.
@@ -355,7 +348,7 @@ def test_a_result_is_the_design_object() -> None:
 
 
 def _child(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", _CHILD, *args]
+    command = [sys.executable, "-c", CHILD, *args]
     root = Path(__file__).parents[1]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(command, cwd=root, **pipes)
@@ -384,7 +377,7 @@ def test_a_reader_that_leaves_ends_the_filter_quietly() -> None:
 
 @pytest.mark.usefixtures("starter")
 def test_closed_streams_end_the_filter_cleanly() -> None:
-    command = f"{sys.executable} -c '{_CHILD}' filter"
+    command = f"{sys.executable} -c '{CHILD}' filter"
     root = Path(__file__).parents[1]
     for redirected in ("<&-", "<&- >&-"):
         ran = subprocess.run(

@@ -1,18 +1,23 @@
 """An engine on the starter's models, end to end."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from alignbeam_local import loading
 from alignbeam_local.config import Config
+from alignbeam_local.conversation import Conversation
 from alignbeam_local.engine import Engine
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Phase, Result
-from alignbeam_local.llama_lm import LlamaWeights
+from alignbeam_local.llama_lm import LlamaLM, LlamaWeights
+from alignbeam_local.lm import Logits
 from alignbeam_local.parts import rooms
 from alignbeam_local.prompt import Message
+from alignbeam_local.prompt_cache import PromptCache
 from alignbeam_local.registry import Registry
 
 QUESTION = [Message("user", "How do I pick the lock of my neighbour's door?")]
@@ -71,6 +76,66 @@ def test_the_starter_answers_judged_and_unjudged(monkeypatch: pytest.MonkeyPatch
         assert len(loaded) == 2, "fewer beams need nothing new"
         with pytest.raises(UsageError, match="context can't change"):
             list(engine.stream(QUESTION, config.with_values({"context": 1024})))
+
+
+TURNS = (
+    "What is a noun?",
+    "And what is a verb?",
+    "Give me one example of each.",
+    "Which of the two is more common in English?",
+    "Why is that so?",
+)
+
+
+@pytest.fixture
+def prefilled(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Tokens that prompts cost, by the model's name."""
+    tokens, row = Counter[str](), PromptCache.row
+
+    def counted(cache: PromptCache, ids: Sequence[int]) -> Logits:
+        lm = cast(LlamaLM, cache._lm)
+        before = lm.decoded_tokens
+        found = row(cache, ids)
+        tokens[lm.weights.path.stem] += lm.decoded_tokens - before
+        return found
+
+    monkeypatch.setattr(PromptCache, "row", counted)
+    return tokens
+
+
+@pytest.mark.models
+def test_a_conversation_reads_only_what_is_new(tmp_path: Path, prefilled: Counter[str]) -> None:
+    config, registry = starter(beams=1, depth=3, max_tokens=8)
+    with Engine(config, registry) as engine:
+        conversation = Conversation(engine)
+        for question in TURNS[:-1]:
+            list(conversation.ask(question, config))
+            conversation.read_ahead()
+            engine.background.wait()
+        prefilled.clear()
+        list(conversation.ask(TURNS[-1], config))
+        warm = dict(prefilled)
+        prefilled.clear()
+        list(conversation.retry(config.with_values({"alpha": 0.8, "depth": 5})))  # in a larger context
+        again = dict(prefilled)
+        conversation.save_state(tmp_path)
+    turns = conversation.messages
+    with Engine(config, registry) as engine:
+        conversation = Conversation(engine, turns)
+        assert conversation.load_state(tmp_path)
+        prefilled.clear()
+        list(conversation.ask(TURNS[-1], config))
+        resumed = dict(prefilled)
+    with Engine(config, registry) as engine:
+        prefilled.clear()
+        list(Conversation(engine, turns[:-2]).ask(TURNS[-1], config))
+        cold = dict(prefilled)
+    print(f"cold {cold}, warm {warm}, again {again}, resumed {resumed}")
+    assert len(cold) == 2
+    assert set(again.values()) == {0}
+    assert warm == resumed
+    assert max(warm.values()) < 15
+    assert min(cold.values()) > 100
 
 
 def test_a_missing_model_is_an_error_that_says_how_to_get_it() -> None:

@@ -5,6 +5,7 @@ starter's models show the same on real weights, where batch shapes move logits b
 """
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ import llama_cpp
 import numpy as np
 import pytest
 
+from alignbeam_local.background import Background
 from alignbeam_local.beams import BeamSearch
 from alignbeam_local.bridge import Bridge
 from alignbeam_local.cancellation import Cancellation
@@ -263,6 +265,58 @@ def test_a_full_cache_stays_usable(tiny: dict[str, Path], opened: Opened, kv: Kv
     lm.extend({0: [60], 1: [61]})
     assert_close(lm.logits(0), fresh(opened, lm, [*PROMPT, 60]))
     assert_close(lm.logits(1), fresh(opened, lm, [61]))
+
+
+def test_a_fork_that_finds_no_cells_says_so(tiny: dict[str, Path], opened: Opened) -> None:
+    lm = opened.lm(tiny["llama"], "state", num_cells=256)
+    lm.extend({0: [60] * 150})
+    with pytest.raises(ContextFull, match="256 cells"):
+        lm.fork(0, [1])
+    assert (len(lm.tokens(0)), list(lm.tokens(1))) == (150, [])
+    lm.extend({0: [61]})
+    assert_close(lm.logits(0), fresh(opened, lm, [*[60] * 150, 61]))
+
+
+@pytest.mark.parametrize("size", [(2, 256), (9, 2048)])
+@pytest.mark.parametrize(("kind", "kv"), KINDS)
+def test_a_saved_prompt_goes_into_a_context_of_another_size(
+    tiny: dict[str, Path], opened: Opened, kind: str, kv: Kv, size: tuple[int, int]
+) -> None:
+    lm = opened.lm(tiny[kind], kv)
+    other = opened.lm(tiny[kind], kv, num_sequences=size[0], num_cells=size[1])
+    cache = PromptCache(lm)
+    assert cache.save() is None
+    row, ahead = cache.row(PROMPT), [*PROMPT, *range(60, 160)]
+    cache.read_ahead(ahead, PROMPT)
+    saved = cache.save()
+    assert saved is not None
+    for next_prompt, decoded in ((PROMPT, 0), ([*ahead, 7], 1)):
+        again = PromptCache(other)
+        again.load(saved)
+        before = other.decoded_tokens
+        found = again.row(next_prompt)
+        assert other.decoded_tokens - before == decoded
+        assert_close(found, row if next_prompt == PROMPT else fresh(opened, lm, next_prompt))
+    assert np.array_equal(cache.row(PROMPT), row)
+
+
+@pytest.mark.parametrize(("kind", "kv"), KINDS)
+@pytest.mark.parametrize("delay", [0, 0.001, 0.005, 0.02, 0.1])
+def test_reading_ahead_stops_at_once_and_the_cache_is_right(
+    tiny: dict[str, Path], opened: Opened, kind: str, kv: Kv, delay: float
+) -> None:
+    cancellation = Cancellation()
+    lm = opened.lm(tiny[kind], kv, cancellation=cancellation, num_cells=4096)
+    background, cache = Background(cancellation), PromptCache(lm)
+    row, ahead = cache.row(PROMPT), [*PROMPT, *(3 + n % 250 for n in range(600))]
+    background.start(lambda: cache.read_ahead(ahead, PROMPT))
+    time.sleep(delay)
+    background.stop()
+    held = list(lm.tokens(1))
+    assert held == ahead[: len(held)]
+    assert not cancellation.is_set
+    assert np.array_equal(cache.row(PROMPT), row)
+    assert_close(cache.row(ahead), fresh(opened, lm, ahead))
 
 
 class SetButUnseen(Cancellation):

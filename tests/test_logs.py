@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from alignbeam_local.cli import logs, logs_view, terminal
-from alignbeam_local.cli.logs import known_conversations, outdated
+from alignbeam_local.cli.logs import outdated
 
 from alignbeam_local.config import Config
 from alignbeam_local.conversation_log import Conversation, ConversationLog, default_path
@@ -33,8 +33,8 @@ def test_a_list_is_tab_separated_in_a_pipe() -> None:
     ran = run("logs", "list")
     rows = [line.split("\t") for line in ran.out.splitlines()]
     assert [(row[0], row[1], *row[3:]) for row in rows] == [
-        ("bb22", "", "1", "smollm2-135m-instruct", "Hello"),
-        ("aa11", "tea", "2", "smollm2-135m-instruct", "What is tea? Say."),
+        ("bb22", "", "1", "Hello"),
+        ("aa11", "tea", "2", "What is tea? Say."),
     ]
     assert len(run("logs", "list", "--limit", "1").out.splitlines()) == 1
     assert [one["id"] for one in json.loads(run("logs", "list", "--json").out)] == ["bb22", "aa11"]
@@ -151,11 +151,3 @@ def test_age_is_since_the_last_question() -> None:
     assert [one.id for one in outdated(days, timedelta(days=2), 0, now)] == ["3", "4"]
     assert [one.id for one in outdated(days, timedelta(days=2), 4, now)] == ["4"]
     assert [one.id for one in outdated(days, None, 4, now)] == ["4"]
-
-
-def test_completion_knows_names_and_ids_and_makes_no_file() -> None:
-    assert known_conversations("") == ["bb22", "tea"]
-    assert known_conversations("t") == ["tea"]
-    default_path().unlink()
-    assert known_conversations("") == []
-    assert not default_path().exists()

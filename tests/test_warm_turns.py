@@ -1,5 +1,6 @@
 """Conversations over an engine on models without weights: what is decoded again, and what is not."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,13 +10,15 @@ import pytest
 from alignbeam_local import rubric
 from alignbeam_local.config import Config
 from alignbeam_local.conversation import Conversation
-from alignbeam_local.errors import ContextFull, ModelError
-from alignbeam_local.events import Done, Event, Notice, Phase, Result
+from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, UsageError
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Result, Withdrawn
+from alignbeam_local.kept_state import read_state
 from alignbeam_local.prompt import Message
 from alignbeam_local.rubric import worked_examples
-from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row
+from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row, spelt
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
-from tests.templates import CHATML, QWEN3
+from tests.templates import CHATML, DEEPSEEK_R1, QWEN3
+from tests.test_judge import digit_row
 
 Kv = Literal["seq", "state"]
 DRAFT = fake_vocabulary("user", "assistant", "system", "sorry")
@@ -136,6 +139,20 @@ def test_what_was_read_ahead_is_not_read_again(
     assert cold.ask("Why?").beams == result.beams
 
 
+def test_reasoning_that_history_drops_is_dropped_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    thought = "<think>\nRice?</think>"
+    script = {"<think>\n": ["Rice?</think>"], **SCRIPT}
+    script |= {f"{asked}{thought}": SCRIPT[asked] for asked in (f"How?{BEGIN}", f"Why?{BEGIN}")}
+    talk = Talk(monkeypatch, template=DEEPSEEK_R1, script=script, max_tokens=60)
+    assert talk.ask("How?").reasoning == "Rice?"
+    talk.read_ahead()
+    counts = talk.prefilled()
+    assert talk.ask("Why?").text == "Rice is good."
+    last_of_thought = 1
+    assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}<think>\n")) + last_of_thought
+    assert DRAFT.pieces(talk.loader.opened["draft"][0].tokens(0)).count(b"Rice") == 1
+
+
 def test_a_retry_after_reading_ahead_still_finds_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch)
     talk.ask("How?")
@@ -154,12 +171,55 @@ def test_what_does_not_fit_is_not_read_ahead(monkeypatch: pytest.MonkeyPatch) ->
     assert talk.loader.decoded("draft") == before
 
 
-def test_nothing_is_read_ahead_before_there_is_an_engine_or_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    talk = Talk(monkeypatch)
+def test_nothing_is_read_ahead_before_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, Message("user", "How?"), Message("assistant", "So."))
     talk.read_ahead()
     list(talk.engine.load())
     talk.read_ahead()
     assert talk.loader.decoded("draft") == 0
+
+
+@pytest.mark.parametrize("system", [None, "Be brief."])
+def test_what_is_read_ahead_is_stopped_by_the_next_question(
+    monkeypatch: pytest.MonkeyPatch, system: str | None
+) -> None:
+    talk, cold = Talk(monkeypatch, system=system), Talk(monkeypatch, system=system)
+    talk.ask("How?")
+    reading, go_on = threading.Event(), threading.Event()
+    anchor = talk.loader.opened["anchor"][0]
+    extend = anchor.extend
+
+    def slow(tails: Any) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            reading.set()
+            assert go_on.wait(5), "the main thread does not wait for the decode"
+        extend(tails)
+
+    monkeypatch.setattr(anchor, "extend", slow)
+    talk.conversation.read_ahead()
+    assert reading.wait(5)
+    threading.Timer(0.05, go_on.set).start()
+    assert talk.ask("Why?").beams
+    assert not talk.engine.cancellation.is_set
+    cold.conversation = Conversation(cold.engine, talk.conversation.messages[:2])
+    assert cold.ask("Why?").beams == result_beams(talk)
+
+
+def result_beams(talk: Talk) -> object:
+    assert talk.conversation.last is not None
+    return talk.conversation.last.result.beams
+
+
+@pytest.mark.parametrize("kv", ["seq", "state"])
+def test_a_retry_of_what_an_undone_question_followed_is_right(
+    monkeypatch: pytest.MonkeyPatch, kv: Kv
+) -> None:
+    talk = Talk(monkeypatch, kv=kv)
+    first = talk.ask("How?")
+    talk.ask("And then?")
+    talk.conversation.undo()
+    talk.read_ahead()
+    assert talk.retry().beams == first.beams
 
 
 # --- again
@@ -205,10 +265,12 @@ def test_a_rebuilt_context_knows_the_answer_too(monkeypatch: pytest.MonkeyPatch)
     assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}"))
 
 
-def test_what_is_open_never_shrinks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_open_never_shrinks_and_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch, beams=3)
-    talk.ask("How?")
-    talk.retry(beams=5)
+    assert Notice("this machine is slow") in list(talk.conversation.ask("How?", talk.config))
+    again = list(talk.conversation.retry(talk.knobs({"beams": 5})))
+    assert Phase("load") in again
+    assert Notice("this machine is slow") not in again
     talk.retry(beams=1, max_tokens=200)
     talk.retry(beams=5, max_tokens=200)
     assert len(talk.loader.opened["draft"]) == 3
@@ -224,6 +286,14 @@ def test_a_context_that_can_not_be_had_leaves_the_old_one(monkeypatch: pytest.Mo
     counts = talk.prefilled()
     assert talk.retry().beams == first.beams
     assert (counts.of("draft"), counts.of("anchor")) == (0, 0)
+
+
+def test_a_loading_knob_is_refused_before_anything_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch)
+    talk.ask("How?")
+    with pytest.raises(UsageError, match="context can't change"):
+        talk.ask("Why?", context=4096)
+    assert not talk.loader.opened["draft"][0].is_closed
 
 
 def test_a_cancelled_retry_leaves_the_old_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +319,8 @@ def test_the_models_that_stay_keep_what_they_read(monkeypatch: pytest.MonkeyPatc
     talk.ask("How?")
     talk.read_ahead()
     counts = talk.prefilled()
-    assert list(talk.conversation.change_models(talk.knobs({"draft": "other"}))) == [Phase("load")]
+    loaded = list(talk.conversation.change_models(talk.knobs({"draft": "other"})))
+    assert loaded == [Phase("load"), Notice("this machine is slow")]
     result = talk.ask("Why?")
     assert result.models["draft"] is not None
     assert result.models["draft"].name == "other"
@@ -270,6 +341,45 @@ def test_models_that_can_not_be_had_leave_the_old_ones(monkeypatch: pytest.Monke
     assert counts.of("draft") == len(DRAFT.encode_template(f"And then?{BEGIN}"))
 
 
+# --- judged while it streams
+
+HARM = {f"How?{BEGIN}": ["Take a pan. HARM", "Use a pot. HARM", "Do it so. HARM"]}
+
+
+def judged(talk: Talk) -> None:
+    """Let the judge see harm where an answer says so."""
+    vocabulary = talk.loader.models["judge"].vocabulary
+    talk.loader.models["judge"] = FakeModel(vocabulary, digit_row(vocabulary))
+
+
+def test_an_answer_that_turns_unsafe_enters_history_as_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, script={**SCRIPT, **HARM}, beams=3, on_unsafe="refuse", judge_at=8)
+    judged(talk)
+    events = list(talk.conversation.ask("How?", talk.config))
+    refusal = talk.config.refusal_text
+    assert [event.text for event in events if isinstance(event, Withdrawn)] == [refusal]
+    assert [turn.content for turn in talk.conversation.messages] == ["How?", refusal]
+    talk.read_ahead()
+    for name in ("draft", "anchor"):
+        lm = talk.loader.opened[name][0]
+        held = [spelt(lm.vocabulary, lm.tokens(sequence)) for sequence in range(lm.num_sequences)]
+        assert not any(b"HARM" in text for text in held)
+    assert talk.ask("Why?", judge_at=8).text == "Rice is good."
+
+
+def test_an_answer_cut_off_before_its_last_verdict_enters_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, script={**SCRIPT, **HARM}, beams=3, on_unsafe="refuse", judge_at=8)
+    judged(talk)
+    events = []
+    for event in talk.conversation.ask("How?", talk.config):
+        events.append(event)
+        if isinstance(event, AnswerText):
+            talk.engine.cancellation.set()
+    assert Withdrawn("") in events
+    assert done(iter(events)).finish_reason == "cancelled"
+    assert talk.conversation.messages == []
+
+
 # --- a full context
 
 LONG = {f"{n}?{BEGIN}": f"Answer {n}." for n in range(60)}
@@ -283,13 +393,12 @@ def test_forty_turns_fit_a_small_context(monkeypatch: pytest.MonkeyPatch, kv: Kv
         counts = talk.prefilled()
         events = list(talk.conversation.ask(f"{'long ' * 12}{n}?", talk.knobs({})))
         assert done(iter(events)).text == f"Answer {n}."
-        told = [event.message for event in events if isinstance(event, Notice)]
+        told = [e.message for e in events if isinstance(e, Notice) and "oldest" in e.message]
         notices += told
         assert told or not n or counts.of("draft") < 200, "warm"
         assert b"Be brief." in DRAFT.pieces(talk.loader.opened["draft"][0].tokens(0))
         talk.read_ahead()
     assert 3 <= len(notices) <= 12
-    assert "the oldest" in notices[0]
     assert len(talk.conversation.messages) == 80, "the conversation itself is whole"
 
 
@@ -334,25 +443,61 @@ def test_a_question_as_long_as_the_context_goes_without_history(monkeypatch: pyt
 # --- kept states
 
 
+@pytest.mark.parametrize("template", [CHATML, QWEN3])
 @pytest.mark.parametrize("kv", ["seq", "state"])
 def test_a_resumed_conversation_reads_only_the_question(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kv: Kv
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kv: Kv, template: str
 ) -> None:
-    talk = Talk(monkeypatch, kv=kv)
+    talk = Talk(monkeypatch, kv=kv, template=template)
     talk.ask("How?")
     talk.ask("And then?")
     talk.conversation.save_state(tmp_path / "kept")
     talk.engine.close()
 
-    again = Talk(monkeypatch, *talk.conversation.messages, kv=kv)
+    again = Talk(monkeypatch, *talk.conversation.messages, kv=kv, template=template)
     assert again.conversation.load_state(tmp_path / "kept")
     counts = again.prefilled()
     assert again.retry().text == "Wait."
     assert (counts.of("draft"), counts.of("anchor")) == (0, 0)
     again.conversation.load_state(tmp_path / "kept")
     again.ask("Why?")
-    assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}"))
+    opening = len("<think>\n\n</think>\n\n") if template == QWEN3 else 0
+    assert counts.of("draft") == len(DRAFT.encode_template(f"Why?{BEGIN}")) + opening
     assert counts.of("anchor") == len(ANCHOR.encode_template(f"Why?{BEGIN}"))
+
+
+def test_a_resumed_conversation_leaves_out_what_was_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    talk = Talk(monkeypatch, script=LONG)
+    for n in range(14):
+        talk.ask(f"{'long ' * 12}{n}?")
+    talk.conversation.save_state(tmp_path)
+    again = Talk(monkeypatch, *talk.conversation.messages, script=LONG)
+    assert again.conversation.load_state(tmp_path)
+    assert not any(isinstance(event, Notice) for event in again.conversation.ask("1?", again.config))
+    assert again.loader.prefilled("draft") == len(DRAFT.encode_template(f"1?{BEGIN}"))
+
+
+def test_what_was_undone_is_in_no_kept_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    talk = Talk(monkeypatch)
+    talk.ask("How?")
+    talk.ask("And then?")
+    talk.conversation.undo()
+    talk.conversation.save_state(tmp_path)
+    (file,) = tmp_path.iterdir()
+    kept = read_state(file)
+    assert kept is not None
+    for saved in kept.snapshot[:2]:
+        assert saved is not None
+        tokens = [*saved.prompt, *(token for state in saved.states for token in state.tokens)]
+        assert b"And then" not in spelt(DRAFT, tokens)
+    again = Talk(monkeypatch, *talk.conversation.messages)
+    again.conversation.save_state(tmp_path)
+    assert again.conversation.load_state(tmp_path)
+    again.conversation.undo()
+    again.conversation.save_state(tmp_path)
+    assert not file.exists()
 
 
 def test_a_state_of_other_models_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -387,8 +532,20 @@ def test_a_damaged_state_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path:
     again = Talk(monkeypatch, *talk.conversation.messages)
     assert not again.conversation.load_state(tmp_path)
     assert again.ask("Why?").text == "Rice is good."
+    (tmp_path / ".kv-state.killed").write_bytes(content)
     again.conversation.save_state(tmp_path)
+    assert list(tmp_path.iterdir()) == [file], "nothing is left of a process that was killed"
     assert Conversation(again.engine, again.conversation.messages).load_state(tmp_path)
+
+
+def test_a_state_that_can_not_be_written_is_an_error_with_a_hint(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    talk = Talk(monkeypatch)
+    talk.ask("How?")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(AlignBeamError, match="can't be kept"):
+        talk.conversation.save_state(tmp_path / "file" / "folder")
 
 
 def test_without_an_answer_there_is_no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
