@@ -120,7 +120,10 @@ def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
     return [mark for mark in marks if isinstance(mark, kinds)]
 
 
-def _choices(field: FieldInfo) -> tuple[str, ...]:
+def knob_choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a knob may be; none where it is a number or any text."""
+    if field.annotation is bool:
+        return ("on", "off")
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
