@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 from time import monotonic
 
 from rich.cells import cell_len
@@ -55,17 +56,28 @@ class BeamState:
 
 
 class Board:
-    """What the events of an answer have told of its beams."""
+    """What the events of an answer have told of its beams; one thread may tell while another draws."""
 
     def __init__(self) -> None:
+        self._lock = Lock()
         self._phase = ""
         self._beams: dict[int, BeamState] = {}
         self._tokens = 0
         self._since = monotonic()
         self._won_by: dict[int, Winner] = {}
         self._covered: list[float] = []
+        self._spinner = Spinner("dots", style="dim")
 
     def add(self, event: Event) -> None:
+        with self._lock:
+            self._add(event)
+
+    def drawn(self, console: Console) -> Group:
+        """A head line and the beams: columns where there is room, else a line each."""
+        with self._lock:
+            return self._drawn(console)
+
+    def _add(self, event: Event) -> None:
         match event:
             case Phase():
                 self._phase, self._tokens, self._since = PHASES[event.name], 0, monotonic()
@@ -83,19 +95,18 @@ class Board:
     def _beam(self, index: int) -> BeamState:
         return self._beams.setdefault(index, BeamState())
 
-    def drawn(self, console: Console) -> Group:
-        """A head line and the beams: columns where there is room, else a line each."""
+    def _drawn(self, console: Console) -> Group:
         width, beams = console.width, sorted(self._beams.items())
-        spinner = Spinner("dots", self._head(width - 2), style="dim")
+        self._spinner.update(text=self._head(width - 2))
         if width < max(NARROW, len(beams) * (_COLUMN + 1)):
-            return Group(spinner, *(_line(index, beam, width) for index, beam in beams))
-        return Group(spinner, *([_columns(console, beams)] if beams else []))
+            return Group(self._spinner, *(_line(index, beam, width) for index, beam in beams))
+        return Group(self._spinner, *([_columns(console, beams)] if beams else []))
 
     def _head(self, width: int) -> Text:
         parts = [self._phase]
         if self._tokens:
             rate = self._tokens / max(monotonic() - self._since, 1e-3)
-            parts.append(f"{self._tokens} tokens, {rate:.0f}/s")
+            parts.append(f"{self._tokens} tokens, {rate:.{0 if rate >= 10 else 1}f}/s")
         if self._covered:
             parts.append(f"{sum(self._covered) / len(self._covered):.0%} crossed")
         head, legend = Text(" · ".join(parts), style="dim"), winners_legend()

@@ -1,7 +1,6 @@
 """An answer in the making on a terminal: the beams side by side, then the answer, the rest folded away."""
 
 from collections import Counter
-from time import monotonic
 
 from rich.console import Console
 from rich.live import Live
@@ -14,7 +13,7 @@ from .markdown_stream import MarkdownStream
 from .story import steers, summary
 from .terminal import printable
 
-_REDRAW_S = 0.1
+_FRAMES_PER_SECOND = 8
 
 
 class LiveView:
@@ -24,7 +23,6 @@ class LiveView:
         self._console = console
         self._board = Board()
         self._live: Live | None = None
-        self._drawn_at = 0.0
         self._answer: MarkdownStream | None = None
         self._steered = Counter[int]()
         self._later: list[str] = []  # notices that came while the answer was growing
@@ -48,7 +46,7 @@ class LiveView:
                 self._answer.status(PHASES[event.name])
             case _ if not self._answer:
                 self._board.add(event)
-                self._draw(at_once=isinstance(event, Phase))
+                self._open()
         if isinstance(event, Step):
             self._steered[event.beam] += steers(event)
 
@@ -61,14 +59,16 @@ class LiveView:
             self._tell(f"note: {message}")
         self._later = []
 
-    def _draw(self, *, at_once: bool) -> None:
-        if not at_once and monotonic() - self._drawn_at < _REDRAW_S:
-            return
+    def _open(self) -> None:
+        """Draw the board from here on, in a thread: models decode without a word for seconds."""
         if self._live is None:
-            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
-            self._live.start()
-        self._live.update(self._board.drawn(self._console), refresh=True)
-        self._drawn_at = monotonic()
+            self._live = Live(
+                console=self._console,
+                refresh_per_second=_FRAMES_PER_SECOND,
+                transient=True,
+                get_renderable=lambda: self._board.drawn(self._console),
+            )
+            self._live.start(refresh=True)
 
     def _fold(self) -> None:
         if self._live is not None:

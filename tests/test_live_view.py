@@ -1,9 +1,10 @@
 """The view of an answer on a terminal: beams, scores, then the answer alone."""
 
 from collections.abc import Iterable
+from time import monotonic, sleep
 
 import pytest
-from alignbeam_local.cli import board, live_view, markdown_stream
+from alignbeam_local.cli import board, markdown_stream
 from alignbeam_local.cli.board import WINNER_STYLES, Board
 from alignbeam_local.cli.live_view import LiveView
 from rich.console import Group
@@ -19,7 +20,6 @@ CONFIG = Config.of({})
 
 @pytest.fixture(autouse=True)
 def always_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_view, "_REDRAW_S", 0.0)
     monkeypatch.setattr(markdown_stream, "_REDRAW_S", 0.0)
 
 
@@ -104,6 +104,9 @@ def test_no_size_is_too_small(columns: int, rows: int) -> None:
 def test_the_answer_stays_and_the_rest_folds_away() -> None:
     screen = Screen(100)
     view = shown(running_beams(), screen)
+    end = monotonic() + 10
+    while "日本" not in screen.text and monotonic() < end:
+        sleep(0.05)
     assert "beam 3" in screen.text
     for event in judged_beams(CONFIG):
         view.show(event)
