@@ -135,11 +135,12 @@ def is_open(text: str) -> bool:
 
 
 def unquoted(text: str) -> str:
-    """Without the triple quotes around it."""
+    """Without the triple quotes around it; what stood in them is never a command."""
     stripped = text.strip()
     if not stripped.startswith(_QUOTES):
         return text
-    return stripped.removeprefix(_QUOTES).removesuffix(_QUOTES).strip("\n")
+    inner = stripped.removeprefix(_QUOTES).removesuffix(_QUOTES).strip("\n")
+    return f" {inner}" if inner.startswith("/") else inner
 
 
 def _history(is_kept: bool) -> "History":

@@ -43,6 +43,7 @@ def said(engine: FakeEngine) -> list[str]:
         ('"""one\ntwo"""', "one\ntwo", False),
         ('"""\none\n"""', "one", False),
         ('""""""', "", False),
+        ('"""/etc"""', " /etc", False),
         ('say """x"""', 'say """x"""', False),
     ],
 )
