@@ -17,6 +17,8 @@ from alignbeam_local.events import Event, Notice
 from .filter_tally import Tally
 from .terminal import printable
 
+_WIDE = 90
+
 
 class ProgressView:
     """A line that is there while an answer is made and gone when it is written: both may share a screen."""
@@ -26,12 +28,14 @@ class ProgressView:
         self._tally = tally
         self._said = said
         self._console = Console(stderr=True, highlight=False)
+        bar = [BarColumn(bar_width=20)] if total and self._console.width >= _WIDE else []
         self._bar = Progress(
             SpinnerColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
             TimeElapsedColumn(),
-            *([BarColumn(bar_width=20), TimeRemainingColumn()] if total else []),
+            *bar,
+            *([TimeRemainingColumn()] if total else []),
             console=self._console,
             transient=True,
             redirect_stdout=False,

@@ -228,7 +228,7 @@ def test_a_kill_while_saving_loses_nothing_and_leaves_no_half(log: ConversationL
         writer = processes.Process(target=write_until_killed, args=(theirs,))
         writer.start()
         theirs.close()
-        assert ours.poll(20)  # it writes
+        assert ours.poll(60)  # it writes
         time.sleep(0.013 * (round_number % 5) + 0.001 * round_number)
         writer.kill()
         writer.join()
@@ -238,7 +238,7 @@ def test_a_kill_while_saving_loses_nothing_and_leaves_no_half(log: ConversationL
             except EOFError:
                 break
             kept.setdefault(conversation, []).extend(ids)
-    assert len(kept) > 20
+    assert len(kept) >= 20  # at least one a round, however slow the machine is
     assert log._rows("PRAGMA integrity_check") == [("ok",)]
     for conversation, ids in kept.items():
         found = [one.id for one in log.exchanges(conversation)]
