@@ -12,7 +12,7 @@ import numpy as np
 
 from .bridge import Bridge
 from .config import Config
-from .events import BeamText, BridgeResult, Event, Step, TopToken
+from .events import BeamText, BridgeResult, Event, Step, TopToken, Winner
 from .lm import LanguageModel, Logits, Sampler, SamplerSettings
 from .mixing import Mixture, Probabilities, TopTokens, log_normaliser, mix, probabilities, top_tokens
 from .prompt_cache import PROMPT
@@ -60,6 +60,7 @@ class MixedRow(NamedTuple):
     landed: Probabilities  # (M,) the anchor's probability that landed on each token of the mixture
     draft_row: Logits
     draft_normaliser: float
+    anchor_choice: int = -1  # the draft token that the anchor's likeliest landed on; -1: none
 
 
 class BridgeCount:
@@ -181,7 +182,7 @@ class BeamSearch:
             else None,
         )
         landed = (targets[None, :] == mixture.tokens[:, None]) @ anchor.probabilities
-        row = MixedRow(mixture, anchor, landed, draft_row, draft_normaliser)
+        row = MixedRow(mixture, anchor, landed, draft_row, draft_normaliser, int(targets[0]))
         self.count.add(row, int((crossing.single >= 0).sum()))
         return row
 
@@ -218,13 +219,17 @@ class BeamSearch:
     def _step(self, beam: Beam, token: int, row: MixedRow, draft_choice: int, p_draft: float) -> Step:
         mixture, vocabulary = row.mixture, self.draft.vocabulary
         slot = np.flatnonzero(mixture.tokens == token)
+        anchor_token = int(row.anchor.tokens[0]) if row.anchor is not None else None
         return Step(
             position=len(beam.tokens),
             beam=beam.index,
             token=token,
             draft_token=draft_choice,
-            anchor_token=int(row.anchor.tokens[0]) if row.anchor is not None else None,
+            anchor_token=anchor_token,
             piece=_shown(vocabulary, token),
+            draft_piece=_shown(vocabulary, draft_choice),
+            anchor_piece=self._anchor_piece(anchor_token),
+            won_by=_winner(token, draft_choice, row.anchor_choice),
             p_mixed=float(mixture.probabilities[slot[0]]) if len(slot) else 0.0,
             p_draft=p_draft,
             p_anchor=float(row.landed[slot[0]]) if len(slot) else 0.0,
@@ -234,6 +239,9 @@ class BeamSearch:
                 for t, p in zip(mixture.tokens[:_TRACE_TOP], mixture.probabilities, strict=False)
             ),
         )
+
+    def _anchor_piece(self, token: int | None) -> str | None:
+        return None if self.anchor is None or token is None else _shown(self.anchor.vocabulary, token)
 
     # --- phase 3
 
@@ -297,6 +305,12 @@ class BeamSearch:
 
     def _stream(self) -> TextStream:
         return TextStream(self._stop_strings, self._strip_leading_space)
+
+
+def _winner(token: int, draft_choice: int, anchor_choice: int) -> Winner:
+    if token == draft_choice:
+        return "both" if token == anchor_choice else "draft"
+    return "anchor" if token == anchor_choice else "neither"
 
 
 def _readable(raw: bytes) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 FinishReason = Literal["stop", "length", "blocked", "withdrawn", "cancelled"]
 VerdictName = Literal["safe", "unsafe", "unscored"]
 RefusalSource = Literal["draft", "mix", "judge"]
+Winner = Literal["anchor", "both", "draft", "neither"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class TopToken:
 
 @dataclass(frozen=True)
 class Step:
-    """One mixed token of one beam: who wanted what, and what was taken."""
+    """One mixed token of one beam: who wanted what, and what was taken.
+
+    `won_by` names whose first choice was taken; `anchor_piece` is None where the anchor was not asked.
+    """
 
     position: int
     beam: int
@@ -41,6 +45,9 @@ class Step:
     draft_token: int
     anchor_token: int | None
     piece: str
+    draft_piece: str
+    anchor_piece: str | None
+    won_by: Winner
     p_mixed: float
     p_draft: float
     p_anchor: float

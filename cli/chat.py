@@ -1,75 +1,53 @@
 """`alignbeam chat`: a conversation in the terminal."""
 
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import Annotated
 
-from alignbeam_local.errors import AlignBeamError, Cancelled
+import typer
+
+from alignbeam_local.errors import UsageError
 
 from . import session
-from .chat_commands import run_command
-from .chat_input import Reader, open_reader
-from .inputs import checked
 from .options import Options, with_options
-from .terminal import say, say_error
-from .view import answer_view
-
-if TYPE_CHECKING:
-    from alignbeam_local.engine import Engine
-    from alignbeam_local.prompt import Message
 
 
 @with_options
-def chat(*, options: Options) -> None:
-    """Talk with the draft, guarded by the anchor and the judge; /help lists what can be typed.
+def chat(
+    continued: Annotated[
+        bool, typer.Option("--continue", "-c", help="go on with the last conversation")
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--session", metavar="NAME", help="go on with the conversation of this name, or begin it"
+        ),
+    ] = None,
+    no_log: Annotated[bool, typer.Option("--no-log", help="write nothing of this chat to disk")] = False,
+    keep_state: Annotated[
+        bool,
+        typer.Option("--keep-state", help="keep the models' state too: going on later needs no reading"),
+    ] = False,
+    *,
+    options: Options,
+) -> None:
+    """Talk with the draft, guarded by the anchor and the judge.
 
-    Ctrl-C stops an answer, Ctrl-D leaves.
+    /help lists what can be typed: change a knob, answer again, see why.
+    Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves.
+
+    Example: alignbeam chat --session taxes --judge-at 48
     """
+    from .chat_completion import ChatCompleter
+    from .chat_input import open_reader
+    from .chat_loop import Chat
+    from .transcript import opened
+
+    if no_log and (continued or name or keep_state):
+        raise UsageError("--no-log keeps nothing to go on with", "Leave it out.")
     prepared = session.prepare(options)
-    with prepared.open() as engine:
-        session.play(engine, engine.load(), answer_view(options))
-        Chat(engine, prepared).run(open_reader())
-
-
-class Chat:
-    """The conversation so far and the knobs of the next answer."""
-
-    def __init__(self, engine: "Engine", prepared: session.Session) -> None:
-        self.settings = prepared.settings
-        self.messages: list[Message] = []
-        self._engine = engine
-        self._options = prepared.options
-        self._told_unjudged = False
-
-    def run(self, reader: Reader) -> None:
-        """Until the user leaves."""
-        while (line := reader.next_line()) is not None:
-            try:
-                if not self._take(line.strip()):
-                    return
-            except Cancelled:
-                say("stopped")
-            except AlignBeamError as error:
-                say_error(error.message, error.hint)
-
-    def _take(self, line: str) -> bool:
-        """Do what was typed; False leaves."""
-        if line.startswith("/"):
-            return run_command(self, line)
-        if line:
-            self._answer(line)
-        return True
-
-    def _answer(self, text: str) -> None:
-        from alignbeam_local.prompt import Message
-
-        self._tell_unjudged()
-        messages = [*self.messages, Message("user", checked(text, "the prompt"))]
-        view = answer_view(self._options)
-        result = session.answer(self._engine, messages, view, self.settings.config)
-        if result.finish_reason == "cancelled" and not result.text:
-            raise Cancelled("cancelled")
-        self.messages = [*messages, Message("assistant", result.text)]
-
-    def _tell_unjudged(self) -> None:
-        if not self.settings.config.judged and not self._told_unjudged:
-            self._told_unjudged = True
-            say("note: with one beam answers are not judged; /set K 3 or /set on_unsafe refuse changes that")
+    with ExitStack() as stack:
+        transcript = stack.enter_context(opened(is_kept=not no_log, name=name, continued=continued))
+        engine = stack.enter_context(prepared.open())
+        talk = Chat(engine, prepared, transcript, keeps_state=keep_state)
+        talk.start()
+        talk.run(open_reader(ChatCompleter(talk), talk.toolbar, keeps_history=not no_log))

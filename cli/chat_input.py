@@ -1,51 +1,176 @@
-"""Where a chat's lines come from: a line editor on a terminal, else stdin as it is."""
+"""Where a chat's messages come from: a line editor on a terminal, else stdin as it is."""
 
-import os
 import sys
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
+from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import data_dir, ensure_dir
 
 from .inputs import decoded
-from .terminal import is_terminal, say
+from .terminal import is_dumb, is_terminal, say
+
+if TYPE_CHECKING:
+    from prompt_toolkit.completion import Completer
+    from prompt_toolkit.history import History
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+_PROMPT, _CONTINUED = ">>> ", "... "
+_QUOTES = '"""'
+_MENU_ROWS = 5
+_HINT = "Ctrl-D or /bye leaves, /help lists what can be typed."
 
 
 class Reader(Protocol):
     """What the user types."""
 
-    def next_line(self) -> str | None:
-        """The next line; None when the user leaves."""
+    def next_message(self) -> str | None:
+        """The next message or command; None when the user leaves."""
+
+    def edited(self, text: str) -> str | None:
+        """The text as it comes back from the user's editor; None if it was given up.
+
+        Raises:
+            UsageError: there is no terminal to edit on.
+        """
 
 
 class PipedReader:
     """Lines of stdin."""
 
-    def next_line(self) -> str | None:
+    def next_message(self) -> str | None:
+        message = self._line()
+        while message is not None and is_open(message):
+            line = self._line()
+            if line is None:
+                break
+            message += line
+        return None if message is None else unquoted(message)
+
+    def edited(self, text: str) -> str | None:
+        raise UsageError("/edit needs a terminal", "Give the whole question as a line.")
+
+    def _line(self) -> str | None:
         raw = sys.stdin.buffer.readline()
         return decoded(raw, "the line") if raw else None
+
+
+class PlainReader(PipedReader):
+    """Lines typed at a terminal that can't move its cursor."""
+
+    def next_message(self) -> str | None:
+        while True:
+            try:
+                return super().next_message()
+            except KeyboardInterrupt:
+                say(f"\n{_HINT}")
+
+    def _line(self) -> str | None:
+        try:
+            return input(_PROMPT) + "\n"
+        except EOFError:
+            return None
 
 
 class LineEditor:
     """A line editor whose history outlives the chat, readable by the user alone."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, completer: "Completer", toolbar: Callable[[], str], *, keeps_history: bool = True
+    ) -> None:
         from prompt_toolkit import PromptSession
-        from prompt_toolkit.history import FileHistory
+        from prompt_toolkit.filters import Condition
+        from prompt_toolkit.output.color_depth import ColorDepth
 
-        path = ensure_dir(data_dir()) / "chat_history"
-        os.close(os.open(path, os.O_CREAT | os.O_APPEND, 0o600))
-        self._session = PromptSession[str](">>> ", history=FileHistory(path))
+        self._session = PromptSession[str](
+            _PROMPT,
+            multiline=True,
+            prompt_continuation=_CONTINUED,
+            history=_history(keeps_history),
+            key_bindings=_key_bindings(),
+            completer=completer,
+            complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
+            reserve_space_for_menu=_MENU_ROWS,
+            bottom_toolbar=toolbar,
+            enable_open_in_editor=True,
+            tempfile_suffix=".md",
+            color_depth=ColorDepth.from_env(),
+        )
 
-    def next_line(self) -> str | None:
+    def next_message(self) -> str | None:
         while True:
             try:
-                return self._session.prompt()
+                return unquoted(self._session.prompt())
             except KeyboardInterrupt:
-                say("Ctrl-D leaves.")
+                if not self._session.default_buffer.text:
+                    say(_HINT)
             except EOFError:
                 return None
 
+    def edited(self, text: str) -> str | None:
+        buffer = self._session.default_buffer
 
-def open_reader() -> Reader:
+        def open_editor() -> None:
+            buffer.open_in_editor(validate_and_handle=True)
+
+        try:
+            return self._session.prompt(default=text, pre_run=open_editor)
+        except (KeyboardInterrupt, EOFError):
+            return None
+
+
+def open_reader(completer: "Completer", toolbar: Callable[[], str], *, keeps_history: bool) -> Reader:
     """The line editor where a person types and reads."""
-    return LineEditor() if is_terminal(sys.stdin) and is_terminal(sys.stdout) else PipedReader()
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        return PipedReader()
+    if is_dumb():
+        return PlainReader()
+    return LineEditor(completer, toolbar, keeps_history=keeps_history)
+
+
+def is_open(text: str) -> bool:
+    """Whether a message in triple quotes has begun and not ended."""
+    text = text.strip()
+    return text.startswith(_QUOTES) and (len(text) < 2 * len(_QUOTES) or not text.endswith(_QUOTES))
+
+
+def unquoted(text: str) -> str:
+    """Without the triple quotes around it; what stood in them is never a command."""
+    stripped = text.strip()
+    if not stripped.startswith(_QUOTES):
+        return text
+    inner = stripped.removeprefix(_QUOTES).removesuffix(_QUOTES).strip("\n")
+    return f" {inner}" if inner.startswith("/") else inner
+
+
+def _history(is_kept: bool) -> "History":
+    from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+    if not is_kept:
+        return InMemoryHistory()
+    path = ensure_dir(data_dir()) / "chat_history"
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    return FileHistory(path)
+
+
+def _key_bindings() -> "KeyBindings":
+    """Enter sends, unless triple quotes are open; Alt-Enter (or Esc, Enter) begins a new line."""
+    from prompt_toolkit.enums import DEFAULT_BUFFER
+    from prompt_toolkit.filters import has_focus
+    from prompt_toolkit.key_binding import KeyBindings
+
+    bindings = KeyBindings()
+
+    @bindings.add("enter", filter=has_focus(DEFAULT_BUFFER))
+    def _send(event: "KeyPressEvent") -> None:
+        if is_open(event.current_buffer.text):
+            event.current_buffer.insert_text("\n")
+        else:
+            event.current_buffer.validate_and_handle()
+
+    @bindings.add("escape", "enter", filter=has_focus(DEFAULT_BUFFER))
+    def _new_line(event: "KeyPressEvent") -> None:
+        event.current_buffer.insert_text("\n")
+
+    return bindings

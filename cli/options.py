@@ -104,7 +104,7 @@ def _help(field: FieldInfo) -> str:
 
 def metavar(field: FieldInfo) -> str:
     """Which values a knob takes, in a few characters."""
-    if choices := _choices(field):
+    if choices := knob_choices(field):
         return "|".join(choices)
     kind = _plain_type(field)
     if kind is str:
@@ -120,7 +120,10 @@ def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
     return [mark for mark in marks if isinstance(mark, kinds)]
 
 
-def _choices(field: FieldInfo) -> tuple[str, ...]:
+def knob_choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that a knob may be; none where it is a number or any text."""
+    if field.annotation is bool:
+        return ("on", "off")
     return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
@@ -132,6 +135,7 @@ def _plain_type(field: FieldInfo) -> Any:
 
 
 def _completion(name: str, field: FieldInfo) -> Callable[[str], Sequence[str | tuple[str, str]]] | None:
-    if choices := _choices(field):
+    choices = knob_choices(field)
+    if choices and field.annotation is not bool:
         return lambda incomplete: [choice for choice in choices if choice.startswith(incomplete)]
     return _COMPLETED_BY.get(name)

@@ -153,6 +153,12 @@ def _needed_models(config: Config) -> list[str]:
     return list(dict.fromkeys(spec for _, spec in needed))
 
 
+def require_models(config: Config, registry: Registry) -> None:
+    """Raises: UsageError, ModelError: a model that this configuration loads is not named or not here."""
+    for spec in _needed_models(config):
+        registry.require(spec)
+
+
 def _provide_models(session: Session) -> None:
     registry, options = session.registry, session.options
     files = {spec: registry.resolve(spec) for spec in _needed_models(session.settings.config)}

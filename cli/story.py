@@ -1,5 +1,7 @@
 """The story of an answer on a terminal: what happens now, and then who steered it."""
 
+from collections import Counter
+from collections.abc import Mapping
 from time import monotonic
 
 from rich.console import Console
@@ -8,17 +10,9 @@ from rich.text import Text
 
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Result, Step, Withdrawn
 
+from .board import PHASES
 from .terminal import is_dumb, printable
 from .view import View
-
-_PHASES = {
-    "load": "loading the models",
-    "think": "the draft thinks",
-    "prefill": "reading the prompt",
-    "mix": "draft and anchor start the beams",
-    "complete": "the draft completes them",
-    "judge": "the judge reads them",
-}
 
 
 class StoryView:
@@ -31,21 +25,19 @@ class StoryView:
         self._console = Console(stderr=True, highlight=False)
         self._status: Status | None = None
         self._phase, self._tokens, self._since = "", 0, monotonic()
-        self._steered: dict[int, int] = {}
+        self._steered = Counter[int]()
         self._answer_is_open = False  # its line shares the screen: nothing may be drawn over it
         self._later: list[str] = []
 
     def show(self, event: Event) -> None:
         match event:
             case Phase():
-                self._begin(_PHASES[event.name])
+                self._begin(PHASES[event.name])
             case BeamText():
                 self._tokens += 1
                 self._update()
             case Step():
-                forked = event.beam > 0 and event.position == 0
-                steered = event.token != event.draft_token and not forked
-                self._steered[event.beam] = self._steered.get(event.beam, 0) + steered
+                self._steered[event.beam] += steers(event)
             case Notice():
                 self._tell(f"note: {event.message}")
             case AnswerText() | Withdrawn() | Done():
@@ -91,7 +83,13 @@ class StoryView:
         self._console.print(Text(printable(line), style="dim"))
 
 
-def summary(result: Result, steered: dict[int, int]) -> str:
+def steers(step: Step) -> bool:
+    """Whether the mixture took what the draft alone would not have; every beam but one must start so."""
+    forked = step.beam > 0 and step.position == 0
+    return step.token != step.draft_token and not forked
+
+
+def summary(result: Result, steered: Mapping[int, int]) -> str:
     """Which beam, its score, who refused, what crossed, how long it took."""
     covered = result.bridge.covered_mass
     parts = [
@@ -107,6 +105,8 @@ def summary(result: Result, steered: dict[int, int]) -> str:
 
 
 def _choice(result: Result) -> str:
+    if result.finish_reason == "cancelled":
+        return "stopped"
     if result.chosen is None:
         return {"blocked": "blocked: no beam was safe"}.get(result.finish_reason, result.finish_reason)
     return f"beam {result.chosen + 1} of {len(result.beams)}"

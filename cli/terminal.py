@@ -3,6 +3,8 @@
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO, Any
 
 #: Embeddings, overrides and isolates: with them text can be shown in another order than it is written.
@@ -17,6 +19,26 @@ def is_terminal(stream: IO[Any] | None) -> bool:
 def is_dumb() -> bool:
     """Whether the terminal can't move its cursor."""
     return os.environ.get("TERM", "") in ("dumb", "unknown")
+
+
+@contextmanager
+def unechoed() -> Iterator[None]:
+    """While inside, what is typed ahead, Ctrl-C too, is not written over what is drawn; it is not lost."""
+    try:
+        import termios
+    except ImportError:  # no POSIX terminal
+        yield
+        return
+    if not is_terminal(sys.stdin):
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 def printable(text: str) -> str:

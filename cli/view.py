@@ -87,6 +87,22 @@ class TraceView:
         self._inner.close()
 
 
+class RecordingView:
+    """Keeps the mixed steps, beside what another view shows."""
+
+    def __init__(self, inner: View) -> None:
+        self.steps: list[Step] = []
+        self._inner = inner
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Step):
+            self.steps.append(event)
+        self._inner.show(event)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
 class SilentView:
     """Nothing: the caller prints the result itself."""
 

@@ -1,6 +1,7 @@
 """An engine that answers from the prompt's own words, for the tests of the command line."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from time import sleep
 from types import TracebackType
 from typing import Self
@@ -17,6 +18,7 @@ from alignbeam_local.events import (
     Done,
     Event,
     FinishReason,
+    Judged,
     Notice,
     Phase,
     Refusal,
@@ -26,18 +28,25 @@ from alignbeam_local.events import (
     TopToken,
     Usage,
     Verdict,
+    Winner,
     Withdrawn,
 )
 from alignbeam_local.prompt import Message
 from alignbeam_local.registry import Registry
 from alignbeam_local.snapshot import Snapshot
 
-STEP = Step(0, 0, 7, 5, 3, "Hi", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
+STEP = Step(0, 0, 7, 5, 3, "Hi", "Yo", "Hi", "anchor", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
 REFUSED = "I'm sorry, but I can't help with that."
+#: Three beams, three mixed tokens each, and who won those of the first beam.
+BEAMS = ("No, that is unfair.", "As a tutor I help.", "Yes, \x1b[31mlike this:\n\n日本")
+WINNERS: tuple[Winner, ...] = ("anchor", "both", "draft")
 
 
 class FakeEngine:
-    """`echo: X` answers X, `refuse` is blocked, `full` fails, `slow` goes on until Ctrl-C, `withdraw` is."""
+    """`echo: X` answers X, `refuse` is blocked, `full` fails, `withdraw` is, `beams` are three.
+
+    `slow` and `hang` go on until Ctrl-C; of `slow` something has been decided by then.
+    """
 
     def __init__(self, config: Config, _: Registry | None = None) -> None:
         self.config = config
@@ -88,7 +97,15 @@ class FakeEngine:
             raise ContextFull("the prompt is too long", "Shorten it.")
         yield from (Phase("prefill"), Phase("mix"), STEP, BeamText(0, "Hi", True))
         if prompt == "slow":
-            yield from self._slow(config)
+            yield AnswerText("begun")
+            self._wait()
+            yield Done(fake_result("begun", config, "cancelled"))
+        elif prompt == "hang":
+            yield from running_beams()
+            self._wait()
+            yield Done(fake_result("", config, "cancelled"))
+        elif prompt == "beams":
+            yield from (*running_beams(), *judged_beams(config))
         elif prompt == "refuse":
             yield from (AnswerText(REFUSED), Done(fake_result(REFUSED, config, "blocked")))
         elif prompt == "withdraw":
@@ -98,11 +115,47 @@ class FakeEngine:
             text = prompt.removeprefix("echo: ")
             yield from (Phase("judge"), AnswerText(text), Done(fake_result(text, config)))
 
-    def _slow(self, config: Config) -> Iterator[Event]:
-        yield AnswerText("begun")
+    def _wait(self) -> None:
         while not self.cancellation.is_set:
             sleep(0.01)
-        yield Done(fake_result("begun", config, "cancelled"))
+
+
+def running_beams() -> Iterator[Event]:
+    """`BEAMS` up to their ends: a token a word, the first three mixed."""
+    yield from (Phase("prefill"), Phase("mix"))
+    words = [[f"{word} " for word in text.split(" ")] for text in BEAMS]
+    for position in range(max(map(len, words))):
+        if position == len(WINNERS):
+            yield Phase("complete")
+        for beam, pieces in enumerate(words):
+            if position < len(pieces):
+                yield from _token(beam, position, pieces[position])
+
+
+def _token(beam: int, position: int, piece: str) -> Iterator[Event]:
+    if position < len(WINNERS):
+        winner = WINNERS[(beam + position) % len(WINNERS)]
+        draft, anchor = ("Sure" if winner == "anchor" else piece), ("Nope" if winner == "draft" else piece)
+        token = 7 if draft == piece else 8
+        top = (TopToken(token, piece, 0.51), TopToken(9, "Hm", 0.2))
+        yield Step(position, beam, token, 7, 3, piece, draft, anchor, winner, 0.51, 0.25, 0.77, 0.9, top)
+    yield BeamText(beam, piece, position < len(WINNERS))
+
+
+def judged_beams(config: Config) -> Iterator[Event]:
+    """The verdicts on them; the first is the answer."""
+    scores = (1.25, 3.5, None)
+    verdicts = [
+        Verdict(s, s, {}, "unscored" if s is None else "safe" if s < 2.5 else "unsafe") for s in scores
+    ]
+    yield Phase("judge")
+    yield from (Judged(beam, verdict) for beam, verdict in enumerate(verdicts))
+    beams = tuple(
+        BeamResult(beam, text, len(text.split(" ")), 3, "stop", -1.5 - beam, verdict)
+        for beam, (text, verdict) in enumerate(zip(BEAMS, verdicts, strict=True))
+    )
+    yield AnswerText(BEAMS[0])
+    yield Done(replace(fake_result(BEAMS[0], config), beams=beams, refusal=Refusal(True, "mix")))
 
 
 def fake_result(text: str, config: Config, finish: FinishReason = "stop") -> Result:

@@ -275,6 +275,25 @@ def test_steps_report_what_each_model_gave() -> None:
     assert search.beams[0].logprob == pytest.approx(np.log(p_d[ord("y")]), rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("alpha", "draft", "anchor", "taken", "won_by"),
+    [
+        (1.0, "xy", "yx", "y", "anchor"),
+        (0.0, "xy", "yx", "x", "draft"),
+        (0.5, "xy", "xy", "x", "both"),
+    ],
+)
+def test_steps_say_whose_first_choice_was_taken(
+    alpha: float, draft: str, anchor: str, taken: str, won_by: str
+) -> None:
+    world = table_world({"": likes(*draft)}, {"": likes(*anchor)})
+    _, events = world.search(knobs(beams=2, depth=1, max_tokens=1, alpha=alpha))
+    first, second = (event for event in events if isinstance(event, Step))
+    assert (first.piece, first.won_by) == (taken, won_by)
+    assert (first.draft_piece, first.anchor_piece) == (draft[0], anchor[0])
+    assert second.won_by == {"anchor": "draft", "draft": "anchor", "both": "neither"}[won_by]
+
+
 def test_a_mixture_narrower_than_k_starts_fewer_beams() -> None:
     world = table_world({"": likes("x", "y", "z")}, {"": likes("x", "y")})
     search, _ = world.search(knobs(beams=5, depth=2, bridge_width=2, max_tokens=3))

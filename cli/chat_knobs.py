@@ -1,0 +1,54 @@
+"""`/set`, `/show`, `/system` and `/model`: the knobs of the coming answers."""
+
+from typing import TYPE_CHECKING, Any
+
+from alignbeam_local.errors import UsageError
+
+from .session import config_table
+from .tables import two_columns
+
+if TYPE_CHECKING:
+    from .chat_loop import Chat
+
+ROLES = ("draft", "anchor", "judge", "profile")
+
+
+def set_knob(chat: "Chat", words: str) -> None:
+    """Raises: UsageError: no such knob or value; also as `Chat.change`."""
+    knob, _, value = words.partition("=" if "=" in words.split(" ", maxsplit=1)[0] else " ")
+    if not value.strip():
+        raise UsageError("/set needs a knob and its value", "Such as /set alpha 0.8; /show lists the knobs.")
+    _change(chat, {knob.strip(): value.strip()})
+
+
+def show(chat: "Chat", _: str) -> None:
+    """Every knob."""
+    chat.tell(config_table(chat.settings))
+
+
+def system(chat: "Chat", text: str) -> None:
+    """Another system prompt, or none."""
+    _change(chat, {"system": text or None})
+
+
+def model(chat: "Chat", words: str) -> None:
+    """Another model in a role, or a profile's models and knobs; alone: who plays which role.
+
+    Raises:
+        UsageError, ModelError: as `Chat.change`.
+    """
+    if not words:
+        config = chat.settings.config
+        chat.tell(two_columns((role, getattr(config, role) or "none") for role in ROLES))
+        return
+    role, *name = words.split(maxsplit=1)
+    if role not in ROLES:
+        role, name = "draft", [words]
+    if not name:
+        raise UsageError(f"/model {role} needs a name", "`alignbeam models list` shows what there is.")
+    knobs = chat.registry.profile(name[0]) if role == "profile" else {}
+    _change(chat, {role: name[0], **knobs})
+
+
+def _change(chat: "Chat", values: dict[str, Any]) -> None:
+    chat.change(chat.settings.override(values, "chat"))

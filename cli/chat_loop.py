@@ -1,0 +1,209 @@
+"""A conversation in the terminal: its loop, its knobs, what is shown and kept."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from alignbeam_local.config import Config
+from alignbeam_local.conversation import Conversation
+from alignbeam_local.engine import LOADING_KNOBS, Engine
+from alignbeam_local.errors import AlignBeamError, Cancelled
+from alignbeam_local.events import Event, Result, Step
+from alignbeam_local.settings import Settings
+
+from . import session
+from .chat_commands import run_command
+from .chat_input import Reader
+from .chat_why import trace
+from .inputs import checked
+from .live_view import LiveView
+from .terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
+from .transcript import Transcript
+from .view import RecordingView, View, answer_view
+
+
+class Chat:
+    """A conversation, the knobs of its next answer, and where both are shown."""
+
+    def __init__(
+        self, engine: Engine, prepared: session.Session, transcript: Transcript, *, keeps_state: bool
+    ) -> None:
+        self.settings = prepared.settings
+        self.registry = prepared.registry
+        self.transcript = transcript
+        self.conversation = Conversation(engine)
+        self.console = Console(highlight=False)
+        self.steps: list[Step] = []  # of the last answer
+        self.traces = prepared.options.trace and self.is_live
+        self._engine = engine
+        self._options = prepared.options
+        self._keeps_state = keeps_state
+        self._told_unjudged = False
+
+    # --- the loop
+
+    def start(self) -> None:
+        """Load the models, and take up what there is to go on with."""
+        with unechoed():
+            self.play(self._engine.load())
+        system = self.settings.given.get("system")
+        self.take_up(adopts_system=not (system and system.explicit))
+
+    def run(self, reader: Reader) -> None:
+        """Until the user leaves."""
+        self.reader = reader
+        while (message := reader.next_message()) is not None:
+            with _ctrl_c_ignored(), unechoed():
+                if not self._take(message):
+                    break
+        with _ctrl_c_ignored():
+            self.put_down()
+
+    def _take(self, message: str) -> bool:
+        """Do what was typed; False leaves. Nothing that goes wrong here ends the chat."""
+        try:
+            if message.startswith("/"):
+                return run_command(self, message.strip())
+            if message.strip():
+                self.ask(message.strip())
+        except Cancelled as stopped:
+            say(stopped.message)
+        except AlignBeamError as error:
+            say_error(error.message, error.hint)
+        return True
+
+    # --- answers
+
+    def ask(self, text: str) -> None:
+        """Answer a question.
+
+        Raises:
+            Cancelled: the user stopped it, and nothing of it stays.
+            AlignBeamError: as `Conversation.ask`; or the answer is there, but could not be stored.
+        """
+        self._tell_unjudged()
+        question = checked(text, "the prompt")
+        result = self._answer(self.conversation.ask(question, self.settings.config))
+        self.transcript.add(question, result)
+
+    def retry(self, config: Config) -> None:
+        """Answer the last question again, with these knobs; raises as `ask`."""
+        self.transcript.replace_last(self._answer(self.conversation.retry(config)))
+
+    def _answer(self, events: Iterator[Event]) -> Result:
+        """Show an answer in the making, and keep what explains it."""
+        before = self.conversation.last
+        view = RecordingView(self._view())
+        self.play(events, view)
+        last = self.conversation.last
+        if last is None or last is before:
+            raise Cancelled("stopped: nothing of this answer is kept")
+        self.steps = view.steps
+        if self.traces:
+            trace(self)
+        self.conversation.read_ahead()
+        return last.result
+
+    def tell(self, what: str | RenderableType) -> None:
+        """Print what was asked for; nothing in a text is markup, and only a terminal wraps it."""
+        if isinstance(what, str):
+            self.console.print(Text(printable(what)), soft_wrap=not self.console.is_terminal)
+        else:
+            self.console.print(what)
+
+    def play(self, events: Iterator[Event], view: View | None = None) -> None:
+        """Show events to their end; Ctrl-C stops the models, not the chat."""
+        session.play(self._engine, events, view or self._view())
+
+    def _view(self) -> View:
+        options = self._options
+        if options.json or options.quiet or not self.is_live:
+            return answer_view(options)
+        return LiveView(self.console)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a person reads on a screen that can be redrawn."""
+        return is_terminal(sys.stdin) and is_terminal(sys.stdout) and not is_dumb()
+
+    # --- knobs
+
+    def change(self, settings: Settings) -> None:
+        """Use other knobs from the next answer on; other models are loaded at once.
+
+        Raises:
+            UsageError, ModelError: the models can't be had; the chat then goes on with those it has.
+        """
+        old, new = self.settings.config, settings.config
+        if any(getattr(old, knob) != getattr(new, knob) for knob in LOADING_KNOBS):
+            session.require_models(new, self.registry)
+            self.play(self.conversation.change_models(new))
+        self.settings = settings
+        for notice in settings.notices:
+            say(f"note: {notice}")
+
+    def toolbar(self) -> str:
+        """The knobs that steer the next answer, the most telling first."""
+        config = self.settings.config
+        judged = "judged" if config.judged else "unjudged"
+        roles = (config.draft, config.anchor if config.depth else None)
+        models = " ← ".join(_short(model) for model in roles if model)
+        return f" K={config.beams} N={config.depth} alpha={config.alpha:g} · {judged} · {models}"
+
+    # --- conversations
+
+    def take_up(self, *, adopts_system: bool = True) -> None:
+        """Talk on where the transcript stands, with its system prompt and the state kept beside it."""
+        self.conversation = Conversation(self._engine, self.transcript.turns)
+        self.steps = []
+        if not self.transcript.exchanges:
+            return
+        if adopts_system and self.transcript.system != self.settings.config.system:
+            self.change(self.settings.override({"system": self.transcript.system}, "session"))
+        folder = self.transcript.state_dir
+        if folder is None or not self.conversation.load_state(folder):
+            self.conversation.read_ahead()
+        name = self.transcript.name or self.transcript.id
+        say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
+
+    def put_down(self) -> None:
+        """Leave the conversation: keep the models' state of it, if that is wanted; Ctrl-C keeps less."""
+        folder = self.transcript.state_dir
+        try:
+            if self._keeps_state and self.transcript.exchanges and folder:
+                with self._engine.cancellation.on_interrupt():
+                    self.conversation.save_state(folder)
+        except (AlignBeamError, OSError) as error:
+            say(f"note: the models' state is not kept: {error}")
+        self.conversation.close()
+
+    def _tell_unjudged(self) -> None:
+        if not self.settings.config.judged and not self._told_unjudged:
+            self._told_unjudged = True
+            say("note: with one beam answers are not judged; /set K 3 or /set on_unsafe refuse changes that")
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    """Between answers and prompts Ctrl-C, pressed once too often, must not end the chat."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def num_answers(count: int) -> str:
+    return "1 answer" if count == 1 else f"{count} answers"
+
+
+def _short(model: str) -> str:
+    """A model's name as it fits a line: a file's without its folder."""
+    return model.rpartition("/")[2].removesuffix(".gguf")

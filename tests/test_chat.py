@@ -1,0 +1,304 @@
+"""The chat from a pipe: its commands, what they change, what is kept."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from alignbeam_local.cli.chat_commands import COMMANDS
+from alignbeam_local.cli.chat_input import is_open, unquoted
+
+from alignbeam_local.config import KNOBS
+from alignbeam_local.conversation_log import ConversationLog, default_path
+
+from .fake_engine import BEAMS, REFUSED, FakeEngine
+from .running import Ran, open_fakes, run
+
+
+@pytest.fixture(autouse=True)
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    """The engines that were opened; the starter's files are there."""
+    return open_fakes(monkeypatch)
+
+
+def chat(*lines: str, args: tuple[str, ...] = ()) -> Ran:
+    return run("chat", *args, given="".join(f"{line}\n" for line in lines))
+
+
+def said(engine: FakeEngine) -> list[str]:
+    """What the last answer was asked with."""
+    return [message.content for message in engine.asked[-1][0]]
+
+
+# --- messages
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "unfinished"),
+    [
+        ("plain", "plain", False),
+        ('"""', "", True),
+        ('"""one', "one", True),
+        ('"""one\ntwo"""', "one\ntwo", False),
+        ('"""\none\n"""', "one", False),
+        ('""""""', "", False),
+        ('"""/etc"""', " /etc", False),
+        ('say """x"""', 'say """x"""', False),
+    ],
+)
+def test_triple_quotes_hold_lines_together(text: str, message: str, unfinished: bool) -> None:
+    assert (is_open(text), unquoted(text)) == (unfinished, message)
+
+
+def test_a_message_of_several_lines_comes_through_a_pipe(engines: list[FakeEngine]) -> None:
+    chat('"""first', "second", '/third"""', "echo: on")
+    assert [messages[-1].content for messages, _ in engines[0].asked] == ["first\nsecond\n/third", "echo: on"]
+    chat('"""never closed', "more")
+    assert said(engines[1]) == ["never closed\nmore"]
+
+
+def test_a_space_before_a_slash_makes_it_a_question(engines: list[FakeEngine]) -> None:
+    chat(" /etc/hosts: what is it?")
+    assert said(engines[0]) == ["/etc/hosts: what is it?"]
+
+
+# --- help and knobs
+
+
+def test_help_lists_every_command_and_explains_knobs() -> None:
+    ran = chat("/help", "/?", "/help N", "/help retry", "/help nothing")
+    assert all(command.usage in ran.out for command in COMMANDS.values())
+    assert "depth = 6 (default)\nN: how many tokens" in ran.out
+    assert "values: 0≤INT≤512; default: 6" in ran.out
+    assert "/retry alpha=0.8" in ran.out
+    assert "unknown command '/nothing'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [("/hlep", "/help"), ("/quti", "/quit"), ("/retyr alpha=1", "/retry"), ("/xyzzy", "/help lists them")],
+)
+def test_unknown_commands_suggest_the_closest(line: str, hint: str) -> None:
+    assert hint in chat(line).err
+
+
+@pytest.mark.parametrize("leave", ["/bye", "/exit", "/quit"])
+def test_leaving(leave: str, engines: list[FakeEngine]) -> None:
+    assert chat(leave, "echo: not asked").code == 0
+    assert engines[0].asked == []
+    assert engines[0].closed
+
+
+def test_set_changes_the_answers_that_come(engines: list[FakeEngine]) -> None:
+    ran = chat("a", "/set alpha 0.8", "/set K=5", "/set", "/set alpha", "/set system Be brief.", "b")
+    (_, before), (_, after) = engines[0].asked
+    assert (before.alpha, before.beams) == (0.5, 3)
+    assert (after.alpha, after.beams, after.system) == (0.8, 5, "Be brief.")
+    assert ran.err.count("/set needs a knob and its value") == 2
+
+
+def test_a_model_can_be_changed(engines: list[FakeEngine]) -> None:
+    ran = chat(
+        "a", "/model", "/model anchor smollm2-135m-instruct", "/model qwen2.5-coder-0.5b-instruct", "b"
+    )
+    assert "draft    smollm2-135m-instruct" in ran.out
+    before, after = (config for _, config in engines[0].asked)
+    assert before.anchor == after.draft == "qwen2.5-coder-0.5b-instruct"
+    assert after.anchor == "smollm2-135m-instruct"
+    assert said(engines[0]) == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/model gemma-3-270m", "model 'gemma-3-270m' is not here yet"),
+        ("/model qwen9", "unknown model 'qwen9'"),
+        ("/model anchor", "/model anchor needs a name"),
+        ("/model profile nope", "unknown profile 'nope'"),
+        ("/set draft /no/such.gguf", "no such file: /no/such.gguf"),
+    ],
+)
+def test_a_model_that_cannot_be_changes_nothing(line: str, message: str, engines: list[FakeEngine]) -> None:
+    ran = chat(line, "b")
+    assert message in ran.err
+    assert engines[0].asked[0][1] == engines[0].config
+    assert engines[0].config.draft == "smollm2-135m-instruct"
+
+
+def test_a_profile_brings_its_models_and_knobs(engines: list[FakeEngine]) -> None:
+    chat("/set K 2", "/model profile starter", "b")
+    _, config = engines[0].asked[0]
+    assert (config.profile, config.draft, config.beams) == ("starter", "smollm2-135m-instruct", 2)
+
+
+# --- turns
+
+
+def test_retry_answers_the_last_question_again_with_other_knobs_once(engines: list[FakeEngine]) -> None:
+    ran = chat("a", "b", "/retry alpha=0.8 N=12 K=5", "c")
+    retried, after = engines[0].asked[2:]
+    assert [message.content for message in retried[0]] == ["a", "a", "b"]
+    assert (retried[1].alpha, retried[1].depth, retried[1].beams) == (0.8, 12, 5)
+    assert (after[1].alpha, after[1].depth, after[1].beams) == (0.5, 6, 3)
+    assert [message.content for message in after[0]] == ["a", "a", "b", "b", "c"]
+    assert ran.err == "note: the judge is not calibrated\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/retry alpha", "'alpha' is not KNOB=VALUE"),
+        ("/retry alpha=2", "/retry: alpha = '2'"),
+        ("/retry alhpa=1", "unknown knob 'alhpa'"),
+        ("/retry draft=x", "draft can't change"),
+        ('/retry system="x', "No closing quotation"),
+    ],
+)
+def test_retry_says_what_is_wrong(line: str, message: str, engines: list[FakeEngine]) -> None:
+    assert message in chat("a", line).err
+    assert len(engines[0].asked) == 1
+
+
+def test_what_needs_an_answer_says_so() -> None:
+    ran = chat("/retry", "/undo", "/why", "/trace", "/copy", "/export x.md")
+    assert ran.err.count("error: ") == 6
+    assert not Path("x.md").exists()
+
+
+def test_undo_forgets_a_turn(engines: list[FakeEngine]) -> None:
+    ran = chat("a", "b", "/undo", "c")
+    assert said(engines[0]) == ["a", "a", "c"]
+    assert "forgotten: b" in ran.err
+
+
+def test_edit_needs_a_terminal() -> None:
+    assert "/edit needs a terminal" in chat("a", "/edit").err
+
+
+def test_an_answer_that_fails_leaves_the_conversation(engines: list[FakeEngine]) -> None:
+    ran = chat("a", "full", "/retry", "b")
+    assert said(engines[0]) == ["a", "a", "b"]
+    assert ran.err.count("error: the prompt is too long") == 1
+
+
+# --- why
+
+
+def test_why_explains_the_last_answer() -> None:
+    ran = chat("beams", "/why", "/why 2", "/why 9", "/trace", "/trace on", "echo: x")
+    assert ran.out.startswith(BEAMS[0])
+    assert "Mixed tokens of beam 1" in ran.out
+    assert "Mixed tokens of beam 2" in ran.out
+    assert "there is no beam '9'" in ran.err
+    assert ran.out.count("candidates of the mixture") == 2
+    assert "\x1b" not in ran.out
+
+
+# --- what is kept
+
+
+def kept() -> list[list[str]]:
+    """The questions of every conversation in the log, the last used first."""
+    with ConversationLog() as log:
+        return [[one.question for one in log.exchanges(c.id)] for c in log.conversations()]
+
+
+def test_a_conversation_is_kept_as_it_is_at_its_end() -> None:
+    chat("a", "refuse", "b", "/undo", "/clear", "c", "/retry N=2", "full")
+    assert kept() == [["c"], ["a", "refuse"]]
+    with ConversationLog() as log:
+        newest, older = log.conversations()
+        assert log.exchanges(newest.id)[0].result["config"]["depth"] == 2
+        assert log.exchanges(older.id)[1].answer == REFUSED
+    assert stat.S_IMODE(default_path().stat().st_mode) == 0o600
+
+
+def test_nothing_is_kept_that_should_not_be() -> None:
+    ran = chat("a", "/save x", "/sessions", "/load x", args=("--no-log",))
+    assert ran.err.count("this chat keeps nothing") == 3
+    assert [path for path in data_files() if path.suffix != ".gguf"] == []
+
+
+def data_files() -> list[Path]:
+    home = Path(os.environ["ALIGNBEAM_DATA_DIR"])
+    return [path for path in home.rglob("*") if path.is_file()]
+
+
+def test_a_conversation_can_be_gone_on_with(engines: list[FakeEngine]) -> None:
+    chat("a", "/set system S", "b", "/save tea time")
+    ran = chat("c", args=("--continue",))
+    assert said(engines[1]) == ["a", "a", "b", "b", "c"]
+    assert engines[1].asked[0][1].system == "S"
+    assert "going on with tea time: 2 answers so far" in ran.err
+    chat("d", args=("--session", "tea time", "--system", "T"))
+    assert said(engines[2])[-3:] == ["c", "c", "d"]
+    assert engines[2].asked[0][1].system == "T"
+    chat("e", "/undo", "/undo", "/retry", args=("-c",))
+    assert said(engines[3]) == ["a", "a", "b", "b", "c"]
+    assert kept() == [["a", "b", "c"]]
+
+
+def test_sessions_are_named_listed_and_loaded(engines: list[FakeEngine]) -> None:
+    chat("one", args=("--session", "first"))
+    ran = chat("two", "/save second", "/sessions", "/load first", "three", "/load fist", "/save second")
+    assert [line.split()[:2] for line in ran.out.splitlines()[2:4]] == [["*", "second"], ["first", "1"]]
+    assert said(engines[1]) == ["one", "one", "three"]
+    assert "Did you mean first?" in ran.err
+    assert "the name 'second' is taken" in ran.err
+    assert kept() == [["one", "three"], ["two"]]
+
+
+@pytest.mark.parametrize(
+    "args", [("--continue",), ("--continue", "--session", "x"), ("--no-log", "-c"), ("--session", "-x")]
+)
+def test_what_cannot_be_gone_on_with_is_a_usage_error(args: tuple[str, ...]) -> None:
+    ran = chat("a", args=args)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: ")
+
+
+def test_a_damaged_log_does_not_keep_a_chat_from_answering() -> None:
+    default_path().parent.mkdir(parents=True)
+    default_path().write_bytes(b"this is no database, but long enough to be read as one" * 20)
+    ran = chat("echo: x")
+    assert (ran.code, ran.out) == (0, "x\n")
+    assert "note: this chat is not kept" in ran.err
+    assert chat("echo: x", args=("-c",)).code == 1
+
+
+# --- files
+
+
+@pytest.mark.parametrize("args", [(), ("--no-log",)])
+def test_export_writes_what_was_said(tmp_path: Path, args: tuple[str, ...]) -> None:
+    files = {form: tmp_path / f"talk.{form}" for form in ("md", "json", "jsonl")}
+    ran = chat("echo: one", "refuse", *(f"/export {path}" for path in files.values()), args=args)
+    assert ran.err.count("written: ") == 3
+    assert "## You\n\necho: one\n\n## Assistant\n\none\n" in files["md"].read_text()
+    (whole,) = json.loads(files["json"].read_text())
+    assert [one["question"] for one in whole["exchanges"]] == ["echo: one", "refuse"]
+    rows = [json.loads(line) for line in files["jsonl"].read_text().splitlines()]
+    assert [(row["prompt"], row["text"]) for row in rows] == [("echo: one", "one"), ("refuse", REFUSED)]
+    assert set(KNOBS) == set(rows[0]["config"])
+
+
+def test_export_overwrites_only_if_told_to(tmp_path: Path) -> None:
+    path = tmp_path / "my talk.md"
+    path.write_text("precious")
+    ran = chat("echo: one", f"/export {path}")
+    assert f"hint: /export {path} ! overwrites it." in ran.err
+    assert path.read_text() == "precious"
+    chat("echo: one", f"/export {path} !")
+    assert "echo: one" in path.read_text()
+
+
+@pytest.mark.parametrize("name", ["", "talk", "talk.txt", "no/such/\0/x.md"])
+def test_export_says_what_is_wrong(name: str) -> None:
+    ran = chat("echo: one", f"/export {name}", "echo: on")
+    assert "error: " in ran.err
+    assert ran.out == "one\non\n"
+
+
+def test_copy_needs_a_terminal() -> None:
+    assert "there is no terminal whose clipboard" in chat("a", "/copy").err

@@ -1,0 +1,204 @@
+"""The chat in a real pseudo-terminal: typed, pasted, interrupted, left."""
+
+import base64
+import fcntl
+import os
+import pty
+import select
+import stat
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pytest
+
+from .fake_engine import BEAMS
+from .running import touch_models
+from .screen import Screen
+
+#: What runs in it: the program with the fake engine, the terminal its controlling one.
+_PROGRAM = (
+    "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "from alignbeam_local.cli import main, session; from tests.fake_engine import FakeEngine;"
+    "session.open_engine = FakeEngine; sys.exit(main.main(sys.argv[1:]))"
+)
+_SECONDS = 30.0
+CTRL_C, CTRL_D, CTRL_R, ENTER, ALT_ENTER, TAB = "\x03", "\x04", "\x12", "\r", "\x1b\r", "\t"
+
+
+class Terminal:
+    """`alignbeam chat` with a person in front of it."""
+
+    def __init__(self, *args: str, columns: int = 80, rows: int = 30) -> None:
+        self._ours, theirs = pty.openpty()
+        self.resize(columns, rows)
+        self.screen = Screen(columns, rows, self.type)
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, "chat", *args],
+            cwd=Path(__file__).parents[1],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env=dict(os.environ),  # not what readline has put into ours behind Python's back
+        )
+        os.close(theirs)
+
+    def __enter__(self) -> Self:
+        self.expect(">>>")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._child.kill()
+        self._child.wait()
+        os.close(self._ours)
+
+    def type(self, *keys: str) -> None:
+        os.write(self._ours, "".join(keys).encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def expect(self, *lines: str) -> None:
+        """Wait until the last prompt follows these lines, or until the last of them is on the screen."""
+        self.until(lambda: all(line in self.screen.text for line in lines))
+
+    def until(self, holds: Callable[[], bool]) -> None:
+        """Read until something is so."""
+        end = time.monotonic() + _SECONDS
+        while not holds():
+            assert time.monotonic() < end, self.screen.text
+            self._read(0.05)
+
+    def prompt_after(self, line: str) -> None:
+        """Wait until the chat, having written this line, waits for the next message."""
+        self.until(lambda: line in self.screen.text and self._last_line() == ">>>")
+
+    def leave(self) -> int:
+        """Press Ctrl-D; the exit code."""
+        self.type(CTRL_D)
+        self.until(lambda: self._child.poll() is not None)
+        return self._child.wait()
+
+    def _last_line(self) -> str:
+        lines = [line for line in self.screen.lines if line and not line.startswith(" K=")]
+        return lines[-1] if lines else ""
+
+    def _read(self, seconds: float) -> None:
+        """Show what comes within some seconds."""
+        if select.select([self._ours], [], [], seconds)[0]:
+            with suppress(OSError):  # the program has closed its end
+                self.screen.feed(os.read(self._ours, 65536).decode("utf-8", "replace"))
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    touch_models()
+    for name in ("NO_COLOR", "VISUAL", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def pasted(text: str) -> str:
+    return f"\x1b[200~{text}\x1b[201~"
+
+
+def test_a_chat_is_typed_pasted_interrupted_and_left() -> None:
+    with Terminal() as terminal:
+        terminal.type("echo: hello", ENTER)
+        terminal.prompt_after("beam 1 of 1")
+        terminal.type(pasted("echo: first\n  second\nthird"), ENTER)
+        terminal.prompt_after("third\nbeam 1 of 1")
+        assert "first second third" in terminal.screen.text, "one paragraph of one answer"
+        terminal.type("hang", ENTER)
+        terminal.expect("beam 3", "日本")
+        terminal.type(CTRL_C, CTRL_C, CTRL_C)
+        terminal.prompt_after("stopped: nothing of this answer is kept")
+        assert "beam 3" not in terminal.screen.text
+        assert "^C" not in terminal.screen.text
+        terminal.type("beams", ENTER)
+        terminal.prompt_after("refused by the mix")
+        assert f">>> beams\n{BEAMS[0]}\nbeam 1 of 3" in terminal.screen.text
+        assert terminal.leave() == 0
+        assert "Traceback" not in terminal.screen.text
+    history = Path(os.environ["ALIGNBEAM_DATA_DIR"]) / "chat_history"
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    assert "+echo: first\n+  second\n+third\n" in history.read_text()
+
+
+def test_the_line_editor() -> None:
+    with Terminal() as terminal:
+        terminal.type("never sent", CTRL_C)
+        terminal.until(lambda: terminal.screen.text.count(">>>") == 2)
+        terminal.type(CTRL_C)
+        terminal.prompt_after("Ctrl-D or /bye leaves")
+        terminal.type("echo: one", ALT_ENTER, "two", ENTER)
+        terminal.prompt_after("beam 1 of 1")
+        assert ">>> echo: one\n... two\none two\n" in terminal.screen.text
+        terminal.type('"""echo: three', ENTER, 'four"""', ENTER)
+        terminal.expect("\nthree four\n")
+        terminal.prompt_after("beam 1 of 1")
+        for begun, whole in (("/ret", "/retry"), (" vari", "variant="), ("ex", "variant=exact")):
+            terminal.type(begun)
+            terminal.expect(whole)
+            terminal.type(TAB)
+        terminal.expect(">>> /retry variant=exact")
+        terminal.type(ENTER)
+        terminal.prompt_after("variant=exact\nthree four\nbeam 1 of 1")
+        terminal.type(CTRL_R, "one", ENTER, ENTER)
+        terminal.until(lambda: terminal.screen.text.count("\none two\nbeam 1 of 1") == 2)
+        terminal.type("/copy", ENTER)
+        terminal.prompt_after("7 characters sent")
+        copied = base64.b64encode(b"one\ntwo").decode()
+        assert f"\x1b]52;c;{copied}\x07" in terminal.screen.written
+        assert terminal.leave() == 0
+
+
+def test_the_users_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nold="$(cat "$1")"\nprintf "echo: edited (%s)" "$old" > "$1"\n')
+    editor.chmod(0o700)
+    monkeypatch.setenv("EDITOR", str(editor))
+    with Terminal() as terminal:
+        terminal.type("a draft", "\x18\x05")
+        terminal.prompt_after("edited (a draft)\nbeam 1 of 1")
+        terminal.type("/edit", ENTER)
+        terminal.expect("forgotten: echo: edited (a draft)")
+        terminal.prompt_after("edited (echo: edited (a draft))\nbeam 1 of 1")
+        assert terminal.leave() == 0
+
+
+def test_a_window_may_change_its_size_while_beams_run() -> None:
+    with Terminal(columns=100) as terminal:
+        terminal.type("hang", ENTER)
+        terminal.expect("beam 3")
+        for columns, rows in ((40, 10), (5, 3), (200, 60), (100, 30)):
+            terminal.resize(columns, rows)
+            terminal.until(lambda: True)
+        terminal.type(CTRL_C)
+        terminal.prompt_after("stopped")
+        assert terminal.leave() == 0
+
+
+@pytest.mark.parametrize(("variable", "value"), [("TERM", "dumb"), ("NO_COLOR", "1")])
+def test_plain_terminals(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with Terminal(columns=60) as terminal:
+        terminal.type("beams", ENTER)
+        terminal.prompt_after(f"\n{BEAMS[0]}\nbeam 1 of 3")
+        terminal.type("slow", ENTER)
+        terminal.expect("begun")
+        terminal.type(CTRL_C)
+        terminal.prompt_after("stopped")
+        assert terminal.leave() == 0
+        colours = [f"\x1b[{style}{code}m" for style in ("", "0;", "1;") for code in range(31, 37)]
+        assert not any(colour in terminal.screen.written for colour in colours)

@@ -1,0 +1,102 @@
+"""The explanation of an answer: what stands in it, and that it can be read at any width."""
+
+import pytest
+from alignbeam_local.cli.why import candidates, explained
+from rich.cells import cell_len
+
+from alignbeam_local.config import Config
+from alignbeam_local.errors import UsageError
+from alignbeam_local.events import Done, Result, Step
+
+from .fake_engine import REFUSED, fake_result, judged_beams, running_beams
+from .screen import Screen
+
+CONFIG = Config.of({})
+STEPS = [event for event in running_beams() if isinstance(event, Step)]
+
+
+def result() -> Result:
+    *_, done = judged_beams(CONFIG)
+    assert isinstance(done, Done)
+    return done.result
+
+
+def explanation(columns: int, which: str = "", answer: Result | None = None) -> list[str]:
+    screen = Screen(columns, 100)
+    screen.console().print(explained(answer or result(), STEPS, columns, which))
+    return screen.lines
+
+
+def row(lines: list[str], begins: str) -> list[str]:
+    return next(line for line in lines if line.startswith(begins)).split("  ")
+
+
+@pytest.mark.parametrize("columns", [30, 60, 100, 200])
+def test_every_width_shows_whole_rows(columns: int) -> None:
+    lines = explanation(columns)
+    assert all(cell_len(line) <= columns for line in lines)
+    head = next(line for line in lines if line.startswith("#"))
+    shown = {"#", "taken", "won by"}
+    shown |= {"anchor's", "draft's", "p mixed"} if columns >= 60 else set()
+    shown |= {"p anchor", "p draft", "crossed"} if columns >= 100 else set()
+    shown |= {"candidates of the mixture"} if columns >= 200 else set()
+    assert {title.strip() for title in head.split("  ") if title} == shown
+    beams = [line for line in lines if line.endswith(("unfair.", "help.", "日本", "…"))][-3:]
+    assert len(beams) == 3
+    if columns >= 60:
+        assert "1.25" in beams[0]
+        assert "unscored" in beams[2]
+
+
+def test_a_step_names_the_winner_and_both_wishes() -> None:
+    lines = explanation(200)
+    cells = [cell.strip() for cell in row(lines, "1") if cell.strip()]
+    assert cells[:9] == ["1", '"No, "', "anchor", '"No, "', '"Sure"', "0.510", "0.770", "0.250", "90%"]
+    assert cells[9:] == ['"No, " 0.510', '"Hm" 0.200']
+    assert [cell.strip() for cell in row(lines, "3") if cell.strip()][2:5] == ["draft", '"Nope"', '"is "']
+
+
+def test_it_says_who_refused_and_which_beam_was_taken() -> None:
+    text = "\n".join(explanation(100))
+    assert "beam 1 of 3" in text
+    assert "refused by the mix" in text
+    assert "It refuses because of the mixture" in text
+    assert "1 *" in text
+    assert "yes" not in text, "no beam says so in words that are known"
+    blocked = explanation(100, answer=fake_result(REFUSED, CONFIG, "blocked"))
+    assert any(line.startswith("The judge found no beam safe") for line in blocked)
+    assert any(line.endswith(REFUSED) and " yes " in line for line in blocked)
+
+
+def test_other_beams_can_be_asked_for() -> None:
+    assert not any("Mixed tokens of beam 2" in line for line in explanation(100))
+    assert any("Mixed tokens of beam 2" in line for line in explanation(100, "2"))
+    assert sum("Mixed tokens" in line for line in explanation(100, "all")) == 3
+    for which in ("0", "4", "x", "-1"):
+        with pytest.raises(UsageError, match="there is no beam"):
+            explanation(100, which)
+
+
+def test_pieces_can_be_told_apart() -> None:
+    steps = [
+        Step(0, 0, 1, 2, None, "\n", "", None, "draft", 0.0, 0.1, 0.0, 0.0, ()),
+        Step(1, 0, 1, 1, 1, "\x1b[2J" + "x" * 40, "[bold]", " a", "both", 0.1, 0.1, 0.1, 0.1, ()),
+    ]
+    screen = Screen(100, 50)
+    screen.console().print(explained(result(), steps, 100))
+    lines = screen.lines
+    assert [cell.strip() for cell in row(lines, "1") if cell.strip()][1:5] == [
+        '"\\n"',
+        "draft",
+        "not asked",
+        "(the end)",
+    ]
+    assert '"[2Jxxxxxxxxxxxxx…' in "\n".join(lines)
+    assert '"[bold]"' in "\n".join(lines)
+
+
+def test_the_trace_lists_the_candidates_of_each_step() -> None:
+    screen = Screen(60, 50)
+    screen.console().print(candidates(result(), STEPS, 60))
+    ends = [f'"{piece} " 0.510  "Hm" 0.200' for piece in ("No,", "that", "is")]
+    assert all(line.endswith(end) for line, end in zip(screen.lines[1:], ends, strict=True))
