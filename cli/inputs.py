@@ -34,12 +34,15 @@ def checked(text: str, what: str) -> str:
 
 def records(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
     """What the separators end, as soon as it is there; an unended last one counts too."""
-    pending = b""
+    pending: list[bytes] = []  # joined once: a long record comes in many chunks
     while chunk := stream.read1(_CHUNK):  # type: ignore[attr-defined]
-        *whole, pending = (pending + chunk).split(separator)
-        yield from whole
-    if pending:
-        yield pending
+        *ended, rest = chunk.split(separator)
+        for record in ended:
+            yield b"".join([*pending, record])
+            pending.clear()
+        pending.append(rest)
+    if last := b"".join(pending):
+        yield last
 
 
 def is_blank(record: bytes) -> bool:

@@ -1,6 +1,7 @@
 """`alignbeam models`: what there is, and getting it."""
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,7 @@ from alignbeam_local.registry import ModelFile, Registry
 
 from .completion import model_names, profile_names
 from .models_view import PullView, print_models, print_profiles
+from .terminal import for_stream
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
 
@@ -145,7 +147,7 @@ def inspect_model(
         _echo_json(_header(header))
         return
     for key, value in _header(header).items():
-        typer.echo(f"{key:<16} {_short(value)}")
+        typer.echo(for_stream(f"{key:<16} {_short(value)}", sys.stdout))
 
 
 def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) -> list[ModelFile]:

@@ -18,6 +18,8 @@ from rich.table import Table
 
 from alignbeam_local.registry import ModelFile, Registry
 
+from .terminal import printable
+
 
 def print_models(registry: Registry) -> None:
     """Every named model, one a row."""
@@ -86,7 +88,7 @@ class PullView:
             print(f"{label} ({_mb(total)})", file=sys.stderr)
 
     def notice(self, message: str) -> None:
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
 def _console() -> Console:

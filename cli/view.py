@@ -1,7 +1,7 @@
 """What a person or a program sees of the events of an answer."""
 
 import sys
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, Withdrawn
 from alignbeam_local.result_json import json_line, result_object, step_object
@@ -64,9 +64,12 @@ class JsonView:
     def show(self, event: Event) -> None:
         match event:
             case Step() if self._trace:
-                print(json_line(step_object(event)), file=self._out, flush=True)
+                self._print(step_object(event))
             case Done() if event.result.finish_reason != "cancelled":
-                print(json_line(result_object(event.result)), file=self._out, flush=True)
+                self._print(result_object(event.result))
+
+    def _print(self, value: dict[str, Any]) -> None:
+        print(for_stream(json_line(value), self._out), file=self._out, flush=True)
 
     def close(self) -> None: ...
 

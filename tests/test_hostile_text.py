@@ -14,7 +14,7 @@ from alignbeam_local.cli import main as main_module
 from alignbeam_local.cli import session
 from alignbeam_local.cli.story import StoryView
 from alignbeam_local.cli.terminal import printable
-from alignbeam_local.cli.view import PlainView, SilentView, TraceView
+from alignbeam_local.cli.view import JsonView, PlainView, SilentView, TraceView
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -126,9 +126,26 @@ def shown(view_of: Any, events: list[Event]) -> str:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("view_of", [PlainView, lambda out: TraceView(SilentView(), out)])
+@pytest.mark.parametrize(
+    "view_of", [PlainView, lambda out: TraceView(SilentView(), out), lambda out: JsonView(out, trace=True)]
+)
 def test_no_answer_steers_a_terminal(view_of: Any) -> None:
-    step = Step(0, 0, 7, 5, 3, HOSTILE, 0.5, 0.2, 0.8, 0.9, (TopToken(7, HOSTILE, 0.5),))
+    step = Step(
+        position=0,
+        beam=0,
+        token=7,
+        draft_token=5,
+        anchor_token=3,
+        piece=HOSTILE,
+        draft_piece=HOSTILE,
+        anchor_piece=HOSTILE,
+        won_by="anchor",
+        p_mixed=0.5,
+        p_draft=0.2,
+        p_anchor=0.8,
+        covered_mass=0.9,
+        top=(TopToken(7, HOSTILE, 0.5),),
+    )
     result = fake_result(HOSTILE, CONFIG)
     text = shown(view_of, [step, AnswerText(HOSTILE), Withdrawn(HOSTILE), Done(result)])
     assert text

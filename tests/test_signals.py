@@ -2,9 +2,11 @@
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from alignbeam_local.cli import main as main_module
 
 from tests.running import touch_models
-from tests.test_cli import Screen
+from tests.screen import Screen
 
 #: The program with a fake engine that leaves a note when it is closed; the rest of the command follows.
 CHILD = """
@@ -108,13 +110,21 @@ def test_a_terminal_that_goes_away_ends_a_chat(note: Path, monkeypatch: pytest.M
         preexec_fn=_own_terminal,  # noqa: PLW1509
     )
     os.close(theirs)
-    screen = Screen(ours)
-    screen.expect(">>>")
+    screen = Screen()
+    _read_until(">>>", ours, screen)
     os.write(ours, b"slow\r")
-    screen.expect("begun")
+    _read_until("begun", ours, screen)
     os.close(ours)
     assert child.wait(30) == 129
     assert note.read_text() == "closed"
+
+
+def _read_until(text: str, terminal: int, screen: Screen) -> None:
+    end = time.monotonic() + 30
+    while text not in screen.text:
+        assert time.monotonic() < end, screen.text
+        if select.select([terminal], [], [], 0.1)[0]:
+            screen.feed(os.read(terminal, 65536).decode("utf-8", "replace"))
 
 
 def _own_terminal() -> None:
