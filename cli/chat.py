@@ -8,24 +8,32 @@ import typer
 from alignbeam_local.errors import UsageError
 
 from . import session
+from .completion import conversation_names
 from .options import Options, with_options
 
 
 @with_options
 def chat(
     continued: Annotated[
-        bool, typer.Option("--continue", "-c", help="go on with the last conversation")
+        bool, typer.Option("--continue", "-c", metavar="", help="go on with the last conversation")
     ] = False,
     name: Annotated[
         str | None,
         typer.Option(
-            "--session", metavar="NAME", help="go on with the conversation of this name, or begin it"
+            "--session",
+            metavar="NAME",
+            help="go on with the conversation of this name, or begin it",
+            autocompletion=conversation_names,
         ),
     ] = None,
-    no_log: Annotated[bool, typer.Option("--no-log", help="write nothing of this chat to disk")] = False,
+    no_log: Annotated[
+        bool, typer.Option("--no-log", metavar="", help="write nothing of this chat to disk")
+    ] = False,
     keep_state: Annotated[
         bool,
-        typer.Option("--keep-state", help="keep the models' state too: going on later needs no reading"),
+        typer.Option(
+            "--keep-state", metavar="", help="keep the models' state too: going on later needs no reading"
+        ),
     ] = False,
     *,
     options: Options,
