@@ -129,8 +129,8 @@ def _ended_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number in caught:
-            signal.signal(number, previous[number])
+        for number in caught:  # what is left to do takes no time: a further signal is too late
+            signal.signal(number, signal.SIG_IGN if received else previous[number])
         if received:
             raise Ended(received[0][0])
 

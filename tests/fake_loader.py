@@ -58,7 +58,7 @@ class FakeLoader:
         if not self.has_memory:
             raise ModelError("not enough memory")
 
-    def prepare(self, model: Path) -> Iterator[Notice]:
+    def prepare(self, *models: Path) -> Iterator[Notice]:
         yield Notice("this machine is slow")
 
     def open(self, file: ModelFile, room: Room) -> Model:

@@ -179,7 +179,10 @@ def test_scripts_and_marks_stay(text: str) -> None:
 GUARDED = """
 import os, sys
 NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.gethostbyname")
-sys.addaudithook(lambda event, _: os._exit(77) if event in NETWORK else None)
+def guard(event, args):
+    if event in NETWORK or (event == "subprocess.Popen" and "pip" in args[1]):
+        os._exit(77)
+sys.addaudithook(guard)
 from alignbeam_local.cli import main, session
 from tests.fake_engine import FakeEngine
 session.open_engine = FakeEngine
@@ -222,8 +225,9 @@ def test_nothing_but_a_pull_uses_the_network(args: tuple[str, ...], given: str) 
     assert "internal:" not in ended.stderr
 
 
-def test_the_guard_sees_a_network() -> None:
-    assert guarded("models", "pull", "gemma-3-270m", HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
+@pytest.mark.parametrize("model", ["hf:some/where/model.gguf", "gemma-3-270m"])
+def test_the_guard_sees_a_network(model: str) -> None:
+    assert guarded("models", "pull", model, HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
 
 
 @pytest.mark.parametrize("prompt", [SECRET, "full", "refuse"])

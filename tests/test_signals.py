@@ -138,16 +138,21 @@ def _own_terminal() -> None:
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    before = [signal.getsignal(number) for number in main_module._ENDING]
+    """Puts them back."""
+    before = {number: signal.getsignal(number) for number in main_module._ENDING}
     yield
-    assert [signal.getsignal(number) for number in main_module._ENDING] == before
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("handlers")
 def test_handlers_are_put_back(capsys: pytest.CaptureFixture[str]) -> None:
+    before = [signal.getsignal(number) for number in main_module._ENDING]
     assert main_module.main(["--help"]) == 0
+    assert [signal.getsignal(number) for number in main_module._ENDING] == before
 
 
+@pytest.mark.usefixtures("handlers")
 def test_a_signal_that_a_callback_swallows_ends_it_all_the_same() -> None:
     def swallowing() -> None:
         with main_module._ended_by_signals(), suppress(main_module.Ended):
