@@ -6,7 +6,7 @@ from typing import Literal
 from . import __version__
 from .beams import Beam, BeamSearch
 from .config import Config
-from .errors import AlignBeamError, Cancelled
+from .errors import Cancelled
 from .events import (
     AnswerText,
     BeamResult,
@@ -66,7 +66,9 @@ class Answer:
             yield from self._run(with_system(messages, self._config.system))
         except Cancelled:
             yield from self._cancelled()
-        except AlignBeamError:
+        except GeneratorExit:
+            raise
+        except BaseException:  # a signal and a lack of memory too leave nothing unjudged standing
             yield from self._taken_back()
             raise
         finally:

@@ -44,3 +44,5 @@ def _run(work: Callable[[], None]) -> None:
         log.debug("stopped")
     except AlignBeamError as error:
         log.warning("%s", error)
+    except Exception:
+        log.exception("in the background")

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import ModelError
 from .paths import data_dir, write_atomic
@@ -217,7 +217,7 @@ def load_calibration(path: Path) -> Calibration:
     """
     try:
         return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"{path} is no calibration record: {error}", "Delete it, or calibrate anew."
         ) from None

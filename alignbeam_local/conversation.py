@@ -47,6 +47,11 @@ class Conversation:
         return [*self._earlier, *(turn for exchange in self._exchanges for turn in exchange.messages)]
 
     @property
+    def _read(self) -> list[Message]:
+        """The turns that the models read."""
+        return self.messages[self._left_out :]
+
+    @property
     def last(self) -> Exchange | None:
         """The last exchange that this process answered, unless it was undone."""
         return self._exchanges[-1] if self._exchanges else None
@@ -95,14 +100,13 @@ class Conversation:
         yield from self._engine.change(config)
         self._left_out = 0
 
-    def read_ahead(self) -> None:
-        """Let the models read the last answer's rest in the background, while the user reads and types.
+    def read_ahead(self, config: Config) -> None:
+        """Let the models read all that is known of the next prompt in the background, while the user types.
 
         Whatever is asked of the conversation next stops it at once.
         """
-        if self.last is not None:
-            config = Config.of(self.last.result.config)
-            self._engine.read_ahead(self.messages[self._left_out :], config)
+        if self.messages:
+            self._engine.read_ahead(self._read, config)
 
     def save_state(self, folder: Path) -> None:
         """Keep in a folder what the models hold of this conversation, read to its end before.
@@ -112,11 +116,18 @@ class Conversation:
         Raises:
             AlignBeamError: it can't be written, or the backend failed.
         """
-        if self.last is not None:
-            self.read_ahead()
-            self._engine.background.wait()
-            write_state(folder / _STATE, KeptState(self._engine.snapshot(), self._left_out))
-        elif self._forgot:
+        if self.last is None:
+            self.forget_state(folder)
+            return
+        config = Config.of(self.last.result.config)
+        self.read_ahead(config)
+        self._engine.background.wait()
+        snapshot = self._engine.snapshot(self._read, config)
+        write_state(folder / _STATE, KeptState(snapshot, self._left_out))
+
+    def forget_state(self, folder: Path) -> None:
+        """Delete what was kept, if turns that it may hold were undone."""
+        if self._forgot:
             (folder / _STATE).unlink(missing_ok=True)
 
     def load_state(self, folder: Path) -> bool:
@@ -154,21 +165,17 @@ class Conversation:
         said = [turn for exchange in exchanges for turn in exchange.messages]
         turns = [*earlier, *said, Message("user", question)]
         yield from self._engine.load(config)
-        yield from self._trim(turns, config)
-        with closing(self._engine.stream(turns[self._left_out :], config)) as events:
-            for event in events:
-                if isinstance(event, Done) and _counts(event.result):
-                    self._earlier = earlier
-                    self._exchanges = [*exchanges, Exchange(question, event.result)]
-                yield event
-
-    def _trim(self, turns: Sequence[Message], config: Config) -> Iterator[Event]:
         left_out = self._engine.left_out(turns, config, self._left_out)
         if left_out > self._left_out:
-            self._left_out = left_out
             yield Notice(
                 f"the context is full: of {len(turns)} turns the oldest {left_out} are left out from now on"
             )
+        with closing(self._engine.stream(turns[left_out:], config)) as events:
+            for event in events:
+                if isinstance(event, Done) and _counts(event.result):
+                    self._earlier, self._left_out = earlier, left_out
+                    self._exchanges = [*exchanges, Exchange(question, event.result)]
+                yield event
 
 
 def _answered(turns: list[Message]) -> list[Message]:

@@ -88,7 +88,7 @@ def directories() -> Iterator[Finding]:
 def _directory(topic: str, path: Path, *, private: bool, needed: bool) -> Finding:
     details = {"path": str(path)}
     if not os.path.lexists(path):
-        parent = next(parent for parent in path.absolute().parents if parent.exists())
+        parent = next(parent for parent in path.absolute().parents if os.path.exists(parent))
         if os.access(parent, os.W_OK | os.X_OK):
             return Finding(topic, "ok", f"{path} (not made yet)", details=details)
         return _unwritable(topic, path, f"{parent} can't be written", needed=needed)

@@ -22,7 +22,7 @@ from .parts import Model, Parts, Room, larger, rooms
 from .prompt import Message, PromptFormat
 from .read_ahead import read_ahead
 from .registry import Registry
-from .snapshot import Snapshot, put_back, take
+from .snapshot import Snapshot, put_back, take, take_of
 from .stopwatch import Stopwatch
 from .trimming import left_out
 
@@ -90,6 +90,7 @@ class Engine:
         self._adopt(config, {})
         try:
             yield from self.load()
+            self.cancellation.check()  # whoever is told that it was cancelled goes on with the old knobs
         except BaseException:
             self._adopt(before, opened)
             raise
@@ -138,14 +139,14 @@ class Engine:
         if self._parts is not None:
             self.background.start(partial(read_ahead, self._parts, list(turns), config))
 
-    def snapshot(self) -> Snapshot:
-        """What the models hold of the last conversation.
+    def snapshot(self, turns: Sequence[Message], config: Config) -> Snapshot:
+        """What the models hold of a conversation, and nothing else.
 
         Raises:
             ModelError: the backend failed.
         """
         self.background.stop()
-        return take(self._parts) if self._parts else Snapshot()
+        return take_of(self._parts, turns, config) if self._parts else Snapshot()
 
     def put_back(self, snapshot: Snapshot) -> bool:
         """Let the models hold it again; False if any of it is another model's. Raises: as `load`."""

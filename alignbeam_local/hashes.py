@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -74,11 +75,11 @@ def _known() -> dict[str, Any]:
     """Unlike the cache, a damaged record of trust is an error: forgetting it would trust anything."""
     file = known_hashes_file()
     known = _read(file)
-    if not known and file.exists():
+    if known is None and file.exists():
         raise ModelError(
             f"{file} is damaged", "It holds the hashes of earlier pulls: restore it, or delete it."
         )
-    return known
+    return known or {}
 
 
 def _cache_file() -> Path:
@@ -86,7 +87,7 @@ def _cache_file() -> Path:
 
 
 def _cached(path: Path, stamp: list[int]) -> str | None:
-    match _read(_cache_file()).get(str(path.resolve())):
+    match (_read(_cache_file()) or {}).get(str(path.resolve())):
         case [int(size), int(changed), str(sha256)] if [size, changed] == stamp:
             return sha256
     return None
@@ -109,17 +110,19 @@ def _compute(path: Path, size: int, progress: HashProgress | None) -> str:
 
 
 def _remember(path: Path, stamp: list[int], sha256: str) -> None:
-    cache = {key: value for key, value in _read(_cache_file()).items() if Path(key).is_file()}
+    known = _read(_cache_file()) or {}
+    cache = {key: value for key, value in known.items() if os.path.isfile(key)}
     with suppress(OSError):  # a cache that cannot be written costs time only
         _write(_cache_file(), cache | {str(path.resolve()): [*stamp, sha256]})
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any] | None:
+    """None where it is not there or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _write(path: Path, value: dict[str, Any]) -> None:

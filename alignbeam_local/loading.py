@@ -44,7 +44,6 @@ class Loader:
         kept = {path.resolve() for path in paths}
         for path in [path for path in self._weights if path not in kept]:
             self._weights.pop(path).close()
-            self._digests.pop(path, None)
 
     def find(self, role: str) -> ModelFile:
         """The file that a role's knob names.
@@ -96,8 +95,7 @@ class Loader:
         Raises:
             ModelError: llama.cpp can't, or the file is not the one that was found.
         """
-        weights = self._share_weights(file.path)
-        digest = self._digest(file.path)
+        weights, digest = self._share_weights(file.path), self._digests[file.path.resolve()]
         lm = LlamaLM(
             weights,
             sha256=digest,
@@ -118,21 +116,26 @@ class Loader:
         return self._config.kv == "seq" or (self._config.kv == "auto" and weights.rewinds)
 
     def _digest(self, path: Path) -> str:
-        """The file's hash, the same as long as it is in use here."""
-        digest = file_sha256(path)
-        if self._digests.setdefault(path.resolve(), digest) != digest:
-            raise ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
+        """The file's hash; the same as long as its weights are open."""
+        real, digest = path.resolve(), file_sha256(path)
+        if real in self._weights and digest != self._digests[real]:
+            raise _replaced(path)
+        self._digests[real] = digest
         return digest
 
     def _share_weights(self, path: Path) -> LlamaWeights:
         real = path.resolve()
         if real not in self._weights:
-            self._weights[real] = LlamaWeights(
+            weights = LlamaWeights(
                 path,
                 gpu_layers=usable_gpu_layers(self._config),
                 use_extra_bufts=self._may_be_repacked(path),
                 cancellation=self._cancellation,
             )
+            if file_sha256(path) != self._digests[real]:
+                weights.close()
+                raise _replaced(path)
+            self._weights[real] = weights
         return self._weights[real]
 
     def _may_be_repacked(self, path: Path) -> bool:
@@ -150,7 +153,10 @@ class Loader:
         self.close_contexts()
         while self._weights:
             self._weights.popitem()[1].close()
-        self._digests.clear()
+
+
+def _replaced(path: Path) -> ModelError:
+    return ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
 
 
 def usable_gpu_layers(config: Config) -> int:

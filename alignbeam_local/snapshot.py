@@ -1,14 +1,18 @@
 """What the opened models hold, taken out of their caches and put back into other ones."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from .config import Config
 from .errors import ContextFull, ModelError
+from .followers import Follower, followers
 from .judge_asking import ANSWER_PREFIX, REQUEST_PREFIX
 from .lm import LanguageModel, SequenceState
 from .parts import Parts
+from .prompt import Message
 from .prompt_cache import PromptCache, SavedPrompt
+from .read_ahead import known_of_next
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,22 @@ def take(parts: Parts) -> Snapshot:
         parts.anchor_prompt.save() if parts.anchor else None,
         tuple(_saved(parts.judge.lm)) if parts.judge else (),
     )
+
+
+def take_of(parts: Parts, turns: Sequence[Message], config: Config) -> Snapshot:
+    """Copy what draft and anchor hold of this conversation; what they hold of others is left out.
+
+    Raises:
+        ModelError: the backend failed.
+    """
+    held = {follower.role: _saved_of(follower, turns) for follower in followers(parts, config)}
+    return Snapshot(held.get("draft"), held.get("anchor"))
+
+
+def _saved_of(follower: Follower, turns: Sequence[Message]) -> SavedPrompt | None:
+    saved, known = follower.cache.save(), tuple(known_of_next(follower, turns))
+    texts = (saved.prompt, *(state.tokens for state in saved.states)) if saved else ()
+    return saved if all(known[: len(text)] == text for text in texts) else None
 
 
 def put_back(parts: Parts, snapshot: Snapshot) -> bool:

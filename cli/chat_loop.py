@@ -105,7 +105,7 @@ class Chat:
         self.steps = view.steps
         if self.traces:
             trace(self)
-        self.conversation.read_ahead()
+        self.conversation.read_ahead(self.settings.config)
         return last.result
 
     def tell(self, what: str | RenderableType) -> None:
@@ -166,7 +166,7 @@ class Chat:
             self.change(self.settings.override({"system": self.transcript.system}, "session"))
         folder = self.transcript.state_dir
         if folder is None or not self.conversation.load_state(folder):
-            self.conversation.read_ahead()
+            self.conversation.read_ahead(self.settings.config)
         name = self.transcript.name or self.transcript.id
         say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
 
@@ -174,9 +174,11 @@ class Chat:
         """Leave the conversation: keep the models' state of it, if that is wanted; Ctrl-C keeps less."""
         folder = self.transcript.state_dir
         try:
-            if self._keeps_state and self.transcript.exchanges and folder:
+            if folder and self._keeps_state and self.transcript.exchanges:
                 with self._engine.cancellation.on_interrupt():
                     self.conversation.save_state(folder)
+            elif folder:
+                self.conversation.forget_state(folder)
         except (AlignBeamError, OSError) as error:
             say(f"note: the models' state is not kept: {error}")
         self.conversation.close()

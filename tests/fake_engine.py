@@ -76,7 +76,7 @@ class FakeEngine:
     def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
         pass
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, turns: Sequence[Message], config: Config) -> Snapshot:
         return Snapshot()
 
     def put_back(self, snapshot: Snapshot) -> bool:

@@ -294,7 +294,8 @@ def test_export_overwrites_only_if_told_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "talk", "talk.txt", "no/such/\0/x.md"])
-def test_export_says_what_is_wrong(name: str) -> None:
+def test_export_says_what_is_wrong(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     ran = chat("echo: one", f"/export {name}", "echo: on")
     assert "error: " in ran.err
     assert ran.out == "one\non\n"

@@ -50,7 +50,7 @@ def play(conversation: Conversation, engine: Engine, verb: str, values: Knobs, e
     if verb == "undo":
         conversation.undo()
     elif verb in ("ahead", "stopped"):
-        conversation.read_ahead()
+        conversation.read_ahead(config)
         if verb == "ahead":
             engine.background.wait()
     elif verb == "ask" or conversation.messages:

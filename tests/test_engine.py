@@ -110,7 +110,7 @@ def test_a_conversation_reads_only_what_is_new(tmp_path: Path, prefilled: Counte
         conversation = Conversation(engine)
         for question in TURNS[:-1]:
             list(conversation.ask(question, config))
-            conversation.read_ahead()
+            conversation.read_ahead(config)
             engine.background.wait()
         prefilled.clear()
         list(conversation.ask(TURNS[-1], config))

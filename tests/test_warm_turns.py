@@ -71,7 +71,7 @@ class Talk:
         return self.engine.config.with_values(values)
 
     def read_ahead(self) -> None:
-        self.conversation.read_ahead()
+        self.conversation.read_ahead(self.config)
         self.engine.background.wait()
 
     def prefilled(self) -> "Prefilled":
@@ -195,7 +195,7 @@ def test_what_is_read_ahead_is_stopped_by_the_next_question(
         extend(tails)
 
     monkeypatch.setattr(anchor, "extend", slow)
-    talk.conversation.read_ahead()
+    talk.conversation.read_ahead(talk.config)
     assert reading.wait(5)
     threading.Timer(0.05, go_on.set).start()
     assert talk.ask("Why?").beams
