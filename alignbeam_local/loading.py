@@ -126,13 +126,14 @@ class Loader:
     def _share_weights(self, path: Path) -> LlamaWeights:
         real = path.resolve()
         if real not in self._weights:
+            found = self._digests.setdefault(real, file_sha256(path))
             weights = LlamaWeights(
                 path,
                 gpu_layers=usable_gpu_layers(self._config),
                 use_extra_bufts=self._may_be_repacked(path),
                 cancellation=self._cancellation,
             )
-            if file_sha256(path) != self._digests[real]:
+            if file_sha256(path) != found:
                 weights.close()
                 raise _replaced(path)
             self._weights[real] = weights

@@ -49,9 +49,10 @@ def take_of(parts: Parts, turns: Sequence[Message], config: Config) -> Snapshot:
 
 
 def _saved_of(follower: Follower, turns: Sequence[Message]) -> SavedPrompt | None:
-    saved, known = follower.cache.save(), tuple(known_of_next(follower, turns))
+    saved = follower.cache.save()
+    own = tuple(known_of_next(follower, turns)), tuple(follower.encode(turns[:-1]))
     texts = (saved.prompt, *(state.tokens for state in saved.states)) if saved else ()
-    return saved if all(known[: len(text)] == text for text in texts) else None
+    return saved if all(any(ids[: len(text)] == text for ids in own) for text in texts) else None
 
 
 def put_back(parts: Parts, snapshot: Snapshot) -> bool:

@@ -306,22 +306,23 @@ def test_the_losers_free_their_cells_in_both_models_and_the_winner_stays() -> No
 
 
 @pytest.mark.parametrize("broken", ["draft", "judge"])
+@pytest.mark.parametrize("error", [ModelError("broken"), MemoryError(), KeyboardInterrupt()])
 def test_an_answer_that_fails_before_its_last_verdict_is_taken_back(
-    broken: str, monkeypatch: pytest.MonkeyPatch
+    broken: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, events = World(), list[Event]()
     target: object = world.draft if broken == "draft" else world.judge
     method = "extend" if broken == "draft" else "judge"
 
     def fail(*_: object) -> NoReturn:
-        raise ModelError("broken")
+        raise error
 
     def listen(event: Event) -> None:
         events.append(event)
         if isinstance(event, AnswerText):
             monkeypatch.setattr(target, method, fail)
 
-    with pytest.raises(ModelError):
+    with pytest.raises(type(error)):
         world.events(consume=listen, judge_at=8)
     assert any(isinstance(event, AnswerText) for event in events)
     assert events[-1] == Withdrawn("")

@@ -7,6 +7,7 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
+from alignbeam_local.errors import ModelError
 from alignbeam_local.loading import Loader
 from alignbeam_local.parts import Room
 from alignbeam_local.registry import ModelFile, Registry
@@ -32,6 +33,20 @@ def test_only_weights_that_are_named_again_stay(tmp_path: Path, loader: Loader) 
     assert after[0] is before[0]
     assert after[1] is not before[1]
     assert before[1].handle is None
+
+
+def test_a_file_that_was_never_opened_may_be_replaced(tmp_path: Path, loader: Loader) -> None:
+    path = write_tiny(tmp_path / "a.gguf", "llama")
+    loader.adopt(CONFIG.with_values({"draft": str(path)}))
+    loader.find("draft")
+    with path.open("ab") as file:
+        file.write(b"0" * 32)
+    found = loader.find("draft")
+    loader.open(found, ROOM)
+    with path.open("ab") as file:
+        file.write(b"0" * 32)
+    with pytest.raises(ModelError, match="replaced while it was in use"):
+        loader.find("draft")
 
 
 def test_weights_on_other_devices_are_loaded_anew(tmp_path: Path, loader: Loader) -> None:

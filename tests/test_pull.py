@@ -248,6 +248,12 @@ def test_a_damaged_record_of_hashes_is_an_error(home: Path, content: bytes) -> N
     assert not (home / "models" / "tiny.gguf").exists()
 
 
+def test_a_record_of_which_the_last_hash_was_removed_is_sound(home: Path) -> None:
+    hashes.known_hashes_file().parent.mkdir(parents=True, exist_ok=True)
+    hashes.known_hashes_file().write_text("{}")
+    assert hashes.known_hash("a") is None
+
+
 @pytest.mark.parametrize("variable", ["", "ALIGNBEAM_OFFLINE", "HF_HUB_OFFLINE"])
 def test_offline_asks_no_source(
     home: Path, content: bytes, variable: str, monkeypatch: pytest.MonkeyPatch

@@ -170,12 +170,13 @@ def test_what_does_not_fit_is_not_read_ahead(monkeypatch: pytest.MonkeyPatch) ->
     assert talk.loader.decoded("draft") == before
 
 
-def test_nothing_is_read_ahead_before_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversation_that_is_taken_up_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch, Message("user", "How?"), Message("assistant", "So."))
     talk.read_ahead()
+    assert talk.loader.decoded("draft") == 0  # nothing is loaded for it
     list(talk.engine.load())
     talk.read_ahead()
-    assert talk.loader.decoded("draft") == 0
+    assert talk.loader.decoded("draft") > 0
 
 
 @pytest.mark.parametrize("system", [None, "Be brief."])
@@ -433,6 +434,19 @@ def test_a_question_that_does_not_fit_alone_is_refused_and_nothing_is_left_out(
     assert counts.of("draft") < 60
 
 
+def test_a_stopped_turn_leaves_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, context=256)
+    first = talk.ask("How?")
+    told = []
+    for event in talk.conversation.ask("é" * 90, talk.config):
+        told += [event.message] if isinstance(event, Notice) else []
+        if isinstance(event, Phase) and event.name == "prefill":
+            talk.engine.cancellation.set()
+    assert "the oldest 2 are left out" in told[-1]
+    talk.engine.cancellation.clear()
+    assert talk.retry().text == first.text
+
+
 def test_a_question_as_long_as_the_context_goes_without_history(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch, script=LONG)
     talk.ask("1?")
@@ -497,6 +511,21 @@ def test_what_was_undone_is_in_no_kept_state(monkeypatch: pytest.MonkeyPatch, tm
     again.conversation.undo()
     again.conversation.save_state(tmp_path)
     assert not file.exists()
+
+
+def test_what_the_anchor_holds_of_another_conversation_is_in_no_kept_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    talk = Talk(monkeypatch)
+    talk.ask("How?")
+    talk.conversation.clear()
+    talk.ask("Why?", depth=0)
+    talk.conversation.save_state(tmp_path)
+    (file,) = tmp_path.iterdir()
+    kept = read_state(file)
+    assert kept is not None
+    assert kept.snapshot.draft is not None
+    assert kept.snapshot.anchor is None
 
 
 def test_a_state_of_other_models_is_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
