@@ -9,10 +9,10 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import Conversation
+from alignbeam_local.conversation import Conversation, Exchange
 from alignbeam_local.engine import LOADING_KNOBS, Engine
 from alignbeam_local.errors import AlignBeamError, Cancelled
-from alignbeam_local.events import Event, Result, Step
+from alignbeam_local.events import Event, Step
 from alignbeam_local.settings import Settings
 
 from . import session
@@ -87,14 +87,16 @@ class Chat:
         """
         self._tell_unjudged()
         question = checked(text, "the prompt")
-        result = self._answer(self.conversation.ask(question, self.settings.config))
-        self.transcript.add(question, result)
+        exchange = self._answer(self.conversation.ask(question, self.settings.config))
+        self.transcript.add(exchange.question, exchange.result)
 
-    def retry(self, config: Config) -> None:
-        """Answer the last question again, with these knobs; raises as `ask`."""
-        self.transcript.replace_last(self._answer(self.conversation.retry(config)))
+    def retry(self, config: Config, text: str | None = None) -> None:
+        """Answer the last question again, or this one in its place, with these knobs; raises as `ask`."""
+        question = text and checked(text, "the prompt")
+        exchange = self._answer(self.conversation.retry(config, question))
+        self.transcript.replace_last(exchange.question, exchange.result)
 
-    def _answer(self, events: Iterator[Event]) -> Result:
+    def _answer(self, events: Iterator[Event]) -> Exchange:
         """Show an answer in the making, and keep what explains it."""
         before = self.conversation.last
         view = RecordingView(self._view())
@@ -106,7 +108,7 @@ class Chat:
         if self.traces:
             trace(self)
         self.conversation.read_ahead(self.settings.config)
-        return last.result
+        return last
 
     def tell(self, what: str | RenderableType) -> None:
         """Print what was asked for; nothing in a text is markup, and only a terminal wraps it."""

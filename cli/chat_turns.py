@@ -44,8 +44,9 @@ def edit(chat: "Chat", _: str) -> None:
         say("unchanged")
         return
     if exchanges:
-        undo(chat, "")
-    chat.ask(after)
+        chat.retry(chat.settings.config, after)
+    else:
+        chat.ask(after)
 
 
 def clear(chat: "Chat", _: str) -> None:

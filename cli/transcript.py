@@ -53,18 +53,18 @@ class Transcript:
             stored = self.log.add(self.id, question, result, name=self.name)
             self.exchanges[-1] = self.exchanges[-1]._replace(id=stored)
 
-    def replace_last(self, result: Result) -> None:
-        """Put another answer in the last one's place.
+    def replace_last(self, question: str, result: Result) -> None:
+        """Put another exchange in the last one's place.
 
         Raises:
             AlignBeamError: as `add`.
         """
         last = self.exchanges.pop()
         if self.log is None or last.id == _NOT_STORED:
-            self.add(last.question, result)
+            self.add(question, result)
             return
-        self.exchanges.append(self._exchange(last.id, last.question, result))
-        self.log.replace(last.id, last.question, result)
+        self.exchanges.append(self._exchange(last.id, question, result))
+        self.log.replace(last.id, question, result)
 
     def drop_last(self) -> Exchange:
         """Forget the last exchange, and return it."""
