@@ -56,12 +56,19 @@ class Chat:
     def run(self, reader: Reader) -> None:
         """Until the user leaves."""
         self.reader = reader
-        while (message := reader.next_message()) is not None:
+        while (message := self._next_message()) is not None:
             with _ctrl_c_ignored(), unechoed():
                 if not self._take(message):
                     break
         with _ctrl_c_ignored():
             self.put_down()
+
+    def _next_message(self) -> str | None:
+        while True:
+            try:
+                return self.reader.next_message()
+            except AlignBeamError as error:
+                say_error(error.message, error.hint)
 
     def _take(self, message: str) -> bool:
         """Do what was typed; False leaves. Nothing that goes wrong here ends the chat."""
