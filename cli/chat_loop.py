@@ -25,6 +25,9 @@ from .terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from .transcript import Transcript
 from .view import RecordingView, View, answer_view
 
+#: The source of a system prompt that came with a conversation.
+_ADOPTED = "session"
+
 
 class Chat:
     """A conversation, the knobs of its next answer, and where both are shown."""
@@ -50,8 +53,7 @@ class Chat:
         """Load the models, and take up what there is to go on with."""
         with unechoed():
             self.play(self._engine.load())
-        system = self.settings.given.get("system")
-        self.take_up(adopts_system=not (system and system.explicit))
+        self.take_up()
 
     def run(self, reader: Reader) -> None:
         """Until the user leaves."""
@@ -165,14 +167,19 @@ class Chat:
 
     # --- conversations
 
-    def take_up(self, *, adopts_system: bool = True) -> None:
-        """Talk on where the transcript stands, with its system prompt and the state kept beside it."""
+    def take_up(self) -> None:
+        """Talk on where the transcript stands, with the state kept beside it.
+
+        Its system prompt too, unless the user gave another.
+        """
         self.conversation = Conversation(self._engine, self.transcript.turns)
         self.steps = []
         if not self.transcript.exchanges:
             return
-        if adopts_system and self.transcript.system != self.settings.config.system:
-            self.change(self.settings.override({"system": self.transcript.system}, "session"))
+        system = self.settings.given.get("system")
+        is_given = system is not None and system.explicit and system.source != _ADOPTED
+        if not is_given and self.transcript.system != self.settings.config.system:
+            self.change(self.settings.override({"system": self.transcript.system}, _ADOPTED))
         folder = self.transcript.state_dir
         if folder is None or not self.conversation.load_state(folder):
             self.conversation.read_ahead(self.settings.config)

@@ -134,6 +134,15 @@ def test_a_profile_brings_its_models_and_knobs(engines: list[FakeEngine]) -> Non
     assert (config.profile, config.draft, config.beams) == ("starter", "smollm2-135m-instruct", 2)
 
 
+def test_set_profile_is_the_models_command_and_none_unsets_when_to_judge(engines: list[FakeEngine]) -> None:
+    ran = chat(
+        "/set profile nope", "/set judge_at 48", "a", "/set judge_at none", "/set profile starter", "b"
+    )
+    assert "unknown profile 'nope'" in ran.err
+    (_, before), (_, after) = engines[0].asked
+    assert (before.judge_at, after.judge_at, after.profile) == (48, None, "starter")
+
+
 # --- turns
 
 
@@ -251,6 +260,13 @@ def test_a_conversation_can_be_gone_on_with(engines: list[FakeEngine]) -> None:
     chat("e", "/undo", "/undo", "/retry", args=("-c",))
     assert said(engines[3]) == ["a", "a", "b", "b", "c"]
     assert kept() == [["a", "b", "c"]]
+
+
+def test_load_keeps_a_system_prompt_that_was_given(engines: list[FakeEngine]) -> None:
+    chat("a", args=("--session", "x", "--system", "S"))
+    chat("/load x", "b", args=("--system", "T"))
+    chat("/load x", "c")
+    assert [engine.asked[0][1].system for engine in engines] == ["S", "T", "T"]
 
 
 def test_sessions_are_named_listed_and_loaded(engines: list[FakeEngine]) -> None:
