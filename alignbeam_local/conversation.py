@@ -1,6 +1,6 @@
 """A conversation with an engine: its turns, and what can be done about the last one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,18 +64,20 @@ class Conversation:
         Raises:
             UsageError, ContextFull, ModelError: as `Engine.stream`.
         """
-        return self._answer(text, config, _answered(self._earlier), self._exchanges)
+        return self._answer(text, config, _answered(self._earlier), self._exchanges, _counts)
 
-    def retry(self, config: Config) -> Iterator[Event]:
-        """Answer the last question again; the new answer takes the old one's place once it is there.
+    def retry(self, config: Config, question: str | None = None) -> Iterator[Event]:
+        """Answer the last question again, or another in its place.
+
+        The new exchange takes the old one's place once it is whole; cancelled, it leaves the old one.
 
         Raises:
             UsageError: there is no question yet; also as `ask`.
         """
-        question, earlier, exchanges = self._without_last()
-        if question is None:
+        last, earlier, exchanges = self._without_last()
+        if last is None:
             raise UsageError("there is no question to answer again", "Ask one first.")
-        return self._answer(question, config, earlier, exchanges)
+        return self._answer(question or last, config, earlier, exchanges, _is_whole)
 
     def undo(self) -> bool:
         """Forget the last question and its answer; False if there is none."""
@@ -160,7 +162,12 @@ class Conversation:
         return self._earlier[asked[-1]].content, self._earlier[: asked[-1]], []
 
     def _answer(
-        self, question: str, config: Config, earlier: list[Message], exchanges: list[Exchange]
+        self,
+        question: str,
+        config: Config,
+        earlier: list[Message],
+        exchanges: list[Exchange],
+        counts: Callable[[Result], bool],
     ) -> Iterator[Event]:
         said = [turn for exchange in exchanges for turn in exchange.messages]
         turns = [*earlier, *said, Message("user", question)]
@@ -172,7 +179,8 @@ class Conversation:
             )
         with closing(self._engine.stream(turns[left_out:], config)) as events:
             for event in events:
-                if isinstance(event, Done) and _counts(event.result):
+                if isinstance(event, Done) and counts(event.result):
+                    self._forgot |= len(turns) <= len(self.messages)
                     self._earlier, self._left_out = earlier, left_out
                     self._exchanges = [*exchanges, Exchange(question, event.result)]
                 yield event
@@ -185,4 +193,8 @@ def _answered(turns: list[Message]) -> list[Message]:
 
 
 def _counts(result: Result) -> bool:
-    return bool(result.text) or result.finish_reason != "cancelled"
+    return bool(result.text) or _is_whole(result)
+
+
+def _is_whole(result: Result) -> bool:
+    return result.finish_reason != "cancelled"

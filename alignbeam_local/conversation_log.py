@@ -46,7 +46,7 @@ _CONVERSATIONS = """
       FROM exchange GROUP BY conversation) span ON span.conversation = c.id
     LEFT JOIN exchange first ON first.id = span.first
     LEFT JOIN exchange last ON last.id = span.last
-    ORDER BY last.id DESC, c.started DESC
+    ORDER BY coalesce(last.asked, c.started) DESC, last.id DESC
 """
 _EXCHANGES = "SELECT id, conversation, asked, question, answer, result FROM exchange"
 _BUSY_SECONDS = 10.0
@@ -113,8 +113,12 @@ class ConversationLog:
 
     # --- writing
 
-    def add(self, conversation: str, question: str, result: Result, *, name: str | None = None) -> int:
+    def add(
+        self, conversation: str, question: str, result: Result | dict[str, Any], *, name: str | None = None
+    ) -> int:
         """Keep an exchange and return its id; a conversation that is not there yet begins, with this name.
+
+        A result may be the object that `--json` prints.
 
         Raises:
             UsageError: the name is taken or cannot be one.
@@ -151,13 +155,17 @@ class ConversationLog:
             self._connection.execute("DELETE FROM exchange WHERE id = ?", (exchange,))
 
     def rename(self, conversation: str, name: str) -> None:
-        """Raises: UsageError: the name is taken or cannot be one, or the conversation is not there."""
+        """Name a conversation; one that is not there yet begins, without exchanges.
+
+        Raises:
+            UsageError: the name is taken or cannot be one.
+        """
         with self._writing(), _name_is_free(name):
-            row = self._connection.execute(
-                "UPDATE conversation SET name = ? WHERE id = ?", (checked_name(name), conversation)
+            self._connection.execute(
+                "INSERT INTO conversation VALUES (?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+                (conversation, checked_name(name), _now()),
             )
-            if row.rowcount == 0:
-                raise UsageError("there is no conversation to name yet", "Ask something first.")
 
     def delete(self, conversations: Sequence[str]) -> None:
         """Remove conversations and their kept states; their bytes in the file are overwritten."""
@@ -280,8 +288,9 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _texts(question: str, result: Result) -> tuple[str, str, str]:
-    return question, result.text, json_line(result_object(result))
+def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:
+    kept = result if isinstance(result, dict) else result_object(result)
+    return question, kept["text"], json_line(kept)
 
 
 def _now() -> str:

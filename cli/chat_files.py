@@ -57,18 +57,19 @@ def export(chat: "Chat", words: str) -> None:
         UsageError: no such format, nothing to write, or the file is there and no `!` says to overwrite it.
         AlignBeamError: it cannot be written.
     """
-    path = Path(words.removesuffix("!").strip()).expanduser()
+    path = Path(words.removesuffix("!").strip())
     form = path.suffix.removeprefix(".")
     if form not in get_args(ExportFormat):
         raise UsageError(f"/export writes .md, .json or .jsonl: '{path.name}'", "Such as /export talk.md.")
     if not chat.transcript.exchanges:
         raise UsageError("there is nothing to export yet", "Ask something first.")
-    if path.exists() and not words.endswith("!"):
-        raise UsageError(f"{path} is there already", f"/export {path} ! overwrites it.")
     lines = exported([chat.transcript.exported()], form)  # type: ignore[arg-type]
     try:
+        path = path.expanduser()
+        if path.exists() and not words.endswith("!"):
+            raise UsageError(f"{path} is there already", f"/export {path} ! overwrites it.")
         write_atomic(path, "".join(f"{line}\n" for line in lines))
-    except (OSError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise AlignBeamError(f"cannot write {path}: {error}", "Give another place.") from None
     say(f"written: {path}")
 

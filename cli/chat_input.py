@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import data_dir, ensure_dir
 
-from .inputs import decoded
+from .inputs import checked
 from .terminal import is_dumb, is_terminal, say
 
 if TYPE_CHECKING:
@@ -25,7 +26,11 @@ class Reader(Protocol):
     """What the user types."""
 
     def next_message(self) -> str | None:
-        """The next message or command; None when the user leaves."""
+        """The next message or command; None when the user leaves.
+
+        Raises:
+            UsageError: it is not UTF-8; the one after it can be read.
+        """
 
     def edited(self, text: str) -> str | None:
         """The text as it comes back from the user's editor; None if it was given up.
@@ -45,14 +50,14 @@ class PipedReader:
             if line is None:
                 break
             message += line
-        return None if message is None else unquoted(message)
+        return None if message is None else checked(unquoted(message), "the message")
 
     def edited(self, text: str) -> str | None:
         raise UsageError("/edit needs a terminal", "Give the whole question as a line.")
 
     def _line(self) -> str | None:
         raw = sys.stdin.buffer.readline()
-        return decoded(raw, "the line") if raw else None
+        return raw.decode(errors="surrogateescape") if raw else None
 
 
 class PlainReader(PipedReader):
@@ -143,12 +148,18 @@ def unquoted(text: str) -> str:
     return f" {inner}" if inner.startswith("/") else inner
 
 
+def typed_lines() -> Path:
+    """The file of what was typed in chats."""
+    return data_dir() / "chat_history"
+
+
 def _history(is_kept: bool) -> "History":
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     if not is_kept:
         return InMemoryHistory()
-    path = ensure_dir(data_dir()) / "chat_history"
+    ensure_dir(data_dir())
+    path = typed_lines()
     path.touch(mode=0o600)
     path.chmod(0o600)
     return FileHistory(path)

@@ -18,7 +18,11 @@ def set_knob(chat: "Chat", words: str) -> None:
     knob, _, value = words.partition("=" if "=" in words.split(" ", maxsplit=1)[0] else " ")
     if not value.strip():
         raise UsageError("/set needs a knob and its value", "Such as /set alpha 0.8; /show lists the knobs.")
-    _change(chat, {knob.strip(): value.strip()})
+    knob, value = knob.strip(), value.strip()
+    if knob == "profile":
+        model(chat, f"profile {value}")
+    else:
+        _change(chat, {knob: None if knob == "judge_at" and value == "none" else value})
 
 
 def show(chat: "Chat", _: str) -> None:

@@ -9,10 +9,10 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import Conversation
+from alignbeam_local.conversation import Conversation, Exchange
 from alignbeam_local.engine import LOADING_KNOBS, Engine
 from alignbeam_local.errors import AlignBeamError, Cancelled
-from alignbeam_local.events import Event, Result, Step
+from alignbeam_local.events import Event, Step
 from alignbeam_local.settings import Settings
 
 from . import session
@@ -24,6 +24,9 @@ from .live_view import LiveView
 from .terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from .transcript import Transcript
 from .view import RecordingView, View, answer_view
+
+#: The source of a system prompt that came with a conversation.
+_ADOPTED = "session"
 
 
 class Chat:
@@ -50,18 +53,24 @@ class Chat:
         """Load the models, and take up what there is to go on with."""
         with unechoed():
             self.play(self._engine.load())
-        system = self.settings.given.get("system")
-        self.take_up(adopts_system=not (system and system.explicit))
+        self.take_up()
 
     def run(self, reader: Reader) -> None:
         """Until the user leaves."""
         self.reader = reader
-        while (message := reader.next_message()) is not None:
+        while (message := self._next_message()) is not None:
             with _ctrl_c_ignored(), unechoed():
                 if not self._take(message):
                     break
         with _ctrl_c_ignored():
             self.put_down()
+
+    def _next_message(self) -> str | None:
+        while True:
+            try:
+                return self.reader.next_message()
+            except AlignBeamError as error:
+                say_error(error.message, error.hint)
 
     def _take(self, message: str) -> bool:
         """Do what was typed; False leaves. Nothing that goes wrong here ends the chat."""
@@ -87,14 +96,16 @@ class Chat:
         """
         self._tell_unjudged()
         question = checked(text, "the prompt")
-        result = self._answer(self.conversation.ask(question, self.settings.config))
-        self.transcript.add(question, result)
+        exchange = self._answer(self.conversation.ask(question, self.settings.config))
+        self.transcript.add(exchange.question, exchange.result)
 
-    def retry(self, config: Config) -> None:
-        """Answer the last question again, with these knobs; raises as `ask`."""
-        self.transcript.replace_last(self._answer(self.conversation.retry(config)))
+    def retry(self, config: Config, text: str | None = None) -> None:
+        """Answer the last question again, or this one in its place, with these knobs; raises as `ask`."""
+        question = text and checked(text, "the prompt")
+        exchange = self._answer(self.conversation.retry(config, question))
+        self.transcript.replace_last(exchange.question, exchange.result)
 
-    def _answer(self, events: Iterator[Event]) -> Result:
+    def _answer(self, events: Iterator[Event]) -> Exchange:
         """Show an answer in the making, and keep what explains it."""
         before = self.conversation.last
         view = RecordingView(self._view())
@@ -106,7 +117,7 @@ class Chat:
         if self.traces:
             trace(self)
         self.conversation.read_ahead(self.settings.config)
-        return last.result
+        return last
 
     def tell(self, what: str | RenderableType) -> None:
         """Print what was asked for; nothing in a text is markup, and only a terminal wraps it."""
@@ -156,14 +167,19 @@ class Chat:
 
     # --- conversations
 
-    def take_up(self, *, adopts_system: bool = True) -> None:
-        """Talk on where the transcript stands, with its system prompt and the state kept beside it."""
+    def take_up(self) -> None:
+        """Talk on where the transcript stands, with the state kept beside it.
+
+        Its system prompt too, unless the user gave another.
+        """
         self.conversation = Conversation(self._engine, self.transcript.turns)
         self.steps = []
         if not self.transcript.exchanges:
             return
-        if adopts_system and self.transcript.system != self.settings.config.system:
-            self.change(self.settings.override({"system": self.transcript.system}, "session"))
+        system = self.settings.given.get("system")
+        is_given = system is not None and system.explicit and system.source != _ADOPTED
+        if not is_given and self.transcript.system != self.settings.config.system:
+            self.change(self.settings.override({"system": self.transcript.system}, _ADOPTED))
         folder = self.transcript.state_dir
         if folder is None or not self.conversation.load_state(folder):
             self.conversation.read_ahead(self.settings.config)

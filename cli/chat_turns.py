@@ -27,6 +27,7 @@ def undo(chat: "Chat", _: str) -> None:
     """Raises: UsageError: there is nothing to forget."""
     if not chat.conversation.undo():
         raise UsageError("there is nothing to undo", "No question has been answered.")
+    chat.steps = []
     question = chat.transcript.drop_last().question
     say(f"forgotten: {_excerpt(question)}")
 
@@ -44,8 +45,9 @@ def edit(chat: "Chat", _: str) -> None:
         say("unchanged")
         return
     if exchanges:
-        undo(chat, "")
-    chat.ask(after)
+        chat.retry(chat.settings.config, after)
+    else:
+        chat.ask(after)
 
 
 def clear(chat: "Chat", _: str) -> None:

@@ -6,6 +6,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
+from alignbeam_local.result_json import json_line
 
 if TYPE_CHECKING:
     from alignbeam_local.prompt import Message
@@ -64,6 +65,7 @@ def parse_row(raw: bytes) -> dict[str, Any]:
     """Raises: UsageError: not one JSON object."""
     try:
         row = json.loads(decoded(raw, "the line"), parse_constant=_no_number)
+        json_line(row)  # what is too deep to be written back fails here, as this row's error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not JSON: {error}", "Write one object a line.") from None
     if not isinstance(row, dict):

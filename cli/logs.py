@@ -20,6 +20,7 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_atomic
 from alignbeam_local.result_json import json_line
 
+from .chat_input import typed_lines
 from .completion import conversation_names
 from .logs_view import print_conversations, print_found
 from .terminal import for_stream, is_terminal, say
@@ -162,6 +163,7 @@ def prune(
 ) -> None:
     """Delete conversations for good, with the model states that were kept for them.
 
+    `--all` deletes the lines typed in chats too, which the line editor keeps for its history.
     It asks first; where nobody can answer, it wants `--yes`.
 
     ```sh
@@ -170,9 +172,9 @@ def prune(
     alignbeam logs prune --all
     ```
     """
-    age = _age(older_than) if older_than else None
-    by_rule = everything or age is not None or keep is not None
-    if by_rule == bool(conversations) or (everything and (age or keep)):
+    age = None if older_than is None else _age(older_than)
+    by_rest = age is not None or keep is not None
+    if (everything or by_rest) == bool(conversations) or (everything and by_rest):
         raise UsageError(
             "say what to delete", "Either name conversations, or give --older-than, --keep or --all."
         )
@@ -181,13 +183,17 @@ def prune(
             chosen = list(dict.fromkeys(map(log.find, conversations)))
         else:
             chosen = outdated(log.conversations(), age, keep or 0, datetime.now(UTC))
-        if not chosen:
+        typed = typed_lines() if everything and typed_lines().exists() else None
+        if not (chosen or typed):
             say("there is nothing to delete")
             return
+        what = _count(len(chosen)) + (" and the lines typed in chats" if typed else "")
         if not yes:
-            _confirm(len(chosen))
+            _confirm(what)
         log.delete([one.id for one in chosen])
-    say(f"deleted {_count(len(chosen))}")
+        if typed:
+            typed.unlink(missing_ok=True)
+    say(f"deleted {what}")
 
 
 def outdated(
@@ -216,10 +222,10 @@ def _age(text: str) -> timedelta:
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
-def _confirm(number: int) -> None:
+def _confirm(what: str) -> None:
     if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise UsageError(f"this would delete {_count(number)}", "Add --yes: there is nobody to ask.")
-    typer.confirm(f"Delete {_count(number)} for good?", abort=True, err=True)
+        raise UsageError(f"this would delete {what}", "Add --yes: there is nobody to ask.")
+    typer.confirm(f"Delete {what} for good?", abort=True, err=True)
 
 
 def _count(number: int) -> str:

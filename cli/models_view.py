@@ -15,10 +15,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from alignbeam_local.registry import ModelFile, Registry
 
 from .terminal import printable
+
+_UNBOUNDED = 1_000_000  # cells; a table is only as wide as what it holds
 
 
 def print_models(registry: Registry) -> None:
@@ -28,14 +31,8 @@ def print_models(registry: Registry) -> None:
     )
     for file in registry.files():
         roles = ", ".join(file.entry.roles)
-        table.add_row(
-            file.name,
-            _size(file),
-            file.entry.licence,
-            roles,
-            "yes" if file.present else "-",
-            file.entry.about,
-        )
+        here = "yes" if file.present else "-"
+        _add_row(table, file.name, _size(file), file.entry.licence, roles, here, file.entry.about)
     _console().print(table)
 
 
@@ -50,7 +47,7 @@ def print_profiles(registry: Registry) -> None:
             if key not in ("draft", "anchor", "judge")
         )
         mark = " (default)" if name == registry.default_profile else ""
-        table.add_row(f"{name}{mark}", *roles, escape(", ".join(others)), escape(profile.about))
+        _add_row(table, f"{name}{mark}", *roles, ", ".join(others), profile.about)
     _console().print("\n", table, sep="")
 
 
@@ -91,9 +88,14 @@ class PullView:
         self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
 
+def _add_row(table: Table, *cells: str) -> None:
+    """Nothing in a cell is markup, steers the terminal or ends the line."""
+    table.add_row(*(Text(" ".join(printable(cell).split())) for cell in cells))
+
+
 def _console() -> Console:
     """Off a terminal a row stays one line."""
-    return Console(width=None if sys.stdout.isatty() else 240)
+    return Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def _bar(console: Console) -> Progress:

@@ -116,7 +116,7 @@ def stop_if_cancelled(result: Result) -> None:
 
 
 def refuse_loading_knobs(names: Iterable[str]) -> None:
-    """Raises: UsageError: a knob that decides what is loaded; it is fixed while a process runs."""
+    """Raises: UsageError: a knob that decides what is loaded; one answer alone can't change it."""
     from alignbeam_local.engine import LOADING_KNOBS
 
     for name in names:

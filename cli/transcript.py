@@ -47,24 +47,26 @@ class Transcript:
             self.begin(name)
 
     def add(self, question: str, result: Result) -> None:
-        """Raises: AlignBeamError: it could not be stored; it is in memory all the same."""
-        self.exchanges.append(self._exchange(_NOT_STORED, question, result))
-        if self.log is not None:
-            stored = self.log.add(self.id, question, result, name=self.name)
-            self.exchanges[-1] = self.exchanges[-1]._replace(id=stored)
+        """Keep an exchange, and those before it that could not be stored.
 
-    def replace_last(self, result: Result) -> None:
-        """Put another answer in the last one's place.
+        Raises:
+            AlignBeamError: it could not be stored; it is in memory all the same.
+        """
+        self.exchanges.append(self._exchange(_NOT_STORED, question, result))
+        self._store()
+
+    def replace_last(self, question: str, result: Result) -> None:
+        """Put another exchange in the last one's place.
 
         Raises:
             AlignBeamError: as `add`.
         """
         last = self.exchanges.pop()
         if self.log is None or last.id == _NOT_STORED:
-            self.add(last.question, result)
+            self.add(question, result)
             return
-        self.exchanges.append(self._exchange(last.id, last.question, result))
-        self.log.replace(last.id, last.question, result)
+        self.exchanges.append(self._exchange(last.id, question, result))
+        self.log.replace(last.id, question, result)
 
     def drop_last(self) -> Exchange:
         """Forget the last exchange, and return it."""
@@ -76,9 +78,9 @@ class Transcript:
     def rename(self, name: str) -> None:
         """Raises: UsageError: the name is taken or cannot be one, or nothing is kept."""
         log = self.require_log()
-        if self.exchanges:
-            log.rename(self.id, name)
-        self.name = checked_name(name)
+        log.rename(self.id, name)
+        self.name = name
+        self._store()
 
     def require_log(self) -> ConversationLog:
         """Raises: UsageError: this chat has none."""
@@ -118,6 +120,15 @@ class Transcript:
             draft=last.result["config"]["draft"] if last else None,
         )
         return Exported(summary, list(self.exchanges))
+
+    def _store(self) -> None:
+        """Bring to the log, in order, what is not in it."""
+        if self.log is None:
+            return
+        for index, exchange in enumerate(self.exchanges):
+            if exchange.id == _NOT_STORED:
+                stored = self.log.add(self.id, exchange.question, exchange.result, name=self.name)
+                self.exchanges[index] = exchange._replace(id=stored)
 
     def _exchange(self, stored: int, question: str, result: Result) -> Exchange:
         return Exchange(stored, self.id, _now(), question, result.text, result_object(result))

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alignbeam_local.cli.chat_commands import COMMANDS
@@ -11,6 +12,7 @@ from alignbeam_local.cli.chat_input import is_open, unquoted
 
 from alignbeam_local.config import KNOBS
 from alignbeam_local.conversation_log import ConversationLog, default_path
+from alignbeam_local.errors import AlignBeamError
 
 from .fake_engine import BEAMS, REFUSED, FakeEngine
 from .running import Ran, open_fakes, run
@@ -132,6 +134,15 @@ def test_a_profile_brings_its_models_and_knobs(engines: list[FakeEngine]) -> Non
     assert (config.profile, config.draft, config.beams) == ("starter", "smollm2-135m-instruct", 2)
 
 
+def test_set_profile_is_the_models_command_and_none_unsets_when_to_judge(engines: list[FakeEngine]) -> None:
+    ran = chat(
+        "/set profile nope", "/set judge_at 48", "a", "/set judge_at none", "/set profile starter", "b"
+    )
+    assert "unknown profile 'nope'" in ran.err
+    (_, before), (_, after) = engines[0].asked
+    assert (before.judge_at, after.judge_at, after.profile) == (48, None, "starter")
+
+
 # --- turns
 
 
@@ -182,6 +193,12 @@ def test_an_answer_that_fails_leaves_the_conversation(engines: list[FakeEngine])
     assert ran.err.count("error: the prompt is too long") == 1
 
 
+def test_a_message_that_is_no_text_is_said_and_the_next_one_is_asked(engines: list[FakeEngine]) -> None:
+    ran = run("chat", given=b'"""\xff\nstill it"""\necho: on\n')
+    assert (ran.code, ran.out) == (0, "on\n")
+    assert ran.err.count("error: the message holds what is no Unicode text") == 1
+
+
 # --- why
 
 
@@ -193,6 +210,12 @@ def test_why_explains_the_last_answer() -> None:
     assert "there is no beam '9'" in ran.err
     assert ran.out.count("candidates of the mixture") == 2
     assert "\x1b" not in ran.out
+
+
+def test_what_was_undone_is_not_explained() -> None:
+    ran = chat("a", "beams", "/undo", "/trace")
+    assert "日本" not in ran.out.partition(BEAMS[0])[2]
+    assert "Yo" not in ran.out
 
 
 # --- what is kept
@@ -239,6 +262,13 @@ def test_a_conversation_can_be_gone_on_with(engines: list[FakeEngine]) -> None:
     assert kept() == [["a", "b", "c"]]
 
 
+def test_load_keeps_a_system_prompt_that_was_given(engines: list[FakeEngine]) -> None:
+    chat("a", args=("--session", "x", "--system", "S"))
+    chat("/load x", "b", args=("--system", "T"))
+    chat("/load x", "c")
+    assert [engine.asked[0][1].system for engine in engines] == ["S", "T", "T"]
+
+
 def test_sessions_are_named_listed_and_loaded(engines: list[FakeEngine]) -> None:
     chat("one", args=("--session", "first"))
     ran = chat("two", "/save second", "/sessions", "/load first", "three", "/load fist", "/save second")
@@ -256,6 +286,26 @@ def test_what_cannot_be_gone_on_with_is_a_usage_error(args: tuple[str, ...]) -> 
     ran = chat("a", args=args)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: ")
+
+
+def test_a_name_is_given_before_the_first_answer_and_after_the_last_was_undone() -> None:
+    ran = chat("one", "/save taken", "/clear", "/save taken", "two", "/undo", "/save free")
+    assert ran.err.count("the name 'taken' is taken") == 1
+    with ConversationLog() as log:
+        assert [(one.name, one.num_exchanges) for one in log.conversations()] == [("free", 0), ("taken", 1)]
+
+
+def test_what_could_not_be_stored_is_stored_with_the_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    add, failures = ConversationLog.add, iter([True])
+
+    def fail_once(*args: Any, **named: Any) -> int:
+        if next(failures, False):
+            raise AlignBeamError("locked")
+        return add(*args, **named)
+
+    monkeypatch.setattr(ConversationLog, "add", fail_once)
+    assert "error: locked" in chat("a", "b").err
+    assert kept() == [["a", "b"]]
 
 
 def test_a_damaged_log_does_not_keep_a_chat_from_answering() -> None:
@@ -293,7 +343,9 @@ def test_export_overwrites_only_if_told_to(tmp_path: Path) -> None:
     assert "echo: one" in path.read_text()
 
 
-@pytest.mark.parametrize("name", ["", "talk", "talk.txt", "no/such/\0/x.md"])
+@pytest.mark.parametrize(
+    "name", ["", "talk", "talk.txt", "no/such/\0/x.md", "~nosuchuser/x.md", f"{'x' * 300}.md"]
+)
 def test_export_says_what_is_wrong(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ran = chat("echo: one", f"/export {name}", "echo: on")

@@ -19,6 +19,8 @@ from typing import Self
 
 import pytest
 
+from alignbeam_local.conversation_log import ConversationLog
+
 from .fake_engine import BEAMS
 from .running import touch_models
 from .screen import Screen
@@ -172,9 +174,16 @@ def test_the_users_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         terminal.type("a draft", "\x18\x05")
         terminal.prompt_after("edited (a draft)\nbeam 1 of 1")
         terminal.type("/edit", ENTER)
-        terminal.expect("forgotten: echo: edited (a draft)")
         terminal.prompt_after("edited (echo: edited (a draft))\nbeam 1 of 1")
+        editor.write_text('#!/bin/sh\nprintf hang > "$1"\n')
+        terminal.type("/edit", ENTER)
+        terminal.expect("beam 3", "日本")
+        terminal.type(CTRL_C)
+        terminal.prompt_after("stopped: nothing of this answer is kept")
         assert terminal.leave() == 0
+    with ConversationLog() as log:
+        (kept,) = log.conversations()
+        assert [one.question for one in log.exchanges(kept.id)] == ["echo: edited (echo: edited (a draft))"]
 
 
 def test_a_window_may_change_its_size_while_beams_run() -> None:

@@ -115,6 +115,23 @@ def test_a_retry_that_fails_leaves_the_old_answer() -> None:
     assert talk.said == ["echo: one", "one"]
 
 
+def test_another_question_takes_the_last_ones_place_with_its_answer() -> None:
+    talk = Talk(Message("user", "echo: zero"), Message("assistant", "0"))
+    answered(talk.conversation.retry(CONFIG, "echo: one"))
+    assert talk.said == ["echo: one", "one"]
+    with pytest.raises(ContextFull):
+        answered(talk.conversation.retry(CONFIG, "full"))
+    assert talk.said == ["echo: one", "one"]
+
+
+def test_a_stopped_retry_leaves_the_whole_answer() -> None:
+    talk = Talk()
+    talk.ask("echo: one")
+    talk.engine.cancellation.set()
+    assert answered(talk.conversation.retry(CONFIG, "slow")).text == "begun"
+    assert talk.said == ["echo: one", "one"]
+
+
 def test_without_a_question_nothing_can_be_retried_or_undone() -> None:
     talk = Talk()
     with pytest.raises(UsageError, match="no question"):

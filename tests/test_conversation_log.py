@@ -70,6 +70,17 @@ def test_the_last_used_comes_first(log: ConversationLog) -> None:
     assert len(log.conversations(limit=1)) == 1
 
 
+def test_an_answer_that_was_replaced_counts_as_use(
+    log: ConversationLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter(f"2026-05-01T00:00:0{second}.000+00:00" for second in range(9))
+    monkeypatch.setattr(conversation_log, "_now", lambda: next(times))
+    first = add(log, "one", "q", "a")
+    add(log, "two", "q", "a")
+    log.replace(first, "q", fake_result("b", CONFIG))
+    assert [one.id for one in log.conversations()] == ["one", "two"]
+
+
 def test_finding_by_name_and_by_the_beginning_of_an_id(log: ConversationLog) -> None:
     for conversation, name in (("ab12", "tea"), ("ab34", None), ("cd56", "ab")):
         add(log, conversation, "q", "a", name)
@@ -95,8 +106,15 @@ def test_a_name_is_given_once_and_is_one_line(log: ConversationLog) -> None:
     for name in ("", " ", "a\nb", "-x", "\x1b[2J"):
         with pytest.raises(UsageError, match="cannot be a name"):
             log.rename("two", name)
-    with pytest.raises(UsageError, match="no conversation to name"):
-        log.rename("three", "coffee")
+
+
+def test_a_name_can_be_given_before_the_first_exchange_and_after_the_last(log: ConversationLog) -> None:
+    log.rename("one", "tea")
+    with pytest.raises(UsageError, match="taken"):
+        log.rename("two", "tea")
+    log.drop(add(log, "one", "q", "a"))
+    log.rename("one", "coffee")
+    assert (log.find("coffee").id, log.find("coffee").num_exchanges) == ("one", 0)
 
 
 def test_search_finds_all_words_in_any_case_and_script(log: ConversationLog) -> None:

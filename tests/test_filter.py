@@ -204,3 +204,10 @@ def on_a_terminal(command: str) -> tuple[int, str]:
         while chunk := terminal.read(4096):
             shown += chunk
     return child.wait(30), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+
+
+def test_a_row_too_deep_to_be_written_back_fails_alone(engines: list[FakeEngine]) -> None:
+    deep = "[" * 700 + "]" * 700
+    ran = run("filter", "--jsonl", given=f'{{"prompt": "a", "x": {deep}}}\n{{"prompt": "echo: on"}}\n')
+    first, second = map(json.loads, ran.out.splitlines())
+    assert (ran.code, first["error"]["type"], second["text"]) == (1, "usage", "on")

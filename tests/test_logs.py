@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from alignbeam_local.cli import logs, logs_view, terminal
+from alignbeam_local.cli.chat_input import typed_lines
 from alignbeam_local.cli.logs import outdated
 
 from alignbeam_local.config import Config
@@ -120,7 +121,16 @@ def test_prune_deletes_what_was_said(args: tuple[str, ...], left: list[str]) -> 
 
 
 @pytest.mark.parametrize(
-    "args", [(), ("tea", "--all"), ("--all", "--keep", "1"), ("--older-than", "3"), ("coffee", "--yes")]
+    "args",
+    [
+        (),
+        ("tea", "--all"),
+        ("--older-than", "", "--keep", "1", "--yes"),
+        ("--all", "--keep", "0", "--yes"),
+        ("--all", "--keep", "1"),
+        ("--older-than", "3"),
+        ("coffee", "--yes"),
+    ],
 )
 def test_prune_must_be_told_what(args: tuple[str, ...]) -> None:
     ran = run("logs", "prune", *args)
@@ -140,6 +150,17 @@ def test_prune_asks_and_without_a_terminal_refuses(monkeypatch: pytest.MonkeyPat
     assert run("logs", "prune", "--all", given="y\n").code == 0
     assert run("logs", "list").out == ""
     assert "there are no conversations" in run("logs", "show").err
+
+
+def test_prune_all_deletes_what_was_typed_too() -> None:
+    typed_lines().write_text("+secret\n")
+    run("logs", "prune", "tea", "--yes")
+    assert typed_lines().exists()
+    assert (
+        run("logs", "prune", "--all", "--yes").err == "deleted 1 conversation and the lines typed in chats\n"
+    )
+    assert not typed_lines().exists()
+    assert run("logs", "prune", "--all", "--yes").err == "there is nothing to delete\n"
 
 
 def test_age_is_since_the_last_question() -> None:
