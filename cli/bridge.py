@@ -1,5 +1,6 @@
 """`alignbeam bridge`: can this anchor steer this draft?"""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ import typer
 from alignbeam_local.result_json import json_line
 
 from .completion import model_names
-from .terminal import printable
+from .terminal import for_stream, printable
 
 if TYPE_CHECKING:
     from alignbeam_local.bridge_report import PairReport, TopBCoverage
@@ -47,7 +48,7 @@ def bridge(
 
     asked = read_prompts(prompts) if prompts else PROMPTS
     report = measure_pair(draft, anchor, Registry.load(), bridge_width=bridge_width, prompts=asked)
-    print(json_line(asdict(report)) if as_json else printable(_text(report)))
+    print(for_stream(json_line(asdict(report)), sys.stdout) if as_json else printable(_text(report)))
     if not report.verdict_ok:
         raise typer.Exit(_NOT_OK)
 

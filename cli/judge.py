@@ -17,7 +17,7 @@ from alignbeam_local.registry import Registry
 from alignbeam_local.settings import resolve
 
 from .completion import model_names
-from .terminal import is_terminal, say
+from .terminal import for_stream, is_terminal, say
 
 if TYPE_CHECKING:
     from alignbeam_local.judge import Judge
@@ -63,7 +63,7 @@ def check(
     with open_judge(config, registry) as (opened, card):
         found = report(_measure(opened, wanted), opened.record, card.name, config.threshold)
     if as_json:
-        print(found.model_dump_json())
+        print(for_stream(found.model_dump_json(), sys.stdout))
     else:
         _print(found)
 

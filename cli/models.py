@@ -202,4 +202,4 @@ def _short(value: Any) -> str:
 
 
 def _echo_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    print(for_stream(json.dumps(value, indent=2, ensure_ascii=False), sys.stdout))
