@@ -13,13 +13,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from .config import Config
+from .errors import rebuild_hint
 from .findings import Finding
 from .paths import cache_dir, config_dir, data_dir, models_dir
 from .pull import is_offline
 
-_REBUILD = (
-    "Build it on this machine: pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python"
-)
 _GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
 _NETWORK_SECONDS = 5
 _OTHERS = 0o077
@@ -38,7 +36,9 @@ def llama_cpp() -> Finding:
     if child.returncode:
         died = signal.Signals(-child.returncode).name if child.returncode < 0 else ""
         reason = died or (child.stderr.strip().splitlines() or ["?"])[-1]
-        return Finding("llama.cpp", "problem", f"it can't be loaded: {reason}", _REBUILD)
+        return Finding(
+            "llama.cpp", "problem", f"it can't be loaded: {reason}", f"To mend it {rebuild_hint()}"
+        )
     from . import llama_lm
 
     parts = [part.rpartition(":")[2].strip() for part in llama_lm.system_info().split("|")]
@@ -46,7 +46,13 @@ def llama_cpp() -> Finding:
     message = f"{llama_lm.build()}, {' '.join(features)}"
     details = {"build": llama_lm.build(), "features": features}
     if "avx2" in _processor_flags() and "AVX2" not in features:
-        return Finding("llama.cpp", "warning", f"{message}: AVX2 is here and not used", _REBUILD, details)
+        return Finding(
+            "llama.cpp",
+            "warning",
+            f"{message}: AVX2 is here and not used",
+            f"To mend it {rebuild_hint()}",
+            details,
+        )
     return Finding("llama.cpp", "ok", message, details=details)
 
 

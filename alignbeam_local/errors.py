@@ -1,5 +1,6 @@
 """Every error a user can meet: what went wrong, what to do about it, and the exit code."""
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import ClassVar
 
 
@@ -46,3 +47,16 @@ class Cancelled(AlignBeamError):
 
     exit_code = 130
     kind = "cancelled"
+
+
+def rebuild_hint() -> str:
+    """How to compile llama.cpp on this machine, in the version that is installed, if one is."""
+    package = "llama-cpp-python"
+    try:
+        wanted = f"{package}=={version(package)}"
+    except PackageNotFoundError:
+        wanted = package
+    return (
+        "build it on this machine: pip install --force-reinstall --no-deps --no-cache-dir "
+        f"--no-binary {package} {wanted}"
+    )

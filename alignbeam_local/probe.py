@@ -24,7 +24,7 @@ import psutil
 
 from . import llama_lm
 from .cancellation import Cancellation
-from .errors import AlignBeamError, ModelError
+from .errors import AlignBeamError, ModelError, rebuild_hint
 from .hashes import file_sha256
 from .paths import cache_dir, write_atomic
 from .prompt import prompt_format
@@ -128,8 +128,8 @@ def _processor() -> str:
 def _crashed(model: Path, death: str) -> ModelError:
     return ModelError(
         f"llama.cpp crashes with {model}: {death}",
-        "The file may be damaged: copy or pull it again. If it crashes with every model, build it on this "
-        "machine: pip install --force-reinstall --no-binary llama-cpp-python llama-cpp-python",
+        "The file may be damaged: copy or pull it again. If llama.cpp crashes with every model, "
+        f"{rebuild_hint()}",
     )
 
 

@@ -1,5 +1,6 @@
 """`alignbeam bridge`: can this anchor steer this draft?"""
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -25,9 +26,11 @@ def bridge(
     ],
     anchor: Annotated[str, typer.Argument(help="likewise", autocompletion=model_names)],
     bridge_width: Annotated[
-        int,
-        typer.Option("--bridge-width", "-B", min=1, help="B: how many of the anchor's tokens are looked at"),
-    ] = 50,
+        str | None,
+        typer.Option(
+            "--bridge-width", "-B", metavar="NUMBER", help="B: how many of the anchor's tokens are looked at"
+        ),
+    ] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="JSON Lines with a prompt each, or one prompt a line")
     ] = None,
@@ -45,9 +48,12 @@ def bridge(
     from alignbeam_local.bridge_report import PROMPTS, measure_pair
     from alignbeam_local.prompts_file import read_prompts
     from alignbeam_local.registry import Registry
+    from alignbeam_local.settings import resolve
 
+    registry = Registry.load()
+    config = resolve({"bridge_width": bridge_width}, registry, os.environ).config
     asked = read_prompts(prompts) if prompts else PROMPTS
-    report = measure_pair(draft, anchor, Registry.load(), bridge_width=bridge_width, prompts=asked)
+    report = measure_pair(draft, anchor, registry, bridge_width=config.bridge_width, prompts=asked)
     print(for_stream(json_line(asdict(report)), sys.stdout) if as_json else printable(_text(report)))
     if not report.verdict_ok:
         raise typer.Exit(_NOT_OK)

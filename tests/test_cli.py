@@ -397,3 +397,13 @@ def test_ctrl_c_stops_an_answer_and_the_filter() -> None:
     child.send_signal(2)
     out, err = child.communicate(timeout=30)
     assert (child.returncode, out, err) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("flags", [("--bridge-width", "99999"), ()])
+def test_bridge_takes_its_knob_as_all_commands_do(
+    flags: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not flags:
+        monkeypatch.setenv("ALIGNBEAM_BRIDGE_WIDTH", "zz")
+    ran = run_command("bridge", "a", "b", *flags)
+    assert (ran.code, "bridge_width = " in ran.err) == (2, True)

@@ -166,3 +166,8 @@ def test_knobs_fixed_at_loading_are_named() -> None:
     sentence = next(line for line in README.splitlines() if "decide what is loaded" in line)
     named = re.findall(r"`(\w+)`", sentence.split("decide")[0])
     assert set(named) == set(LOADING_KNOBS) <= set(KNOBS)
+
+
+def test_errors_say_how_to_rebuild_as_the_readme_does() -> None:
+    command = errors.rebuild_hint().partition("pip install ")[2]
+    assert README.count(command) == README.count("--force-reinstall")
