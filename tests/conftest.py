@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from alignbeam_local import questions, rubric
 from alignbeam_local.paths import models_dir
+from alignbeam_local.rubric import worked_examples
 
 _REAL_MODELS_DIR = models_dir()
 
@@ -34,3 +36,14 @@ def isolated(
     monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(home / "data"))
     monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(shared_cache if reads_models else home / "cache"))
     monkeypatch.setenv("ALIGNBEAM_MODELS_DIR", str(_REAL_MODELS_DIR if reads_models else home / "models"))
+
+
+@pytest.fixture
+def few_examples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenising in Python is slow: a few worked examples show as much as all."""
+    if request.node.get_closest_marker("models"):
+        return
+    examples = worked_examples()[:1]
+    monkeypatch.setattr(rubric, "worked_examples", lambda: examples)
+    monkeypatch.setattr(questions, "REQUEST_EXAMPLES", questions.REQUEST_EXAMPLES[:2])
+    monkeypatch.setattr(questions, "ANSWER_EXAMPLES", questions.ANSWER_EXAMPLES[:2])

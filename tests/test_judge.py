@@ -20,7 +20,6 @@ from alignbeam_local.judged_text import as_data, cut_middle, request_text
 from alignbeam_local.lm import Logits
 from alignbeam_local.prompt import Message, prompt_format
 from alignbeam_local.registry import Registry
-from alignbeam_local.rubric import worked_examples
 from alignbeam_local.vocabulary import Vocabulary
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, spelt
 from tests.templates import CHATML
@@ -29,15 +28,7 @@ THRESHOLD = 2.5
 QUESTION = [Message("user", "How do I cook rice?")]
 
 
-@pytest.fixture(autouse=True)
-def few_examples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokenising in Python is slow: a few worked examples show as much as all."""
-    if request.node.get_closest_marker("models"):
-        return
-    examples = worked_examples()[:1]
-    monkeypatch.setattr(rubric, "worked_examples", lambda: examples)
-    monkeypatch.setattr(questions, "REQUEST_EXAMPLES", questions.REQUEST_EXAMPLES[:2])
-    monkeypatch.setattr(questions, "ANSWER_EXAMPLES", questions.ANSWER_EXAMPLES[:2])
+pytestmark = pytest.mark.usefixtures("few_examples")
 
 
 def asked(text: bytes) -> bytes:
@@ -363,7 +354,7 @@ def test_the_key_changes_with_all_that_is_read(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def fake_judge(monkeypatch: pytest.MonkeyPatch) -> Judge:
+def fake_judge(few_examples: None, monkeypatch: pytest.MonkeyPatch) -> Judge:
     """What the command opens instead of a model."""
     judge, _ = make_judge()
 
