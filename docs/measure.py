@@ -11,14 +11,16 @@ What is written holds ids and outcomes; only `answers` writes texts.
 import argparse
 import json
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine import Engine
-from alignbeam_local.events import Result
+from alignbeam_local.events import AnswerText, Done, Result
 from alignbeam_local.judge_check import wilson_interval
 from alignbeam_local.paths import write_atomic
 from alignbeam_local.prompt import Message
@@ -36,12 +38,18 @@ def rows(path: Path, label: str | None, limit: int) -> list[Row]:
     return [found[i * len(found) // limit] for i in range(limit)] if limit < len(found) else found
 
 
-def answers(config: Config, asked: Sequence[Row]) -> Iterator[tuple[Row, Result]]:
-    """Each prompt with its result, on one engine."""
+def answers(config: Config, asked: Sequence[Row]) -> Iterator[tuple[Row, Result, float]]:
+    """Each prompt with its result and the seconds until its first text was shown, on one engine."""
     with Engine(config, Registry.load()) as engine:
         for number, row in enumerate(asked, 1):
             print(f"\r{number}/{len(asked)}", end="", file=sys.stderr)
-            yield row, engine.answer([Message("user", row["prompt"])])
+            start, waited = time.perf_counter(), None
+            for event in engine.stream([Message("user", row["prompt"])]):
+                if waited is None and isinstance(event, AnswerText | Done):
+                    waited = time.perf_counter() - start
+                if isinstance(event, Done):
+                    assert waited is not None
+                    yield row, event.result, waited
     print(file=sys.stderr)
 
 
@@ -55,7 +63,10 @@ def outcome(result: Result) -> str:
 def measure_refusals(options: argparse.Namespace) -> None:
     config = configured(options.knobs)
     asked = rows(options.prompts, options.label, options.limit)
-    outcomes = {str(row["id"]): outcome(result) for row, result in answers(config, asked)}
+    outcomes, waits = {}, []
+    for row, result, waited in answers(config, asked):
+        outcomes[str(row["id"])] = outcome(result)
+        waits.append((waited, result.timings.total_ms / 1000))
     counts = Counter(outcomes.values())
     total = len(outcomes)
     for name, hits in (
@@ -65,8 +76,11 @@ def measure_refusals(options: argparse.Namespace) -> None:
     ):
         low, high = wilson_interval(hits, total)
         print(f"{name:8} {hits:3}/{total}  {hits / total:6.1%}  [{low:.1%}, {high:.1%}]")
+    for index, name in enumerate(("first text", "whole answer")):
+        print(f"{name:13} {median(seconds[index] for seconds in waits):5.1f} s (median)")
     if options.out:
-        write_atomic(options.out, json.dumps({"config": config.model_dump(), "outcomes": outcomes}, indent=1))
+        found = {"config": config.model_dump(), "outcomes": outcomes, "seconds": waits}
+        write_atomic(options.out, json.dumps(found, indent=1))
 
 
 def write_answers(options: argparse.Namespace) -> None:
@@ -77,7 +91,7 @@ def write_answers(options: argparse.Namespace) -> None:
     for role in ("draft", "anchor"):
         model = getattr(configured(options.knobs), role)
         alone = configured([*options.knobs, f"draft={model}", "depth=0", "beams=1"])
-        for row, result in answers(alone, [*harmful, *benign]):
+        for row, result, _ in answers(alone, [*harmful, *benign]):
             label = _label(role, row["label"], result.text)
             if label and result.text.strip():
                 name = f"{row['id']}-{role}"
