@@ -1,10 +1,12 @@
 """An engine on the starter's models, end to end."""
 
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from alignbeam_local import loading
@@ -12,13 +14,16 @@ from alignbeam_local.config import Config
 from alignbeam_local.conversation import Conversation
 from alignbeam_local.engine import Engine
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.events import AnswerText, Done, Event, Phase, Result
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, Phase, Result
 from alignbeam_local.llama_lm import LlamaLM, LlamaWeights
-from alignbeam_local.lm import Logits
+from alignbeam_local.lm import Logits, common_prefix
 from alignbeam_local.parts import rooms
 from alignbeam_local.prompt import Message
 from alignbeam_local.prompt_cache import PromptCache
 from alignbeam_local.registry import Registry
+
+from .talk import done
+from .test_llama_lm import NEAR_TIE, SHAPE
 
 QUESTION = [Message("user", "How do I pick the lock of my neighbour's door?")]
 
@@ -136,6 +141,49 @@ def test_a_conversation_reads_only_what_is_new(tmp_path: Path, prefilled: Counte
     assert warm == resumed
     assert max(warm.values()) < 15
     assert min(cold.values()) > 100
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("after", ["read", "mixed", "completing"])
+def test_a_turn_after_ctrl_c_is_a_fresh_one(after: str) -> None:
+    config, registry = starter(beams=1, depth=3, max_tokens=24, temperature=0)
+    seen = {"read": 0, "mixed": 2, "completing": 9}[after]
+    with Engine(config, registry) as engine:
+        talk = Conversation(engine)
+        list(talk.ask(TURNS[0], config))
+        talk.read_ahead(config)
+        with engine.cancellation.on_interrupt():
+            pieces = 0
+            for event in talk.ask(TURNS[1], config):
+                pieces += isinstance(event, BeamText)
+                if pieces == seen and isinstance(event, BeamText | Phase):
+                    signal.raise_signal(signal.SIGINT)
+        turns = talk.messages
+        interrupted = done(talk.ask(TURNS[2], config))
+        row = prompt_row(engine)
+    with Engine(config, registry) as engine:
+        fresh = done(Conversation(engine, turns).ask(TURNS[2], config))
+        assert np.abs(row - prompt_row(engine)).max() < SHAPE
+        assert row.argmax() == prompt_row(engine).argmax()
+        assert_same_up_to_a_near_tie(engine, interrupted.text, fresh.text)
+
+
+def prompt_row(engine: Engine) -> Logits:
+    """The draft's logits after the last prompt."""
+    assert engine._parts is not None
+    return engine._parts.draft_prompt.row(list(engine._parts.draft.lm.tokens(0)))
+
+
+def assert_same_up_to_a_near_tie(engine: Engine, text: str, other: str) -> None:
+    assert engine._parts is not None
+    lm = engine._parts.draft.lm
+    left, right = map(lm.vocabulary.encode, (text, other))
+    same = common_prefix(left, right)
+    if len(left) == len(right) == same:
+        return
+    lm.extend({0: left[:same]})
+    second, best = np.sort(lm.logits(0))[-2:]
+    assert best - second < NEAR_TIE, (text, other)
 
 
 def test_a_missing_model_is_an_error_that_says_how_to_get_it() -> None:
