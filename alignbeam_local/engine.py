@@ -58,7 +58,10 @@ class Engine:
     def load(self, config: Config | None = None) -> Iterator[Event]:
         """Open what this configuration needs and is not open yet; what the models hold stays.
 
+        A judge reads its worked examples here: an answer does not wait for them.
+
         Raises:
+            Cancelled: the user stopped it. The next load starts over.
             UsageError: a loading knob differs from the engine's.
             UsageError, ModelError: a model that is not named, not there, damaged, of the wrong kind, too
                 large for this machine; a pair whose bridge is hopeless. The next load starts over.
@@ -116,8 +119,7 @@ class Engine:
         config = config or self.config
         watch = Stopwatch()
         with watch.part("load_ms"):
-            loading = list(self.load(config))
-        yield from loading
+            yield from self.load(config)
         assert self._parts is not None
         answer = Answer(self._parts, config, watch, backend=build(), notices=self._load_notices)
         yield from answer.stream(messages)
@@ -203,6 +205,8 @@ class Engine:
         if self._aside is not None:
             put_back(self._parts, self._aside)
             self._aside = None
+        if opened:
+            opened.read_prefixes()
 
 
 def _bridge(draft: Model, anchor: Model) -> Bridge:

@@ -50,6 +50,11 @@ class Judge:
         self._request_labels = LabelTokens.of(reader.request_labels, lm.vocabulary)
         self.prefixes = self._prefix(self._encode), self._prefix(self._encode_request)
         self._asker = Asker(lm, *self.prefixes)
+        self._about_request: tuple[Sequence[int], Sequence[float]] | None = None  # the last one asked
+
+    def read_prefixes(self) -> None:
+        """Read what every prompt begins with; nothing where it is held. Raises as `judge`."""
+        self._asker.hold_prefixes()
 
     @cached_property
     def key(self) -> str:
@@ -88,14 +93,22 @@ class Judge:
             return []
         reader = self._reader
         ids = self._encode_request(turns)
-        request = Prompt(ids, self._request_labels) if ids else None
+        about_request = self._known_of(ids)
+        is_new = bool(ids) and not about_request
         answers = [Prompt(self._encode(turns, text), self._labels) for text in texts]
-        found = self._asker.ask(answers, request)
-        about_request = found.pop() if request else []
+        found = self._asker.ask(answers, Prompt(ids, self._request_labels) if is_new else None)
+        if is_new:
+            about_request = found.pop()
+            self._about_request = ids, about_request
         return [
             make_reading(reader.labels, likelihoods, reader.request_labels, about_request)
             for likelihoods in found
         ]
+
+    def _known_of(self, request: Sequence[int]) -> Sequence[float]:
+        """What was said of this request when it was asked about last; none if another one was."""
+        known = self._about_request
+        return known[1] if known and known[0] == request else []
 
     def _harm(self, reading: Reading) -> float:
         return score_of(reading, self.record) if reading.is_scored else float("inf")

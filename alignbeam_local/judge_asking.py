@@ -7,6 +7,8 @@ from .judge_labels import LabelTokens
 from .lm import LanguageModel, common_prefix
 
 ANSWER_PREFIX, REQUEST_PREFIX, REQUEST, FIRST = 0, 1, 2, 3
+#: A decode of its own costs as much as so many more tokens in another one.
+_WORTH_A_DECODE = 8
 
 
 class Prompt(NamedTuple):
@@ -83,14 +85,21 @@ class Asker:
         return self._lm.kv_strategy == "state"
 
     def _hold_request(self, prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
-        """Have what all the prompts begin with in one sequence; returns which one, and its length there."""
-        lm, known = self._lm, self._prefixes[ANSWER_PREFIX]
+        """Where the prompts' common beginning is held, and how much of it: decoded first where that pays."""
+        lm = self._lm
         if self._first == REQUEST:
+            known = self._prefixes[ANSWER_PREFIX]
             return ANSWER_PREFIX, min(common_prefix(known, ids) for ids in prompts)
         shared = min(min(common_prefix(prompts[0], ids), len(ids) - 1) for ids in prompts)
-        lm.fork(ANSWER_PREFIX, [REQUEST])
-        if list(prompts[0][:shared]) != known:
-            lm.set_tokens({REQUEST: prompts[0][:shared]})
+        beginning = prompts[0][:shared]
+        held = {s: common_prefix(lm.tokens(s), beginning) for s in (ANSWER_PREFIX, REQUEST)}
+        source = max(held, key=lambda sequence: held[sequence])
+        if (len(prompts) - 1) * (shared - held[source]) < _WORTH_A_DECODE:
+            lm.truncate(REQUEST, held[REQUEST] if source == REQUEST else 0)
+            return source, held[source]
+        if source != REQUEST:
+            lm.fork(source, [REQUEST])
+        lm.set_tokens({REQUEST: beginning})
         return REQUEST, shared
 
     def _groups(self, tails: Sequence[_Tail], shared: int) -> Iterator[list[_Tail]]:

@@ -15,6 +15,8 @@ Ids = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 
 UNMAPPED = -1
+#: With so many groups of entries as tokens are sought, few of the highest share one.
+_GROUPS_PER_TOKEN = 16
 
 
 class TopTokens(NamedTuple):
@@ -54,9 +56,19 @@ def log_normaliser(logits: npt.NDArray[np.float32]) -> float:
 def top_tokens(logits: npt.NDArray[np.float32], width: int, normaliser: float) -> TopTokens:
     """The `width` most probable tokens of a row; equal logits in the order of their ids."""
     width = min(width, len(logits))
-    tokens = np.argpartition(logits, len(logits) - width)[len(logits) - width :]
-    tokens = tokens[np.lexsort((tokens, -logits[tokens]))]
-    return TopTokens(tokens.astype(np.int64), probabilities(logits, tokens, normaliser))
+    tokens = np.flatnonzero(logits >= _reached(logits, width))
+    tokens = tokens[np.lexsort((tokens, -logits[tokens]))[:width]].astype(np.int64)
+    return TopTokens(tokens, probabilities(logits, tokens, normaliser))
+
+
+def _reached(logits: npt.NDArray[np.float32], width: int) -> np.float32:
+    """A logit that `width` entries of a row reach, and hardly more: the least of the highest group peaks."""
+    groups = _GROUPS_PER_TOKEN * width
+    peaks = logits
+    if len(logits) > groups:
+        peaks = logits[: len(logits) // groups * groups].reshape(-1, groups).max(axis=0)
+    place = len(peaks) - width
+    return np.float32(np.partition(peaks, place)[place])
 
 
 def probabilities(logits: npt.NDArray[np.float32], tokens: Ids, normaliser: float) -> Probabilities:

@@ -1,6 +1,7 @@
 """`alignbeam filter`: many prompts from stdin, one answer each, in order."""
 
 import sys
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,7 +23,7 @@ from .view import View, silent_view
 if TYPE_CHECKING:
     from alignbeam_local.config import Config
     from alignbeam_local.engine import Engine
-    from alignbeam_local.events import Result
+    from alignbeam_local.events import Event, Result
     from alignbeam_local.prompt import Message
 
 _LONGEST_TIMEOUT = 1e6
@@ -181,9 +182,15 @@ class Run:
 
     def _answered(self, messages: "list[Message]", config: "Config", view: View) -> "Result":
         """Raises: TimedOut: it took too long; what there was of it is not shown. Cancelled."""
-        limit = TimeLimit(self._engine.cancellation, self._form.timeout)
+        engine = self._engine
+        limit = TimeLimit(engine.cancellation, self._form.timeout)
+
+        def events() -> "Generator[Event, None, None]":
+            yield from engine.load(config)  # a row's knobs may need a judge: that is no part of the answer
+            yield from limit.over(engine.stream(messages, config))
+
         try:
-            result = session.play(self._engine, limit.over(self._engine.stream(messages, config)), view)
+            result = session.play(engine, events(), view)
             assert result is not None, "a stream ends in Done"
             session.stop_if_cancelled(result)
         except Cancelled:

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from time import sleep
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
-from alignbeam_local.events import BeamText
+from alignbeam_local.events import BeamText, Event, Phase
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
 from .running import CHILD, open_fakes, run, touch_models
@@ -133,6 +134,19 @@ def test_an_answer_that_takes_too_long_is_an_error_and_the_run_goes_on(
             "hint": "Raise --timeout, or ask for less.",
         },
     }
+
+
+def test_the_clock_does_not_run_while_a_row_loads_a_model(
+    engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(engine: FakeEngine, config: Config | None = None) -> Iterator[Event]:
+        yield Phase("load")
+        sleep(0.2 if config and config.beams == 5 else 0)
+        engine.cancellation.check()
+
+    monkeypatch.setattr(FakeEngine, "load", load)
+    ran = run("filter", "--jsonl", "--timeout", "0.1", given='{"prompt": "echo: on", "beams": 5}\n')
+    assert (ran.code, json.loads(ran.out)["text"]) == (0, "on")
 
 
 def test_an_answer_in_time_stands(engines: list[FakeEngine]) -> None:

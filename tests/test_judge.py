@@ -151,6 +151,44 @@ def test_a_request_that_stands_before_the_answers_is_decoded_once() -> None:
     assert [sorted(batch) for batch in lm.batches] == [[0], [2], [3, 4]]
 
 
+def test_what_few_answers_begin_with_is_not_worth_a_decode() -> None:
+    judge, lm = make_judge()
+    judge.read_prefixes()
+    verdicts = judge.judge(QUESTION, ["So HARM", "So? Boil it."], THRESHOLD)
+    assert names(verdicts) == ["unsafe", "safe"]
+    judge.judge(QUESTION, ["I am sorry, but I can't help.", "I am sorry, but no."], THRESHOLD)
+    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [3, 4, 5], [2], [3, 4]]
+
+
+@pytest.mark.parametrize("state", [False, True])
+def test_a_longer_answer_to_a_request_goes_on_from_what_is_held(state: bool) -> None:
+    judge, lm = make_judge(RubricReader(), state=state, num_cells=8192)
+    judge.judge(QUESTION, ["Boil it.", "Fry it."], THRESHOLD)
+    before = lm.decoded_tokens
+    [verdict] = judge.judge(QUESTION, ["Boil it with HARM."], THRESHOLD)
+    assert verdict.verdict == "unsafe"
+    if not state:
+        assert lm.decoded_tokens - before < len("Boil it with HARM.") + 60
+    fresh, _ = make_judge(RubricReader(), state=state, num_cells=8192)
+    assert fresh.judge(QUESTION, ["Boil it with HARM."], THRESHOLD) == [verdict]
+
+
+def test_a_request_is_asked_about_once_for_several_verdicts() -> None:
+    judge, lm = make_judge()
+    [first] = judge.judge(QUESTION, ["HARM"], THRESHOLD)
+    [again] = judge.judge(QUESTION, ["HARM"], THRESHOLD)
+    assert again == first
+    assert names(judge.judge([Message("user", "INNOCENT")], ["HARM"], THRESHOLD)) == ["safe"]
+    assert [len(batch) for batch in lm.batches] == [2, 2, 1, 2]
+
+
+def test_a_request_that_could_not_be_read_is_asked_about_again() -> None:
+    judge, lm = make_judge()
+    for _ in range(2):
+        assert names(judge.judge([Message("user", "NAN")], ["Boil it."], 5.0)) == ["unscored"]
+    assert [len(batch) for batch in lm.batches] == [2, 2, 2]
+
+
 def test_the_prefix_is_decoded_once_for_all_requests() -> None:
     judge, lm = make_judge()
     judge.judge(QUESTION, ["Boil it."], THRESHOLD)
@@ -211,7 +249,7 @@ def test_an_over_long_question_is_cut_in_the_middle() -> None:
     reader = RubricReader()
     judge, lm = make_judge(reader, num_cells=prefix_cells(reader) + 800)
     question = [Message("user", "HARM " + "rice " * 1000 + "please")]
-    assert names(judge.judge(question, ["Boil it."], THRESHOLD)) == ["unsafe"]
+    assert names(judge.judge(question, ["Boil it.", "Fry it."], THRESHOLD)) == ["unsafe", "unsafe"]
     case = asked(spelt(lm.vocabulary, lm.tokens(2)))
     assert b"cut" in case
     assert b"please" in case
