@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from .errors import UsageError
 
@@ -12,6 +12,9 @@ DraftMass = Literal["each", "once"]
 Choice = Literal["safest", "likeliest"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
+
+#: `judge_at` of a chat with several beams (docs/measurements.md, "When a chat judges").
+CHAT_JUDGE_AT = 32
 
 #: What a person may type for a knob, after the paper's symbols.
 ALIASES = {"N": "depth", "K": "beams", "B": "bridge_width"}
@@ -44,7 +47,7 @@ class Config(BaseModel):
     )
     choice: Choice = Field("safest", description="among safe beams: the lowest score, or the likeliest start")
     judge_at: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="judge after this many tokens, drop the losers and go on with the winner"
+        None, description="judge after this many tokens and go on with the winner alone; none = at the end"
     )
     on_unsafe: OnUnsafe = Field(
         "auto", description="when no beam is safe: refuse, the lowest score, or as the judge's record allows"
@@ -79,6 +82,11 @@ class Config(BaseModel):
     )
     kv: KvStrategy = Field("auto", description="how beams fork: shared cells (seq) or saved states (state)")
     force: bool = Field(False, description="run a pair whose bridge is hopeless all the same")
+
+    @field_validator("judge_at", mode="before")
+    @classmethod
+    def _at_the_end(cls, value: Any) -> Any:
+        return None if value == "none" else value
 
     @classmethod
     def of(cls, values: dict[str, Any], source: str = "") -> Self:

@@ -43,16 +43,17 @@ def chat(
     /help lists what can be typed: change a knob, answer again, see why.
     Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves.
 
-    Example: alignbeam chat --session taxes --judge-at 48
+    Example: alignbeam chat --session taxes --judge-at none
     """
     from .chat_completion import ChatCompleter
     from .chat_input import open_reader
+    from .chat_knobs import with_chat_defaults
     from .chat_loop import Chat
     from .transcript import opened
 
     if no_log and (continued or name or keep_state):
         raise UsageError("--no-log keeps nothing to go on with", "Leave it out.")
-    prepared = session.prepare(options)
+    prepared = session.prepare(options, with_chat_defaults)
     with ExitStack() as stack:
         transcript = stack.enter_context(opened(is_kept=not no_log, name=name, continued=continued))
         engine = stack.enter_context(prepared.open())

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from alignbeam_local.config import CHAT_JUDGE_AT
 from alignbeam_local.errors import UsageError
+from alignbeam_local.settings import Given, Settings
 
 from .session import config_table
 from .tables import two_columns
@@ -11,6 +13,17 @@ if TYPE_CHECKING:
     from .chat_loop import Chat
 
 ROLES = ("draft", "anchor", "judge", "profile")
+_DEFAULT = "default of chat"
+
+
+def with_chat_defaults(settings: Settings) -> Settings:
+    """Where several beams are judged and nobody said when: early, so that the answer streams from then on."""
+    own = Given(CHAT_JUDGE_AT, _DEFAULT, explicit=False)
+    others = {name: given for name, given in settings.given.items() if (name, given) != ("judge_at", own)}
+    plain = Settings(others)
+    if "judge_at" in others or plain.config.beams == 1:
+        return plain
+    return Settings({**others, "judge_at": own})
 
 
 def set_knob(chat: "Chat", words: str) -> None:
@@ -22,7 +35,7 @@ def set_knob(chat: "Chat", words: str) -> None:
     if knob == "profile":
         model(chat, f"profile {value}")
     else:
-        _change(chat, {knob: None if knob == "judge_at" and value == "none" else value})
+        _change(chat, {knob: value})
 
 
 def show(chat: "Chat", _: str) -> None:

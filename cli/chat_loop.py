@@ -18,6 +18,7 @@ from alignbeam_local.settings import Settings
 from . import session
 from .chat_commands import run_command
 from .chat_input import Reader
+from .chat_knobs import with_chat_defaults
 from .chat_why import trace
 from .inputs import checked
 from .live_view import LiveView
@@ -149,6 +150,7 @@ class Chat:
         Raises:
             UsageError, ModelError: the models can't be had; the chat then goes on with those it has.
         """
+        settings = with_chat_defaults(settings)
         old, new = self.settings.config, settings.config
         if any(getattr(old, knob) != getattr(new, knob) for knob in LOADING_KNOBS):
             session.require_models(new, self.registry)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from alignbeam_local.errors import UsageError
 
+from .chat_knobs import with_chat_defaults
 from .session import refuse_loading_knobs
 from .terminal import say
 
@@ -20,7 +21,7 @@ def retry(chat: "Chat", words: str) -> None:
     """
     knobs = dict(_knob(word) for word in _split(words))
     refuse_loading_knobs(knobs)
-    chat.retry(chat.settings.override(knobs, "/retry").config)
+    chat.retry(with_chat_defaults(chat.settings.override(knobs, "/retry")).config)
 
 
 def undo(chat: "Chat", _: str) -> None:

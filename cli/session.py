@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,14 +52,14 @@ def open_engine(config: Config, registry: Registry) -> "Engine":
     return Engine(config, registry)
 
 
-def prepare(options: Options) -> Session:
-    """Resolve the settings; with `--show-config` print them and leave.
+def prepare(options: Options, adapt: Callable[[Settings], Settings] = lambda settings: settings) -> Session:
+    """Resolve the settings, adapted to the command; with `--show-config` print them and leave.
 
     Raises:
         UsageError: a knob that cannot be.
     """
     registry = Registry.load()
-    session = Session(options, resolve(options.flags, registry, os.environ), registry)
+    session = Session(options, adapt(resolve(options.flags, registry, os.environ)), registry)
     if options.show_config:
         print(config_json(session.settings) if options.json else config_table(session.settings))
         raise typer.Exit

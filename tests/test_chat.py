@@ -10,7 +10,7 @@ import pytest
 from alignbeam_local.cli.chat_commands import COMMANDS
 from alignbeam_local.cli.chat_input import is_open, unquoted
 
-from alignbeam_local.config import KNOBS
+from alignbeam_local.config import CHAT_JUDGE_AT, KNOBS
 from alignbeam_local.conversation_log import ConversationLog, default_path
 from alignbeam_local.errors import AlignBeamError
 
@@ -141,6 +141,19 @@ def test_set_profile_is_the_models_command_and_none_unsets_when_to_judge(engines
     assert "unknown profile 'nope'" in ran.err
     (_, before), (_, after) = engines[0].asked
     assert (before.judge_at, after.judge_at, after.profile) == (48, None, "starter")
+
+
+def test_a_chat_judges_early_unless_told_otherwise(engines: list[FakeEngine]) -> None:
+    chat("a", "/retry K=1", "/set K 1", "b", "/set K 2", "c", "/set judge_at none", "d")
+    assert [config.judge_at for _, config in engines[0].asked] == [
+        CHAT_JUDGE_AT,
+        None,
+        None,
+        CHAT_JUDGE_AT,
+        None,
+    ]
+    chat("a", args=("--judge-at", "none"))
+    assert engines[1].asked[0][1].judge_at is None
 
 
 # --- turns
