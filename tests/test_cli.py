@@ -274,7 +274,7 @@ def test_chat_from_a_pipe(run: Run, engines: list[FakeEngine]) -> None:
     lines = "echo: one\n/set N 3\n/system S\nrefuse\n/clear\n/nope\n/set draft x\n/set alpha 7\n"
     lines += "echo: two\n/bye\nx\n"
     ran = run("chat", given=lines)
-    assert (ran.code, ran.out) == (0, f"one\n{REFUSED}\ntwo\n")
+    assert (ran.code, ran.out) == (1, f"one\n{REFUSED}\ntwo\n")
     (first, before), (second, after), (third, _) = engines[0].asked
     assert (before.depth, after.depth, after.system) == (6, 3, "S")
     assert [m.content for m in first] == ["echo: one"]
@@ -293,7 +293,7 @@ def test_chat_says_once_that_one_beam_is_unjudged(run: Run) -> None:
 
 def test_an_error_leaves_the_chat_going(run: Run, engines: list[FakeEngine]) -> None:
     ran = run("chat", given="full\necho: on\n")
-    assert (ran.code, ran.out) == (0, "on\n")
+    assert (ran.code, ran.out) == (1, "on\n")
     assert [m.content for m in engines[0].asked[1][0]] == ["echo: on"]
 
 
