@@ -24,6 +24,7 @@ class Cancellation:
     def __init__(self) -> None:
         self._flag = ctypes.create_string_buffer(2)
         self._times_set = 0
+        self.is_interrupted = False  # a signal is among what set it
 
     @property
     def address(self) -> int:
@@ -40,6 +41,7 @@ class Cancellation:
 
     def clear(self) -> None:
         self._flag[0] = b"\0"
+        self.is_interrupted = False
 
     def check(self) -> None:
         """Raises: Cancelled: the flag is set."""
@@ -70,7 +72,7 @@ class Cancellation:
             return
         receiver, sender = socket.socketpair()
         sender.setblocking(False)
-        previous_handler = signal.signal(signal.SIGINT, lambda *_: self.set())
+        previous_handler = signal.signal(signal.SIGINT, lambda *_: self._interrupt())
         previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
         watcher = threading.Thread(target=self._watch, args=(receiver,), daemon=True)
         watcher.start()
@@ -86,4 +88,8 @@ class Cancellation:
     def _watch(self, receiver: socket.socket) -> None:
         while received := receiver.recv(16):
             if any(number in received for number in _STOPPING):
-                self.set()
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        self.is_interrupted = True
+        self.set()

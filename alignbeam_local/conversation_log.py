@@ -219,9 +219,8 @@ class ConversationLog:
 
     def search(self, words: str, limit: int = -1) -> list[Exchange]:
         """The exchanges whose question and answer hold each of the words, in any case; the newest first."""
-        wanted = words.casefold().split()
-        test = " AND ".join(["instr(casefold(question || char(10) || answer), ?)"] * len(wanted)) or "TRUE"
-        return self._exchanges(f"WHERE {test} ORDER BY id DESC LIMIT ?", *wanted, limit)
+        test = "holds(question || char(10) || answer, ?)"
+        return self._exchanges(f"WHERE {test} ORDER BY id DESC LIMIT ?", words, limit)
 
     def state_dir(self, conversation: str) -> Path:
         """Where a conversation's KV states are kept; not made here, removed with the conversation."""
@@ -231,7 +230,7 @@ class ConversationLog:
 
     def _prepare(self) -> None:
         run = self._connection.execute
-        self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
+        self._connection.create_function("holds", 2, _holds, deterministic=True)
         run("PRAGMA secure_delete = ON")
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA temp_store = MEMORY")
@@ -291,6 +290,12 @@ def checked_name(name: str) -> str:
 def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:
     kept = result if isinstance(result, dict) else result_object(result)
     return question, kept["text"], json_line(kept)
+
+
+def _holds(text: str, words: str) -> bool:
+    """Whether a text holds each of the words, in any case."""
+    folded = text.casefold()
+    return all(word in folded for word in words.casefold().split())
 
 
 def _now() -> str:

@@ -19,6 +19,8 @@ ENCODERS = frozenset(
 _NO_MODELS = {"adapter": "a LoRA adapter", "mmproj": "an image or audio projector", "imatrix": "statistics"}
 T = TypeVar("T")
 D = TypeVar("D")
+#: What the fields of layers that are no attention are called by.
+_RECURRENT = ("ssm", "wkv", "shortconv", "kda")
 _PART = re.compile(r"(.*-)(\d{5})(-of-\d{5}\.gguf)")
 
 
@@ -54,6 +56,7 @@ class GgufHeader:
     is_embedding: bool
     split_count: int
     kv_bytes_per_token: int
+    is_recurrent: bool  # some layers keep a state that cannot be cut, not keys and values
 
 
 def read_header(path: Path) -> GgufHeader:
@@ -123,6 +126,11 @@ class _Fields:
     def number(self, name: str, default: int = 0) -> int:
         return self._of(int, name, default)
 
+    def numbers(self, name: str, default: int = 0) -> list[int]:
+        """One for all layers, or one for each."""
+        value = self.optional(list, name) or [self.number(name, default)]
+        return [number for number in value if isinstance(number, int)] or [default]
+
     def strings(self, name: str) -> Strings | tuple[()]:
         return self._of(Strings, name, ())
 
@@ -139,6 +147,7 @@ def _header(path: Path, contents: Contents) -> GgufHeader:
     tokenizer = _Fields(contents.fields, "tokenizer.ggml.")
     architecture = general.text("architecture")
     own = _Fields(contents.fields, f"{architecture}.")
+    recurrent = tuple(f"{architecture}.{kind}." for kind in _RECURRENT)
     return GgufHeader(
         path=path,
         bytes=contents.bytes,
@@ -161,17 +170,20 @@ def _header(path: Path, contents: Contents) -> GgufHeader:
         is_embedding=architecture in ENCODERS or own.number("pooling_type") > 0,
         split_count=_Fields(contents.fields, "split.").number("count", 1),
         kv_bytes_per_token=_kv_bytes_per_token(own),
+        is_recurrent=any(name.startswith(recurrent) for name in contents.fields),
     )
 
 
 def _kv_bytes_per_token(own: _Fields) -> int:
     """Keys and values of one token in all layers, in 16-bit floats; 0 where the header does not tell."""
-    heads = own.number("attention.head_count")
+    heads = max(own.numbers("attention.head_count"))
     if heads <= 0:
         return 0
     width = own.number("embedding_length") // heads
     widths = own.number("attention.key_length", width) + own.number("attention.value_length", width)
-    return 2 * own.number("block_count") * own.number("attention.head_count_kv", heads) * widths
+    kv_heads = own.numbers("attention.head_count_kv", heads)
+    total = sum(kv_heads) if len(kv_heads) > 1 else own.number("block_count") * kv_heads[0]
+    return 2 * total * widths
 
 
 def _special(tokenizer: _Fields, role: str) -> SpecialToken | None:

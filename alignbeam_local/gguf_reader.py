@@ -30,6 +30,8 @@ _SCALARS = {
 _STRING, _ARRAY = 8, 9
 _UINT32, _UINT64 = _SCALARS[4], _SCALARS[10]
 _CHUNK = 1 << 22
+#: Arrays of numbers up to this length have a value for each layer, or such; longer ones are a vocabulary's.
+_MAX_LISTED = 1 << 12
 
 
 class Tensor(NamedTuple):
@@ -41,7 +43,7 @@ class Tensor(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """The fields by name (an array of numbers is its length as a range), and the tensors."""
+    """The fields by name (a long array of numbers is its length as a range), and the tensors."""
 
     bytes: int
     fields: dict[str, Any]
@@ -150,13 +152,15 @@ class _Cursor:
         self.offset += code.size
         return value
 
-    def _array(self) -> Strings | range:
+    def _array(self) -> Strings | list[Any] | range:
         kind, count = self._scalar(_UINT32), self._scalar(_UINT64)
         if kind == _STRING:
             return self._strings(count)
-        size = _scalar_of(kind).size * count
-        self._need(size)
-        self.offset += size
+        code = _scalar_of(kind)
+        if count <= _MAX_LISTED:
+            return [self._scalar(code) for _ in range(count)]
+        self._need(code.size * count)
+        self.offset += code.size * count
         return range(count)
 
     def _strings(self, count: int) -> Strings:

@@ -31,11 +31,17 @@ def plan(wanted: Sequence[tuple[GgufHeader, Room]], kv: KvStrategy) -> list[Need
     return [
         Need(
             weights=header.bytes if file not in files[:i] else 0,
-            cache=(room.copied_cells if kv == "state" else room.shared_cells) * header.kv_bytes_per_token,
+            cache=_cells(header, room, kv) * header.kv_bytes_per_token,
             logits=room.num_sequences * header.vocabulary_size * _LOGIT_BYTES,
         )
         for i, (file, (header, room)) in enumerate(zip(files, wanted, strict=True))
     ]
+
+
+def _cells(header: GgufHeader, room: Room, kv: KvStrategy) -> int:
+    """Every fork is a copy where the cache cannot be cut."""
+    is_copied = kv == "state" or (kv == "auto" and header.is_recurrent)
+    return room.copied_cells if is_copied else room.shared_cells
 
 
 def fits(needed: int, free: int) -> bool:

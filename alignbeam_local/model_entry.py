@@ -1,6 +1,7 @@
 """One entry of models.toml: where a model comes from, what it must be, and how it is read."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -68,13 +69,17 @@ class JudgeFormat(_Table):
 
 
 class ModelEntry(_Table):
-    """What is known of one model. A file given by its path has an empty entry."""
+    """What is known of one model. A file given by its path has an empty entry.
+
+    `path` is a file that stays where it is: the entry is then never pulled.
+    """
 
     about: str = ""
     licence: str = ""
     roles: tuple[Literal["draft", "anchor", "judge"], ...] = ()
     bytes: Annotated[int, Field(gt=0)] | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    path: Path | None = None
     hub: Hub | None = None
     mirror: Mirror | None = None
     first_source: Literal["hub", "mirror"] = "hub"

@@ -1,5 +1,6 @@
 """Reading models.toml: the shipped one, and the user's laid over it key by key."""
 
+import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
@@ -80,9 +81,15 @@ def models(sources: Sequence[Source]) -> Mapping[str, ModelEntry]:
     entries: dict[str, ModelEntry] = {}
     for source in sources:
         for name, table in source.tables("models").items():
-            merged[name] = {**merged.get(name, {}), **table}
+            merged[name] = {**merged.get(name, {}), **_located(table, source.path.parent)}
             entries[name] = _entry(f"{source.path}: [models.{name}]", name, merged[name])
     return MappingProxyType(entries)
+
+
+def _located(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Its `path`, if it has one, counts from the folder of the file that it stands in."""
+    path = table.get("path")
+    return {**table, "path": folder / os.path.expanduser(path)} if isinstance(path, str) else table
 
 
 def _entry(where: str, name: str, table: dict[str, Any]) -> ModelEntry:

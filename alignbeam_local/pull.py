@@ -58,6 +58,8 @@ def pull(
 
 def sources_of(file: ModelFile) -> list[Source]:
     """Where the file can come from, best first."""
+    if not file.can_pull:
+        return []
     hub, mirror = file.entry.hub, file.entry.mirror
     sources: list[Source] = [
         *([HubSource(hub)] if hub else []),
@@ -86,7 +88,9 @@ def check_sha256(file: ModelFile, sha256: str) -> None:
     if sha256 != (expected_sha256(file) or sha256):
         raise ModelError(
             f"{file.path} is not the file that '{file.name}' names: its sha256 is {sha256}",
-            f"Pull it again: alignbeam models pull {file.name}",
+            f"Pull it again: alignbeam models pull {file.name}"
+            if file.can_pull
+            else "Put the file back, or correct its sha256 in models.toml.",
         )
 
 

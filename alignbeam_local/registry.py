@@ -33,8 +33,8 @@ class ModelFile:
 
     @property
     def can_pull(self) -> bool:
-        """Whether there is somewhere to pull it from."""
-        return self.entry.hub is not None or self.entry.mirror is not None
+        """Whether there is somewhere to pull it from; a file that is named by its place never is."""
+        return self.entry.path is None and (self.entry.hub is not None or self.entry.mirror is not None)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ class Registry:
         if file.can_pull:
             raise ModelError(f"model '{spec}' is not here yet", f"Fetch it: alignbeam models pull {spec}")
         if spec in self.models:
-            raise ModelError(f"the file of model '{spec}' is gone: {file.path}", "Import it again.")
+            hint = "Correct its path in models.toml." if file.entry.path else "Import it again."
+            raise ModelError(f"the file of model '{spec}' is gone: {file.path}", hint)
         open_file(file.path).close()
         return file
 
@@ -119,7 +120,8 @@ class Registry:
         return (self._named(name) for name in self.models)
 
     def _named(self, name: str) -> ModelFile:
-        return ModelFile(name, models_dir() / f"{name}.gguf", self.models[name])
+        entry = self.models[name]
+        return ModelFile(name, entry.path or models_dir() / f"{name}.gguf", entry)
 
     def _by_path(self, path: Path) -> ModelFile:
         named = (
@@ -144,6 +146,7 @@ class Registry:
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Any], otherwise: str = "") -> UsageError:
-    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    begun = [other for other in known if other.startswith(name.lower())]
+    close = begun[:3] or get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
     return UsageError(f"unknown {what} '{name}'", f"{hint} {otherwise}".rstrip())

@@ -1,12 +1,15 @@
 """A result as one JSON object, for other programs: names are stable."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from math import isfinite
 from typing import Any
 
 from .errors import AlignBeamError
 from .events import Result, Step
+
+#: The names that a result takes in an object.
+RESULT_FIELDS = tuple(field.name for field in fields(Result))
 
 
 def result_object(result: Result) -> dict[str, Any]:
@@ -19,9 +22,10 @@ def step_object(step: Step) -> dict[str, Any]:
     return {"event": "step", **_safe(asdict(step))}
 
 
-def error_object(error: AlignBeamError, identity: Any = None) -> dict[str, Any]:
-    """What stands for an answer that could not be given."""
-    return {"id": identity, "error": {"type": error.kind, "message": error.message, "hint": error.hint}}
+def error_object(error: AlignBeamError, line: int, identity: Any = None) -> dict[str, Any]:
+    """What stands for an answer that could not be given to a line of input, counted from 1."""
+    what = {"type": error.kind, "message": error.message, "hint": error.hint}
+    return {"id": identity, "line": line, "error": what}
 
 
 def json_line(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`alignbeam chat`: a conversation in the terminal."""
 
+import sys
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from alignbeam_local.errors import UsageError
 from . import session
 from .completion import conversation_names
 from .options import Options, with_options
+from .terminal import is_terminal
 
 
 @with_options
@@ -42,6 +44,7 @@ def chat(
 
     /help lists what can be typed: change a knob, answer again, see why.
     Enter sends, Alt-Enter begins a new line, Ctrl-C stops an answer, Ctrl-D leaves.
+    Lines that come from a pipe or a file are messages too; the exit code is 1 if one of them failed.
 
     Example: alignbeam chat --session taxes --judge-at none
     """
@@ -60,3 +63,5 @@ def chat(
         talk = Chat(engine, prepared, transcript, keeps_state=keep_state)
         talk.start()
         talk.run(open_reader(ChatCompleter(talk), talk.toolbar, keeps_history=not no_log))
+    if talk.num_failed and not is_terminal(sys.stdin):
+        raise typer.Exit(1)

@@ -1,5 +1,6 @@
 """`/save`, `/load`, `/sessions`, `/export` and `/copy`: the conversation outside of the chat."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -23,7 +24,7 @@ def save(chat: "Chat", name: str) -> None:
     if not name:
         raise UsageError("/save needs a name", "Such as /save taxes; /export writes a file.")
     chat.transcript.rename(name)
-    say(f"saved: alignbeam chat --session {name} goes on with it")
+    say(f"saved: alignbeam chat --session {shlex.quote(name)} goes on with it")
 
 
 def load(chat: "Chat", word: str) -> None:

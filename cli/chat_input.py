@@ -1,5 +1,6 @@
 """Where a chat's messages come from: a line editor on a terminal, else stdin as it is."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,11 +88,12 @@ class LineEditor:
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.output.color_depth import ColorDepth
 
+        self._notes: list[str] = []  # for the user, before the next prompt: over this one they would smear
         self._session = PromptSession[str](
             _PROMPT,
             multiline=True,
             prompt_continuation=_CONTINUED,
-            history=_history(keeps_history),
+            history=_history(keeps_history, self._notes.append),
             key_bindings=_key_bindings(),
             completer=completer,
             complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
@@ -104,6 +106,8 @@ class LineEditor:
 
     def next_message(self) -> str | None:
         while True:
+            while self._notes:
+                say(self._notes.pop(0))
             try:
                 return unquoted(self._session.prompt())
             except KeyboardInterrupt:
@@ -153,16 +157,22 @@ def typed_lines() -> Path:
     return data_dir() / "chat_history"
 
 
-def _history(is_kept: bool) -> "History":
-    from prompt_toolkit.history import FileHistory, InMemoryHistory
+def _history(is_kept: bool, tell: Callable[[str], None]) -> "History":
+    from prompt_toolkit.history import InMemoryHistory
+
+    from .line_history import LineHistory
 
     if not is_kept:
         return InMemoryHistory()
-    ensure_dir(data_dir())
     path = typed_lines()
-    path.touch(mode=0o600)
-    path.chmod(0o600)
-    return FileHistory(path)
+    try:
+        ensure_dir(data_dir())
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
+    except OSError as error:
+        tell(f"note: what is typed is not kept: {path}: {error.strerror}")
+        return InMemoryHistory()
+    return LineHistory(path, tell)
 
 
 def _key_bindings() -> "KeyBindings":

@@ -47,6 +47,7 @@ class Chat:
         self._options = prepared.options
         self._keeps_state = keeps_state
         self._told_unjudged = False
+        self.num_failed = 0  # messages and commands that came to an error
 
     # --- the loop
 
@@ -71,7 +72,7 @@ class Chat:
             try:
                 return self.reader.next_message()
             except AlignBeamError as error:
-                say_error(error.message, error.hint)
+                self._fail(error)
 
     def _take(self, message: str) -> bool:
         """Do what was typed; False leaves. Nothing that goes wrong here ends the chat."""
@@ -83,8 +84,12 @@ class Chat:
         except Cancelled as stopped:
             say(stopped.message)
         except AlignBeamError as error:
-            say_error(error.message, error.hint)
+            self._fail(error)
         return True
+
+    def _fail(self, error: AlignBeamError) -> None:
+        self.num_failed += 1
+        say_error(error.message, error.hint)
 
     # --- answers
 

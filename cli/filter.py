@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
+from alignbeam_local.result_json import RESULT_FIELDS
 from alignbeam_local.settings import Settings, near_knob
 
 from . import session
@@ -63,7 +64,8 @@ def filter_prompts(
     with exit code 1.
 
     With `--jsonl` an object has `prompt` (or `messages`), any knob, and any other field. It comes back with
-    the fields of the result, or as `{"id", "error"}`. Blank lines are left out there.
+    the fields of the result, or as `{"id", "line", "error"}`; a field that is called as one of the result's
+    (`text`, `models`, `version`…) gives way to it, with a warning. Blank lines are left out there.
 
     Nothing is kept of prompts and answers.
 
@@ -176,7 +178,7 @@ class Run:
         messages = row_messages({"prompt": template.fill(row)} if template else row)
         knobs = row_knobs(row)
         session.refuse_loading_knobs(knobs)
-        self._warn_of_near_knobs(row)
+        self._warn_of_fields(row)
         config = self._settings.override(knobs, f"line {number}").config
         return self._answered(messages, config, self._view(number))
 
@@ -194,7 +196,7 @@ class Run:
             assert result is not None, "a stream ends in Done"
             session.stop_if_cancelled(result)
         except Cancelled:
-            if not limit.expired:
+            if not limit.expired or self._engine.cancellation.is_interrupted:
                 raise
             raise TimedOut(
                 f"no answer in {self._form.timeout:g} seconds", "Raise --timeout, or ask for less."
@@ -214,9 +216,14 @@ class Run:
             self._options, self._said, self._trace_to, prefix=f"prompt {number}: "
         )
 
-    def _warn_of_near_knobs(self, row: dict[str, Any]) -> None:
-        """A row may hold any field, so a misspelt knob is no error; it must not pass silently either."""
-        for name in set(row) - self._warned:
-            if knob := near_knob(name):
-                self._warned.add(name)
-                say(f"warning: field '{name}' is not a knob and changes nothing; did you mean {knob}?")
+    def _warn_of_fields(self, row: dict[str, Any]) -> None:
+        """A row may hold any field; one that is lost or changes nothing must not pass silently."""
+        for name in sorted(set(row) - self._warned):
+            if name in RESULT_FIELDS:
+                warning = "is the name of one of the result's and is overwritten by it; rename it"
+            elif knob := near_knob(name):
+                warning = f"is not a knob and changes nothing; did you mean {knob}?"
+            else:
+                continue
+            self._warned.add(name)
+            say(f"warning: field '{name}' {warning}")

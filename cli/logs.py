@@ -117,6 +117,7 @@ def export(
     conversations: AllNamed = None,
     form: Annotated[ExportFormat, typer.Option("--format", "-f", help="what is written")] = "md",
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a file, not stdout; yours alone")] = None,
+    force: Annotated[bool, typer.Option("--force", help="overwrite that file", metavar="")] = False,
 ) -> None:
     """Write the named conversations, or all of them, the oldest first.
 
@@ -127,6 +128,8 @@ def export(
     alignbeam logs export --format jsonl --out all.jsonl
     ```
     """
+    if out and out.exists() and not force:
+        raise UsageError(f"{out} is there already", "--force overwrites it.")
     with ConversationLog() as log:
         chosen = [log.find(word) for word in conversations or []] or log.conversations()[::-1]
         lines = exported(read(log, chosen), form)

@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alignbeam_local.cli import chat as chat_command
 from alignbeam_local.cli.chat_commands import COMMANDS
-from alignbeam_local.cli.chat_input import is_open, unquoted
+from alignbeam_local.cli.chat_input import LineEditor, is_open, typed_lines, unquoted
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import DummyCompleter
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 
 from alignbeam_local.config import CHAT_JUDGE_AT, KNOBS
 from alignbeam_local.conversation_log import ConversationLog, default_path
@@ -208,8 +213,17 @@ def test_an_answer_that_fails_leaves_the_conversation(engines: list[FakeEngine])
 
 def test_a_message_that_is_no_text_is_said_and_the_next_one_is_asked(engines: list[FakeEngine]) -> None:
     ran = run("chat", given=b'"""\xff\nstill it"""\necho: on\n')
-    assert (ran.code, ran.out) == (0, "on\n")
+    assert (ran.code, ran.out) == (1, "on\n")
     assert ran.err.count("error: the message holds what is no Unicode text") == 1
+
+
+@pytest.mark.parametrize("line", ["full", "/set alhpa 1", "/nothing"])
+def test_a_line_that_failed_makes_a_piped_chat_fail(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = chat(line, "echo: on")
+    assert (ran.code, ran.out, ran.err.count("error: ")) == (1, "on\n", 1)
+    assert chat("refuse", "echo: on").code == 0
+    monkeypatch.setattr(chat_command, "is_terminal", lambda _: True)
+    assert chat(line).code == 0
 
 
 # --- why
@@ -256,13 +270,37 @@ def test_nothing_is_kept_that_should_not_be() -> None:
     assert [path for path in data_files() if path.suffix != ".gguf"] == []
 
 
+@pytest.mark.parametrize("failing_from", ["the start", "the first prompt", "the second prompt"])
+def test_a_history_that_cannot_be_kept_ends_no_chat(
+    failing_from: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        typed_lines().unlink(missing_ok=True)
+        typed_lines().mkdir(parents=True)
+
+    if failing_from == "the start":
+        fail()
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        editor = LineEditor(DummyCompleter(), str)
+        if failing_from == "the first prompt":
+            fail()
+        keys.send_text("one\r")
+        assert editor.next_message() == "one"
+        if failing_from == "the second prompt":
+            fail()
+        keys.send_text("two\rthree\r")
+        assert [editor.next_message(), editor.next_message()] == ["two", "three"]
+    assert capsys.readouterr().err.count("note: what is typed is not kept") == 1
+
+
 def data_files() -> list[Path]:
     home = Path(os.environ["ALIGNBEAM_DATA_DIR"])
     return [path for path in home.rglob("*") if path.is_file()]
 
 
 def test_a_conversation_can_be_gone_on_with(engines: list[FakeEngine]) -> None:
-    chat("a", "/set system S", "b", "/save tea time")
+    saved = chat("a", "/set system S", "b", "/save tea time")
+    assert "alignbeam chat --session 'tea time' goes on with it" in saved.err
     ran = chat("c", args=("--continue",))
     assert said(engines[1]) == ["a", "a", "b", "b", "c"]
     assert engines[1].asked[0][1].system == "S"

@@ -234,12 +234,25 @@ def test_jsonl_keeps_fields_and_takes_knobs(run: Run, engines: list[FakeEngine])
 def test_a_bad_row_is_an_error_object(run: Run, line: str, identity: Any, message: str) -> None:
     ran = run("filter", "--jsonl", given=f'{line}\n{{"prompt": "echo: on"}}\n')
     failed, answered = map(json.loads, ran.out.splitlines())
-    assert set(failed) == {"id", "error"}
-    assert failed["id"] == identity
+    assert set(failed) == {"id", "line", "error"}
+    assert (failed["id"], failed["line"]) == (identity, 1)
     assert set(failed["error"]) == {"type", "message", "hint"}
     assert message in failed["error"]["message"]
     assert answered["text"] == "on"
     assert (ran.code, ran.err) == (1, f"{NOTE}error: 1 of 2 prompts failed\n")
+
+
+def test_an_error_object_has_the_number_of_its_line(run: Run) -> None:
+    ran = run("filter", "--jsonl", given='{"prompt": "echo: a"}\n\n{\n\n{}\n')
+    assert [json.loads(line).get("line") for line in ran.out.splitlines()] == [None, 3, 5]
+
+
+def test_a_field_that_the_result_overwrites_is_warned_of_once(run: Run) -> None:
+    row = '{"prompt": "echo: a", "text": "mine", "models": 1, "other": 2}\n'
+    ran = run("filter", "--jsonl", given=row * 2)
+    assert [json.loads(line)["text"] for line in ran.out.splitlines()] == ["a", "a"]
+    warning = "warning: field '{}' is the name of one of the result's and is overwritten by it; rename it\n"
+    assert (ran.code, ran.err) == (0, NOTE + warning.format("models") + warning.format("text"))
 
 
 def test_a_field_like_a_knob_is_warned_of_once(run: Run) -> None:
@@ -261,7 +274,7 @@ def test_chat_from_a_pipe(run: Run, engines: list[FakeEngine]) -> None:
     lines = "echo: one\n/set N 3\n/system S\nrefuse\n/clear\n/nope\n/set draft x\n/set alpha 7\n"
     lines += "echo: two\n/bye\nx\n"
     ran = run("chat", given=lines)
-    assert (ran.code, ran.out) == (0, f"one\n{REFUSED}\ntwo\n")
+    assert (ran.code, ran.out) == (1, f"one\n{REFUSED}\ntwo\n")
     (first, before), (second, after), (third, _) = engines[0].asked
     assert (before.depth, after.depth, after.system) == (6, 3, "S")
     assert [m.content for m in first] == ["echo: one"]
@@ -280,7 +293,7 @@ def test_chat_says_once_that_one_beam_is_unjudged(run: Run) -> None:
 
 def test_an_error_leaves_the_chat_going(run: Run, engines: list[FakeEngine]) -> None:
     ran = run("chat", given="full\necho: on\n")
-    assert (ran.code, ran.out) == (0, "on\n")
+    assert (ran.code, ran.out) == (1, "on\n")
     assert [m.content for m in engines[0].asked[1][0]] == ["echo: on"]
 
 

@@ -124,6 +124,8 @@ def test_search_finds_all_words_in_any_case_and_script(log: ConversationLog) -> 
     assert [found.conversation for found in log.search("在哪")] == ["two"]
     assert [found.conversation for found in log.search("100%")] == ["one"]
     assert log.search("straße 前面") == []
+    assert log.search("路 " * 40_000)[0].conversation == "two"
+    assert log.search(" ".join(map(str, range(40_000)))) == []
     assert len(log.search("", limit=1)) == 1
 
 

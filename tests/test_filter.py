@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -128,6 +129,7 @@ def test_an_answer_that_takes_too_long_is_an_error_and_the_run_goes_on(
     ran = run("filter", "--jsonl", "--timeout", "0.05", given='{"id": 1, "prompt": "slow"}\n')
     assert json.loads(ran.out) == {
         "id": 1,
+        "line": 1,
         "error": {
             "type": "timeout",
             "message": "no answer in 0.05 seconds",
@@ -147,6 +149,18 @@ def test_the_clock_does_not_run_while_a_row_loads_a_model(
     monkeypatch.setattr(FakeEngine, "load", load)
     ran = run("filter", "--jsonl", "--timeout", "0.1", given='{"prompt": "echo: on", "beams": 5}\n')
     assert (ran.code, json.loads(ran.out)["text"]) == (0, "on")
+
+
+def test_ctrl_c_in_the_instant_of_the_timeout_stops_the_run(
+    engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expire_and_interrupt(limit: TimeLimit) -> None:
+        limit.expired = True
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(TimeLimit, "_expire", expire_and_interrupt)
+    ran = run("filter", "--timeout", "0.05", given="slow\necho: on\n")
+    assert (ran.code, ran.out) == (130, "")
 
 
 def test_an_answer_in_time_stands(engines: list[FakeEngine]) -> None:

@@ -95,6 +95,16 @@ def test_export_in_three_forms(tmp_path: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o600
 
 
+def test_export_overwrites_only_if_told_to(tmp_path: Path) -> None:
+    out = tmp_path / "all.md"
+    out.write_text("precious")
+    ran = run("logs", "export", "--out", str(out))
+    assert (ran.code, ran.err) == (2, f"error: {out} is there already\nhint: --force overwrites it.\n")
+    assert out.read_text() == "precious"
+    assert run("logs", "export", "--out", str(out), "--force").code == 0
+    assert "# tea" in out.read_text()
+
+
 def test_path() -> None:
     assert run("logs", "path").out == f"{default_path()}\n"
 

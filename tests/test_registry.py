@@ -7,7 +7,10 @@ import pytest
 
 from alignbeam_local import models_toml, paths
 from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
+from alignbeam_local.hashes import file_sha256
+from alignbeam_local.pull import check_sha256, pull
 from alignbeam_local.registry import Registry
+from tests.gguf_files import write_gguf
 
 CORE = Path(models_toml.__file__).parent
 
@@ -92,6 +95,9 @@ def test_unknown_name_has_the_closest_as_hint() -> None:
     with pytest.raises(UsageError, match="unknown model 'smollm2-135m'") as caught:
         Registry.load().resolve("smollm2-135m")
     assert "Did you mean smollm2-135m-instruct?" in caught.value.hint
+    with pytest.raises(UsageError, match="unknown model 'SmolLM'") as caught:
+        Registry.load().resolve("SmolLM")
+    assert "Did you mean smollm2-135m-instruct?" in caught.value.hint
     with pytest.raises(UsageError, match="unknown profile 'startr'") as caught:
         Registry.load().profile("startr")
     assert "starter" in caught.value.hint
@@ -104,6 +110,38 @@ def test_require_tells_how_to_get_it(home: Path) -> None:
     assert "alignbeam models pull gemma-3-270m" in caught.value.hint
     with pytest.raises(ModelError, match="no such file"):
         registry.require(str(home / "none.gguf"))
+
+
+def test_a_model_may_stay_where_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    write_user_file(
+        '[models.near]\npath = "files/near.gguf"\n[models.home]\npath = "~/home.gguf"\n'
+        '[models."gemma-3-270m"]\npath = "/models/gemma.gguf"\n'
+    )
+    registry = Registry.load()
+    near, in_home, known = map(registry.resolve, ("near", "home", "gemma-3-270m"))
+    assert near.path == paths.config_dir() / "files" / "near.gguf"
+    assert in_home.path == home / "home.gguf"
+    assert (known.path, known.can_pull) == (Path("/models/gemma.gguf"), False)
+    with pytest.raises(ModelError, match="the file of model 'near' is gone") as caught:
+        registry.require("near")
+    assert caught.value.hint == "Correct its path in models.toml."
+    with pytest.raises(UsageError, match="no source to pull from"):
+        pull(known)
+    near.path.parent.mkdir()
+    write_gguf(near.path)
+    assert registry.require("near") == registry.require(str(near.path)) == near
+    check_sha256(near, file_sha256(near.path))
+
+
+def test_a_model_that_stays_must_have_its_sha256(home: Path) -> None:
+    paths.ensure_dir(paths.config_dir())
+    file = write_gguf(paths.config_dir() / "mine.gguf")
+    write_user_file(f'[models.mine]\npath = "mine.gguf"\nsha256 = "{"0" * 64}"\n')
+    mine = Registry.load().require("mine")
+    with pytest.raises(ModelError, match="is not the file that 'mine' names") as caught:
+        check_sha256(mine, file_sha256(file))
+    assert "models.toml" in caught.value.hint
 
 
 def test_user_file_adds_and_overrides_key_by_key() -> None:
@@ -128,6 +166,7 @@ def test_user_file_adds_and_overrides_key_by_key() -> None:
         ("[models.x]\nsha265 = '0'", r"\[models\.x\]: unknown key 'sha265'", "Did you mean sha256?"),
         ("[models.x]\nhub = {repo = 'a', file = 'c.gguf'}", r"\[models\.x\]: hub\.repo = 'a'", ""),
         ("[models.x]\nbytes = -1", r"\[models\.x\]: bytes = -1", ""),
+        ("[models.x]\npath = 3", r"\[models\.x\]: path = 3", ""),
         ("[models.'../x']\nabout = ''", r"\[models\.\.\./x\]", ""),
         ("[models.x]\nmirror = {packages='--p{n}', count=1, version='1', member='m'}", "mirror", ""),
         (
