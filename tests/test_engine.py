@@ -159,8 +159,9 @@ def test_a_turn_after_ctrl_c_is_a_fresh_one(after: str) -> None:
                 if pieces == seen and isinstance(event, BeamText | Phase):
                     signal.raise_signal(signal.SIGINT)
         turns = talk.messages
-        interrupted = done(talk.ask(TURNS[2], config))
-        row = prompt_row(engine)
+        with engine.cancellation.on_interrupt():
+            interrupted = done(talk.ask(TURNS[2], config))
+            row = prompt_row(engine)
     with Engine(config, registry) as engine:
         fresh = done(Conversation(engine, turns).ask(TURNS[2], config))
         assert np.abs(row - prompt_row(engine)).max() < SHAPE

@@ -35,6 +35,14 @@ sys.exit(main.main(sys.argv[2:]))
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_heard() -> Iterator[None]:
+    """Children inherit what is ignored, and under `nohup` that is SIGHUP."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
+
+
 @pytest.fixture
 def note(tmp_path: Path) -> Path:
     touch_models()
