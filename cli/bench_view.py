@@ -1,6 +1,6 @@
 """What a bench found, as tables and bars."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -36,31 +36,44 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 def _table(alone: Alone, methods: tuple[Method, ...]) -> Table:
     """The draft alone, then every method against it."""
+    titles = (
+        f"{alone.prompt_tokens} + {alone.new_tokens} tokens",
+        "ratio",
+        "floor",
+        "s",
+        "first, ms",
+        "tokens/s",
+    )
+    rows = [("draft alone", "1", "1", *_times(alone))]
+    rows += [(m.name, _spread(m.ratio), f"{m.floor:.2f}", *_times(m)) for m in methods]
+    return _aligned(titles, rows)
+
+
+def _times(found: Alone | Method) -> tuple[str, str, str]:
+    return (
+        f"{found.total_ms.median / 1e3:.2f}",
+        f"{found.first_token_ms.median:.0f}",
+        f"{found.tokens_per_second.median:.1f}",
+    )
+
+
+def _aligned(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """Figures under their titles, behind a name."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column(f"{alone.prompt_tokens} + {alone.new_tokens} tokens")
-    for title in ("ratio", "floor", "seconds", "first token", "tokens/s", "python, mix", "python, rest"):
-        table.add_column(title, justify="right", no_wrap=True)
-    first, speed = f"{alone.first_token_ms.median:.0f} ms", f"{alone.tokens_per_second.median:.1f}"
-    table.add_row("draft alone", "1", "1", f"{alone.total_ms.median / 1e3:.2f}", first, speed, "", "")
-    for method in methods:
-        table.add_row(
-            method.name,
-            _spread(method.ratio),
-            f"{method.floor:.2f}",
-            f"{method.total_ms.median / 1e3:.2f}",
-            f"{method.first_token_ms.median:.0f} ms",
-            f"{method.tokens_per_second.median:.1f}",
-            _share(method, "mix"),
-            _share(method, "complete"),
-        )
+    for title in titles:
+        table.add_column(Text(title), justify="right" if table.columns else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return table
 
 
 def _more(report: Report) -> Iterator[tuple[str, str]]:
     turn, memory, cold = report.second_turn, report.memory, report.cold_start
     for method in report.methods:
-        shares = (f"{name} {ms:.0f}" for name, ms in method.phases_ms.items() if ms)
-        yield f"ms of {method.name}", ", ".join(shares)
+        phases = ", ".join(f"{name} {ms:.0f}" for name, ms in method.phases_ms.items() if ms)
+        yield f"ms, {method.name}", phases
+        shares = (f"{share.median:.1%} of {name}" for name, share in method.python_share.items())
+        yield "of that Python", ", ".join(shares)
     yield (
         "second turn",
         f"first token {_spread(turn.ratio)} of the draft's own "
@@ -93,30 +106,25 @@ def _floor(report: Report) -> str:
 
 def _bars(sweep: SweepResult) -> Table:
     """A bar for each value, as long as its ratio."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in (sweep.knob, "ratio", "floor", "seconds", "alone"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("")
     longest = max(method.ratio.median for method in sweep.methods)
-    for value, alone, method in zip(sweep.values, sweep.alone, sweep.methods, strict=True):
-        table.add_row(
-            str(value),
-            _spread(method.ratio),
-            f"{method.floor:.2f}",
-            f"{method.total_ms.median / 1e3:.2f}",
-            f"{alone.total_ms.median / 1e3:.2f}",
-            Text("█" * round(_BAR_CELLS * method.ratio.median / longest), style="cyan"),
-        )
-    return table
-
-
-def _share(method: Method, phase: str) -> str:
-    share = method.python_share.get(phase)
-    return f"{share.median:.1%}" if share else ""
+    return _aligned(
+        (sweep.knob.replace("_", " "), "ratio", "floor", "s", "alone, s", ""),
+        [
+            (
+                str(value),
+                _spread(method.ratio),
+                f"{method.floor:.2f}",
+                f"{method.total_ms.median / 1e3:.2f}",
+                f"{alone.total_ms.median / 1e3:.2f}",
+                Text("█" * round(_BAR_CELLS * method.ratio.median / longest), style="cyan"),
+            )
+            for value, alone, method in zip(sweep.values, sweep.alone, sweep.methods, strict=True)
+        ],
+    )
 
 
 def _spread(spread: Spread) -> str:
-    return f"{spread.median:.2f} \\[{spread.low:.2f}, {spread.high:.2f}]"
+    return f"{spread.median:.2f} [{spread.low:.2f}, {spread.high:.2f}]"
 
 
 def _mb(size: int) -> str:
