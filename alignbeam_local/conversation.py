@@ -1,6 +1,6 @@
 """A conversation with an engine: its turns, and what can be done about the last one."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ class Conversation:
         """The last exchange that this process answered, unless it was undone."""
         return self._exchanges[-1] if self._exchanges else None
 
-    def ask(self, text: str, config: Config) -> Iterator[Event]:
+    def ask(self, text: str, config: Config) -> Generator[Event, None, None]:
         """Answer a further question; ends in `Done`, both turns then belong to the conversation.
 
         Not if the answer was cancelled before any text, or failed: the conversation is then as it was.
@@ -168,7 +168,7 @@ class Conversation:
         earlier: list[Message],
         exchanges: list[Exchange],
         counts: Callable[[Result], bool],
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         said = [turn for exchange in exchanges for turn in exchange.messages]
         turns = [*earlier, *said, Message("user", question)]
         yield from self._engine.load(config)

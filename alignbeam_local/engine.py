@@ -55,6 +55,12 @@ class Engine:
     ) -> None:
         self.close()
 
+    @property
+    def parts(self) -> Parts:
+        """What is open; the models are loaded."""
+        assert self._parts is not None
+        return self._parts
+
     def load(self, config: Config | None = None) -> Iterator[Event]:
         """Open what this configuration needs and is not open yet; what the models hold stays.
 
@@ -120,8 +126,7 @@ class Engine:
         watch = Stopwatch()
         with watch.part("load_ms"):
             yield from self.load(config)
-        assert self._parts is not None
-        answer = Answer(self._parts, config, watch, backend=build(), notices=self._load_notices)
+        answer = Answer(self.parts, config, watch, backend=build(), notices=self._load_notices)
         yield from answer.stream(messages)
 
     def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
@@ -130,8 +135,7 @@ class Engine:
         Raises:
             ContextFull: the last question does not fit by itself.
         """
-        assert self._parts is not None
-        return left_out(followers(self._parts, config), turns, already)
+        return left_out(followers(self.parts, config), turns, already)
 
     def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
         """Let the models read an answered conversation to its end, in the background.
@@ -154,8 +158,7 @@ class Engine:
         """Let the models hold it again; False if any of it is another model's. Raises: as `load`."""
         for _ in self.load():
             pass
-        assert self._parts is not None
-        return put_back(self._parts, snapshot)
+        return put_back(self.parts, snapshot)
 
     def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
         """The same, waiting for the end."""

@@ -2,9 +2,10 @@
 
 import ctypes
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
 import llama_cpp
@@ -275,35 +276,43 @@ class _Batch:
         return self._struct
 
 
+def sampler_chain(settings: SamplerSettings, vocabulary_size: int) -> Any:
+    """A chain in C: penalties, top_p, temperature, dist; greedy at temperature 0. Whoever asked frees it."""
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    for sampler in _samplers(settings, vocabulary_size):
+        llama_cpp.llama_sampler_chain_add(chain, sampler)
+    return chain
+
+
+def _samplers(settings: SamplerSettings, vocabulary_size: int) -> Iterator[Any]:
+    if settings.repeat_penalty != 1.0:
+        yield llama_cpp.llama_sampler_init_penalties(
+            vocabulary_size, settings.penalty_last_n, settings.repeat_penalty, 0.0, 0.0
+        )
+    if settings.temperature == 0:
+        yield llama_cpp.llama_sampler_init_greedy()
+        return
+    if settings.top_p < 1.0:
+        yield llama_cpp.llama_sampler_init_top_p(settings.top_p, 1)
+    yield llama_cpp.llama_sampler_init_temp(settings.temperature)
+    yield llama_cpp.llama_sampler_init_dist(settings.seed)
+
+
 class LlamaSampler:
-    """A chain in C: penalties, top_p, temperature, dist; greedy at temperature 0."""
+    """A chain that samples from a context's rows."""
 
     def __init__(self, model: "LlamaLM", settings: SamplerSettings) -> None:
         self._model = model
-        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if settings.repeat_penalty != 1.0:
-            self._add(
-                llama_cpp.llama_sampler_init_penalties(
-                    model.vocabulary.size, settings.penalty_last_n, settings.repeat_penalty, 0.0, 0.0
-                )
-            )
-        if settings.temperature == 0:
-            self._add(llama_cpp.llama_sampler_init_greedy())
-            return
-        if settings.top_p < 1.0:
-            self._add(llama_cpp.llama_sampler_init_top_p(settings.top_p, 1))
-        self._add(llama_cpp.llama_sampler_init_temp(settings.temperature))
-        self._add(llama_cpp.llama_sampler_init_dist(settings.seed))
-
-    def _add(self, sampler: Any) -> None:
-        llama_cpp.llama_sampler_chain_add(self._chain, sampler)
+        self._chain = sampler_chain(settings, model.vocabulary.size)
 
     def accept(self, token: int) -> None:
         llama_cpp.llama_sampler_accept(self._chain, token)
 
     def sample(self, sequence: int) -> int:
-        row = self._model.batch_row(sequence)
-        return int(llama_cpp.llama_sampler_sample(self._chain, self._model.handle, row))
+        row, start = self._model.batch_row(sequence), perf_counter()
+        token = int(llama_cpp.llama_sampler_sample(self._chain, self._model.handle, row))
+        self._model.compute_seconds += perf_counter() - start
+        return token
 
     def close(self) -> None:
         if self._chain:
@@ -342,7 +351,8 @@ class LlamaLM:
         self.kv_strategy: Literal["seq", "state"] = (
             kv_strategy if kv_strategy != "auto" else "seq" if weights.rewinds else "state"
         )
-        self.decoded_tokens = 0
+        self.decoded_tokens = self.decodes = 0
+        self.compute_seconds = 0.0
         self._cancellation = cancellation or Cancellation()
         self.handle = self._open(num_sequences, num_cells, threads)
         self._memory = llama_cpp.llama_get_memory(self.handle)
@@ -420,7 +430,10 @@ class LlamaLM:
 
     def _decode(self, rows: npt.NDArray[np.int32]) -> None:
         self._rows = {}
-        code = llama_cpp.llama_decode(self.handle, self._batch.fill(rows))
+        batch, start = self._batch.fill(rows), perf_counter()
+        code = llama_cpp.llama_decode(self.handle, batch)
+        self.compute_seconds += perf_counter() - start
+        self.decodes += 1
         if code == _ABORTED or self._cancellation.is_set:
             raise Cancelled("cancelled")
         if code == _NO_SLOT:

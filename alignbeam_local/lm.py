@@ -78,6 +78,14 @@ class LanguageModel(Protocol):
     def decoded_tokens(self) -> int:
         """Tokens decoded since the model was opened: what a cache saved is seen by its not growing."""
 
+    @property
+    def decodes(self) -> int:
+        """Batches decoded since then: each reads the weights once."""
+
+    @property
+    def compute_seconds(self) -> float:
+        """Time spent since then in the backend's decoding and sampling."""
+
     def tokens(self, sequence: int) -> Sequence[int]:
         """What the sequence holds."""
 

@@ -68,6 +68,11 @@ class PromptCache:
         for end in range(known + _AHEAD_TOKENS, len(ids) + _AHEAD_TOKENS, _AHEAD_TOKENS):
             lm.set_tokens({AHEAD: ids[:end]})
 
+    def clear(self) -> None:
+        """Hold nothing: the next prompt is read from its beginning."""
+        self._row = None
+        self._drop(PROMPT)
+
     def save(self) -> SavedPrompt | None:
         """Copy the prompt and what goes on from it; None if nothing is held."""
         lm, prompt = self._lm, tuple(self._lm.tokens(PROMPT))
@@ -83,8 +88,7 @@ class PromptCache:
         Raises:
             ModelError, ContextFull: it does not fit this model; nothing is held then.
         """
-        self._row = None
-        self._drop(PROMPT)
+        self.clear()
         try:
             self._restore(saved)
         except BaseException:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "filter": "filter:filter_prompts",
     "chat": "chat:chat",
     "bridge": "bridge:bridge",
+    "bench": "bench:bench",
     "models": "models:models_app",
     "judge": "judge:judge_app",
     "logs": "logs:logs_app",

@@ -170,6 +170,7 @@ class FakeLM:
         self.num_cells = num_cells
         self.kv_strategy = kv_strategy
         self.decoded_tokens = 0
+        self.compute_seconds = 0.0
         self.batches: list[dict[int, int]] = []
         self.is_closed = False
         self._row = row
@@ -183,6 +184,10 @@ class FakeLM:
         self._decoded: set[int] = set()  # what the last decode made rows for
 
     # --- decoding
+
+    @property
+    def decodes(self) -> int:
+        return len(self.batches)
 
     @property
     def used_cells(self) -> int:

@@ -74,7 +74,7 @@ def test_an_answer_that_fails_or_is_left_leaves_history_alone() -> None:
         talk.ask("full")
     events = talk.conversation.ask("echo: left", CONFIG)
     next(event for event in events if isinstance(event, AnswerText))
-    events.close()  # type: ignore[attr-defined]
+    events.close()
     assert talk.said == ["echo: hi", "hi"]
 
 

@@ -1,0 +1,53 @@
+"""Where a bench ran, and what it took of memory."""
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+
+class Machine(NamedTuple):
+    """What figures depend on besides the program."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    system: str
+    python: str
+    load: float  # of the last minute, when the bench began: others at work make figures worthless
+
+
+def this_machine() -> Machine:
+    """The machine that this process runs on."""
+    return Machine(
+        _processor(),
+        psutil.cpu_count(logical=False) or 1,
+        psutil.virtual_memory().total,
+        platform.platform(),
+        platform.python_version(),
+        os.getloadavg()[0],
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
+def peak_memory() -> int:
+    """The most that this process has had in memory so far, in bytes."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak
+    [kilobytes] = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(kilobytes)

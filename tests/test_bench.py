@@ -1,0 +1,301 @@
+"""`alignbeam bench`: what is compared, how times become figures, what is printed of them."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gguf
+import pytest
+from alignbeam_local.cli import bench_plot
+
+from alignbeam_local import bench
+from alignbeam_local.bench import in_turns, run_bench
+from alignbeam_local.bench_cases import Plan, Sweep, sweep_cases, table_cases
+from alignbeam_local.bench_floor import bytes_per_decode
+from alignbeam_local.bench_machine import peak_memory
+from alignbeam_local.bench_prompts import prompt_of
+from alignbeam_local.bench_report import Report, Spread, report_method, spread
+from alignbeam_local.bench_runs import Run, sampling
+from alignbeam_local.config import Config
+from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.llama_lm import LlamaLM, LlamaWeights
+from alignbeam_local.plain_llama import PlainAnswer, PlainDraft
+from tests.fake_lm import fake_vocabulary, hashed_row
+from tests.fake_loader import FakeModel
+from tests.running import Ran, open_fakes, run
+from tests.talk import Talk
+from tests.test_judge import judge_row
+from tests.test_llama_lm import write_tiny
+
+pytestmark = pytest.mark.usefixtures("few_examples")
+
+PLAN = Plan(Config.of({"max_tokens": 64, "ignore_eos": True}), prompt_tokens=32, repeats=2, warm_up=1)
+
+
+# --- what is compared
+
+
+def test_the_table_has_one_beam_several_and_several_judged_early() -> None:
+    found = {case.name: case.config for case in table_cases(PLAN)}
+    assert list(found) == ["K=1", "K=3", "K=3 judge-at 32"]
+    assert [config.judged for config in found.values()] == [False, True, True]
+    assert {config.max_tokens for config in found.values()} == {64}
+    assert "auto" not in {config.on_unsafe for config in found.values() if config.judged}, "none is blocked"
+
+
+@pytest.mark.parametrize(
+    ("knobs", "names"),
+    [
+        ({"beams": 1}, ["K=1"]),
+        ({"beams": 2, "judge_at": 8}, ["K=1", "K=2", "K=2 judge-at 8"]),
+        ({"max_tokens": 32}, ["K=1", "K=3"]),
+    ],
+)
+def test_the_table_follows_the_knobs(knobs: dict[str, Any], names: list[str]) -> None:
+    plan = PLAN._replace(config=PLAN.config.with_values(knobs))
+    assert [case.name for case in table_cases(plan)] == names
+
+
+def test_a_sweep_changes_one_thing() -> None:
+    by_beams = [case.config for case in sweep_cases(PLAN, Sweep.parse("K=1,2"))]
+    assert [(c.beams, c.judged, c.max_tokens) for c in by_beams] == [(1, False, 64), (2, True, 64)]
+    assert [case.config.depth for case in sweep_cases(PLAN, Sweep.parse("N=0,6"))] == [0, 6]
+    assert [case.shape for case in sweep_cases(PLAN, Sweep.parse("prompt-tokens=8,16"))] == [
+        (8, 64),
+        (16, 64),
+    ]
+    assert [case.shape for case in sweep_cases(PLAN, Sweep.parse("new_tokens=8,16"))] == [(32, 8), (32, 16)]
+
+
+@pytest.mark.parametrize("text", ["alpha=1", "K", "K=", "K=one", "K=0", "N=-1", "=1", "prompt-tokens=0"])
+def test_a_sweep_that_cannot_be(text: str) -> None:
+    with pytest.raises(UsageError, match="--sweep"):
+        Sweep.parse(text)
+
+
+def test_every_round_begins_with_another_task() -> None:
+    order: list[str] = []
+
+    def task(name: str) -> str:
+        order.append(name)
+        return f"{name}{len(order)}"
+
+    found = in_turns([lambda: task("a"), lambda: task("b"), lambda: task("c")], 3)
+    assert "".join(order) == "abcbcacab"
+    assert found == [["a1", "a6", "a8"], ["b2", "b4", "b9"], ["c3", "c5", "c7"]]
+
+
+@pytest.mark.parametrize("num_tokens", [20, 32, 500])
+def test_prompts_are_as_long_as_wanted_and_never_alike(num_tokens: int) -> None:
+    vocabulary = fake_vocabulary("Case", " the", *(f" {word}" for word in ("and", "of", "they", "what")))
+    prompts = [prompt_of(num_tokens, number, vocabulary) for number in range(12)]
+    assert len(set(prompts)) == 12
+    assert all(num_tokens - 8 <= len(vocabulary.encode(text)) <= num_tokens for text in prompts)
+
+
+# --- figures
+
+
+def test_a_spread_is_the_median_and_quartiles() -> None:
+    assert spread([5, 1, 4, 2, 3]) == Spread(2, 3, 4)
+    assert spread([7]) == Spread(7, 7, 7)
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    def took(ms: float, **decodes: int) -> Run:
+        return Run(ms, 1.0, 10, decodes, {"mix": ms / 2}, {"mix": 0.1})
+
+    alone = [took(ms, draft=10) for ms in (10, 20, 40)]
+    drifting = [took(ms, draft=10, anchor=5) for ms in (20, 40, 80)]
+    method = report_method("x", drifting, alone, {"draft": 100, "anchor": 40})
+    assert method.ratio == Spread(2, 2, 2)
+    assert method.floor == pytest.approx(1.2)
+    assert method.weights_read_bytes == {"draft": 1000, "anchor": 200}
+    assert method.phases_ms == {"mix": 20}
+    assert method.tokens_per_second.median == pytest.approx(250)
+
+
+def test_a_decode_reads_all_weights_but_a_table_of_embeddings(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "a.gguf", "llama")
+    tensors = {tensor.name: int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors}
+    assert bytes_per_decode(path) == sum(tensors.values()) - tensors["token_embd.weight"]
+
+
+def test_the_peak_is_not_under_what_is_held() -> None:
+    before = peak_memory()
+    held = bytearray(64 << 20)
+    assert peak_memory() >= before > 10 << 20
+    assert held
+
+
+# --- the draft alone
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Iterator[LlamaLM]:
+    weights = LlamaWeights(write_tiny(tmp_path / "tiny.gguf", "llama"), use_extra_bufts=False)
+    lm = LlamaLM(weights, sha256="0", num_sequences=3, num_cells=512, threads=1)
+    yield lm
+    lm.close()
+    weights.close()
+
+
+def test_the_draft_alone_samples_what_ours_samples(tiny: LlamaLM) -> None:
+    settings = sampling(Config.of({"max_tokens": 24}))
+    prompt = tiny.vocabulary.encode("Say something")
+    sampler, ours = tiny.sampler(settings), list[int]()
+    tiny.extend({0: prompt})
+    while len(ours) < 24:
+        ours.append(sampler.sample(0))
+        tiny.extend({0: ours[-1:]})
+    sampler.close()
+    plain = PlainDraft(tiny, context=512, threads=1)
+    cold = plain.complete(prompt, settings, 24)
+    plain.read(prompt[:4])
+    warm = plain.go_on(prompt[4:], settings, 24)
+    plain.close()
+    assert cold.tokens == warm.tokens == ours
+    assert 0 < cold.first_token_ms < cold.total_ms
+
+
+# --- a whole bench without weights
+
+
+class FakePlain:
+    """Takes a millisecond a token."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.held = 0
+
+    def complete(self, prompt: list[int], _: object, new_tokens: int) -> PlainAnswer:
+        return PlainAnswer([0] * new_tokens, 1.0, float(new_tokens))
+
+    def read(self, prompt: list[int]) -> None:
+        self.held = len(prompt)
+
+    def go_on(self, prompt: list[int], _: object, new_tokens: int) -> PlainAnswer:
+        assert self.held > 0
+        assert prompt
+        return PlainAnswer([0] * new_tokens, 1.0, 1.0)
+
+    def close(self) -> None:
+        pass
+
+
+class _Header(NamedTuple):
+    path: Path
+    bytes: int = 1000
+    kv_bytes_per_token: int = 10
+
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
+    monkeypatch.setattr(bench, "PlainDraft", FakePlain)
+    monkeypatch.setattr(bench, "LlamaLM", object)
+    monkeypatch.setattr(bench, "require_model", _Header)
+    monkeypatch.setattr(bench, "bytes_per_decode", lambda _: 100)
+    talk = Talk(monkeypatch, max_tokens=12, beams=3, judge_at=4, ignore_eos=True)
+    judging = fake_vocabulary()
+    talk.loader.models["judge"] = FakeModel(judging, judge_row(judging))
+    return talk
+
+
+def report_of(talk: Talk, *sweeps: str) -> tuple[Report, list[str]]:
+    told: list[str] = []
+    plan = Plan(talk.config, 24, repeats=2, warm_up=1, sweeps=tuple(map(Sweep.parse, sweeps)))
+    return run_bench(talk.engine, plan, told.append), told
+
+
+def test_a_bench_measures_every_method(talk: Talk) -> None:
+    report, told = report_of(talk)
+    assert [method.name for method in report.methods] == ["K=1", "K=3", "K=3 judge-at 4"]
+    assert told.count("draft alone, 24 and 12 tokens") == told.count("K=1") == 3
+    assert told.count("second turn") == 3
+    assert report.alone.weights_read_bytes == 12 * 100
+    one, three, _ = report.methods
+    mixed = talk.config.depth
+    assert one.weights_read_bytes == {"draft": 1200, "anchor": 100 * mixed, "judge": 0}
+    assert three.weights_read_bytes["draft"] == 1200
+    assert three.weights_read_bytes["judge"] >= 100
+    assert one.floor == pytest.approx((12 + mixed) / 12)
+    assert set(one.python_share) == {"mix", "complete", "whole"}
+    assert report.memory.weights_bytes == 3000
+
+
+def test_a_sweep_grows_the_contexts_before_the_rounds(talk: Talk) -> None:
+    report, _ = report_of(talk, "K=1,5", "new-tokens=6,30")
+    beams, lengths = report.sweeps
+    assert [method.name for method in beams.methods] == ["beams 1", "beams 5"]
+    assert [alone.new_tokens for alone in lengths.alone] == [6, 30]
+    assert [alone.weights_read_bytes for alone in lengths.alone] == [600, 3000]
+
+
+def test_no_answer_finds_another_ones_prompt(talk: Talk) -> None:
+    report_of(talk)
+    begun = [batch[0] for batch in talk.loader.opened["draft"][-1].batches if 0 in batch]
+    assert min(begun[:4]) > 24
+
+
+def test_an_answer_that_is_too_short_is_an_error(talk: Talk) -> None:
+    judging = fake_vocabulary()
+    talk.loader.models["judge"] = FakeModel(judging, hashed_row(judging.size))  # what it says is unscored
+    with pytest.raises(ModelError, match="ended before"):
+        report_of(talk)
+
+
+# --- the command
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch, talk: Talk) -> Any:
+    """Runs the command; the figures are those of the fakes."""
+    open_fakes(monkeypatch)
+    plans: list[Plan] = []
+
+    def measured(_: object, plan: Plan, tell: object) -> Report:
+        plans.append(plan)
+        small = plan._replace(config=talk.config)
+        return run_bench(talk.engine, small, lambda _: None)
+
+    monkeypatch.setattr(bench, "run_bench", measured)
+
+    def command(*args: str) -> tuple[Ran, list[Plan]]:
+        return run("bench", "--prompt-tokens", "24", "--repeats", "1", "--warm-up", "0", *args), plans
+
+    return command
+
+
+def test_the_command_prints_a_table_and_bars(ran: Any) -> None:
+    done, [plan] = ran("--sweep", "K=1,2", "--alpha", "0.3")
+    assert (done.code, done.err) == (0, "")
+    for word in ("ratio", "K=3 judge-at 4", "second turn", "cold start", "weights read", "█", "beams"):
+        assert word in done.out, word
+    assert (plan.config.max_tokens, plan.config.ignore_eos, plan.config.alpha) == (128, True, 0.3)
+
+
+def test_the_command_prints_json(ran: Any) -> None:
+    found = json.loads(ran("--json")[0].out)
+    assert found["methods"][0]["name"] == "K=1"
+    assert {"machine", "llama_cpp", "threads", "cold_start", "memory", "second_turn"} <= set(found)
+
+
+@pytest.mark.parametrize("sweeps", [(), ("--sweep", "K=1,2", "--sweep", "N=0,2")])
+def test_the_command_draws(ran: Any, tmp_path: Path, sweeps: tuple[str, ...]) -> None:
+    path = tmp_path / "bench.png"
+    assert ran("--plot", str(path), *sweeps)[0].code == 0
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_nothing_is_measured(ran: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_plot, "find_spec", lambda _: None)
+    done, plans = ran("--plot", "bench.png")
+    assert (done.code, plans) == (2, [])
+    assert done.err == "error: --plot needs matplotlib\nhint: pip install 'alignbeam-local[plots]'\n"
+
+
+@pytest.mark.parametrize("args", [("--max-tokens", "9"), ("--sweep", "alpha=1"), ("--repeats", "0")])
+def test_what_cannot_be_measured_is_a_usage_error(ran: Any, args: tuple[str, ...]) -> None:
+    done, plans = ran(*args)
+    assert (done.code, plans) == (2, [])
+    assert done.err.startswith("error: ")
