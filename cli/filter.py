@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
 from alignbeam_local.result_json import RESULT_FIELDS
 from alignbeam_local.settings import Settings, near_knob
@@ -211,7 +212,7 @@ class Run:
 
     def _warn_of_fields(self, row: dict[str, Any]) -> None:
         """A row may hold any field; one that is lost or changes nothing must not pass silently."""
-        for name in sorted(set(row) - self._warned):
+        for name in sorted(set(row) - {*KNOBS} - self._warned):
             if name in RESULT_FIELDS:
                 warning = "is the name of one of the result's and is overwritten by it; rename it"
             elif knob := near_knob(name):
