@@ -65,7 +65,7 @@ def filter_prompts(
 
     With `--jsonl` an object has `prompt` (or `messages`), any knob, and any other field. It comes back with
     the fields of the result, or as `{"id", "line", "error"}`; a field that is called as one of the result's
-    (`text`, `models`, `version`…) gives way to it, with a warning. Blank lines are left out there.
+    (such as `text` or `models`) gives way to it, with a warning. Blank lines are left out there.
 
     Nothing is kept of prompts and answers.
 
