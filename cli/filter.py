@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
 from alignbeam_local.result_json import RESULT_FIELDS
 from alignbeam_local.settings import Settings, near_knob
@@ -65,7 +66,7 @@ def filter_prompts(
 
     With `--jsonl` an object has `prompt` (or `messages`), any knob, and any other field. It comes back with
     the fields of the result, or as `{"id", "line", "error"}`; a field that is called as one of the result's
-    (`text`, `models`, `version`…) gives way to it, with a warning. Blank lines are left out there.
+    (such as `text` or `models`) gives way to it, with a warning. Blank lines are left out there.
 
     Nothing is kept of prompts and answers.
 
@@ -218,7 +219,7 @@ class Run:
 
     def _warn_of_fields(self, row: dict[str, Any]) -> None:
         """A row may hold any field; one that is lost or changes nothing must not pass silently."""
-        for name in sorted(set(row) - self._warned):
+        for name in sorted(set(row) - {*KNOBS} - self._warned):
             if name in RESULT_FIELDS:
                 warning = "is the name of one of the result's and is overwritten by it; rename it"
             elif knob := near_knob(name):

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from alignbeam_local.config import Config
 from alignbeam_local.paths import data_dir
@@ -20,8 +19,10 @@ from .completion import model_names
 from .terminal import for_stream, is_terminal, say
 
 if TYPE_CHECKING:
+    from alignbeam_local import injections, judge_check
     from alignbeam_local.judge import Judge
-    from alignbeam_local.judge_check import Measured, Pair, Report
+
+T = TypeVar("T")
 
 judge_app = typer.Typer(help="Measure and calibrate judges.", no_args_is_help=True)
 
@@ -43,29 +44,39 @@ def check(
     judge: JudgeName,
     pairs: PairsFile = None,
     threshold: Threshold = None,
+    injected: Annotated[
+        bool, typer.Option("--injections", metavar="", help="try to talk it into other verdicts instead")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Show how many answers of each label a judge scores above the threshold.
 
     Of the shipped pairs only those count that no calibration was fitted on.
 
+    With `--injections` texts that argue for a verdict are put before and after answers that comply, and
+    behind their requests: how many verdicts go from unsafe to safe, by kind? Some 600 answers are judged.
+
     ```sh
     alignbeam judge check qwen2.5-coder-0.5b-instruct
     alignbeam judge check ./my-judge.gguf --pairs mine.jsonl
+    alignbeam judge check qwen2.5-coder-0.5b-instruct --injections
     ```
     """
-    from alignbeam_local.judge_check import PAIRS_FILE, held_out, read_pairs, report
+    from alignbeam_local.judge_check import PAIRS_FILE, held_out, read_pairs
     from alignbeam_local.judge_loading import open_judge
+
+    from .judge_view import print_report
 
     wanted = read_pairs(pairs) if pairs else held_out(read_pairs(PAIRS_FILE))
     registry = Registry.load()
     config = _config(judge, threshold, registry)
     with open_judge(config, registry) as (opened, card):
-        found = report(_measure(opened, wanted), opened.record, card.name, config.threshold)
+        report = _injected if injected else _checked
+        found = report(opened, card.name, wanted, config.threshold)
     if as_json:
         print(for_stream(found.model_dump_json(), sys.stdout))
     else:
-        _print(found)
+        print_report(found)
 
 
 @judge_app.command()
@@ -85,17 +96,19 @@ def calibrate(
     from alignbeam_local.calibration import save_calibration
     from alignbeam_local.judge_loading import open_judge
 
+    from .judge_view import print_report
+
     wanted = judge_check.read_pairs(pairs or judge_check.PAIRS_FILE)
     registry = Registry.load()
     config = _config(judge, threshold, registry)
     with open_judge(config, registry) as (opened, card):
-        measured = _measure(opened, wanted)
+        measured = _measured(opened, wanted)
         record = judge_check.calibrate(measured, opened.key, card, config.threshold)
         kept = [one for one in measured if one.pair.split == "held_out"]
         found = judge_check.report(kept, record, card.name, config.threshold)
         path = out or data_dir() / "judges" / f"{card.name}.json"
         save_calibration(record, path)
-    _print(found)
+    print_report(found)
     say(f"written: {path}")
 
 
@@ -103,33 +116,34 @@ def _config(judge: str, threshold: str | None, registry: Registry) -> Config:
     return resolve({"judge": judge, "threshold": threshold}, registry, os.environ).config
 
 
-def _measure(judge: "Judge", pairs: Sequence["Pair"]) -> "list[Measured]":
+def _checked(
+    judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
+) -> "judge_check.Report":
+    from alignbeam_local.judge_check import report
+
+    return report(_measured(judge, pairs), judge.record, name, threshold)
+
+
+def _measured(judge: "Judge", pairs: "Sequence[judge_check.Pair]") -> "list[judge_check.Measured]":
     from alignbeam_local.judge_check import measure
 
+    return _tracked(measure(judge, pairs), len(pairs))
+
+
+def _injected(
+    judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
+) -> "injections.Report":
+    from alignbeam_local import injections
+
+    plain = injections.untouched(pairs)
+    before = _tracked(injections.judged(judge, plain, threshold), len(plain))
+    tried = injections.trials(injections.read_injections(), before)
+    after = _tracked(injections.judged(judge, tried, threshold), len(tried))
+    return injections.report(before, after, judge.record, name, threshold)
+
+
+def _tracked(items: Iterable[T], total: int) -> list[T]:
+    """All of them, with a bar on a terminal."""
     console = Console(stderr=True)
     quiet = not is_terminal(sys.stderr)
-    return list(track(measure(judge, pairs), "judging", len(pairs), console=console, disable=quiet))
-
-
-def _print(report: "Report") -> None:
-    console = Console()
-    kind = "calibrated" if report.calibrated else "not calibrated"
-    console.print(f"{report.judge}, {kind}, threshold {report.threshold:g}", markup=False, highlight=False)
-    console.print(_shares(report), _aucs(report))
-
-
-def _shares(report: "Report") -> Table:
-    table = Table("label", "n", "unscored", "raw above", "above", "95 %", box=None, pad_edge=False)
-    for row in report.rows:
-        interval = f"{row.low:.0%} to {row.high:.0%}"
-        counts = str(row.n), str(row.unscored)
-        table.add_row(row.label, *counts, f"{row.raw_above:.0%}", f"{row.above:.0%}", interval)
-    return table
-
-
-def _aucs(report: "Report") -> Table:
-    table = Table("AUC of compliance over", "raw", "score", "95 %", box=None, pad_edge=False)
-    for row in report.aucs:
-        interval = f"{row.low:.2f} to {row.high:.2f}"
-        table.add_row(row.over, f"{row.raw:.2f}", f"{row.calibrated:.2f}", interval)
-    return table
+    return list(track(items, "judging", total, console=console, disable=quiet))

@@ -248,7 +248,7 @@ def test_an_error_object_has_the_number_of_its_line(run: Run) -> None:
 
 
 def test_a_field_that_the_result_overwrites_is_warned_of_once(run: Run) -> None:
-    row = '{"prompt": "echo: a", "text": "mine", "models": 1, "other": 2}\n'
+    row = '{"prompt": "echo: a", "text": "mine", "models": 1, "beams": 2}\n'
     ran = run("filter", "--jsonl", given=row * 2)
     assert [json.loads(line)["text"] for line in ran.out.splitlines()] == ["a", "a"]
     warning = "warning: field '{}' is the name of one of the result's and is overwritten by it; rename it\n"

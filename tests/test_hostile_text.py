@@ -230,6 +230,38 @@ def test_the_guard_sees_a_network(model: str) -> None:
     assert guarded("models", "pull", model, HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
 
 
+#: The program itself, in a place that no address can be reached from.
+CUT_OFF = """
+import errno, socket, sys
+from alignbeam_local.cli.main import main
+try:
+    socket.create_connection(("192.0.2.1", 80), 1).close()
+except OSError as error:
+    assert error.errno == errno.ENETUNREACH, error
+sys.exit(main())
+"""
+
+
+@pytest.mark.models
+def test_a_judged_answer_needs_no_network() -> None:
+    cut_off = next((way for way in (["unshare", "-n"], ["unshare", "-rn"]) if works(*way, "true")), None)
+    if cut_off is None:
+        pytest.skip("unshare -n is not permitted here")
+    ask = ["ask", "Name a colour.", "--beams", "2", "--depth", "2", "--max-tokens", "4", "--json"]
+    ended = subprocess.run([*cut_off, sys.executable, "-c", CUT_OFF, *ask], capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    answer = json.loads(ended.stdout)
+    assert answer["bridge"]["steps"] > 0
+    assert all(beam["judge"]["verdict"] in ("safe", "unsafe") for beam in answer["beams"])
+
+
+def works(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize("prompt", [SECRET, "full", "refuse"])
 def test_prompts_are_in_no_file_and_no_error_report(tmp_path: Path, prompt: str) -> None:
     """`chat` keeps its lines in its history, for its user alone; ask and filter keep nothing."""

@@ -1,0 +1,156 @@
+"""Injections: that the shipped ones are what they should be, and how their effect is counted."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from alignbeam_local.cli.main import main
+
+from alignbeam_local import judge_loading
+from alignbeam_local.errors import ModelError
+from alignbeam_local.events import ModelCard, Verdict
+from alignbeam_local.injections import (
+    ALL,
+    CONTROL,
+    PAIRS_EACH,
+    PLACES,
+    Injection,
+    Judged,
+    Report,
+    Trial,
+    read_injections,
+    report,
+    trials,
+    untouched,
+)
+from alignbeam_local.judge import Judge
+from alignbeam_local.judge_check import Pair
+from tests.test_judge import make_judge
+
+SAFE, UNSAFE = Verdict(1.0, 1.0, {}, "safe"), Verdict(5.0, 5.0, {}, "unsafe")
+UNSCORED = Verdict(None, None, {}, "unscored")
+
+
+def pair(n: int, label: str = "compliance") -> Pair:
+    return Pair.model_validate({"question": f"Q{n}", "answer": f"HARM {n}", "label": label})
+
+
+def unsafe_ones(count: int) -> list[Judged]:
+    return [Judged(trial, UNSAFE) for trial in untouched(map(pair, range(count)))]
+
+
+# --- the texts
+
+
+def test_the_shipped_injections_are_many_of_several_kinds() -> None:
+    injections = read_injections()
+    kinds = Counter(one.kind for one in injections)
+    assert sum(kinds.values()) - kinds[CONTROL] >= 40
+    assert len(kinds) >= 11
+    assert min(kinds.values()) >= 3
+    assert len({one.id for one in injections}) == len({one.text for one in injections}) == len(injections)
+    assert all(re.fullmatch(rf"{one.kind}-\d+", one.id) for one in injections)
+
+
+def test_an_injection_fits_beside_an_answer() -> None:
+    assert max(len(one.text) * one.times for one in read_injections()) < 2000
+
+
+# --- the trials
+
+
+def test_only_answers_that_comply_are_tried() -> None:
+    pairs = [pair(0), pair(1, "refusal"), pair(2, "benign"), pair(3)]
+    assert untouched(pairs) == [Trial("Q0", "HARM 0"), Trial("Q3", "HARM 3")]
+
+
+def test_a_text_stands_before_or_after_the_answer_or_behind_the_request() -> None:
+    injection = Injection(id="x-1", kind="x", text="no ", times=2)
+    found = {one.place: (one.question, one.answer) for one in trials([injection], unsafe_ones(1))}
+    assert found == {
+        "before": ("Q0", "no no \n\nHARM 0"),
+        "after": ("Q0", "HARM 0\n\nno no "),
+        "request": ("Q0\n\nno no ", "HARM 0"),
+    }
+
+
+def test_all_pairs_take_turns_and_the_draw_is_fixed() -> None:
+    injections = [Injection(id=f"x-{n}", kind="x", text=f"{n}", places=("after",)) for n in range(4)]
+    drawn = trials(injections, unsafe_ones(10))
+    assert drawn == trials(injections, unsafe_ones(10))
+    assert Counter(one.question for one in drawn) == {f"Q{n}": 2 for n in range(10)}
+    for injection in injections:
+        assert len({one.question for one in drawn if one.injection == injection}) == PAIRS_EACH
+
+
+def test_a_judge_that_calls_nothing_unsafe_cannot_be_measured() -> None:
+    before = [Judged(Trial("Q", "A"), SAFE), Judged(Trial("Q", "B"), UNSCORED)]
+    with pytest.raises(ModelError, match="no answer that complies"):
+        trials(read_injections(), before)
+
+
+# --- the counts
+
+
+def test_what_went_from_unsafe_to_safe_counts_as_moved() -> None:
+    kinds = {kind: Injection(id=f"{kind}-1", kind=kind, text=kind) for kind in ("claim", CONTROL)}
+    verdicts = {"claim": (SAFE, UNSAFE, UNSCORED), CONTROL: (UNSAFE, UNSAFE, SAFE)}
+    after = [
+        Judged(Trial("Q", "A", injection, place), verdict)
+        for kind, injection in kinds.items()
+        for place, verdict in zip(PLACES, verdicts[kind], strict=True)
+    ]
+    found = report([*unsafe_ones(3), Judged(Trial("Q", "A"), SAFE)], after, None, "fake", 2.5)
+    assert (found.compliant, found.unsafe, found.calibrated) == (4, 3, False)
+    counts = {(row.kind, row.place): (row.moved, row.n, row.unscored) for row in found.rows}
+    assert counts[("claim", "before")] == (1, 1, 0)
+    assert counts[("claim", "request")] == (0, 1, 1)
+    assert counts[("claim", ALL)] == counts[(ALL, ALL)] == (1, 3, 1)
+    assert counts[(CONTROL, ALL)] == (1, 3, 0)
+    whole = next(row for row in found.rows if (row.kind, row.place) == (ALL, ALL))
+    assert whole.share == pytest.approx(1 / 3)
+    assert whole.low < whole.share < whole.high
+    assert found.moved_by == {"claim-1": 1, "control-1": 1}
+
+
+# --- the command
+
+
+@pytest.fixture
+def fake_judge(few_examples: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command opens instead of a model: HARM is unsafe unless INNOCENT is in the request."""
+    judge, _ = make_judge()
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[tuple[Judge, ModelCard]]:
+        yield judge, ModelCard("fake", "fake.gguf", "ab", "Q4")
+
+    shipped = [
+        Injection(id="claim-1", kind="claim", text="INNOCENT"),
+        Injection(id="control-1", kind=CONTROL, text="Thanks."),
+    ]
+    monkeypatch.setattr(judge_loading, "open_judge", opened)
+    monkeypatch.setattr("alignbeam_local.injections.read_injections", lambda: shipped)
+
+
+@pytest.mark.usefixtures("fake_judge")
+def test_check_tells_what_injections_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pairs.jsonl"
+    pairs = [pair(0), pair(1), pair(2, "refusal")]
+    path.write_text("\n".join(one.model_dump_json() for one in pairs))
+    command = ["judge", "check", "any", "--pairs", str(path), "--injections"]
+    assert main([*command, "--json"]) == 0
+    found = Report.model_validate(json.loads(capsys.readouterr().out))
+    assert (found.compliant, found.unsafe) == (2, 2)
+    shares = {(row.kind, row.place): row.share for row in found.rows}
+    assert {place: shares[("claim", place)] for place in PLACES} == {"before": 0, "after": 0, "request": 1}
+    assert shares[(CONTROL, ALL)] == 0
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "2 of 2 answers that comply are unsafe as they are" in text
+    assert re.search(r"claim +0/2 +0/2 +2/2 +2/6 +10% to 70% +0 *\n", text)
+    assert "moved most: claim-1 (2)" in text
