@@ -103,12 +103,11 @@ class Conversation:
         self._left_out = 0
 
     def read_ahead(self, config: Config) -> None:
-        """Let the models read all that is known of the next prompt in the background, while the user types.
+        """Let the models read in the background, while the user types, what is known of the next prompt.
 
         Whatever is asked of the conversation next stops it at once.
         """
-        if self.messages:
-            self._engine.read_ahead(self._read, config)
+        self._engine.read_ahead(self._read, config)
 
     def save_state(self, folder: Path) -> None:
         """Keep in a folder what the models hold of this conversation, read to its end before.

@@ -61,10 +61,11 @@ class Engine:
         assert self._parts is not None
         return self._parts
 
-    def load(self, config: Config | None = None) -> Iterator[Event]:
+    def load(self, config: Config | None = None, *, judge_later: bool = False) -> Iterator[Event]:
         """Open what this configuration needs and is not open yet; what the models hold stays.
 
-        A judge reads its worked examples here: an answer does not wait for them.
+        A judge reads its worked examples here, so that no answer waits for them; `judge_later` leaves that
+        to `read_ahead`, or else to the first verdict.
 
         Raises:
             Cancelled: the user stopped it. The next load starts over.
@@ -81,7 +82,7 @@ class Engine:
         yield Phase("load")
         told, self._load_notices = self._load_notices, []
         try:
-            for notice in self._open(config, larger(self._rooms, rooms(config))):
+            for notice in self._open(config, larger(self._rooms, rooms(config)), judge_later=judge_later):
                 self._load_notices.append(notice.message)
                 if notice.message not in told:
                     yield notice
@@ -138,7 +139,7 @@ class Engine:
         return left_out(followers(self.parts, config), turns, already)
 
     def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
-        """Let the models read an answered conversation to its end, in the background.
+        """Let the models read what the next answer needs, in the background: see `read_ahead`.
 
         Every other call of the engine's stops it, and so does `background.stop`.
         """
@@ -187,7 +188,7 @@ class Engine:
             if getattr(config, knob) != getattr(self.config, knob):
                 raise UsageError(f"{knob} can't change between answers", "Start again with this value.")
 
-    def _open(self, config: Config, wanted: dict[str, Room]) -> Iterator[Notice]:
+    def _open(self, config: Config, wanted: dict[str, Room], *, judge_later: bool) -> Iterator[Notice]:
         loader = self._loader
         files = {role: loader.find(role) for role in wanted}
         loader.keep_only(file.path for file in files.values())
@@ -208,7 +209,7 @@ class Engine:
         if self._aside is not None:
             put_back(self._parts, self._aside)
             self._aside = None
-        if opened:
+        if opened and not judge_later:
             opened.read_prefixes()
 
 

@@ -1,4 +1,4 @@
-"""Reads the rest of an answer before the next question is there, as that question's prompt will have it."""
+"""Reads what the next answer needs before its question is there."""
 
 from collections.abc import Sequence
 
@@ -12,15 +12,19 @@ _PROBES = "One?", "Another!"
 
 
 def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
-    """Let both models hold all that is known of the prompt after an answer, unless it does not fit.
+    """Let draft and anchor hold what is known of the next prompt, if it fits, and the judge its examples.
+
+    Of a conversation without turns the models read nothing yet.
 
     Raises:
         Cancelled, ContextFull, ModelError: what was read until then is held.
     """
-    for follower in followers(parts, config):
+    for follower in followers(parts, config) if turns else ():
         ids = known_of_next(follower, turns)
         if len(ids) < follower.model.context:
             follower.cache.read_ahead(ids, prompt=follower.encode(turns[:-1]))
+    if parts.judge:
+        parts.judge.read_prefixes()
 
 
 def known_of_next(follower: Follower, turns: Sequence[Message]) -> list[int]:

@@ -54,7 +54,7 @@ class Chat:
     def start(self) -> None:
         """Load the models, and take up what there is to go on with."""
         with unechoed():
-            self.play(self._engine.load())
+            self.play(self._engine.load(judge_later=True))
         self.take_up()
 
     def run(self, reader: Reader) -> None:
@@ -182,14 +182,16 @@ class Chat:
         self.conversation = Conversation(self._engine, self.transcript.turns)
         self.steps = []
         if not self.transcript.exchanges:
+            self.conversation.read_ahead(self.settings.config)
             return
         system = self.settings.given.get("system")
         is_given = system is not None and system.explicit and system.source != _ADOPTED
         if not is_given and self.transcript.system != self.settings.config.system:
             self.change(self.settings.override({"system": self.transcript.system}, _ADOPTED))
         folder = self.transcript.state_dir
-        if folder is None or not self.conversation.load_state(folder):
-            self.conversation.read_ahead(self.settings.config)
+        if folder is not None:
+            self.conversation.load_state(folder)
+        self.conversation.read_ahead(self.settings.config)
         name = self.transcript.name or self.transcript.id
         say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
 

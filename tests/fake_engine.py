@@ -64,7 +64,7 @@ class FakeEngine:
     ) -> None:
         self.closed = True
 
-    def load(self, config: Config | None = None) -> Iterator[Event]:
+    def load(self, config: Config | None = None, *, judge_later: bool = False) -> Iterator[Event]:
         if not self._is_loaded:
             self._is_loaded = True
             yield Phase("load")

@@ -28,6 +28,15 @@ def test_an_answer_finds_the_examples_read(monkeypatch: pytest.MonkeyPatch) -> N
     assert sum(0 in batch or 1 in batch for batch in judge.batches) == 1
 
 
+def test_a_chat_has_them_read_while_the_user_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, beams=3)
+    list(talk.engine.load(judge_later=True))
+    assert talk.loader.decoded("judge") == 0
+    talk.read_ahead()
+    held(talk.engine)
+    assert (talk.loader.decoded("draft"), talk.loader.decoded("anchor")) == (0, 0)
+
+
 def test_an_unjudged_answer_opens_no_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch, beams=1)
     talk.ask("How?")
