@@ -96,10 +96,16 @@ def _beam_columns(result: Result) -> tuple[Column, ...]:
         Column("verdict", 0, lambda beam: beam.judge.verdict if beam.judge else "unjudged"),
         Column("refuses", 80, lambda beam: "no" if refusal_end(beam.text) is None else "yes"),
         Column("tokens", 60, lambda beam: str(beam.tokens), is_number=True),
-        Column("end", 90, lambda beam: beam.finish_reason),
+        Column("end", 90, lambda beam: _end(beam, result)),
         Column("logprob", 100, lambda beam: _number(beam.logprob, ".2f"), is_number=True),
         Column("text", 0, _excerpt, grows=True),
     )
+
+
+def _end(beam: BeamResult, result: Result) -> str:
+    """A beam of an answer that came to its end was cut off only because another was chosen, or none."""
+    is_dropped = beam.finish_reason == "cancelled" != result.finish_reason
+    return "dropped" if is_dropped else beam.finish_reason
 
 
 def _top(step: Step) -> Text:

@@ -1,5 +1,7 @@
 """The explanation of an answer: what stands in it, and that it can be read at any width."""
 
+from dataclasses import replace
+
 import pytest
 from alignbeam_local.cli.why import candidates, explained
 from rich.cells import cell_len
@@ -100,3 +102,11 @@ def test_the_trace_lists_the_candidates_of_each_step() -> None:
     screen.console().print(candidates(result(), STEPS, 60))
     ends = [f'"{piece} " 0.510  "Hm" 0.200' for piece in ("No,", "that", "is")]
     assert all(line.endswith(end) for line, end in zip(screen.lines[1:], ends, strict=True))
+
+
+def test_a_beam_that_lost_is_dropped_and_one_that_was_stopped_is_not() -> None:
+    lost = [replace(beam, finish_reason="cancelled") for beam in result().beams[1:]]
+    done = replace(result(), beams=(result().beams[0], *lost))
+    assert sum("  dropped " in line for line in explanation(100, answer=done)) == len(lost)
+    stopped = replace(done, finish_reason="cancelled", chosen=None)
+    assert not any("dropped" in line for line in explanation(100, answer=stopped))
