@@ -27,7 +27,9 @@ from .stopwatch import Stopwatch
 from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
-LOADING_KNOBS = frozenset({"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv"})
+LOADING_KNOBS = frozenset(
+    {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "force"}
+)
 
 
 class Engine:

@@ -168,6 +168,12 @@ def test_user_file_adds_and_overrides_key_by_key() -> None:
         ("[models.x]\nbytes = -1", r"\[models\.x\]: bytes = -1", ""),
         ("[models.x]\npath = 3", r"\[models\.x\]: path = 3", ""),
         ("[models.'../x']\nabout = ''", r"\[models\.\.\./x\]", ""),
+        ("[models.x]\njudge = {format='llama-guard', labels={safe=1}}", "two scores at least", ""),
+        ("[models.x]\njudge = {format='llama-guard', labels={safe=1, sound=1}}", "two scores", ""),
+        ("[models.x]\njudge = {format='qwen3guard', labels={}}", "two scores at least", ""),
+        ("[models.x]\njudge = {format='qwen3guard', labels={''=1, unsafe=5}}", "judge", ""),
+        ("[models.x]\njudge = {labels={safe=1, unsafe=5}}", "labels and prefix are a classifier's", ""),
+        ("[models.x]\njudge = {format='rubric', prefix='Safety:'}", "are a classifier's", ""),
         ("[models.x]\nmirror = {packages='--p{n}', count=1, version='1', member='m'}", "mirror", ""),
         (
             "[models.x]\nmirror = {packages='p{k}', count=1, version='1', member='m'}",
