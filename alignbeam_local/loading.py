@@ -16,7 +16,7 @@ from .hashes import file_sha256, model_sha256
 from .llama_lm import LlamaLM, LlamaWeights
 from .memory_plan import gib
 from .parts import Model, Room
-from .prompt import prompt_format
+from .prompt import PromptFormat, prompt_format
 from .pull import check_sha256
 from .registry import ModelFile, Registry
 
@@ -159,6 +159,24 @@ class Loader:
 
 def _replaced(path: Path) -> ModelError:
     return ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
+
+
+def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
+    """An anchor or a judge must answer at once, in a turn of its own.
+
+    Raises:
+        ModelError: it is a base model, or reasons before it answers.
+    """
+    if not layout.uses_template:
+        raise ModelError(
+            f"the {role} {name} has no chat template: it is a base model",
+            "Take an instruct model, or set its format in models.toml.",
+        )
+    if layout.thinking == "thinks":
+        raise ModelError(
+            f"the {role} {name} reasons before it answers and can't be silenced",
+            "Take an instruct model that does not reason.",
+        )
 
 
 def usable_gpu_layers(config: Config) -> int:

@@ -86,9 +86,10 @@ def calibrate(
     from alignbeam_local.judge_loading import open_judge
 
     wanted = judge_check.read_pairs(pairs or judge_check.PAIRS_FILE)
+    judge_check.require_splits(wanted)
     registry = Registry.load()
     config = _config(judge, threshold, registry)
-    with open_judge(config, registry) as (opened, card):
+    with open_judge(config, registry, calibrated=False) as (opened, card):
         measured = _measure(opened, wanted)
         record = judge_check.calibrate(measured, opened.key, card, config.threshold)
         kept = [one for one in measured if one.pair.split == "held_out"]
