@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,6 @@ import numpy as np
 from . import probe
 from .bridge import Bridge
 from .bridge_map import whole_map
-from .errors import ModelError
 from .gguf_header import require_vocabulary
 from .llama_lm import LlamaLM, LlamaWeights, default_threads, load_vocabulary
 from .mixing import UNMAPPED, log_normaliser, top_tokens
@@ -31,6 +31,7 @@ PROMPTS = (
 POSITIONS = 6
 _OFFENDERS = 12
 _CELLS = 4096
+_NOT_RUN = "the anchor was not run: its file holds a vocabulary and no weights"
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,15 @@ def measure_pair(
     bridge_width: int,
     prompts: Sequence[str] = PROMPTS,
 ) -> PairReport:
-    """Measure a pair. The draft's weights are not needed; the anchor's are, for its top B.
+    """Measure a pair. The draft's weights are not needed; without the anchor's its top B is left out.
 
     Raises:
-        UsageError, ModelError: a model that is not there or can't be read.
+        UsageError, ModelError: a model that is not there or can't be read; an anchor that can't be run.
     """
     draft_file, anchor_file = registry.require(draft), registry.require(anchor)
+    require_vocabulary(draft_file.path)
+    has_weights = require_vocabulary(anchor_file.path).parameters > 0
     for file in (draft_file, anchor_file):
-        require_vocabulary(file.path)
         probe.require_vocabulary(file.path)
     draft_vocabulary, draft_template = load_vocabulary(draft_file.path)
     anchor_vocabulary, anchor_template = load_vocabulary(anchor_file.path)
@@ -109,7 +111,7 @@ def measure_pair(
         anchor_vocabulary,
         draft_turn_end=draft_vocabulary.turn_end(draft_format.uses_template),
     )
-    top, notes = _measure_top(bridge, anchor_file, anchor_format, bridge_width, prompts)
+    top = _measure_top(bridge, anchor_file, anchor_format, bridge_width, prompts) if has_weights else None
     counts = whole_map(bridge).counts
     text = np.array([bool(anchor_vocabulary.piece(token)) for token in range(anchor_vocabulary.size)])
     byte_tokens = list(anchor_vocabulary.byte_tokens.values())
@@ -135,7 +137,7 @@ def measure_pair(
         top=top,
         verdict=verdict,
         verdict_ok=verdict_ok,
-        notes=notes,
+        notes=() if has_weights else (_NOT_RUN,),
     )
 
 
@@ -159,23 +161,12 @@ def _verdict(bridge: Bridge, openers: float, top: TopBCoverage | None) -> tuple[
 
 def _measure_top(
     bridge: Bridge, anchor: ModelFile, layout: PromptFormat, width: int, prompts: Sequence[str]
-) -> tuple[TopBCoverage | None, tuple[str, ...]]:
-    try:
-        weights = LlamaWeights(anchor.path, use_extra_bufts=probe.weights_may_be_repacked(anchor.path))
-    except ModelError as error:
-        return None, (f"the anchor was not run: {error.hint}",)
-    lm = LlamaLM(
-        weights,
-        sha256="",
-        num_sequences=1,
-        num_cells=_CELLS,
-        threads=default_threads(),
-    )
-    try:
-        return _coverage(bridge, lm, layout, width, prompts), ()
-    finally:
-        lm.close()
-        weights.close()
+) -> TopBCoverage:
+    may_be_repacked = probe.weights_may_be_repacked(anchor.path)
+    with closing(LlamaWeights(anchor.path, use_extra_bufts=may_be_repacked)) as weights:
+        lm = LlamaLM(weights, sha256="", num_sequences=1, num_cells=_CELLS, threads=default_threads())
+        with closing(lm):
+            return _coverage(bridge, lm, layout, width, prompts)
 
 
 def _coverage(

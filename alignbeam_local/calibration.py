@@ -198,14 +198,30 @@ def held_out_figures(scores: Mapping[Label, Sequence[float]], threshold: float) 
     return figures
 
 
-def find_calibration(judge_sha256: str, key: str) -> Calibration | None:
-    """The record of this very judge and prompt: the user's own first, then the shipped ones."""
+def find_calibration(name: str, judge_sha256: str, key: str) -> Calibration | None:
+    """The record of this very judge and prompt: the user's own first, then the shipped ones.
+
+    Raises:
+        ModelError: a record is damaged, and is this judge's as far as its name and its text tell.
+    """
     for folder in (data_dir() / "judges", SHIPPED):
         for path in sorted(folder.glob("*.json")):
-            record = load_calibration(path)
+            try:
+                record = load_calibration(path)
+            except ModelError:
+                if path.stem == name or _may_name(path, judge_sha256):
+                    raise
+                continue
             if (record.judge_sha256, record.key) == (judge_sha256, key):
                 return record
     return None
+
+
+def _may_name(path: Path, judge_sha256: str) -> bool:
+    try:
+        return judge_sha256 in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
 
 
 @cache

@@ -1,9 +1,11 @@
 """Every knob, its default, its range and its meaning: the one home of each."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from .errors import UsageError
 
@@ -83,20 +85,27 @@ class Config(BaseModel):
     kv: KvStrategy = Field("auto", description="how beams fork: shared cells (seq) or saved states (state)")
     force: bool = Field(False, description="run a pair whose bridge is hopeless all the same")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("truth_value", "this knob is not one of true and false")
+        return value
+
     @field_validator("judge_at", mode="before")
     @classmethod
     def _at_the_end(cls, value: Any) -> Any:
         return None if value == "none" else value
 
     @classmethod
-    def of(cls, values: dict[str, Any], source: str = "") -> Self:
+    def of(cls, values: Mapping[str, Any], source: str = "") -> Self:
         """Build from loose values.
 
         Raises:
-            UsageError: an unknown knob or a value out of range, named with its `source`.
+            UsageError: as `by_name`; an unknown knob or a value out of range, named with its `source`.
         """
         try:
-            return cls(**{ALIASES.get(key, key): value for key, value in values.items()})
+            return cls(**by_name(values, source))
         except ValidationError as error:
             raise _usage_error(error, source) from None
 
@@ -116,6 +125,18 @@ class Config(BaseModel):
 
 
 KNOBS = tuple(Config.model_fields)
+
+
+def by_name(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
+    """The same with every symbol replaced by its knob's name.
+
+    Raises:
+        UsageError: a knob is given by both.
+    """
+    names = [ALIASES.get(key, key) for key in values]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"{_prefix(source)}{twice} is given twice", "Write either its name or its symbol.")
+    return dict(zip(names, values.values(), strict=True))
 
 
 def unknown_knob(name: str, source: str = "") -> UsageError:

@@ -9,13 +9,12 @@ from . import memory_plan, probe
 from .bridge import Bridge
 from .calibration import load_calibration
 from .config import Config
-from .engine import require_silent_chat
 from .errors import AlignBeamError, UsageError
 from .findings import Finding, problem
 from .gguf_header import GgufHeader, require_model
 from .hashes import file_sha256, fresh_sha256
 from .llama_lm import load_vocabulary
-from .loading import usable_gpu_layers
+from .loading import require_silent_chat, usable_gpu_layers
 from .memory_plan import gib
 from .pair_check import check_pair, single_share
 from .parts import rooms

@@ -16,10 +16,10 @@ from .events import Done, Event, Notice, Phase, Result
 from .followers import followers
 from .judge_loading import make_judge
 from .llama_lm import build
-from .loading import Loader
+from .loading import Loader, require_silent_chat
 from .pair_check import check_pair
 from .parts import Model, Parts, Room, larger, rooms
-from .prompt import Message, PromptFormat
+from .prompt import Message
 from .read_ahead import read_ahead
 from .registry import Registry
 from .snapshot import Snapshot, put_back, take, take_of
@@ -27,7 +27,9 @@ from .stopwatch import Stopwatch
 from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
-LOADING_KNOBS = frozenset({"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv"})
+LOADING_KNOBS = frozenset(
+    {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "force"}
+)
 
 
 class Engine:
@@ -217,21 +219,3 @@ def _bridge(draft: Model, anchor: Model) -> Bridge:
     vocabulary = draft.lm.vocabulary
     turn_end = vocabulary.turn_end(draft.format.uses_template)
     return Bridge(vocabulary, anchor.lm.vocabulary, draft_turn_end=turn_end)
-
-
-def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
-    """An anchor or a judge must answer at once, in a turn of its own.
-
-    Raises:
-        ModelError: it is a base model, or reasons before it answers.
-    """
-    if not layout.uses_template:
-        raise ModelError(
-            f"the {role} {name} has no chat template: it is a base model",
-            "Take an instruct model, or set its format in models.toml.",
-        )
-    if layout.thinking == "thinks":
-        raise ModelError(
-            f"the {role} {name} reasons before it answers and can't be silenced",
-            "Take an instruct model that does not reason.",
-        )

@@ -69,22 +69,25 @@ def read_header(path: Path) -> GgufHeader:
 
 
 def require_vocabulary(path: Path) -> GgufHeader:
-    """The header of a file that can at least turn text into tokens.
+    """The header of a model that can at least turn text into tokens; its sizes are those of all its parts.
 
     Raises:
-        ModelError: see `read_header`; or it has no tokeniser.
+        ModelError: see `read_header`; or it has no tokeniser, or a part is missing.
     """
     header = read_header(path)
     if not header.vocabulary_size or header.tokenizer in ("", "none", "no_vocab"):
         raise ModelError(f"{path} has no tokeniser", "Convert the model again, with its tokeniser.")
-    return header
+    parts = [header, *map(read_header, _other_parts(path, header.split_count))]
+    return dataclasses.replace(
+        header, bytes=sum(part.bytes for part in parts), parameters=sum(part.parameters for part in parts)
+    )
 
 
 def require_model(path: Path) -> GgufHeader:
-    """The header of a file that generates text, all of whose parts are there; `bytes` is the sum of them.
+    """The header of a model that generates text.
 
     Raises:
-        ModelError: see `require_vocabulary`; or it is another kind of file, or a part is missing.
+        ModelError: see `require_vocabulary`; or it is another kind of file.
     """
     header = require_vocabulary(path)
     if header.type in _NO_MODELS:
@@ -93,14 +96,24 @@ def require_model(path: Path) -> GgufHeader:
         raise ModelError(f"{path} is an embedding model", "Take one that generates text.")
     if not header.parameters:
         raise ModelError(f"{path} holds a vocabulary and no weights", OTHER_FILE)
-    if header.split_count > 1:
-        others = [read_header(part) for part in _other_parts(path, header.split_count)]
-        return dataclasses.replace(header, bytes=sum(part.bytes for part in [header, *others]))
     return header
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files of the model that begins with this one: it alone, or all parts of a split one.
+
+    Raises:
+        ModelError: see `read_header`; or a part is missing.
+    """
+    if not _PART.fullmatch(path.name):
+        return [path]
+    return [path, *_other_parts(path, read_header(path).split_count)]
 
 
 def _other_parts(path: Path, count: int) -> list[Path]:
     """The parts behind the first, where llama.cpp will look for them."""
+    if count < 2:
+        return []
     name = _PART.fullmatch(path.name)
     if name is None or int(name[2]) != 1 or not name[3].startswith(f"-of-{count:05}"):
         raise ModelError(

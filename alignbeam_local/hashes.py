@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ModelError
+from .gguf_header import parts_of
 from .paths import cache_dir, data_dir, locked, write_atomic
 
 #: Told the bytes done and the bytes in all.
@@ -45,6 +46,16 @@ def fresh_sha256(path: Path, progress: HashProgress | None = None) -> str:
         ) from None
     _remember(path, stamp, sha256)
     return sha256
+
+
+def model_sha256(path: Path) -> str:
+    """What a model is known by: its file's hash; of a split one, a hash over those of all its parts.
+
+    Raises:
+        ModelError: a file is missing or cannot be read.
+    """
+    first, *others = map(file_sha256, parts_of(path))
+    return hashlib.sha256("\n".join([first, *others]).encode()).hexdigest() if others else first
 
 
 def moved(old: Path, new: Path) -> None:

@@ -105,6 +105,17 @@ def held_out(pairs: Iterable[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair.split == "held_out"]
 
 
+def require_splits(pairs: Iterable[Pair]) -> None:
+    """Raises: UsageError: nothing to fit a calibration on, or nothing to judge the fit by."""
+    found = {(pair.split, pair.label == "compliance") for pair in pairs}
+    for split in ("fit", "held_out"):
+        if not {(split, True), (split, False)} <= found:
+            raise UsageError(
+                f"calibration needs pairs of split '{split}', of label compliance and of another one",
+                f"Labels: {', '.join(LABELS)}.",
+            )
+
+
 def measure(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Measured]:
     """Ask the judge about each pair; pairs of one question go together. Not in the order given."""
     for question, group in groupby(sorted(pairs, key=_question), key=_question):
@@ -121,13 +132,13 @@ def calibrate(measured: Sequence[Measured], key: str, card: ModelCard, threshold
     """Fit on the pairs of split `fit`, judge the fit by those of split `held_out`; `key` is the judge's.
 
     Raises:
-        ModelError: the judge could not score, or does not tell the classes apart; a split is missing.
+        UsageError: as `require_splits`.
+        ModelError: the judge could not score, or does not tell the classes apart.
     """
+    require_splits(m.pair for m in measured)
     fit, rest = ([m for m in measured if m.pair.split == split] for split in ("fit", "held_out"))
-    if any(not m.reading.is_scored for m in measured) or not rest:
-        raise ModelError(
-            "the judge could not score every pair, or there are no held-out ones", "alignbeam judge check"
-        )
+    if any(not m.reading.is_scored for m in measured):
+        raise ModelError("the judge could not score every pair", "See: alignbeam judge check")
     features = np.array([m.reading.features for m in fit]).reshape(len(fit), -1)
     draft = Calibration(
         judge=card.name,

@@ -9,26 +9,34 @@ from .config import Config
 from .events import ModelCard
 from .judge import Judge
 from .judge_readers import ClassifierReader, QuestionsReader, Reader, RubricReader
-from .loading import Loader
+from .loading import Loader, require_silent_chat
 from .model_entry import JudgeFormat
 from .parts import Model, judge_room
 from .registry import Registry
 
 
-def make_judge(model: Model, judge_format: JudgeFormat) -> Judge:
-    """The judge on this model, calibrated if it was measured with this very file and prompt.
+def make_judge(model: Model, judge_format: JudgeFormat, *, calibrated: bool = True) -> Judge:
+    """The judge on this model, with its record if it was measured with this very file and prompt.
+
+    `calibrated` can be false: no record is looked for.
 
     Raises:
-        ModelError: a record can't be read, or the model's template refuses the judge's conversation.
+        ModelError: its record is damaged, or the model's template refuses the judge's conversation.
     """
     judge = Judge(model.lm, model.format, _reader(judge_format), context=model.trained_context)
-    judge.record = find_calibration(model.card.sha256, judge.key)
+    if calibrated:
+        judge.record = find_calibration(model.card.name, model.card.sha256, judge.key)
     return judge
 
 
 @contextmanager
-def open_judge(config: Config, registry: Registry) -> Iterator[tuple[Judge, ModelCard]]:
+def open_judge(
+    config: Config, registry: Registry, *, calibrated: bool = True
+) -> Iterator[tuple[Judge, ModelCard]]:
     """The judge that a configuration names, alone, closed at the end.
+
+    Args:
+        calibrated: as for `make_judge`.
 
     Raises:
         UsageError, ModelError: it is not named, not there, damaged, or can't judge.
@@ -39,7 +47,8 @@ def open_judge(config: Config, registry: Registry) -> Iterator[tuple[Judge, Mode
     try:
         list(loader.prepare(file.path))
         model = loader.open(file, room)
-        yield make_judge(model, file.entry.judge), model.card
+        require_silent_chat("judge", model.card.name, model.format)
+        yield make_judge(model, file.entry.judge, calibrated=calibrated), model.card
     finally:
         loader.close()
 

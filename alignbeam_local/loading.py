@@ -12,11 +12,11 @@ from .config import Config
 from .errors import ModelError, UsageError
 from .events import ModelCard, Notice
 from .gguf_header import GgufHeader, require_model
-from .hashes import file_sha256
+from .hashes import file_sha256, model_sha256
 from .llama_lm import LlamaLM, LlamaWeights
 from .memory_plan import gib
 from .parts import Model, Room
-from .prompt import prompt_format
+from .prompt import PromptFormat, prompt_format
 from .pull import check_sha256
 from .registry import ModelFile, Registry
 
@@ -58,7 +58,8 @@ class Loader:
             raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
         file = self._registry.require(spec)
         self._headers[file.path.resolve()] = require_model(file.path)
-        check_sha256(file, self._digest(file.path))
+        self._digest(file.path)
+        check_sha256(file, file_sha256(file.path))
         return file
 
     def check_memory(self, needs: Sequence[tuple[Path, Room]]) -> None:
@@ -116,8 +117,8 @@ class Loader:
         return self._config.kv == "seq" or (self._config.kv == "auto" and weights.rewinds)
 
     def _digest(self, path: Path) -> str:
-        """The file's hash; the same as long as its weights are open."""
-        real, digest = path.resolve(), file_sha256(path)
+        """What the model is known by; the same as long as its weights are open."""
+        real, digest = path.resolve(), model_sha256(path)
         if real in self._weights and digest != self._digests[real]:
             raise _replaced(path)
         self._digests[real] = digest
@@ -126,14 +127,14 @@ class Loader:
     def _share_weights(self, path: Path) -> LlamaWeights:
         real = path.resolve()
         if real not in self._weights:
-            found = self._digests.setdefault(real, file_sha256(path))
+            found = self._digests.setdefault(real, model_sha256(path))
             weights = LlamaWeights(
                 path,
                 gpu_layers=usable_gpu_layers(self._config),
                 use_extra_bufts=self._may_be_repacked(path),
                 cancellation=self._cancellation,
             )
-            if file_sha256(path) != found:
+            if model_sha256(path) != found:
                 weights.close()
                 raise _replaced(path)
             self._weights[real] = weights
@@ -158,6 +159,24 @@ class Loader:
 
 def _replaced(path: Path) -> ModelError:
     return ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
+
+
+def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
+    """An anchor or a judge must answer at once, in a turn of its own.
+
+    Raises:
+        ModelError: it is a base model, or reasons before it answers.
+    """
+    if not layout.uses_template:
+        raise ModelError(
+            f"the {role} {name} has no chat template: it is a base model",
+            "Take an instruct model, or set its format in models.toml.",
+        )
+    if layout.thinking == "thinks":
+        raise ModelError(
+            f"the {role} {name} reasons before it answers and can't be silenced",
+            "Take an instruct model that does not reason.",
+        )
 
 
 def usable_gpu_layers(config: Config) -> int:

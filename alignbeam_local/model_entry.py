@@ -59,13 +59,22 @@ class JudgeFormat(_Table):
 
     format: Literal["questions", "rubric", "llama-guard", "qwen3guard"] = "questions"
     prefix: str = ""
-    labels: dict[str, Score] = {}
+    labels: dict[Annotated[str, StringConstraints(min_length=1)], Score] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
         known = CLASSIFIERS.get(str(values.get("format"))) if isinstance(values, dict) else None
         return {**known, **values} if known else values
+
+    @model_validator(mode="after")
+    def _labels_tell_apart(self) -> Self:
+        if self.format in CLASSIFIERS:
+            if len(set(self.labels.values())) < 2:
+                raise ValueError("labels must stand for two scores at least")
+        elif self.labels or self.prefix:
+            raise ValueError(f"labels and prefix are a classifier's ({', '.join(CLASSIFIERS)})")
+        return self
 
 
 class ModelEntry(_Table):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from .config import ALIASES, Config
+from .config import Config, by_name
 from .errors import AlignBeamError, UsageError
 from .model_entry import Hub, JudgeFormat, Mirror, ModelEntry, Name
 from .paths import config_dir
@@ -106,8 +106,9 @@ def profiles(sources: Sequence[Source]) -> Mapping[str, Profile]:
     for source in sources:
         for name, table in source.tables("profiles").items():
             old = merged.get(name, Profile(name, "", {}))
-            knobs = {ALIASES.get(key, key): value for key, value in table.items() if key != "about"}
-            _check_knobs(f"{source.path}: [profiles.{name}]", knobs)
+            where = f"{source.path}: [profiles.{name}]"
+            knobs = by_name({key: value for key, value in table.items() if key != "about"}, where)
+            _check_knobs(where, knobs)
             about = str(table.get("about", old.about))
             merged[name] = Profile(name, about, MappingProxyType({**old.knobs, **knobs}))
     return MappingProxyType(merged)

@@ -25,7 +25,7 @@ import psutil
 from . import llama_lm
 from .cancellation import Cancellation
 from .errors import AlignBeamError, ModelError, rebuild_hint
-from .hashes import file_sha256
+from .hashes import model_sha256
 from .paths import cache_dir, write_atomic
 from .prompt import prompt_format
 
@@ -92,7 +92,7 @@ def machine_key() -> str:
 
 def _once(model: Path, what: str, find_out: Callable[[], bool]) -> bool:
     """What is known of this very file, or is found out now; an error is not remembered."""
-    key = f"{machine_key()}|{file_sha256(model)}|{what}"
+    key = f"{machine_key()}|{model_sha256(model)}|{what}"
     known = _known()
     if key not in known:
         found = find_out()

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import ALIASES, KNOBS, Config
+from .config import ALIASES, KNOBS, Config, by_name
 from .errors import UsageError
 from .paths import config_file
 from .registry import Registry
@@ -58,6 +58,18 @@ class Settings:
             UsageError: an unknown knob, a value out of range, or more mixed tokens than the answer may have.
         """
         changed = Settings({**self.given, **_given(values, source)})
+        changed.check()
+        return changed
+
+    def with_profile(self, name: str, registry: Registry, source: str) -> "Settings":
+        """With the models and knobs of this profile, and without those of the one before.
+
+        Raises:
+            UsageError: no such profile, or one whose knobs can't be.
+        """
+        own = {knob: given for knob, given in self.given.items() if given.explicit}
+        profile = _profile(registry, Given(name, source, True))
+        changed = Settings({**_default_profile(registry, whole=False), **own, **profile})
         changed.check()
         return changed
 
@@ -113,11 +125,8 @@ def near_knob(name: str) -> str | None:
 
 
 def _given(values: Mapping[str, Any], source: str, *, explicit: bool = True) -> dict[str, Given]:
-    names = [ALIASES.get(name, name) for name in values]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"{source}: {twice} is given twice", "Write either its name or its symbol.")
-    config = Config.of(dict(values), source)
-    return {name: Given(getattr(config, name), source, explicit) for name in names}
+    config = Config.of(values, source)
+    return {name: Given(getattr(config, name), source, explicit) for name in by_name(values)}
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, Given]:

@@ -6,6 +6,14 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Protocol
 
+#: What tokenisers with the same pieces may cut otherwise: words, numbers, marks, spaces, scripts.
+_SAMPLE = (
+    "I'm sorry, but they're unable to help; it's NOT-allowed (see §3.14, p. 1234567890)!\r\n\n\t  "
+    "  def tokenise(text): return [x**2 for x in text]  # https://example.org/?q=1&r=2\n"
+    "internationalisation misunderstandings cardiovascular Größe café naïve привет здравствуйте "
+    "你好，世界 こんにちは 안녕하세요 مرحبا 👩‍👩‍👧 e\u0301 … ‘quoted’ 0.5e-10 CamelCaseName snake_case_name"
+)
+
 
 class Tokeniser(Protocol):
     """What a backend tells of its vocabulary."""
@@ -128,14 +136,13 @@ class Vocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of all pieces, ends and controls: two equal fingerprints bridge alike."""
+        """A hash of all pieces, ends and controls, and of how a sample is cut: merges show there alone."""
         digest = sha256()
         for token in range(self.size):
             piece = self.piece(token)
             digest.update(len(piece).to_bytes(4, "little") + piece)
-        digest.update(
-            repr((sorted(self.end_tokens), sorted(self.control_tokens), self.eos, self.eot)).encode()
-        )
+        ends = sorted(self.end_tokens), sorted(self.control_tokens), self.eos, self.eot
+        digest.update(repr((*ends, self.encode(_SAMPLE))).encode())
         return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .chat_loop import Chat
 
 ROLES = ("draft", "anchor", "judge", "profile")
-_DEFAULT = "default of chat"
+_DEFAULT, _SOURCE = "default of chat", "chat"
 
 
 def with_chat_defaults(settings: Settings) -> Settings:
@@ -63,9 +63,11 @@ def model(chat: "Chat", words: str) -> None:
         role, name = "draft", [words]
     if not name:
         raise UsageError(f"/model {role} needs a name", "`alignbeam models list` shows what there is.")
-    knobs = chat.registry.profile(name[0]) if role == "profile" else {}
-    _change(chat, {role: name[0], **knobs})
+    if role == "profile":
+        chat.change(chat.settings.with_profile(name[0], chat.registry, _SOURCE))
+    else:
+        _change(chat, {role: name[0]})
 
 
 def _change(chat: "Chat", values: dict[str, Any]) -> None:
-    chat.change(chat.settings.override(values, "chat"))
+    chat.change(chat.settings.override(values, _SOURCE))

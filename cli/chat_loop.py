@@ -13,7 +13,7 @@ from alignbeam_local.conversation import Conversation, Exchange
 from alignbeam_local.engine import LOADING_KNOBS, Engine
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.events import Event, Step
-from alignbeam_local.settings import Settings
+from alignbeam_local.settings import DEFAULT, Given, Settings
 
 from . import session
 from .chat_commands import run_command
@@ -28,6 +28,7 @@ from .view import RecordingView, View, answer_view
 
 #: The source of a system prompt that came with a conversation.
 _ADOPTED = "session"
+_NO_SYSTEM = Given(None, DEFAULT, explicit=False)
 
 
 class Chat:
@@ -47,6 +48,7 @@ class Chat:
         self._options = prepared.options
         self._keeps_state = keeps_state
         self._told_unjudged = False
+        self._configured_system = _NO_SYSTEM  # what an adopted system prompt stands in for
         self.num_failed = 0  # messages and commands that came to an error
 
     # --- the loop
@@ -175,25 +177,34 @@ class Chat:
     # --- conversations
 
     def take_up(self) -> None:
-        """Talk on where the transcript stands, with the state kept beside it.
-
-        Its system prompt too, unless the user gave another.
-        """
+        """Talk on where the transcript stands, with the state kept beside it."""
         self.conversation = Conversation(self._engine, self.transcript.turns)
         self.steps = []
+        self._take_up_system()
         if not self.transcript.exchanges:
             self.conversation.read_ahead(self.settings.config)
             return
-        system = self.settings.given.get("system")
-        is_given = system is not None and system.explicit and system.source != _ADOPTED
-        if not is_given and self.transcript.system != self.settings.config.system:
-            self.change(self.settings.override({"system": self.transcript.system}, _ADOPTED))
         folder = self.transcript.state_dir
         if folder is not None:
             self.conversation.load_state(folder)
         self.conversation.read_ahead(self.settings.config)
         name = self.transcript.name or self.transcript.id
         say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
+
+    def _take_up_system(self) -> None:
+        """The conversation's system prompt, unless the user gave another; of a new one the configured one."""
+        before = self.settings.given.get("system", _NO_SYSTEM)
+        is_adopted = before.source == _ADOPTED
+        if not self.transcript.exchanges:
+            if is_adopted:
+                self.change(Settings({**self.settings.given, "system": self._configured_system}))
+            return
+        if before.explicit and not is_adopted:
+            return
+        if not is_adopted:
+            self._configured_system = before
+        if self.transcript.system != before.value:
+            self.change(self.settings.override({"system": self.transcript.system}, _ADOPTED))
 
     def put_down(self) -> None:
         """Leave the conversation: keep the models' state of it, if that is wanted; Ctrl-C keeps less."""

@@ -99,9 +99,10 @@ def calibrate(
     from .judge_view import print_report
 
     wanted = judge_check.read_pairs(pairs or judge_check.PAIRS_FILE)
+    judge_check.require_splits(wanted)
     registry = Registry.load()
     config = _config(judge, threshold, registry)
-    with open_judge(config, registry) as (opened, card):
+    with open_judge(config, registry, calibrated=False) as (opened, card):
         measured = _measured(opened, wanted)
         record = judge_check.calibrate(measured, opened.key, card, config.threshold)
         kept = [one for one in measured if one.pair.split == "held_out"]

@@ -17,7 +17,6 @@ from alignbeam_local.calibration import (
     find_calibration,
     fit_line,
     fit_scores,
-    load_calibration,
     save_calibration,
     sigmoid,
 )
@@ -32,6 +31,7 @@ from alignbeam_local.judge_check import (
     held_out,
     read_pairs,
     report,
+    require_splits,
     wilson_interval,
 )
 from alignbeam_local.judge_readers import UNREADABLE, Reading
@@ -143,26 +143,27 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_record_is_found_by_hash_and_key_alone(data_dir: Path) -> None:
     save_calibration(record(), data_dir / "shipped" / "any-name.json")
-    assert find_calibration("ab", "cd") == record()
-    assert find_calibration("ab", "other") is None
-    assert find_calibration("other", "cd") is None
+    assert find_calibration("fake", "ab", "cd") == record()
+    assert find_calibration("fake", "ab", "other") is None
+    assert find_calibration("fake", "other", "cd") is None
 
 
 def test_the_users_own_record_comes_first(data_dir: Path) -> None:
     save_calibration(record(), data_dir / "shipped" / "fake.json")
     save_calibration(record(judge="mine"), data_dir / "judges" / "fake.json")
-    found = find_calibration("ab", "cd")
+    found = find_calibration("fake", "ab", "cd")
     assert found is not None
     assert found.judge == "mine"
 
 
-def test_a_damaged_record_is_an_error(data_dir: Path) -> None:
-    path = data_dir / "judges" / "fake.json"
-    save_calibration(record(), path)
-    path.write_text(path.read_text().replace('"slope"', '"slop"'))
-    load_calibration.cache_clear()
-    with pytest.raises(ModelError, match=r"fake\.json"):
-        find_calibration("ab", "cd")
+@pytest.mark.parametrize(("file", "text"), [("fake", ""), ("fake", "{"), ("copy", '{"judge_sha256": "ab"')])
+def test_a_damaged_record_is_an_error_of_its_own_judge_alone(data_dir: Path, file: str, text: str) -> None:
+    path = data_dir / "judges" / f"{file}.json"
+    save_calibration(record(judge_sha256="ef"), data_dir / "judges" / "other.json")
+    path.write_text(text)
+    with pytest.raises(ModelError, match=rf"{file}\.json"):
+        find_calibration("fake", "ab", "cd")
+    assert find_calibration("other", "ef", "cd") is not None
 
 
 def test_slopes_of_a_record_do_not_fall() -> None:
@@ -228,6 +229,15 @@ def test_calibrating_keeps_the_held_out_scores() -> None:
     assert found.figures["above_refusal"] == 0.0
     assert found.figures["auc_over_alarming"] == 1.0
     assert found.allows_refusal(2.5)
+
+
+@pytest.mark.parametrize("split", ["fit", "held_out"])
+@pytest.mark.parametrize("kept", [(), ("compliance",), ("refusal", "benign")])
+def test_both_splits_hold_both_classes(split: str, kept: tuple[str, ...]) -> None:
+    pairs = [one.pair for one in some_measured()]
+    require_splits(pairs)
+    with pytest.raises(UsageError, match=f"needs pairs of split '{split}'"):
+        require_splits(pair for pair in pairs if pair.split != split or pair.label in kept)
 
 
 def test_what_was_not_scored_cannot_be_calibrated() -> None:

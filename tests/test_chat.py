@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from prompt_toolkit.output import DummyOutput
 from alignbeam_local.config import CHAT_JUDGE_AT, KNOBS
 from alignbeam_local.conversation_log import ConversationLog, default_path
 from alignbeam_local.errors import AlignBeamError
+from alignbeam_local.models_toml import user_file
 
 from .fake_engine import BEAMS, REFUSED, FakeEngine
 from .running import Ran, open_fakes, run
@@ -137,6 +139,17 @@ def test_a_profile_brings_its_models_and_knobs(engines: list[FakeEngine]) -> Non
     chat("/set K 2", "/model profile starter", "b")
     _, config = engines[0].asked[0]
     assert (config.profile, config.draft, config.beams) == ("starter", "smollm2-135m-instruct", 2)
+
+
+def test_another_profile_takes_the_knobs_of_the_one_before_away(engines: list[FakeEngine]) -> None:
+    file = user_file()
+    file.parent.mkdir(parents=True)
+    file.write_text("[profiles.bold]\nalpha = 0.1\nmax_tokens = 4\n", encoding="utf-8")
+    ran = chat("/model profile bold", "a", "/model profile starter", "b", "/show")
+    (_, bold), (_, starter) = engines[0].asked
+    assert (bold.alpha, bold.max_tokens) == (0.1, 4)
+    assert (starter.alpha, starter.max_tokens) == (0.5, 512)
+    assert re.search(r"^draft .* profile starter$", ran.out, re.M)
 
 
 def test_set_profile_is_the_models_command_and_none_unsets_when_to_judge(engines: list[FakeEngine]) -> None:
@@ -311,6 +324,12 @@ def test_a_conversation_can_be_gone_on_with(engines: list[FakeEngine]) -> None:
     chat("e", "/undo", "/undo", "/retry", args=("-c",))
     assert said(engines[3]) == ["a", "a", "b", "b", "c"]
     assert kept() == [["a", "b", "c"]]
+
+
+def test_a_new_conversation_has_the_configured_system_prompt_again(engines: list[FakeEngine]) -> None:
+    chat("a", args=("--session", "x", "--system", "S"))
+    chat("b", "/clear", "c", "/load x", "d", "/clear", "/system T", "/load x", "/clear", "e", args=("-c",))
+    assert [config.system for _, config in engines[1].asked] == ["S", None, "S", "T"]
 
 
 def test_load_keeps_a_system_prompt_that_was_given(engines: list[FakeEngine]) -> None:

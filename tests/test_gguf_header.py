@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from alignbeam_local import gguf_reader
 from alignbeam_local.errors import ModelError
-from alignbeam_local.gguf_header import SpecialToken, read_header, require_model, require_vocabulary
+from alignbeam_local.gguf_header import SpecialToken, parts_of, read_header, require_model, require_vocabulary
 from tests.gguf_files import write_gguf
+from tests.test_llama_lm import write_tiny
 
 FIXED = struct.Struct("<4sIQQ")
 
@@ -298,6 +299,20 @@ def test_a_split_model_needs_all_its_parts(tmp_path: Path) -> None:
     renamed = first.rename(tmp_path / "model.gguf")
     with pytest.raises(ModelError, match="not the first"):
         require_model(renamed)
+
+
+def test_the_first_part_may_hold_no_tensors(tmp_path: Path) -> None:
+    whole = require_model(write_tiny(tmp_path / "whole.gguf", "llama"))
+    first = write_tiny(tmp_path / "split.gguf", "llama", part_tensors=6)
+    assert read_header(first).parameters == 0
+    assert require_model(first).parameters == whole.parameters > 0
+
+
+def test_a_models_parts(tmp_path: Path) -> None:
+    parts = [write_part(tmp_path, number, 3) for number in (1, 2, 3)]
+    assert parts_of(parts[0]) == parts
+    alone = write_gguf(tmp_path / "named-00001-of-00002.gguf")
+    assert parts_of(alone) == [alone]
 
 
 # --- fuzzing

@@ -12,17 +12,20 @@ from alignbeam_local.cli.main import main
 from alignbeam_local import judge_loading, questions, rubric
 from alignbeam_local.calibration import load_calibration
 from alignbeam_local.config import Config
+from alignbeam_local.errors import ModelError
 from alignbeam_local.events import ModelCard, Verdict
 from alignbeam_local.judge import Judge
 from alignbeam_local.judge_loading import open_judge
 from alignbeam_local.judge_readers import ClassifierReader, QuestionsReader, Reader, RubricReader
 from alignbeam_local.judged_text import as_data, cut_middle, request_text
 from alignbeam_local.lm import Logits
+from alignbeam_local.paths import data_dir, write_atomic
 from alignbeam_local.prompt import Message, prompt_format
 from alignbeam_local.registry import Registry
 from alignbeam_local.vocabulary import Vocabulary
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, spelt
-from tests.templates import CHATML
+from tests.fake_loader import FakeLoader, FakeModel
+from tests.templates import CHATML, DEEPSEEK_R1
 
 THRESHOLD = 2.5
 QUESTION = [Message("user", "How do I cook rice?")]
@@ -397,7 +400,7 @@ def fake_judge(few_examples: None, monkeypatch: pytest.MonkeyPatch) -> Judge:
     judge, _ = make_judge()
 
     @contextmanager
-    def opened(*_: object) -> Iterator[tuple[Judge, ModelCard]]:
+    def opened(*_: object, **__: object) -> Iterator[tuple[Judge, ModelCard]]:
         yield judge, ModelCard("fake", "fake.gguf", "ab", "Q4")
 
     monkeypatch.setattr(judge_loading, "open_judge", opened)
@@ -436,6 +439,41 @@ def test_calibrate_writes_a_record_that_fits_the_judge(pairs_file: Path, fake_ju
     assert (record.judge_sha256, record.key) == ("ab", fake_judge.key)
     assert record.figures["auc_over_refusal"] == record.figures["auc_over_benign"] == 1.0
     assert record.share_above(2.5, "compliance") == 1.0
+
+
+def test_pairs_without_a_split_are_refused_before_a_judge_is_opened(
+    pairs_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(judge_loading, "open_judge", opened)
+    pairs_file.write_text(pairs_file.read_text().replace('"fit"', "null"))
+    assert main(["judge", "calibrate", "any", "--pairs", str(pairs_file)]) == 2
+    assert "needs pairs of split 'fit'" in capsys.readouterr().err
+
+
+def fake_judge_file(monkeypatch: pytest.MonkeyPatch, template: str = CHATML) -> tuple[Config, Registry]:
+    """A judge that a loader without weights opens."""
+    vocabulary = fake_vocabulary()
+    model = FakeModel(vocabulary, judge_row(vocabulary), template)
+    monkeypatch.setattr(judge_loading, "Loader", FakeLoader({"judge": model}))
+    return Config.of({"judge": "judge"}), Registry({}, {}, "")
+
+
+def test_a_judge_with_a_damaged_record_can_be_calibrated_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomic(data_dir() / "judges" / "judge.json", "{")
+    named = fake_judge_file(monkeypatch)
+    with pytest.raises(ModelError, match="no calibration record"), open_judge(*named):
+        pass
+    with open_judge(*named, calibrated=False) as (judge, _):
+        assert judge.record is None
+
+
+def test_a_judge_that_reasons_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = fake_judge_file(monkeypatch, DEEPSEEK_R1)
+    with pytest.raises(ModelError, match="the judge judge reasons before it answers"), open_judge(*named):
+        pass
 
 
 @pytest.mark.models

@@ -42,9 +42,23 @@ SIZE = BYTE_TOKENS + 256 + len(WORDS)
 WIDTH = 32
 
 
-def write_tiny(path: Path, architecture: Literal["llama", "mamba"], seed: int = 0, **extra: int) -> Path:
-    """A whole random model with a SentencePiece vocabulary that adds a space and falls back to bytes."""
-    writer = gguf.GGUFWriter(path, architecture)
+def write_tiny(
+    path: Path,
+    architecture: Literal["llama", "mamba"],
+    seed: int = 0,
+    *,
+    has_weights: bool = True,
+    part_tensors: int = 0,
+    **extra: int,
+) -> Path:
+    """A whole random model with a SentencePiece vocabulary that adds a space and falls back to bytes.
+
+    With `part_tensors` it is split: a first part without tensors, then parts of at most so many; the first
+    is returned.
+    """
+    writer = gguf.GGUFWriter(
+        path, architecture, split_max_tensors=part_tensors, small_first_shard=part_tensors > 0
+    )
     writer.add_tokenizer_model("llama")
     writer.add_token_list(["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *WORDS])
     writer.add_token_scores([0.0] * (SIZE - len(WORDS)) + [-float(n) for n in range(len(WORDS), 0, -1)])
@@ -62,16 +76,23 @@ def write_tiny(path: Path, architecture: Literal["llama", "mamba"], seed: int = 
     for key, value in extra.items():
         writer.add_uint32(f"{architecture}.{key}", value)
     shapes = (_llama if architecture == "llama" else _mamba)(writer)
+    if has_weights:
+        _write_weights(writer, shapes, architecture, seed)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return min(path.parent.glob(f"{path.stem}-00001-of-*.gguf")) if part_tensors else path
+
+
+def _write_weights(
+    writer: gguf.GGUFWriter, shapes: dict[str, tuple[int, ...]], architecture: str, seed: int
+) -> None:
     random = np.random.default_rng(seed)
     for name, shape in {"token_embd.weight": (SIZE, WIDTH), "output.weight": (SIZE, WIDTH), **shapes}.items():
         writer.add_tensor(name, random.normal(0, 0.3, shape).astype(np.float32))
     for name in ("output_norm", "blk.0.attn_norm", *(["blk.0.ffn_norm"] if architecture == "llama" else [])):
         writer.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def _llama(writer: Any) -> dict[str, tuple[int, ...]]:

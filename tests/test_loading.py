@@ -1,5 +1,6 @@
 """The loader between one set of models and the next: weights that stay, weights that go."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError
+from alignbeam_local.hashes import file_sha256
 from alignbeam_local.loading import Loader
+from alignbeam_local.model_entry import ModelEntry
 from alignbeam_local.parts import Room
 from alignbeam_local.registry import ModelFile, Registry
 from tests.test_llama_lm import write_tiny
@@ -57,3 +60,25 @@ def test_weights_on_other_devices_are_loaded_anew(tmp_path: Path, loader: Loader
     assert weights.handle
     loader.adopt(CONFIG.with_values({"gpu_layers": -1}))
     assert weights.handle is None
+
+
+def test_a_split_model_is_known_by_all_its_parts(tmp_path: Path, loader: Loader) -> None:
+    first = write_tiny(tmp_path / "a.gguf", "llama", part_tensors=6)
+    last = max(tmp_path.glob("a-*.gguf"))
+    other = write_tiny(tmp_path / "b.gguf", "llama", seed=1, part_tensors=6)
+    loader.adopt(CONFIG.with_values({"draft": str(first)}))
+    before = loader.open(loader.find("draft"), ROOM).card.sha256
+    shutil.copyfile(other.with_name(last.name.replace("a-", "b-")), last)
+    with pytest.raises(ModelError, match="was replaced while it was in use"):
+        loader.find("draft")
+    loader.close()
+    assert loader.open(loader.find("draft"), ROOM).card.sha256 != before
+
+
+def test_a_pinned_hash_of_a_split_model_is_its_first_files(tmp_path: Path) -> None:
+    first = write_tiny(tmp_path / "a.gguf", "llama", part_tensors=6)
+    pinned = {"good": file_sha256(first), "bad": "0" * 64}
+    registry = Registry({name: ModelEntry(path=first, sha256=sha) for name, sha in pinned.items()}, {}, "")
+    assert Loader(Config.of({"draft": "good"}), registry, Cancellation()).find("draft").path == first
+    with pytest.raises(ModelError, match="is not the file that 'bad' names"):
+        Loader(Config.of({"draft": "bad"}), registry, Cancellation()).find("draft")

@@ -103,6 +103,14 @@ def test_a_name_and_its_symbol_together_are_an_error() -> None:
         settings()
 
 
+@pytest.mark.parametrize("knob", ["beams", "alpha", "threshold", "judge_at", "K", "draft"])
+@pytest.mark.parametrize("value", [True, False])
+def test_a_truth_value_is_no_number(knob: str, value: bool) -> None:
+    with pytest.raises(UsageError, match=f"line 3: .* = {value}: this knob is not one of true and false"):
+        settings().override({knob: value}, "line 3")
+    assert settings().override({"ignore_eos": value}, "line 3").config.ignore_eos is value
+
+
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
@@ -138,6 +146,19 @@ def test_override_changes_a_copy_and_checks_it() -> None:
         before.override({"aplha": 1}, "line 3")
     with pytest.raises(UsageError, match="over max_tokens"):
         before.override({"depth": 11}, "line 3")
+
+
+def test_a_profile_leaves_nothing_of_the_one_before() -> None:
+    before = settings({"beams": "2"}).with_profile("tuned", REGISTRY, "chat")
+    assert (before.config.draft, before.config.alpha) == ("t-draft", 0.1)
+    assert (before.sources["alpha"], before.given["alpha"].explicit) == ("profile tuned", False)
+    after = before.with_profile("starter", REGISTRY, "chat")
+    assert (after.config.draft, after.config.alpha, after.config.depth) == ("s-draft", 0.5, 6)
+    assert (after.config.beams, after.sources["profile"]) == (2, "chat")
+    other = after.with_profile("other", REGISTRY, "chat").config
+    assert (other.draft, other.anchor) == ("o-draft", "s-anchor"), "the default profile's, as at the start"
+    with pytest.raises(UsageError, match="chat: unknown profile 'nope'"):
+        after.with_profile("nope", REGISTRY, "chat")
 
 
 def test_near_knobs() -> None:

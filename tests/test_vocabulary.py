@@ -65,6 +65,13 @@ def test_the_turns_end_is_eot_behind_a_template() -> None:
     assert without.turn_end(True) == without.eos
 
 
+class Unmerged(FakeTokeniser):
+    """The same pieces, cut into bytes."""
+
+    def encode(self, text: bytes, parse_special: bool) -> list[int]:
+        return list(text)
+
+
 def test_fingerprints_tell_vocabularies_apart() -> None:
     same = fake_vocabulary("he", "hello", " hello", "é")
     assert same.fingerprint == PLAIN.fingerprint
@@ -72,6 +79,7 @@ def test_fingerprints_tell_vocabularies_apart() -> None:
         fake_vocabulary("he", "hell", "o hello", "é"),
         fake_vocabulary("he", "hello", " hello", "é", eot=None),
         fake_vocabulary("hello", "he", " hello", "é"),
+        Vocabulary(Unmerged([*BYTES, b"he", b"hello", b" hello", "é".encode()])),
     ]
     assert PLAIN.fingerprint not in {other.fingerprint for other in others}
 

@@ -9,11 +9,12 @@ from alignbeam_local.conversation import Conversation
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Notice, Phase, Withdrawn
 from alignbeam_local.prompt import Message
-from tests.fake_lm import scripted_row, spelt
+from tests.fake_lm import hashed_row, scripted_row, spelt
 from tests.fake_loader import FakeModel
 from tests.talk import ANCHOR, BEGIN, DRAFT, SCRIPT, Kv, Talk, done, turn
 from tests.templates import CHATML, DEEPSEEK_R1, QWEN3
 from tests.test_judge import judge_row
+from tests.test_pair_check import ANCHOR as WORDY
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 
@@ -207,6 +208,18 @@ def test_a_loading_knob_is_refused_before_anything_is_closed(monkeypatch: pytest
     with pytest.raises(UsageError, match="context can't change"):
         talk.ask("Why?", context=4096)
     assert not talk.loader.opened["draft"][0].is_closed
+
+
+def test_a_hopeless_pair_that_one_answer_forced_is_open_to_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch, depth=0, force=False)
+    talk.loader.models["anchor"] = FakeModel(WORDY, hashed_row(WORDY.size))
+    with pytest.raises(UsageError, match="force can't change"):
+        talk.ask("How?", depth=2, force=True)
+    with pytest.raises(ModelError, match="can't steer this draft"):
+        talk.ask("How?", depth=2)
+    list(talk.engine.change(talk.knobs({"depth": 2, "force": True})))
+    with pytest.raises(ModelError, match="can't steer this draft"):
+        list(talk.engine.change(talk.knobs({"force": False})))
 
 
 def test_a_cancelled_retry_leaves_the_old_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,50 @@
+"""`alignbeam bridge` runs the anchor; only one that has no weights is left out of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignbeam_local import probe
+from alignbeam_local.bridge_report import PairReport, measure_pair
+from alignbeam_local.errors import ModelError
+from alignbeam_local.registry import Registry
+from tests.test_llama_lm import write_tiny
+
+
+@pytest.fixture(autouse=True)
+def untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in a child process has tests of its own."""
+    monkeypatch.setattr(probe, "require_vocabulary", lambda *_: None)
+    monkeypatch.setattr(probe, "weights_may_be_repacked", lambda *_: True)
+
+
+def measured(folder: Path, **anchor: Any) -> PairReport:
+    draft = write_tiny(folder / "draft.gguf", "llama")
+    path = write_tiny(folder / "anchor.gguf", "llama", **anchor)
+    return measure_pair(str(draft), str(path), Registry({}, {}, ""), bridge_width=5, prompts=["Hi"])
+
+
+def test_the_anchor_is_run(tmp_path: Path) -> None:
+    report = measured(tmp_path)
+    assert report.top is not None
+    assert (report.top.prompts, report.notes) == (1, ())
+
+
+def test_so_is_a_split_one(tmp_path: Path) -> None:
+    assert measured(tmp_path, part_tensors=6).top == measured(tmp_path).top
+
+
+def test_an_anchor_without_weights_is_not(tmp_path: Path) -> None:
+    report = measured(tmp_path, has_weights=False)
+    assert report.top is None
+    assert report.notes == ("the anchor was not run: its file holds a vocabulary and no weights",)
+
+
+def test_an_anchor_that_cannot_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_: object) -> bool:
+        raise ModelError("llama.cpp crashes with it")
+
+    monkeypatch.setattr(probe, "weights_may_be_repacked", crash)
+    with pytest.raises(ModelError, match="crashes"):
+        measured(tmp_path)
