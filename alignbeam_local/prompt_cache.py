@@ -68,6 +68,11 @@ class PromptCache:
         for end in range(known + _AHEAD_TOKENS, len(ids) + _AHEAD_TOKENS, _AHEAD_TOKENS):
             lm.set_tokens({AHEAD: ids[:end]})
 
+    def clear(self) -> None:
+        """Hold nothing: the next prompt is decoded whole, in one shape whatever came before."""
+        self._row = None
+        self._drop(PROMPT)
+
     def save(self) -> SavedPrompt | None:
         """Copy the prompt and what goes on from it; None if nothing is held."""
         lm, prompt = self._lm, tuple(self._lm.tokens(PROMPT))

@@ -30,6 +30,7 @@ _COMMANDS = {
     "bridge": "bridge:bridge",
     "models": "models:models_app",
     "judge": "judge:judge_app",
+    "eval": "eval:eval_app",
     "logs": "logs:logs_app",
     "config": "config:config_app",
     "doctor": "doctor:doctor",

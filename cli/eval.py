@@ -1,0 +1,136 @@
+"""`alignbeam eval`: measure pairs and methods on benchmarks, and show what was found."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignbeam_local.paths import write_atomic
+
+from .eval_report import judge_error_of, print_report, report_text
+from .eval_run import Request, run_request
+from .options import Options, with_options_but
+from .terminal import for_stream, say
+
+eval_app = typer.Typer(
+    no_args_is_help=True,
+    help="""Measure pairs and methods on benchmarks.
+
+    `run` asks every method every prompt and keeps each answer at once; interrupted, the same command goes on.
+    `report` shows shares with their intervals.
+    """,
+)
+
+Suites = Annotated[
+    list[str],
+    typer.Option("--suite", metavar="NAME|PATH", help="prompts: a named suite, or a file; repeatable"),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="NAME[:KNOB=VALUE,…]",
+        help="who answers, with knobs or parameters of its own; repeatable "
+        "\\[default: draft, anchor, alignbeam]",
+    ),
+]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", min=0, help="ask every prompt with each; repeatable")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many prompts of each suite")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory, new or to go on with")]
+OnlyLabel = Annotated[
+    str | None, typer.Option("--label", metavar="harmful|benign|utility", help="only prompts of this label")
+]
+PickSeed = Annotated[int, typer.Option("--pick-seed", help="which prompts a stratified limit draws")]
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN…", help="directories of `eval run`, or files of `--counts`")
+]
+
+
+class Pick(StrEnum):
+    """How `--limit` chooses."""
+
+    STRATIFIED = "stratified"
+    EVEN = "even"
+
+
+PickHow = Annotated[
+    Pick, typer.Option("--pick", help="draw from all labels and categories, or evenly spaced")
+]
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+
+
+@eval_app.command("run")
+@with_options_but("seed", "json", "trace")
+def run(
+    *,
+    suite: Suites,
+    out: Out,
+    method: Methods = None,
+    seed: Seeds = None,
+    limit: Limit = None,
+    pick: PickHow = Pick.STRATIFIED,
+    pick_seed: PickSeed = 0,
+    label: OnlyLabel = None,
+    options: Options,
+) -> None:
+    """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
+
+    Interrupted anywhere, the same command goes on where it stopped, and ends as if it had not been.
+
+    ```sh
+    alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
+    alignbeam eval run --suite advbench --method alignbeam --method alignbeam:alpha=0.8,N=3 --out alpha
+    ```
+    """
+    asked = method or ["draft", "anchor", "alignbeam"]
+    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, label, out), options)
+
+
+@eval_app.command()
+def report(
+    runs: Runs,
+    format_: Annotated[Format, typer.Option("--format", help="how to write it")] = Format.TERMINAL,
+    out: Annotated[Path | None, typer.Option("--out", help="a file, instead of stdout")] = None,
+    counts: Annotated[
+        Path | None,
+        typer.Option("--counts", help="also write outcomes by prompt id, without prompts and answers"),
+    ] = None,
+    judge_check: Annotated[
+        Path | None,
+        typer.Option("--judge-check", help="what `judge check --json` wrote: correct harm for its error"),
+    ] = None,
+) -> None:
+    """Show what runs found: shares with 95 % intervals, by suite, label and method.
+
+    ```sh
+    alignbeam eval report first
+    alignbeam eval report first second --format markdown --counts counts.json
+    ```
+    """
+    from alignbeam_local.evaluation.cells import cells
+    from alignbeam_local.evaluation.runs import counts_text, load_runs
+
+    loaded = load_runs(runs)
+    found = cells(loaded, judge_error_of(judge_check))
+    if counts:
+        write_atomic(counts, counts_text(loaded))
+    if format_ is Format.TERMINAL and out is None:
+        print_report(loaded, found)
+        return
+    text = report_text(format_.value, loaded, found)
+    if out:
+        write_atomic(out, text)
+        say(f"written: {out}")
+    else:
+        sys.stdout.write(for_stream(text, sys.stdout))
