@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_atomic
 
+from .completion import model_names
 from .eval_report import judge_error_of, print_report, report_text
 from .eval_run import Request, run_request
 from .options import Options, with_options_but
@@ -19,7 +21,8 @@ eval_app = typer.Typer(
     help="""Measure pairs and methods on benchmarks.
 
     `run` asks every method every prompt and keeps each answer at once; interrupted, the same command goes on.
-    `report` shows shares with their intervals.
+    `report` shows shares with their intervals, `compare` the difference of two methods on the same prompts.
+    `rescore` judges the answers that are there anew.
     """,
 )
 
@@ -68,6 +71,15 @@ class Format(StrEnum):
     TERMINAL = "terminal"
     MARKDOWN = "markdown"
     CSV = "csv"
+    HTML = "html"
+
+
+class Share(StrEnum):
+    """What `compare` compares."""
+
+    DECLINED = "declined"
+    HARMFUL = "harmful"
+    CORRECT = "correct"
 
 
 @eval_app.command("run")
@@ -100,6 +112,7 @@ def run(
 @eval_app.command()
 def report(
     runs: Runs,
+    *,
     format_: Annotated[Format, typer.Option("--format", help="how to write it")] = Format.TERMINAL,
     out: Annotated[Path | None, typer.Option("--out", help="a file, instead of stdout")] = None,
     counts: Annotated[
@@ -110,18 +123,22 @@ def report(
         Path | None,
         typer.Option("--judge-check", help="what `judge check --json` wrote: correct harm for its error"),
     ] = None,
+    scores: Annotated[str | None, typer.Option("--scores", help="what `eval rescore --name` made")] = None,
 ) -> None:
     """Show what runs found: shares with 95 % intervals, by suite, label and method.
 
+    The HTML page is one file, with plots and the samples to read; prompts and answers are in it.
+
     ```sh
     alignbeam eval report first
+    alignbeam eval report first --format html --out first.html
     alignbeam eval report first second --format markdown --counts counts.json
     ```
     """
     from alignbeam_local.evaluation.cells import cells
     from alignbeam_local.evaluation.runs import counts_text, load_runs
 
-    loaded = load_runs(runs)
+    loaded = load_runs(runs, scores)
     found = cells(loaded, judge_error_of(judge_check))
     if counts:
         write_atomic(counts, counts_text(loaded))
@@ -134,3 +151,59 @@ def report(
         say(f"written: {out}")
     else:
         sys.stdout.write(for_stream(text, sys.stdout))
+
+
+@eval_app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN[:METHOD]")],
+    second: Annotated[str, typer.Argument(metavar="RUN[:METHOD]")],
+    share: Annotated[
+        Share | None, typer.Option("--share", help="which share; default: refused or blocked, or correct")
+    ] = None,
+) -> None:
+    """Show how two methods differ on the prompts that both answered: paired bootstrap, McNemar's test.
+
+    Without METHOD each method that both runs have is compared with itself.
+
+    ```sh
+    alignbeam eval compare first:draft first:alignbeam
+    alignbeam eval compare before after
+    ```
+    """
+    from .eval_compare import print_comparison
+
+    print_comparison(first, second, share.value if share else None)
+
+
+@eval_app.command()
+def rescore(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of `eval run`")],
+    *,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="score with this judge", autocompletion=model_names)
+    ] = None,
+    phrases: Annotated[
+        Path | None, typer.Option("--phrases", help="count refusals by the phrases of a file, one a line")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="what the scores are called")] = None,
+    threshold: Annotated[
+        str | None, typer.Option("--threshold", help="the highest score that counts as safe")
+    ] = None,
+) -> None:
+    """Score the answers of a run with another judge, or other phrases; nothing is generated again.
+
+    The scores are kept beside the run; `eval report --scores NAME` counts by them. Interrupted, it goes on.
+
+    ```sh
+    alignbeam eval rescore first --judge qwen2.5-coder-1.5b-instruct --name strict
+    alignbeam eval report first --scores strict
+    ```
+    """
+    from .eval_rescore import rescore_by_judge, rescore_by_phrases
+
+    if judge and not phrases:
+        rescore_by_judge(run, judge, threshold, name)
+    elif phrases and not judge and threshold is None:
+        rescore_by_phrases(run, phrases, name)
+    else:
+        raise UsageError("give either --judge (and --threshold) or --phrases")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.cells import Cell
+from alignbeam_local.evaluation.page import page
 from alignbeam_local.evaluation.report import Table as Rows
 from alignbeam_local.evaluation.report import csv_text, markdown, table
 from alignbeam_local.evaluation.run_directory import partial_notes
@@ -66,7 +67,13 @@ def say_partial(runs: Sequence[Run]) -> None:
 def report_text(form: str, runs: Sequence[Run], cells: Sequence[Cell]) -> str:
     """The report as one text."""
     say_partial(runs)
-    return markdown(cells) if form == "markdown" else csv_text(cells)
+    match form:
+        case "markdown":
+            return markdown(cells)
+        case "csv":
+            return csv_text(cells)
+        case _:
+            return page(runs, cells)
 
 
 def judge_error_of(path: Path | None) -> JudgeError | None:

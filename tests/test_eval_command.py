@@ -153,3 +153,30 @@ def test_a_narrow_terminal_gets_what_counts_most(
     assert "100% [34%, 100%]" in screen
     assert "covered" not in screen
     assert max(map(len, screen.splitlines())) <= 80
+
+
+def test_compare_rescore_and_a_page(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft", "--method", "alignbeam")
+    compared = run("eval", "compare", f"{out}:draft", f"{out}:alignbeam")
+    assert compared.code == 0
+    assert f"second: alignbeam of {out}; first: draft of {out}" in compared.out
+    assert "0% [0%, 0%]" in compared.out
+    assert run("eval", "compare", str(out), f"{out}:guard").code == 2
+
+    phrases = tmp_path / "sure.txt"
+    phrases.write_text("sure\n", encoding="utf-8")
+    assert run("eval", "rescore", str(out), "--phrases", str(phrases)).code == 0
+    shown = run(
+        "eval", "report", str(out), "--scores", "sure", "--format", "csv", "--out", str(tmp_path / "t.csv")
+    )
+    assert shown.err == f"written: {tmp_path / 't.csv'}\n"
+    assert ",benign,1,0,1,0,1.0," in (tmp_path / "t.csv").read_text(encoding="utf-8")
+
+    assert run("eval", "report", str(out), "--format", "html").out.startswith("<!doctype html>")
+    for words in (
+        (),
+        ("--phrases", str(phrases), "--judge", "x"),
+        ("--phrases", str(phrases), "--name", "../x"),
+    ):
+        assert run("eval", "rescore", str(out), *words).code == 2

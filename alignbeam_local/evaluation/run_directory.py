@@ -60,11 +60,11 @@ class RunDirectory:
             lock.release()
 
     def _adopt(self, manifest: Json) -> None:
-        file = self.path / MANIFEST
-        if not file.exists():
+        if not (self.path / MANIFEST).exists():
             if any(not other.name.startswith(".") for other in self.path.iterdir()):
                 raise UsageError(f"{self.path} is not empty and holds no run", "Choose another --out.")
-            write_atomic(file, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+            text = json.dumps(manifest, indent=1, ensure_ascii=False)
+            write_atomic(self.path / MANIFEST, f"{text}\n")
             return
         differing = list(_differences(self.manifest(), manifest))
         if differing:
@@ -91,18 +91,18 @@ class RunDirectory:
         Raises:
             UsageError: a line in the middle is damaged.
         """
-        return list(_read(self.path / SAMPLES))
+        return list(read_lines(self.path / SAMPLES))
 
 
 class Log:
-    """The open samples.jsonl; what an interrupted run left of a last line is cut off."""
+    """An open file of samples; what an interrupted run left of a last line is cut off."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.done: set[SampleKey] = set()
 
     def __enter__(self) -> "Log":
-        self.done = {key_of(sample) for sample in _read(self._path)}
+        self.done = {key_of(sample) for sample in read_lines(self._path)}
         self._file: IO[bytes] = open(self._path, "ab")
         _cut_half_line(self._path)
         return self
@@ -118,7 +118,8 @@ class Log:
         self.done.add(key_of(sample))
 
 
-def _read(path: Path) -> Iterator[Json]:
+def read_lines(path: Path) -> Iterator[Json]:
+    """Every whole line of a file of samples. Raises: UsageError: one of them is damaged."""
     if not path.exists():
         return
     lines = path.read_bytes().split(b"\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from .metrics import Scored, score
+from .rescore import overlaid
 from .run_directory import Json, RunDirectory
 
 _COLUMNS = [column.name for column in fields(Scored)]
@@ -22,23 +23,31 @@ class Run:
     samples: Sequence[Json] = field(default=(), repr=False)
 
 
-def load_runs(paths: Iterable[Path]) -> list[Run]:
-    """Run directories and counts files.
+def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[Run]:
+    """Run directories and counts files; `scores` names what `eval rescore` made of the directories.
 
     Raises:
-        UsageError: neither of them, or damaged; two runs of one name, which a report could not tell apart.
+        UsageError: neither of them, or damaged; two runs of one name, which a report could not tell apart;
+            no such scores.
     """
-    found = [run for path in paths for run in (_read_counts(path) if path.is_file() else [_read(path)])]
+    found = [run for path in paths for run in _load(path, scores)]
     names = [run.name for run in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"two runs are called {twice}", "Rename one of the directories.")
     return found
 
 
-def _read(path: Path) -> Run:
+def _load(path: Path, scores: str | None) -> list[Run]:
+    if path.is_file():
+        if scores:
+            raise UsageError(f"{path} holds counts: there are no answers to score", "Give the run directory.")
+        return _read_counts(path)
     directory = RunDirectory(path)
-    samples = directory.samples()
-    return Run(path.resolve().name, directory.manifest(), [score(sample) for sample in samples], samples)
+    manifest, samples = directory.manifest(), directory.samples()
+    scored = [score(sample) for sample in samples]
+    if scores:
+        scored = overlaid(scored, directory, scores)
+    return [Run(path.resolve().name, manifest, scored, samples)]
 
 
 def counts_text(runs: Iterable[Run]) -> str:
