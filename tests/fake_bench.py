@@ -1,6 +1,6 @@
 """A bench over models without weights, and small suites, for the tests of the evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -47,18 +47,18 @@ def config(**knobs: Any) -> Config:
 
 def fake_loader(
     monkeypatch: pytest.MonkeyPatch,
-    draft: Mapping[str, str] = HELPS,
-    anchor: Mapping[str, str] = REFUSES,
+    draft_says: Mapping[str, str | Sequence[str]] = HELPS,
+    anchor_says: Mapping[str, str | Sequence[str]] = REFUSES,
     **others: FakeModel,
 ) -> FakeLoader:
     """Models called draft, anchor and judge; the judge says what it likes."""
     loader = FakeLoader(
         {
-            "draft": FakeModel(DRAFT, scripted_row(DRAFT, draft)),
-            "anchor": FakeModel(ANCHOR, scripted_row(ANCHOR, anchor)),
+            "draft": FakeModel(DRAFT, scripted_row(DRAFT, draft_says)),
+            "anchor": FakeModel(ANCHOR, scripted_row(ANCHOR, anchor_says)),
             "judge": FakeModel(ANCHOR, hashed_row(ANCHOR.size, scale=0.1)),
-            **others,
         }
+        | others
     )
     monkeypatch.setattr("alignbeam_local.engine.Loader", loader)
     monkeypatch.setattr("alignbeam_local.evaluation.bench.Loader", loader)

@@ -10,9 +10,15 @@ from pydantic import ValidationError
 from ..config import ALIASES, Config
 from ..errors import UsageError
 from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SystemPrompt
+from .guard import Guard
 from .method import Method
+from .nudging import Nudging
+from .row_methods import Contrastive, HardPrefix, ProxyTuning, SafeDecoding
 
-_METHODS: tuple[type[Method], ...] = (Draft, Anchor, AlignBeam, SystemPrompt, BestOfK)
+_METHODS: tuple[type[Method], ...] = (
+    *(Draft, Anchor, AlignBeam, SystemPrompt, BestOfK, HardPrefix),
+    *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging),
+)
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHODS}
 
 
@@ -68,6 +74,10 @@ def _method(spec: str, name: str, values: dict[str, str]) -> Method:
         return METHODS[name](**values)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "missing":
+            raise UsageError(
+                f"--method {spec}: {first['loc'][0]} is missing", f"Write {name}:{first['loc'][0]}=VALUE."
+            ) from None
         raise UsageError(
             f"--method {spec}: {first['loc'][0]} = {first['input']!r}: {first['msg'].lower()}"
         ) from None

@@ -5,8 +5,11 @@ from collections.abc import Callable, Sequence
 from ..cancellation import Cancellation
 from ..config import Config
 from ..engine import LOADING_KNOBS, Engine
+from ..events import ModelCard
+from ..judge import Judge
+from ..judge_loading import make_judge
 from ..loading import Loader
-from ..parts import Model, Room
+from ..parts import Model, Room, judge_room
 from ..registry import Registry
 
 EngineFactory = Callable[[Config, Registry, Cancellation], Engine]
@@ -48,6 +51,17 @@ class Bench:
         loader.check_memory([(file.path, room) for file in files])
         list(loader.prepare(*(file.path for file in files)))
         return [loader.open(file, room) for file in files]
+
+    def judge(self, config: Config) -> tuple[Judge, ModelCard]:
+        """A judge, beside the models that are open. Raises: as `models`."""
+        loader = self._loader
+        assert loader is not None, "models are opened first"
+        loader.adopt(config)
+        file, room = loader.find("judge"), judge_room(config)
+        loader.check_memory([(file.path, room)])
+        list(loader.prepare(file.path))
+        model = loader.open(file, room)
+        return make_judge(model, file.entry.judge), model.card
 
     def close(self) -> None:
         """Free everything; the bench can be used again."""
