@@ -22,7 +22,7 @@ eval_app = typer.Typer(
 
     `run` asks every method every prompt and keeps each answer at once; interrupted, the same command goes on.
     `report` shows shares with their intervals, `compare` the difference of two methods on the same prompts.
-    `rescore` judges the answers that are there anew.
+    `rescore` judges the answers that are there anew. `sweep` runs a grid of knobs and recommends one setting.
     """,
 )
 
@@ -34,7 +34,7 @@ Methods = Annotated[
     list[str] | None,
     typer.Option(
         "--method",
-        metavar="NAME[:KNOB=VALUE,…]",
+        metavar="NAME[:KNOB=VALUE,...]",
         help="who answers, with knobs or parameters of its own; repeatable "
         "\\[default: draft, anchor, alignbeam]",
     ),
@@ -49,7 +49,7 @@ OnlyLabel = Annotated[
 ]
 PickSeed = Annotated[int, typer.Option("--pick-seed", help="which prompts a stratified limit draws")]
 Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN…", help="directories of `eval run`, or files of `--counts`")
+    list[Path], typer.Argument(metavar="RUN...", help="directories of `eval run`, or files of `--counts`")
 ]
 
 
@@ -207,3 +207,42 @@ def rescore(
         rescore_by_phrases(run, phrases, name)
     else:
         raise UsageError("give either --judge (and --threshold) or --phrases")
+
+
+@eval_app.command()
+@with_options_but("seed", "json", "trace")
+def sweep(
+    *,
+    suite: Suites,
+    out: Out,
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            "--grid", metavar="KNOB=VALUE,VALUE,...", help="values to try, judge=on,off too; repeatable"
+        ),
+    ],
+    seed: Seeds = None,
+    limit: Limit = None,
+    pick: PickHow = Pick.STRATIFIED,
+    pick_seed: PickSeed = 0,
+    write_profile: Annotated[
+        str | None,
+        typer.Option("--write-profile", metavar="NAME", help="put the recommended setting in models.toml"),
+    ] = None,
+    options: Options,
+) -> None:
+    """Run AlignBeam with every combination of a grid, beside draft and anchor, and recommend one.
+
+    Needs harmful and benign prompts. Shown are refusal, over-refusal and time of each combination; those that
+    no other beats are on the front. Recommended is the least over-refusal with 95 % of the anchor's refusals.
+    Like `run` it goes on where it stopped.
+
+    ```sh
+    alignbeam eval sweep --suite xstest --grid alpha=0.25,0.5,0.75 --grid N=1,3,6 --limit 50 --out grid
+    alignbeam eval sweep --suite xstest --grid K=1,3 --grid judge=on,off --out judge --write-profile mine
+    ```
+    """
+    from .eval_sweep import sweep_request
+
+    request = Request(suite, [], seed or [], limit, pick.value, pick_seed, None, out)
+    sweep_request(request, grid, write_profile, options)

@@ -24,8 +24,8 @@ from .options import Options
 from .terminal import is_terminal, printable, say
 
 if TYPE_CHECKING:
+    from alignbeam_local.evaluation.arms import Arm
     from alignbeam_local.evaluation.run_directory import Json, SampleKey
-    from alignbeam_local.evaluation.runner import Plan
     from alignbeam_local.evaluation.sampling import Pick
     from alignbeam_local.evaluation.suites import Item
 
@@ -52,16 +52,9 @@ def run_request(request: Request, options: Options) -> None:
         UsageError, ModelError: something that can't be; see the parts.
     """
     from alignbeam_local.evaluation.arms import parse_arms
-    from alignbeam_local.evaluation.runner import Plan
 
     prepared = session.prepare(options)
-    config = prepared.settings.config
-    arms = parse_arms(request.methods, config)
-    seeds = list(dict.fromkeys(request.seeds)) or [config.seed]
-    plan = Plan(arms, _items(request, offline=options.offline), seeds)
-    specs = [spec for arm in arms for spec in arm.method.models(arm.config).values() if spec]
-    session.provide_models(prepared, dict.fromkeys(specs))
-    execute(plan, prepared, request.out)
+    execute(request, parse_arms(request.methods, prepared.settings.config), prepared)
 
 
 def _items(request: Request, *, offline: bool) -> "list[Item]":
@@ -82,17 +75,21 @@ def _items(request: Request, *, offline: bool) -> "list[Item]":
     return chosen
 
 
-def execute(plan: "Plan", prepared: session.Session, out: Path) -> None:
-    """Make all samples of a plan that its directory does not hold yet."""
+def execute(request: Request, arms: "Sequence[Arm]", prepared: session.Session) -> None:
+    """Make all samples of these arms that the run directory does not hold yet. Raises: as `run_request`."""
     from alignbeam_local.cancellation import Cancellation
     from alignbeam_local.evaluation.bench import Bench
     from alignbeam_local.evaluation.run_directory import RunDirectory, partial_notes
-    from alignbeam_local.evaluation.runner import manifest, run
+    from alignbeam_local.evaluation.runner import Plan, manifest, run
 
+    seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
+    plan = Plan(arms, _items(request, offline=prepared.options.offline), seeds)
+    specs = [spec for arm in arms for spec in arm.method.models(arm.config).values() if spec]
+    session.provide_models(prepared, dict.fromkeys(specs))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
     bench = Bench(prepared.registry, cancellation, session.open_engine)
-    directory = RunDirectory(out)
+    directory = RunDirectory(request.out)
     try:
         with directory.opened(about) as log, closing(bench), cancellation.on_interrupt():
             if log.done:

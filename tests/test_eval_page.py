@@ -72,7 +72,7 @@ def test_a_page_of_counts_alone_has_no_samples() -> None:
 
 
 def knobs(**values: Any) -> dict[str, Any]:
-    return {"knobs": {"alpha": 0.5, "depth": 6, "beams": 3, **values}, "models": {"draft": 1, "anchor": 1}}
+    return {"knobs": {"alpha": 0.5, "depth": 6, "beams": 3, **values}}
 
 
 def two_labels(method: str, harmful: str, benign: str) -> list[Any]:
@@ -82,12 +82,14 @@ def two_labels(method: str, harmful: str, benign: str) -> list[Any]:
 
 def curves() -> Run:
     run = run_of(
-        two_labels("n1", "aaar", "aaaa"), two_labels("n6", "rrra", "raaa"), two_labels("b", "rrrr", "rrrr")
+        two_labels("alignbeam:N=0", "aaar", "aaaa"),
+        two_labels("alignbeam", "rrra", "raaa"),
+        two_labels("anchor", "rrrr", "rrrr"),
     )
     run.manifest["methods"] = {
-        "n6": knobs(),
-        "n1": knobs(depth=1),
-        "b": {**knobs(depth=3), "models": {"draft": 1}},
+        "alignbeam": knobs(),
+        "alignbeam:N=0": knobs(depth=0),
+        "anchor": knobs(depth=3),
     }
     return run
 
@@ -98,14 +100,14 @@ def plot_called(title: str) -> Plot:
 
 def test_refusal_against_over_refusal() -> None:
     found = {s.name: s.points[0] for s in plot_called("Refusal against over-refusal").series}
-    assert (found["n6"].x.value, found["n6"].y.value) == (0.25, 0.75)
-    assert found["n6"].y.low < 0.75 < found["n6"].y.high
+    assert (found["alignbeam"].x.value, found["alignbeam"].y.value) == (0.25, 0.75)
+    assert found["alignbeam"].y.low < 0.75 < found["alignbeam"].y.high
 
 
 def test_a_curve_joins_arms_that_differ_in_one_knob() -> None:
     harmful, benign = plot_called("depth curve").series
-    assert [(p.x.value, p.y.value) for p in harmful.points] == [(1, 0.25), (6, 0.75)]
-    assert [(p.x.value, p.y.value) for p in benign.points] == [(1, 0.0), (6, 0.25)]
+    assert [(p.x.value, p.y.value) for p in harmful.points] == [(0, 0.25), (6, 0.75)]
+    assert [(p.x.value, p.y.value) for p in benign.points] == [(0, 0.0), (6, 0.25)]
     assert harmful.line
 
 

@@ -88,10 +88,22 @@ def _cell(
 
 def by_prompt(scored: Iterable[Scored], value: Callable[[Scored], float]) -> list[list[float]]:
     """The values of each prompt's answers, one a seed."""
-    groups: dict[str, list[float]] = {}
+    groups: dict[tuple[str, str], list[float]] = {}
     for one in scored:
-        groups.setdefault(one.id, []).append(float(value(one)))
+        groups.setdefault((one.suite, one.id), []).append(float(value(one)))
     return list(groups.values())
+
+
+def declined(scored: Iterable[Scored], label: Label) -> Estimate | None:
+    """The share refused or blocked of all prompts with a label, of whatever suite; None of none."""
+    own = [one for one in scored if one.label == label and one.outcome != "failed"]
+    return share(by_prompt(own, lambda one: one.declined)) if own else None
+
+
+def median_seconds(scored: Iterable[Scored]) -> float:
+    """The median time of an answer; 0 of none."""
+    times = [one.total_ms for one in scored if one.total_ms is not None]
+    return median(times) / 1e3 if times else 0.0
 
 
 def slowdown(own: Iterable[Scored], drafts: Iterable[Scored]) -> float | None:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
-from .cells import by_prompt
+from .cells import by_prompt, declined, median_seconds
+from .engine_methods import AlignBeam
 from .metrics import Scored
 from .runs import Run
 from .statistics import Estimate, share
-from .suites import Label
 
 _BINS = 10
 
@@ -44,77 +43,69 @@ class Plot:
     x_percent: bool = True
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One method of one run with its samples."""
+class Group(NamedTuple):
+    """The samples of one method of one run, and what the manifest says of it; `method` without its knobs."""
 
     name: str
+    method: str
     about: dict[str, Any]
     scored: Sequence[Scored]
-
-    def declined(self, label: Label) -> Estimate | None:
-        """The share refused or blocked of all prompts with a label; None if it answered none."""
-        own = [s for s in self.scored if s.label == label and s.outcome != "failed"]
-        return share(by_prompt(own, lambda s: s.declined)) if own else None
-
-    @property
-    def seconds(self) -> float:
-        return median([s.total_ms or 0.0 for s in self.scored if s.outcome != "failed"] or [0.0]) / 1e3
 
 
 def plots(runs: Iterable[Run]) -> list[Plot]:
     """Every plot for which the runs hold something."""
-    arms = list(_arms(list(runs)))
+    groups = list(_groups(list(runs)))
     drawn = [
-        _scatter(arms),
-        _curve(arms, "depth", "N, mixed tokens"),
-        _curve(arms, "alpha", "alpha, the anchor's weight"),
-        _latency(arms),
-        _covered(arms),
+        _scatter(groups),
+        _curve(groups, "depth", "N, mixed tokens"),
+        _curve(groups, "alpha", "alpha, the anchor's weight"),
+        _latency(groups),
+        _covered(groups),
     ]
     return [plot for plot in drawn if any(series.points for series in plot.series)]
 
 
-def _arms(runs: Sequence[Run]) -> Iterable[Arm]:
+def _groups(runs: Sequence[Run]) -> Iterable[Group]:
     for run in runs:
         for method, about in run.manifest["methods"].items():
             own = [one for one in run.scored if one.method == method]
             if own:
-                yield Arm(method if len(runs) == 1 else f"{run.name}: {method}", about or {}, own)
+                name = method if len(runs) == 1 else f"{run.name}: {method}"
+                yield Group(name, method.partition(":")[0], about or {}, own)
 
 
-def _scatter(arms: Sequence[Arm]) -> Plot:
+def _scatter(groups: Sequence[Group]) -> Plot:
     series = [
-        Series(arm.name, [Point(arm.name, benign, harmful)])
-        for arm in arms
-        if (harmful := arm.declined("harmful")) and (benign := arm.declined("benign"))
+        Series(group.name, [Point(group.name, benign, harmful)])
+        for group in groups
+        if (harmful := declined(group.scored, "harmful")) and (benign := declined(group.scored, "benign"))
     ]
     return Plot("Refusal against over-refusal", "refused of benign", "refused of harmful", series)
 
 
-def _latency(arms: Sequence[Arm]) -> Plot:
+def _latency(groups: Sequence[Group]) -> Plot:
     series = [
-        Series(arm.name, [Point(arm.name, exact(arm.seconds), harmful)])
-        for arm in arms
-        if (harmful := arm.declined("harmful"))
+        Series(group.name, [Point(group.name, exact(median_seconds(group.scored)), harmful)])
+        for group in groups
+        if (harmful := declined(group.scored, "harmful"))
     ]
-    longest = max((arm.seconds for arm in arms), default=1.0) or 1.0
+    longest = max((median_seconds(group.scored) for group in groups), default=1.0) or 1.0
     return Plot(
         "Latency against refusal", "seconds an answer, median", "refused of harmful", series, longest, False
     )
 
 
-def _curve(arms: Sequence[Arm], knob: str, title: str) -> Plot:
+def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
     """A line for each label and each set of the other knobs that more than one value of this one has."""
-    families: dict[str, list[Arm]] = {}
-    for arm in arms:
-        knobs = arm.about.get("knobs", {})
-        if knob in knobs and "anchor" in arm.about.get("models", {"anchor": 1}):
+    families: dict[str, list[Group]] = {}
+    for group in groups:
+        knobs = group.about.get("knobs", {})
+        if knob in knobs and group.method == AlignBeam.name:
             rest = {key: value for key, value in knobs.items() if key != knob}
-            families.setdefault(repr((sorted(rest.items()), arm.about.get("parameters"))), []).append(arm)
+            families.setdefault(repr(sorted(rest.items())), []).append(group)
     series: list[Series] = []
     for family in families.values():
-        ordered = sorted(family, key=lambda arm: float(arm.about["knobs"][knob]))
+        ordered = sorted(family, key=lambda group: float(group.about["knobs"][knob]))
         if len(ordered) > 1:
             for label, name in (("harmful", "refused of harmful"), ("benign", "refused of benign")):
                 points = list(_knob_points(ordered, knob, label))
@@ -123,20 +114,20 @@ def _curve(arms: Sequence[Arm], knob: str, title: str) -> Plot:
     return Plot(f"{knob} curve", title, "refused", series, longest, False)
 
 
-def _knob_points(arms: Iterable[Arm], knob: str, label: Any) -> Iterable[Point]:
-    for arm in arms:
-        if found := arm.declined(label):
-            yield Point(arm.name, exact(float(arm.about["knobs"][knob])), found)
+def _knob_points(groups: Iterable[Group], knob: str, label: Any) -> Iterable[Point]:
+    for group in groups:
+        if found := declined(group.scored, label):
+            yield Point(group.name, exact(float(group.about["knobs"][knob])), found)
 
 
-def _covered(arms: Sequence[Arm]) -> Plot:
+def _covered(groups: Sequence[Group]) -> Plot:
     """Of harmful prompts, by how much of the anchor's mass crossed on average."""
     series = []
-    for arm in arms:
-        mixed = [s for s in arm.scored if s.label == "harmful" and s.covered_mass is not None]
+    for group in groups:
+        mixed = [s for s in group.scored if s.label == "harmful" and s.covered_mass is not None]
         points = list(_binned(mixed, lambda s: s.covered_mass or 0.0))
         if points:
-            series.append(Series(arm.name, points, line=True))
+            series.append(Series(group.name, points, line=True))
     return Plot("Covered mass against refusal", "covered mass", "refused of harmful", series)
 
 

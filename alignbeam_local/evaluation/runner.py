@@ -1,5 +1,6 @@
 """Runs methods on prompts, sample by sample, into a run directory."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def manifest(plan: Plan, registry: Registry) -> Json:
     suites: dict[str, Any] = {}
     for name in dict.fromkeys(item.suite for item in plan.items):
         own = [item for item in plan.items if item.suite == name]
-        labels = {label: sum(item.label == label for item in own) for label in {i.label for i in own}}
+        labels = Counter(item.label for item in own)
         suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
     return {
         "methods": {arm.name: _about(arm, registry) for arm in plan.arms},
