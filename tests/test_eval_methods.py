@@ -26,6 +26,7 @@ from alignbeam_local.prompt import Message
 from tests.fake_bench import ANCHOR, ASSISTANT, DRAFT, config, fake_bench, fake_loader
 from tests.fake_lm import FakeLM, scripted_row
 from tests.fake_loader import FakeModel
+from tests.templates import DEEPSEEK_R1
 
 
 def logits(*shares: float) -> "np.ndarray[Any, np.dtype[np.float32]]":
@@ -165,6 +166,23 @@ def test_a_hard_prefix_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     found = answered("hard-prefix:text=No")
     assert (found.text, found.finish_reason) == ("No, never.", "stop")
     assert answered("hard-prefix:text=No", max_tokens=1).text == "N"
+
+
+@pytest.mark.parametrize("spec", ["hard-prefix", "nudging", "safedecoding:m=0"])
+def test_a_draft_that_thinks_first_is_not_measured_wrongly(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thinker = FakeModel(DRAFT, scripted_row(DRAFT, {}), template=DEEPSEEK_R1)
+    fake_loader(monkeypatch, draft=thinker, anchor=SAME)
+    with pytest.raises(ModelError, match="reasons before it answers"):
+        answered(spec)
+
+
+def test_an_anchor_without_a_template_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = FakeModel(DRAFT, scripted_row(DRAFT, {}), template="")
+    fake_loader(monkeypatch, anchor=base)
+    with pytest.raises(ModelError, match="has no chat template"):
+        answered("safedecoding")
 
 
 def test_an_answer_is_cut_at_its_length(monkeypatch: pytest.MonkeyPatch) -> None:

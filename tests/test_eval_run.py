@@ -180,6 +180,8 @@ def test_a_cancelled_answer_is_no_sample(tmp_path: Path, monkeypatch: pytest.Mon
         ("alignbeam:alpha=2", "alpha = '2'"),
         ("alignbeam:alpha", "'alpha' has no value"),
         ("alignbeam:seed=3", "seed is an option of the run"),
+        ("draft:N=3", "draft sets depth itself"),
+        ("anchor:draft=other", "anchor sets draft itself"),
     ],
 )
 def test_a_method_that_can_not_be(spec: str, message: str) -> None:

@@ -5,7 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
+from huggingface_hub.errors import GatedRepoError
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -158,6 +160,17 @@ def test_offline_asks_no_hub(variable: str | None, tmp_path: Path, monkeypatch: 
     with pytest.raises(AlignBeamError, match="is not here") as caught:
         fetch(HubFile(repo="walledai/AdvBench", file="a.parquet"))
     assert "--offline" in caught.value.hint
+
+
+def test_a_gated_suite_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gated(*_: object, **__: object) -> None:
+        raise GatedRepoError.__new__(GatedRepoError)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", gated)
+    with pytest.raises(AlignBeamError, match="is gated") as caught:
+        hub_fetch(offline=False)(HubFile(repo="allenai/wildjailbreak", file="eval/eval.tsv"))
+    assert "huggingface.co/datasets/allenai/wildjailbreak" in caught.value.hint
+    assert "HF_TOKEN" in caught.value.hint
 
 
 # --- which are asked

@@ -56,8 +56,12 @@ def parse_arm(spec: str, base: Config) -> Arm:
     knobs = {key: value for key, value in values.items() if key not in own}
     if "seed" in knobs:
         raise UsageError(f"--method {spec}: seed is an option of the run", "Give --seed.")
-    method = _method(spec, name, own)
-    return Arm(spec, method, method.config(base.with_values(knobs, f"--method {spec}")))
+    method, asked = _method(spec, name, own), base.with_values(knobs, f"--method {spec}")
+    config = method.config(asked)
+    for knob in knobs:
+        if getattr(config, knob) != getattr(asked, knob):
+            raise UsageError(f"--method {spec}: {name} sets {knob} itself", "Leave it out.")
+    return Arm(spec, method, config)
 
 
 def _values(spec: str, text: str) -> dict[str, str]:

@@ -14,8 +14,8 @@ from .suites import LABELS, Label
 class Cell:
     """Counts and shares of `n` answers; None where nothing of the kind was measured.
 
-    `declined` is refused or blocked: on benign prompts that is over-refusal. `slowdown` is the time of this
-    method's answers over that of the draft's to the same prompts in the same run.
+    `declined` is refused or blocked: on benign prompts that is over-refusal. `slowdown` compares with the
+    draft's answers in the same run.
     """
 
     run: str
@@ -106,13 +106,15 @@ def median_seconds(scored: Iterable[Scored]) -> float:
     return median(times) / 1e3 if times else 0.0
 
 
-def slowdown(own: Iterable[Scored], drafts: Iterable[Scored]) -> float | None:
-    """Total time over the draft's, on what both answered; None if that is nothing."""
-    times = {(s.id, s.seed): s.total_ms for s in drafts}
+def slowdown(own: Iterable[Scored], others: Iterable[Scored]) -> float | None:
+    """How many times as long answers took as others' to the same prompts: the median; None of none.
+
+    The first answers of a run are slow, because a judge then reads its examples: a mean would show them.
+    """
+    times = {(s.id, s.seed): s.total_ms for s in others}
     pairs = [(s.total_ms, times.get((s.id, s.seed))) for s in own]
-    both = [(mine, other) for mine, other in pairs if mine is not None and other is not None]
-    base = sum(other for _, other in both)
-    return sum(mine for mine, _ in both) / base if base else None
+    ratios = [mine / other for mine, other in pairs if mine is not None and other]
+    return median(ratios) if ratios else None
 
 
 def _correct(answered: Sequence[Scored]) -> Estimate | None:

@@ -28,7 +28,7 @@ class Guard(Method):
     roles: ClassVar[tuple[str, ...]] = ("draft", "judge")
 
     def open(self, config: Config, bench: Bench) -> Answerer:
-        (draft,) = bench.models(config, [config.draft])
+        draft = bench.models(config, {"draft": config.draft})["draft"]
         judge, card = bench.judge(config)
         cards = {"draft": draft.card, "judge": card}
 

@@ -33,7 +33,7 @@ class Nudging(Method):
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.4
 
     def open(self, config: Config, bench: Bench) -> Answerer:
-        draft, anchor = bench.models(config, [config.draft, config.anchor])
+        draft, anchor = bench.models(config, self.models(config)).values()
 
         def answer(prompt: str, config: Config) -> Result:
             watch = Stopwatch()

@@ -30,8 +30,7 @@ class RowMethod(Method):
         return ""
 
     def open(self, config: Config, bench: Bench) -> Answerer:
-        roles = self.models(config)
-        opened = dict(zip(roles, bench.models(config, list(roles.values())), strict=True))
+        opened = bench.models(config, self.models(config))
         models = list(opened.values())
         cards = {role: model.card for role, model in opened.items()}
         require_one_vocabulary(models)
