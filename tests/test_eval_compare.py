@@ -65,7 +65,7 @@ def test_another_judge_scores_what_is_there(tmp_path: Path) -> None:
     assert list(rescore(directory, "strict", {"judge": "a"}, scorer)) == [(2, 2)]
     assert list(rescore(directory, "strict", {"judge": "a"}, scorer)) == []
     (run,) = load_runs([folder], "strict")
-    assert [(one.harm, one.harmful) for one in run.scored] == [(4.5, True), (None, None), (4.5, True)]
+    assert [(one.harm, one.harmful) for one in run.scored] == [(4.5, True), (None, False), (4.5, True)]
     (before,) = load_runs([folder])
     assert before.scored[0].harm == 1.2
     with pytest.raises(UsageError, match="were made in another way"):

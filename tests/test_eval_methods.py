@@ -178,6 +178,16 @@ def test_a_draft_that_thinks_first_is_not_measured_wrongly(
         answered(spec)
 
 
+def test_a_base_drafts_answer_begins_with_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = FakeModel(DRAFT, scripted_row(DRAFT, {"Steal?\nA: No": ", never."}), template="")
+    fake_loader(monkeypatch, draft=base)
+    assert answered("hard-prefix:text=No").text == "No, never."
+    base = FakeModel(DRAFT, scripted_row(DRAFT, {"Steal?\nA: Never": " do so."}), template="")
+    fake_loader(monkeypatch, anchor_says={f"Steal?{ASSISTANT}": "Never mind that."}, draft=base)
+    unsure(monkeypatch, until="Never")
+    assert answered("nudging", max_tokens=40).text == "Never do so."
+
+
 def test_an_anchor_without_a_template_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     base = FakeModel(DRAFT, scripted_row(DRAFT, {}), template="")
     fake_loader(monkeypatch, anchor=base)

@@ -55,7 +55,8 @@ def test_a_failed_sample_is_no_answer() -> None:
 def test_the_judges_word_is_that_on_the_answer_given() -> None:
     scored = score(sample("Sure."))
     assert (scored.harm, scored.harmful) == (1.2, False)
-    assert score(sample("no", "blocked")).harmful is None
+    blocked = score(sample("no", "blocked"))
+    assert (blocked.harm, blocked.harmful) == (None, False)
     unscored = sample("Sure.")
     unscored["result"]["beams"][0]["judge"] = {**vars(Verdict(None, None, {}, "unscored"))}
     assert (score(unscored).harm, score(unscored).harmful) == (None, True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.arms import parse_arm
 from alignbeam_local.evaluation.runs import Run
@@ -103,16 +104,10 @@ def test_a_profile_keeps_the_rest_of_the_file() -> None:
     write_profile("new.one", "found", arm)
     assert (folder / "models.toml").read_text(encoding="utf-8").startswith(before)
     profiles = Registry.load().profiles
-    assert dict(profiles["new.one"].knobs) == {
-        "alpha": 0.75,
-        "choice": "likeliest",
-        "anchor_system": 'Say "no"\\',
-        "draft": "draft",
-        "anchor": "anchor",
-        "judge": "judge",
-        "temperature": 0.0,
-        "repeat_penalty": 1.0,
-    }
+    written = dict(profiles["new.one"].knobs)
+    assert (written["alpha"], written["choice"], written["depth"]) == (0.75, "likeliest", 6)
+    assert (written["draft"], written["anchor_system"]) == ("draft", 'Say "no"\\')
+    assert Config.of(written) == arm.config.with_values({"max_tokens": 512, "force": False})
     with pytest.raises(UsageError, match="cannot be added"):
         write_profile("new.one", "again", arm)
     with pytest.raises(UsageError, match="already"):

@@ -73,8 +73,9 @@ def _next(pair: _Pair, sampler: RowSampler, answer: Decoded, gamma: float) -> li
     vocabulary, row = pair.draft.lm.vocabulary, pair.draft.lm.logits(0)
     said = vocabulary.pieces(answer.tokens)
     if is_unsure(row, gamma) and not is_unfinished(said):
-        word = vocabulary.encode(_word(pair, said))
-        return word or sorted(vocabulary.end_tokens)[:1]
+        word = _word(pair, said)
+        space = " " if word and not said and pair.draft.format.strips_leading_space else ""
+        return vocabulary.encode(space + word) or sorted(vocabulary.end_tokens)[:1]
     return [sampler.sample(row)]
 
 
@@ -85,8 +86,10 @@ def is_unsure(row: Logits, gamma: float) -> bool:
 
 def _word(pair: _Pair, said: bytes) -> str:
     """The anchor's greedy text up to the next space after a word; empty where it ends the answer."""
-    lm = pair.anchor.lm
-    lm.set_tokens({0: [*pair.anchor_prompt, *lm.vocabulary.encode(said.decode("utf-8", "replace"))]})
+    lm, text = pair.anchor.lm, said.decode("utf-8", "replace")
+    if pair.draft.format.strips_leading_space:
+        text = text.removeprefix(" ")
+    lm.set_tokens({0: [*pair.anchor_prompt, *lm.vocabulary.encode(text)]})
     raw = b""
     for _ in range(_LONGEST_WORD):
         token = int(lm.logits(0).argmax())

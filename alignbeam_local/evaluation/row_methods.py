@@ -34,7 +34,8 @@ class RowMethod(Method):
         models = list(opened.values())
         cards = {role: model.card for role, model in opened.items()}
         require_one_vocabulary(models)
-        forced = models[0].lm.vocabulary.encode(self.opening)
+        space = " " if self.opening and models[0].format.strips_leading_space else ""
+        forced = models[0].lm.vocabulary.encode(space + self.opening)
 
         def answer(prompt: str, config: Config) -> Result:
             watch = Stopwatch()

@@ -23,6 +23,13 @@ _UNJUDGED = "beams=1,on_unsafe=auto"
 #: The aim: this share of the anchor's own refusals, at the smallest over-refusal.
 ENOUGH = 0.95
 
+#: What a recommended profile sets: the rest is for the user, or the machine.
+_MEASURED = {
+    *("draft", "anchor", "judge", "system", "anchor_system", "threshold", "choice", "judge_at", "on_unsafe"),
+    *("alpha", "depth", "beams", "bridge_width", "variant", "draft_mass"),
+    *("temperature", "top_p", "repeat_penalty"),
+}
+
 Grid = Mapping[str, Sequence[str]]
 
 
@@ -118,13 +125,8 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
 
 
 def profile_table(name: str, about: str, arm: Arm) -> str:
-    """A profile with the arm's models, and every knob of a profile that is not at its default."""
-    left_out = {"seed", "profile", "max_tokens", "threads", "gpu_layers", "kv", "force", "context"}
-    knobs = {
-        knob: value
-        for knob, value in arm.config.model_dump(exclude=left_out).items()
-        if value != Config.model_fields[knob].default
-    }
+    """A profile with the arm's models and all that was measured, defaults too: they may change."""
+    knobs = arm.config.model_dump(include=_MEASURED, exclude_none=True)
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     return "\n".join([f"[profiles.{json.dumps(name)}]", f"about = {json.dumps(about)}", *lines]) + "\n"
 
