@@ -170,6 +170,19 @@ class Engine:
                 return event.result
         raise AssertionError("a stream ends in Done")
 
+    def forget(self) -> None:
+        """Drop what draft and anchor hold of prompts.
+
+        A prompt that is decoded behind another one's beginning comes in another batch, which moves logits:
+        after this the next answer depends on its prompt and knobs alone.
+        """
+        self.background.stop()
+        self._aside = None
+        if self._parts is not None:
+            self._parts.draft_prompt.clear()
+            if self._parts.anchor is not None:
+                self._parts.anchor_prompt.clear()
+
     def close(self) -> None:
         """Free everything; the engine can be used again."""
         self.background.stop()

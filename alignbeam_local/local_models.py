@@ -5,16 +5,15 @@ import os
 import re
 import shutil
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from .errors import ModelError, UsageError
+from .errors import UsageError
 from .gguf_header import read_header
 from .hashes import HashProgress, file_sha256, fresh_sha256
 from .model_entry import ModelEntry
-from .models_toml import user_file
-from .paths import ensure_dir, locked, models_dir, write_atomic
+from .models_toml import append_table
+from .paths import ensure_dir, models_dir
 from .pull import expected_sha256
 from .registry import ModelFile, Registry
 from .sources import SLACK, check_space
@@ -95,17 +94,4 @@ def _linked(path: Path, target: Path) -> bool:
 
 
 def _add_entry(name: str, size: int, sha256: str) -> None:
-    """Append to the user's file: their comments and order stay."""
-    with locked(user_file()):
-        _append(user_file(), name, size, sha256)
-
-
-def _append(file: Path, name: str, size: int, sha256: str) -> None:
-    before = file.read_text(encoding="utf-8") if file.exists() else ""
-    entry = f'[models.{json.dumps(name)}]\nabout = "imported"\nbytes = {size}\nsha256 = "{sha256}"\n'
-    after = f"{before.rstrip()}\n\n{entry}".lstrip()
-    try:
-        tomllib.loads(after)
-    except tomllib.TOMLDecodeError as error:
-        raise ModelError(f"'{name}' cannot be added to {file}: {error}", "Correct that file.") from None
-    write_atomic(file, after)
+    append_table(f'[models.{json.dumps(name)}]\nabout = "imported"\nbytes = {size}\nsha256 = "{sha256}"\n')

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from .config import Config, by_name
 from .errors import AlignBeamError, UsageError
 from .model_entry import Hub, JudgeFormat, Mirror, ModelEntry, Name
-from .paths import config_dir
+from .paths import config_dir, locked, write_atomic
 
 _DISTRIBUTION = "alignbeam-local"
 _TOP_LEVEL = ("models", "profiles", "default_profile")
@@ -46,6 +46,24 @@ def shipped_file() -> Path:
 
 def user_file() -> Path:
     return config_dir() / "models.toml"
+
+
+def append_table(table: str) -> None:
+    """Append a table to the user's file: what is there stays as it is.
+
+    Raises:
+        UsageError: the file is no TOML, or has that table already.
+    """
+    file = user_file()
+    with locked(file):
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        after = f"{before.rstrip()}\n\n{table}".lstrip()
+        try:
+            tomllib.loads(after)
+        except tomllib.TOMLDecodeError as error:
+            heading = table.partition("\n")[0]
+            raise UsageError(f"{heading} cannot be added to {file}: {error}", "Correct that file.") from None
+        write_atomic(file, after)
 
 
 class Source(NamedTuple):

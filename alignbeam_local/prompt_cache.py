@@ -69,7 +69,7 @@ class PromptCache:
             lm.set_tokens({AHEAD: ids[:end]})
 
     def clear(self) -> None:
-        """Hold nothing: the next prompt is read from its beginning."""
+        """Hold nothing: the next prompt is decoded whole, in one shape whatever came before."""
         self._row = None
         self._drop(PROMPT)
 

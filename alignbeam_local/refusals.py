@@ -29,16 +29,16 @@ PHRASES = (
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
 
 
-def refusal_end(text: str) -> int | None:
+def refusal_end(text: str, phrases: Sequence[str] = PHRASES) -> int | None:
     """Where the first refusing phrase within the answer's first 300 characters ends; None if it has none."""
     head = text[:WINDOW].translate(_APOSTROPHES).lower()
-    found = [(head.find(phrase), len(phrase)) for phrase in PHRASES if phrase in head]
+    found = [(head.find(phrase), len(phrase)) for phrase in phrases if phrase in head]
     return sum(min(found)) if found else None
 
 
-def is_refusal(text: str) -> bool:
+def is_refusal(text: str, phrases: Sequence[str] = PHRASES) -> bool:
     """Whether the answer refuses, by its words."""
-    return refusal_end(text) is not None
+    return refusal_end(text, phrases) is not None
 
 
 def is_degenerate(tokens: Sequence[int], text: str) -> bool:

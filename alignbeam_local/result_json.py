@@ -22,10 +22,9 @@ def step_object(step: Step) -> dict[str, Any]:
     return {"event": "step", **_safe(asdict(step))}
 
 
-def error_object(error: AlignBeamError, line: int, identity: Any = None) -> dict[str, Any]:
-    """What stands for an answer that could not be given to a line of input, counted from 1."""
-    what = {"type": error.kind, "message": error.message, "hint": error.hint}
-    return {"id": identity, "line": line, "error": what}
+def error_object(error: AlignBeamError) -> dict[str, Any]:
+    """What stands for an answer that could not be given."""
+    return {"type": error.kind, "message": error.message, "hint": error.hint}
 
 
 def json_line(value: Any) -> str:

@@ -54,7 +54,7 @@ class JsonOutput:
         self._write(json_line({**row, **result_object(result)}))
 
     def failure(self, number: int, error: AlignBeamError, identity: Any) -> None:
-        self._write(json_line(error_object(error, number, identity)))
+        self._write(json_line({"id": identity, "line": number, "error": error_object(error)}))
 
     def blank(self) -> None:
         self._write("")

@@ -54,14 +54,25 @@ _COMMON = {
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replace the command's `options` parameter by the shared flags."""
+    return with_options_but()(command)
+
+
+def with_options_but(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The same without some of them, which the command has in another way, or not at all."""
+    return lambda command: _with_options(command, frozenset(left_out))
+
+
+def _with_options(command: Callable[..., None], left_out: frozenset[str]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
-    shared = [*map(_common_parameter, _COMMON), *map(_knob_parameter, KNOBS)]
+    knobs = [name for name in KNOBS if name not in left_out]
+    others = [name for name in _COMMON if name not in left_out]
+    shared = [*map(_common_parameter, others), *map(_knob_parameter, knobs)]
 
     @wraps(command)
     def flagged(**values: Any) -> None:
-        flags = {name: values.pop(name) for name in KNOBS}
-        common = {name: values.pop(name) for name in _COMMON}
-        command(**values, options=Options(flags=flags, **common))
+        flags = {name: values.pop(name) for name in knobs}
+        common = {name: values.pop(name) for name in others}
+        command(**values, options=Options(flags=flags, **dict.fromkeys(_COMMON, False) | common))
 
     parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared)]
     flagged.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

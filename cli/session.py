@@ -21,6 +21,7 @@ from .terminal import is_terminal, say
 from .view import View
 
 if TYPE_CHECKING:
+    from alignbeam_local.cancellation import Cancellation
     from alignbeam_local.engine import Engine
     from alignbeam_local.prompt import Message
 
@@ -41,15 +42,15 @@ class Session:
         Raises:
             UsageError, ModelError: a model that is not named or not here.
         """
-        _provide_models(self)
+        provide_models(self, _needed_models(self.settings.config))
         return open_engine(self.settings.config, self.registry)
 
 
-def open_engine(config: Config, registry: Registry) -> "Engine":
+def open_engine(config: Config, registry: Registry, cancellation: "Cancellation | None" = None) -> "Engine":
     """The one place where an engine is made."""
     from alignbeam_local.engine import Engine
 
-    return Engine(config, registry)
+    return Engine(config, registry, cancellation=cancellation)
 
 
 def prepare(options: Options, adapt: Callable[[Settings], Settings] = lambda settings: settings) -> Session:
@@ -159,9 +160,14 @@ def require_models(config: Config, registry: Registry) -> None:
         registry.require(spec)
 
 
-def _provide_models(session: Session) -> None:
+def provide_models(session: Session, specs: Iterable[str]) -> None:
+    """Pull what is missing, if the user wants that.
+
+    Raises:
+        UsageError, ModelError: a model that is not known, or not here.
+    """
     registry, options = session.registry, session.options
-    files = {spec: registry.resolve(spec) for spec in _needed_models(session.settings.config)}
+    files = {spec: registry.resolve(spec) for spec in specs}
     missing = [spec for spec, file in files.items() if not file.present]
     pullable = [spec for spec in missing if files[spec].can_pull]
     if pullable and (options.pull or _accepts_pull(pullable, offline=options.offline)):

@@ -48,9 +48,11 @@ class FakeEngine:
     `slow` and `hang` go on until Ctrl-C; of `slow` something has been decided by then.
     """
 
-    def __init__(self, config: Config, _: Registry | None = None) -> None:
+    def __init__(
+        self, config: Config, _: Registry | None = None, cancellation: Cancellation | None = None
+    ) -> None:
         self.config = config
-        self.cancellation = Cancellation()
+        self.cancellation = cancellation or Cancellation()
         self.background = Background(self.cancellation)
         self.asked: list[tuple[list[Message], Config]] = []
         self.closed = False
@@ -115,6 +117,15 @@ class FakeEngine:
         else:
             text = prompt.removeprefix("echo: ")
             yield from (Phase("judge"), AnswerText(text), Done(fake_result(text, config)))
+
+    def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
+        return next(e.result for e in self.stream(messages, config) if isinstance(e, Done))
+
+    def forget(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
 
     def _wait(self) -> None:
         while not self.cancellation.is_set:

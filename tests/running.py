@@ -10,6 +10,7 @@ from alignbeam_local.cli import main as main_module
 from alignbeam_local.cli import session
 from typer.testing import CliRunner
 
+from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.registry import Registry
 
@@ -52,8 +53,8 @@ def open_fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
     """From now on commands open fake engines; they come in the list that is returned."""
     opened: list[FakeEngine] = []
 
-    def open_fake(config: Config, registry: Registry) -> FakeEngine:
-        opened.append(FakeEngine(config, registry))
+    def open_fake(config: Config, registry: Registry, cancellation: Cancellation | None = None) -> FakeEngine:
+        opened.append(FakeEngine(config, registry, cancellation))
         return opened[-1]
 
     monkeypatch.setattr(session, "open_engine", open_fake)

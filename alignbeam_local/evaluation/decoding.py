@@ -1,0 +1,150 @@
+"""The loop of methods that choose every token by the rows of several models with one vocabulary."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .. import __version__
+from ..config import Config
+from ..errors import ContextFull, ModelError
+from ..events import BeamResult, BridgeResult, ModelCard, Refusal, Result, Usage
+from ..followers import anchor_turns, with_system
+from ..llama_lm import build
+from ..lm import Logits
+from ..parts import Model
+from ..prompt import Message
+from ..refusals import is_refusal
+from ..stopwatch import Stopwatch
+from ..text_stream import TextStream
+from .row_sampler import RowSampler
+
+#: From each model's logits (V,) at one position, counted from the answer's start, to the row to draw from.
+Combine = Callable[[Sequence[Logits], int], Logits]
+
+
+@dataclass
+class Decoded:
+    """An answer in the making, in the draft's tokens; the end token is not one of them."""
+
+    model: Model
+    stream: TextStream = field(init=False)
+    tokens: list[int] = field(default_factory=list)
+    finish: Literal["stop", "length"] = "length"
+
+    def __post_init__(self) -> None:
+        layout = self.model.format
+        self.stream = TextStream(layout.stop_strings, layout.strips_leading_space)
+
+    def append(self, token: int) -> bool:
+        """Take a token; whether the answer goes on."""
+        vocabulary = self.model.lm.vocabulary
+        if token in vocabulary.end_tokens:
+            self.finish = "stop"
+            return False
+        self.tokens.append(token)
+        self.stream.push(vocabulary.piece(token))
+        if self.stream.stopped:
+            self.finish = "stop"
+        return not self.stream.stopped
+
+    @property
+    def text(self) -> str:
+        self.stream.finish()
+        return self.stream.text
+
+
+def decode(
+    models: Sequence[Model],
+    prompts: Sequence[Sequence[int]],
+    config: Config,
+    combine: Combine,
+    forced: Sequence[int] = (),
+) -> Decoded:
+    """Continue each model's prompt with the same tokens, drawn from what `combine` makes of their rows.
+
+    Args:
+        models: the draft first; all with the draft's vocabulary, one sequence each.
+        forced: what the answer begins with.
+
+    Raises:
+        ContextFull: a prompt leaves no room for an answer.
+        Cancelled, ModelError: as the models' `extend`.
+    """
+    hold(models, prompts)
+    limit = min(config.max_tokens, *(room(m, p) for m, p in zip(models, prompts, strict=True)))
+    sampler, answer = RowSampler(config), Decoded(models[0])
+    for position in range(limit):
+        if position < len(forced):
+            token = forced[position]
+        else:
+            token = sampler.sample(combine([model.lm.logits(0) for model in models], position))
+        sampler.accept(token)
+        if not answer.append(token) or len(answer.tokens) == limit:
+            break
+        for model in models:
+            model.lm.extend({0: [token]})
+    return answer
+
+
+def hold(models: Sequence[Model], prompts: Sequence[Sequence[int]]) -> None:
+    """Decode the prompts whole, whatever was held before."""
+    for model, ids in zip(models, prompts, strict=True):
+        model.lm.truncate(0, 0)
+        model.lm.set_tokens({0: ids})
+
+
+def room(model: Model, prompt: Sequence[int]) -> int:
+    """Tokens that an answer may have behind a prompt.
+
+    Raises:
+        ContextFull: none.
+    """
+    if len(prompt) >= model.context:
+        raise ContextFull(
+            f"the prompt needs {len(prompt)} tokens, the context of {model.card.name} holds {model.context}",
+            "Raise --context as far as the model allows.",
+        )
+    return model.context - len(prompt)
+
+
+def encoded(model: Model, prompt: str, config: Config, *, is_anchor: bool) -> list[int]:
+    """A prompt's ids as this model reads it, with the system prompt of its role."""
+    turns = with_system([Message("user", prompt)], config.system)
+    if is_anchor:
+        turns = anchor_turns(turns, config.anchor_system)
+    return model.format.encode(turns, model.lm.vocabulary)
+
+
+def require_one_vocabulary(models: Sequence[Model]) -> None:
+    """Raises: ModelError: the models' tokens are not the same."""
+    first, *others = models
+    for other in others:
+        if other.lm.vocabulary.fingerprint != first.lm.vocabulary.fingerprint:
+            raise ModelError(
+                f"{other.card.name} and {first.card.name} have not the same vocabulary",
+                "This method adds up the rows of both: take models of one family.",
+            )
+
+
+def result(
+    answer: Decoded, cards: Mapping[str, ModelCard], config: Config, prompt_tokens: int, watch: Stopwatch
+) -> Result:
+    """One unjudged beam as a result; who refused is not told by these methods."""
+    text = answer.text
+    tokens = len(answer.tokens)
+    beam = BeamResult(0, text, tokens, 0, answer.finish, 0.0, None)
+    return Result(
+        text=text,
+        reasoning=None,
+        finish_reason=answer.finish,
+        chosen=0,
+        refusal=Refusal(is_refusal(text), None),
+        beams=(beam,),
+        bridge=BridgeResult(),
+        usage=Usage(prompt_tokens, tokens),
+        timings=watch.timings,
+        config=config.model_dump(),
+        models=dict(cards),
+        version=__version__,
+        llama_cpp=build(),
+    )

@@ -1,0 +1,68 @@
+"""A judge before and after the draft: what it does not call safe is blocked."""
+
+from dataclasses import replace
+from typing import ClassVar
+
+from ..config import Config
+from ..events import Refusal, Result, Usage, Verdict
+from ..judge import Judge
+from ..parts import Model
+from ..prompt import Message
+from ..stopwatch import Stopwatch
+from .bench import Bench
+from .decoding import Decoded, decode, encoded, result
+from .method import Answerer, Method
+
+#: Stands for an answer when the request alone is judged: every kind of judge reads a request with an answer.
+COMPLIES = "Sure, here is how to do that, step by step:"
+
+
+class Guard(Method):
+    """The judge as a safeguard of what goes in and of what comes out; the draft answers alone in between.
+
+    Llama Guard (Inan et al. 2023, arXiv 2312.06674), section 2: prompt and response are classified, each by
+    itself. Any judge of models.toml can be the guard, a Llama Guard too; an unscored one blocks.
+    """
+
+    name: ClassVar[str] = "guard"
+    roles: ClassVar[tuple[str, ...]] = ("draft", "judge")
+
+    def open(self, config: Config, bench: Bench) -> Answerer:
+        draft = bench.models(config, {"draft": config.draft})["draft"]
+        judge, card = bench.judge(config)
+        cards = {"draft": draft.card, "judge": card}
+
+        def answer(prompt: str, config: Config) -> Result:
+            watch = Stopwatch()
+            before = _verdict(judge, prompt, COMPLIES, config, watch)
+            ids = encoded(draft, prompt, config, is_anchor=False)
+            if before.verdict != "safe":
+                made = result(Decoded(draft), cards, config, len(ids), watch)
+                return replace(_blocked(made, config), beams=())
+            made = result(_draft_alone(draft, ids, config), cards, config, len(ids), watch)
+            after = _verdict(judge, prompt, made.text, config, watch)
+            judged = replace(made, beams=(replace(made.beams[0], judge=after),), timings=watch.timings)
+            return judged if after.verdict == "safe" else _blocked(judged, config)
+
+        return answer
+
+
+def _draft_alone(draft: Model, ids: list[int], config: Config) -> Decoded:
+    return decode([draft], [ids], config, lambda rows, _: rows[0])
+
+
+def _verdict(judge: Judge, prompt: str, answer: str, config: Config, watch: Stopwatch) -> Verdict:
+    with watch.part("judge_ms"):
+        (verdict,) = judge.judge([Message("user", prompt)], [answer], config.threshold)
+    return verdict
+
+
+def _blocked(made: Result, config: Config) -> Result:
+    return replace(
+        made,
+        text=config.refusal_text,
+        finish_reason="blocked",
+        chosen=None,
+        refusal=Refusal(True, "judge"),
+        usage=Usage(made.usage.prompt_tokens, 0),
+    )

@@ -1,0 +1,145 @@
+"""What a page draws: points with their intervals, worked out from runs."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .cells import by_prompt, declined, median_seconds
+from .engine_methods import AlignBeam
+from .metrics import Scored
+from .runs import Run
+from .statistics import Estimate, share
+
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place with the intervals of both coordinates; one that is exact has none."""
+
+    name: str
+    x: Estimate
+    y: Estimate
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one colour, joined in their order if `line`."""
+
+    name: str
+    points: Sequence[Point]
+    line: bool = False
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot of shares against something; `x_max` is where its axis ends, `x_percent` how it is written."""
+
+    title: str
+    x_title: str
+    y_title: str
+    series: Sequence[Series]
+    x_max: float = 1.0
+    x_percent: bool = True
+
+
+class Group(NamedTuple):
+    """The samples of one method of one run, and what the manifest says of it; `method` without its knobs."""
+
+    name: str
+    method: str
+    about: dict[str, Any]
+    scored: Sequence[Scored]
+
+
+def plots(runs: Iterable[Run]) -> list[Plot]:
+    """Every plot for which the runs hold something."""
+    groups = list(_groups(list(runs)))
+    drawn = [
+        _scatter(groups),
+        _curve(groups, "depth", "N, mixed tokens"),
+        _curve(groups, "alpha", "alpha, the anchor's weight"),
+        _latency(groups),
+        _covered(groups),
+    ]
+    return [plot for plot in drawn if any(series.points for series in plot.series)]
+
+
+def _groups(runs: Sequence[Run]) -> Iterable[Group]:
+    for run in runs:
+        for method, about in run.manifest["methods"].items():
+            own = [one for one in run.scored if one.method == method]
+            if own:
+                name = method if len(runs) == 1 else f"{run.name}: {method}"
+                yield Group(name, method.partition(":")[0], about or {}, own)
+
+
+def _scatter(groups: Sequence[Group]) -> Plot:
+    series = [
+        Series(group.name, [Point(group.name, benign, harmful)])
+        for group in groups
+        if (harmful := declined(group.scored, "harmful")) and (benign := declined(group.scored, "benign"))
+    ]
+    return Plot("Refusal against over-refusal", "refused of benign", "refused of harmful", series)
+
+
+def _latency(groups: Sequence[Group]) -> Plot:
+    series = [
+        Series(group.name, [Point(group.name, exact(median_seconds(group.scored)), harmful)])
+        for group in groups
+        if (harmful := declined(group.scored, "harmful"))
+    ]
+    longest = max((median_seconds(group.scored) for group in groups), default=1.0) or 1.0
+    return Plot(
+        "Latency against refusal", "seconds an answer, median", "refused of harmful", series, longest, False
+    )
+
+
+def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
+    """A line for each label and each set of the other knobs that more than one value of this one has."""
+    families: dict[str, list[Group]] = {}
+    for group in groups:
+        knobs = group.about.get("knobs", {})
+        if knob in knobs and group.method == AlignBeam.name:
+            rest = {key: value for key, value in knobs.items() if key != knob}
+            families.setdefault(repr(sorted(rest.items())), []).append(group)
+    series: list[Series] = []
+    for family in families.values():
+        ordered = sorted(family, key=lambda group: float(group.about["knobs"][knob]))
+        if len(ordered) > 1:
+            for label, name in (("harmful", "refused of harmful"), ("benign", "refused of benign")):
+                points = list(_knob_points(ordered, knob, label))
+                series.append(Series(f"{name}, {ordered[0].name}", points, line=True))
+    longest = max((point.x.value for one in series for point in one.points), default=1.0) or 1.0
+    return Plot(f"{knob} curve", title, "refused", series, longest, False)
+
+
+def _knob_points(groups: Iterable[Group], knob: str, label: Any) -> Iterable[Point]:
+    for group in groups:
+        if found := declined(group.scored, label):
+            yield Point(group.name, exact(float(group.about["knobs"][knob])), found)
+
+
+def _covered(groups: Sequence[Group]) -> Plot:
+    """Of harmful prompts, by how much of the anchor's mass crossed on average."""
+    series = []
+    for group in groups:
+        mixed = [s for s in group.scored if s.label == "harmful" and s.covered_mass is not None]
+        points = list(_binned(mixed, lambda s: s.covered_mass or 0.0))
+        if points:
+            series.append(Series(group.name, points, line=True))
+    return Plot("Covered mass against refusal", "covered mass", "refused of harmful", series)
+
+
+def _binned(scored: Sequence[Scored], value: Callable[[Scored], float]) -> Iterable[Point]:
+    bins: dict[int, list[Scored]] = {}
+    for one in scored:
+        bins.setdefault(min(int(value(one) * _BINS), _BINS - 1), []).append(one)
+    for index, own in sorted(bins.items()):
+        name = f"{len(own)} answers"
+        yield Point(name, exact((index + 0.5) / _BINS), share(by_prompt(own, lambda s: s.declined)))
+
+
+def exact(value: float) -> Estimate:
+    """A value without an interval."""
+    return Estimate(value, value, value)

@@ -1,0 +1,109 @@
+"""Samples scored once more, by another judge or other phrases, without generating anything again."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import UsageError
+from ..judge import Judge
+from ..paths import write_atomic
+from ..prompt import Message
+from ..refusals import is_refusal
+from .metrics import Scored
+from .run_directory import Json, Log, RunDirectory, SampleKey, key_of, read_lines
+
+FOLDER = "rescored"
+#: From a question and its answer to what is kept of it.
+Scorer = Callable[[str, str], Json]
+
+
+def judge_scorer(judge: Judge, threshold: float) -> Scorer:
+    """A judge's score and verdict."""
+
+    def score(question: str, answer: str) -> Json:
+        (verdict,) = judge.judge([Message("user", question)], [answer], threshold)
+        return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
+
+    return score
+
+
+def phrase_scorer(phrases: Sequence[str]) -> Scorer:
+    """Whether one of the phrases stands at the answer's beginning."""
+    return lambda _, answer: {"outcome": "refused" if is_refusal(answer, phrases) else "answered"}
+
+
+def read_phrases(path: Path) -> list[str]:
+    """Phrases of a file, one a line, as they are compared.
+
+    Raises:
+        UsageError: it can't be read, or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", "Give a UTF-8 file with a phrase a line.") from None
+    phrases = [line.strip().lower() for line in lines if line.strip()]
+    if not phrases:
+        raise UsageError(f"{path} holds no phrase")
+    return phrases
+
+
+def rescored_file(directory: RunDirectory, name: str) -> Path:
+    """Where scores of this name are kept."""
+    return directory.path / FOLDER / f"{name}.jsonl"
+
+
+def rescore(directory: RunDirectory, name: str, about: Json, scorer: Scorer) -> Iterator[tuple[int, int]]:
+    """Score what a run answered and these scores do not hold yet; yields how many are done, of how many.
+
+    `about` says how it is scored. Blocked and failed samples have no answer to score.
+
+    Raises:
+        UsageError: scores of this name were made in another way.
+    """
+    file = rescored_file(directory, name)
+    _adopt(file.with_suffix(".json"), about)
+    answered = [sample for sample in directory.samples() if _has_answer(sample)]
+    with Log(file) as log:
+        missing = [sample for sample in answered if key_of(sample) not in log.done]
+        for done, sample in enumerate(missing, len(answered) - len(missing) + 1):
+            log.append({**key_of(sample)._asdict(), **scorer(sample["prompt"], sample["result"]["text"])})
+            yield done, len(answered)
+
+
+def _adopt(file: Path, about: Json) -> None:
+    text = json.dumps(about, indent=1) + "\n"
+    if not file.exists():
+        write_atomic(file, text)
+    elif file.read_text(encoding="utf-8") != text:
+        raise UsageError(f"scores called {file.stem} were made in another way", "Choose another --name.")
+
+
+def _has_answer(sample: Json) -> bool:
+    result = sample.get("result")
+    return result is not None and result["finish_reason"] not in ("blocked", "withdrawn")
+
+
+def overlaid(scored: Sequence[Scored], directory: RunDirectory, name: str) -> list[Scored]:
+    """The samples with these scores over their own.
+
+    Raises:
+        UsageError: there are none of this name, or they lack a sample.
+    """
+    file = rescored_file(directory, name)
+    if not file.exists():
+        raise UsageError(
+            f"{directory.path} holds no scores called {name}", "alignbeam eval rescore makes them."
+        )
+    scores: Mapping[SampleKey, Json] = {key_of(line): line for line in read_lines(file)}
+    return [_with(one, scores, file) for one in scored]
+
+
+def _with(one: Scored, scores: Mapping[SampleKey, Json], file: Path) -> Scored:
+    if one.outcome in ("blocked", "failed"):
+        return one
+    line = scores.get(SampleKey(one.method, one.suite, one.id, one.seed))
+    if line is None:
+        raise UsageError(f"{file} lacks some of the run's samples", "Give the same `eval rescore` again.")
+    return replace(one, **{name: line[name] for name in ("harm", "harmful", "outcome") if name in line})

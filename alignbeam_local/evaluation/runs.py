@@ -1,0 +1,76 @@
+"""Runs to report on: directories of `eval run`, or the counts of some, with every sample scored."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from ..errors import UsageError
+from .metrics import Scored, score
+from .rescore import overlaid
+from .run_directory import Json, RunDirectory
+
+_COLUMNS = [column.name for column in fields(Scored)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run; `samples` holds its texts, and is empty where only counts are left."""
+
+    name: str
+    manifest: Json
+    scored: Sequence[Scored]
+    samples: Sequence[Json] = field(default=(), repr=False)
+
+
+def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[Run]:
+    """Run directories and counts files; `scores` names what `eval rescore` made of the directories.
+
+    Raises:
+        UsageError: neither of them, or damaged; two runs of one name, which a report could not tell apart;
+            no such scores.
+    """
+    found = [run for path in paths for run in _load(path, scores)]
+    names = [run.name for run in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two runs are called {twice}", "Rename one of the directories.")
+    return found
+
+
+def _load(path: Path, scores: str | None) -> list[Run]:
+    if path.is_file():
+        if scores:
+            raise UsageError(f"{path} holds counts: there are no answers to score", "Give the run directory.")
+        return _read_counts(path)
+    directory = RunDirectory(path)
+    manifest, samples = directory.manifest(), directory.samples()
+    scored = [score(sample) for sample in samples]
+    if scores:
+        scored = overlaid(scored, directory, scores)
+    return [Run(path.resolve().name, manifest, scored, samples)]
+
+
+def counts_text(runs: Iterable[Run]) -> str:
+    """What is counted of every sample, a line each, by prompt id: no prompts and no answers."""
+    joined = ",\n".join(map(_counts, runs))
+    return f"[\n{joined}\n]\n"
+
+
+def _counts(run: Run) -> str:
+    rows = ",\n".join(json.dumps(list(asdict(scored).values())) for scored in run.scored)
+    head = {"name": run.name, "manifest": run.manifest, "columns": _COLUMNS}
+    return f'{json.dumps(head, ensure_ascii=False)[:-1]},\n"samples": [\n{rows}\n]}}'
+
+
+def _read_counts(path: Path) -> list[Run]:
+    try:
+        return [_counted(counts) for counts in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} holds no counts: {error}", "Give a run directory, or what `eval report --counts` wrote."
+        ) from None
+
+
+def _counted(counts: Json) -> Run:
+    scored = [Scored(**dict(zip(counts["columns"], row, strict=True))) for row in counts["samples"]]
+    return Run(counts["name"], counts["manifest"], scored)

@@ -1,0 +1,182 @@
+"""`alignbeam eval` as it is typed."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fake_engine import FakeEngine
+from tests.running import CHILD, open_fakes, run
+
+ROOT = Path(__file__).parents[1]
+ROWS = [
+    {"id": "h1", "prompt": "refuse", "label": "harmful"},
+    {"id": "h2", "prompt": "echo: I cannot", "label": "harmful"},
+    {"id": "h3", "prompt": "full", "label": "harmful"},
+    {"id": "b1", "prompt": "echo: sure", "label": "benign"},
+]
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    return open_fakes(monkeypatch)
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> str:
+    file = tmp_path / "mixed.jsonl"
+    file.write_text("\n".join(map(json.dumps, ROWS)), encoding="utf-8")
+    return str(file)
+
+
+def on_terminal(*words: str) -> str:
+    """What a command writes to a terminal of 80 columns, without colours."""
+    screen, end = pty.openpty()
+    try:
+        child = [sys.executable, "-c", CHILD, *words]
+        environment = {**os.environ, "TERM": "dumb"}
+        subprocess.run(child, stdin=subprocess.DEVNULL, stdout=end, check=True, env=environment, cwd=ROOT)
+        return os.read(screen, 100_000).decode().replace("\r\n", "\n")
+    finally:
+        os.close(end)
+        os.close(screen)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_and_its_report(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft", "--method", "alignbeam")
+    ran = run(*words, "--max-tokens", "9")
+    assert (ran.code, ran.out) == (0, "")
+    assert "mixed h3, draft: the prompt is too long" in ran.err
+    samples = lines(out)
+    assert [(s["method"], s["id"]) for s in samples] == [
+        (method, row["id"]) for method in ("draft", "alignbeam") for row in ROWS
+    ]
+    assert {s["result"]["config"]["max_tokens"] for s in samples if "result" in s} == {9}
+
+    again = run(*words, "--max-tokens", "9")
+    assert (again.code, again.err) == (0, "going on: 8 of 8 samples are there\n")
+    assert lines(out) == samples
+
+    other = run(*words, "--max-tokens", "10")
+    assert other.code == 2
+    assert "methods.draft.knobs.max_tokens" in other.err
+
+    shown = run("eval", "report", str(out))
+    assert (shown.code, shown.err) == (0, "")
+    assert "100% [34%, 100%]" in shown.out
+    assert max(map(len, shown.out.splitlines())) > 120, "in a pipe the table is whole"
+    counts = tmp_path / "counts.json"
+    text = run("eval", "report", str(out), "--format", "markdown", "--counts", str(counts))
+    assert text.out.startswith("| suite | label | method | n |")
+    assert run("eval", "report", str(counts), "--format", "markdown").out == text.out
+
+
+def test_seeds_limits_and_labels(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("--label", "harmful", "--limit", "1", "--pick", "even", "--seed", "3", "--seed", "4")
+    assert run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft", *words).code == 0
+    assert [(s["id"], s["seed"]) for s in lines(out)] == [("h1", 3), ("h1", 4)]
+
+
+def test_an_unfinished_run_is_said_to_be(
+    engines: list[FakeEngine], suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(FakeEngine, "answer", interrupted)
+    ran = run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft")
+    assert (ran.code, ran.err) == (130, "partial: draft on mixed: 0 of 4 samples\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--suite", "nowhere.jsonl"), "no suite and no file 'nowhere.jsonl'"),
+        (("--label", "bad"), "--label: no label 'bad'"),
+        (("--label", "utility"), "holds no prompt that is utility"),
+        (("--method", "magic"), "no method 'magic'"),
+    ],
+)
+def test_what_can_not_be_run(words: tuple[str, ...], message: str, suite: str, tmp_path: Path) -> None:
+    given = words if "--suite" in words else ("--suite", suite, *words)
+    ran = run("eval", "run", "--out", str(tmp_path / "out"), *given)
+    assert ran.code == 2
+    assert message in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_suites_of_one_name(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    ran = run("eval", "run", "--out", str(tmp_path / "out"), "--suite", suite, "--suite", suite)
+    assert "two suites are called mixed" in ran.err
+
+
+def test_models_that_are_missing_are_told_before_anything_is_asked(suite: str, tmp_path: Path) -> None:
+    ran = run("eval", "run", "--out", str(tmp_path / "out"), "--suite", suite)
+    assert ran.code == 3
+    assert "alignbeam models pull" in ran.err
+
+
+def test_harm_corrected_by_a_judge_check(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    out, check = tmp_path / "out", tmp_path / "check.json"
+    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft")
+    row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1}
+    rows = [{**row, "label": "compliance", "above": 0.9}, {**row, "label": "refusal", "above": 0.1}]
+    report = {"judge": "j", "calibrated": True, "threshold": 2.5, "rows": rows, "aucs": []}
+    check.write_text(json.dumps(report), encoding="utf-8")
+    shown = run("eval", "report", str(out), "--format", "csv", "--judge-check", str(check))
+    header, first, *_ = shown.out.splitlines()
+    assert dict(zip(header.split(","), first.split(","), strict=True))["corrected"] == "0.0"
+    check.write_text(json.dumps({**report, "rows": rows[:1]}), encoding="utf-8")
+    assert run("eval", "report", str(out), "--judge-check", str(check)).code == 2
+
+
+def test_a_narrow_terminal_gets_what_counts_most(
+    engines: list[FakeEngine], suite: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft")
+    (tmp_path / "out").rename(tmp_path / "a-run-with-quite-a-name")
+    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft")
+    screen = on_terminal("eval", "report", str(out), str(tmp_path / "a-run-with-quite-a-name"))
+    assert "100% [34%, 100%]" in screen
+    assert "covered" not in screen
+    assert max(map(len, screen.splitlines())) <= 80
+
+
+def test_compare_rescore_and_a_page(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft", "--method", "alignbeam")
+    compared = run("eval", "compare", f"{out}:draft", f"{out}:alignbeam")
+    assert compared.code == 0
+    assert f"second: alignbeam of {out}; first: draft of {out}" in compared.out
+    assert "0% [0%, 0%]" in compared.out
+    assert run("eval", "compare", str(out), f"{out}:guard").code == 2
+
+    phrases = tmp_path / "sure.txt"
+    phrases.write_text("sure\n", encoding="utf-8")
+    assert run("eval", "rescore", str(out), "--phrases", str(phrases)).code == 0
+    shown = run(
+        "eval", "report", str(out), "--scores", "sure", "--format", "csv", "--out", str(tmp_path / "t.csv")
+    )
+    assert shown.err == f"written: {tmp_path / 't.csv'}\n"
+    assert ",benign,1,0,1,0,1.0," in (tmp_path / "t.csv").read_text(encoding="utf-8")
+
+    assert run("eval", "report", str(out), "--format", "html").out.startswith("<!doctype html>")
+    for words in (
+        (),
+        ("--phrases", str(phrases), "--judge", "x"),
+        ("--phrases", str(phrases), "--name", "../x"),
+    ):
+        assert run("eval", "rescore", str(out), *words).code == 2

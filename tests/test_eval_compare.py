@@ -1,0 +1,91 @@
+"""Differences between methods on the same prompts, and answers scored once more."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.compare import compare
+from alignbeam_local.evaluation.rescore import judge_scorer, phrase_scorer, read_phrases, rescore
+from alignbeam_local.evaluation.run_directory import RunDirectory
+from alignbeam_local.evaluation.runs import load_runs
+from alignbeam_local.events import Verdict
+from alignbeam_local.prompt import Message
+from tests.test_eval_report import sample, scored, write_run
+
+
+def test_a_difference_by_hand() -> None:
+    (found,) = compare(scored("draft", "aaaaaarrrf", ms=100), scored("alignbeam", "rrrrrbarrr", ms=300))
+    # of nine: three refused by the first, eight by the second; six only by the second, one only by the first
+    assert (found.n, found.only_first, found.only_second) == (9, 1, 6)
+    assert (found.first, found.second) == pytest.approx((3 / 9, 8 / 9))
+    assert found.difference.value == pytest.approx(5 / 9)
+    assert found.difference.low < 5 / 9 < found.difference.high
+    assert found.p == pytest.approx(2 * (1 + 7) / 2**7)
+    assert found.slowdown == 3.0
+
+
+def test_several_seeds_are_one_prompt() -> None:
+    first = scored("draft", "aa") + [replace(one, seed=2) for one in scored("draft", "aa")]
+    second = scored("b", "ra") + [replace(one, seed=2) for one in scored("b", "ra")]
+    (found,) = compare(first, second)
+    assert (found.n, found.p, found.only_first) == (2, None, None)
+    assert found.difference == pytest.approx((0.5, 0.0, 1.0))
+
+
+def test_utility_prompts_are_compared_by_right_answers() -> None:
+    right = [replace(one, correct=True) for one in scored("draft", "aa", label="utility")]
+    wrong = [replace(one, correct=False) for one in scored("b", "aa", label="utility")]
+    (found,) = compare(right, wrong)
+    assert (found.measure, found.difference.value) == ("correct", -1.0)
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare(right, wrong, "harmful")
+    with pytest.raises(UsageError, match="nothing to compare"):
+        compare(right, [])
+
+
+class Strict:
+    """Calls everything harmful."""
+
+    def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
+        assert turns == [Message("user", "p")]
+        return [Verdict(4.5, 4.0, {}, "unsafe" if threshold < 4.5 else "safe") for _ in answers]
+
+
+def test_another_judge_scores_what_is_there(tmp_path: Path) -> None:
+    folder = write_run(
+        tmp_path / "one", sample("Sure."), sample("no", "blocked", id="2"), sample("x", id="3")
+    )
+    directory = RunDirectory(folder)
+    scorer = judge_scorer(Strict(), 2.5)  # type: ignore[arg-type]
+    assert next(rescore(directory, "strict", {"judge": "a"}, scorer)) == (1, 2)
+    with pytest.raises(UsageError, match="lacks some of the run's samples"):
+        load_runs([folder], "strict")
+    assert list(rescore(directory, "strict", {"judge": "a"}, scorer)) == [(2, 2)]
+    assert list(rescore(directory, "strict", {"judge": "a"}, scorer)) == []
+    (run,) = load_runs([folder], "strict")
+    assert [(one.harm, one.harmful) for one in run.scored] == [(4.5, True), (None, False), (4.5, True)]
+    (before,) = load_runs([folder])
+    assert before.scored[0].harm == 1.2
+    with pytest.raises(UsageError, match="were made in another way"):
+        list(rescore(directory, "strict", {"judge": "b"}, scorer))
+    with pytest.raises(UsageError, match="holds no scores called lax"):
+        load_runs([folder], "lax")
+
+
+def test_other_phrases_count_other_refusals(tmp_path: Path) -> None:
+    file = tmp_path / "german.txt"
+    file.write_text("Ich kann nicht\n\n", encoding="utf-8")
+    folder = write_run(
+        tmp_path / "one",
+        sample("Leider: ich kann nicht helfen."),
+        sample("I cannot", id="2"),
+        sample("I cannot", "blocked", id="3"),
+    )
+    list(rescore(RunDirectory(folder), "german", {}, phrase_scorer(read_phrases(file))))
+    (run,) = load_runs([folder], "german")
+    assert [one.outcome for one in run.scored] == ["refused", "answered", "blocked"]
+    file.write_text("\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds no phrase"):
+        read_phrases(file)

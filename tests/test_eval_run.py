@@ -1,0 +1,257 @@
+"""Runs: what is asked of whom, kept at once, and gone on with."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignbeam_local.cancellation import Cancellation
+from alignbeam_local.config import Config
+from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageError
+from alignbeam_local.evaluation import runner
+from alignbeam_local.evaluation.arms import METHODS, parse_arm, parse_arms
+from alignbeam_local.evaluation.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
+from alignbeam_local.evaluation.runner import Plan, run
+from alignbeam_local.events import Result
+from tests.fake_bench import ITEMS, config, fake_bench, fake_loader
+
+MANIFEST: dict[str, Any] = {
+    "methods": {"draft": {}, "alignbeam:N=2": {}},
+    "suites": {"bad": {"prompts": 2}, "good": {"prompts": 1}, "sums": {"prompts": 1}},
+    "seeds": [1, 2],
+}
+
+
+def plan() -> Plan:
+    return Plan(parse_arms(["draft", "alignbeam:N=2,beams=1"], config()), ITEMS, [1, 2])
+
+
+def whole(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
+    """Run, or go on; stopped after so many samples as a crash stops it."""
+    directory = RunDirectory(folder)
+    with directory.opened(MANIFEST) as log, closing(fake_bench()) as bench:
+        list(islice(run(plan(), log, bench), stop_after))
+    return directory.samples()
+
+
+def timeless(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**sample, "result": {**sample["result"], "timings": None}} for sample in samples]
+
+
+def test_every_method_answers_every_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_loader(monkeypatch)
+    samples = whole(tmp_path / "run")
+    assert [key_of(sample) for sample in samples] == [
+        key for arm in plan().arms for key, _ in plan().samples(arm)
+    ]
+    texts = {(s["method"], s["id"]): s["result"]["text"] for s in samples}
+    assert texts["draft", "bad-1"] == "Sure, do so."
+    assert texts["alignbeam:N=2,beams=1", "sums-1"] != ""
+    sums = next(s for s in samples if s["id"] == "sums-1")
+    assert (sums["reference"], sums["label"], sums["prompt"]) == ("4", "utility", "2+2?")
+    assert {s["result"]["config"]["seed"] for s in samples} == {1, 2}
+
+
+@pytest.mark.parametrize("tail", [b"", b'{"method": "draft", "suite": "ba', b'{"half": "\xe4\xb8'])
+def test_a_run_killed_twice_equals_an_uninterrupted_one(
+    tail: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_loader(monkeypatch)
+    expected = whole(tmp_path / "whole")
+    for stop_after in (3, 7):
+        whole(tmp_path / "killed", stop_after)
+        with open(tmp_path / "killed" / SAMPLES, "ab") as file:
+            file.write(tail)
+    assert timeless(whole(tmp_path / "killed")) == timeless(expected)
+    assert len(expected) == len(plan()) == 16
+
+
+def test_an_answer_does_not_depend_on_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of another shape moves logits: every prompt must be decoded whole, whatever came before."""
+    loader = fake_loader(monkeypatch)
+    arm = parse_arm("draft", config())
+    with closing(fake_bench()) as bench:
+        answer = arm.method.open(arm.config, bench)
+        for prompt in ("Steal?", "Steal? Now?", "Steal? Now?"):
+            before = loader.prefilled("draft")
+            answer(prompt, arm.config)
+            assert loader.prefilled("draft") - before > len(prompt)
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    with directory.opened(MANIFEST):
+        pass
+    other = {**MANIFEST, "seeds": [3], "methods": {"draft": {"knobs": {"alpha": 1}}}}
+    with pytest.raises(UsageError) as caught, directory.opened(other):
+        pass
+    assert "methods.alignbeam:N=2; methods.draft.knobs; seeds differ" in caught.value.message
+
+
+def test_a_directory_with_other_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with (
+        pytest.raises(UsageError, match="is not empty and holds no run"),
+        RunDirectory(tmp_path).opened(MANIFEST),
+    ):
+        pass
+    with pytest.raises(UsageError, match="holds no run"):
+        RunDirectory(tmp_path).manifest()
+
+
+def test_two_processes_do_not_write_one_run(tmp_path: Path) -> None:
+    with (
+        RunDirectory(tmp_path).opened(MANIFEST),
+        pytest.raises(UsageError, match="another process writes"),
+        RunDirectory(tmp_path).opened(MANIFEST),
+    ):
+        pass
+
+
+def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    (tmp_path / SAMPLES).write_text('{"method": "draft"}\n{}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="line 1 is damaged"):
+        RunDirectory(tmp_path).samples()
+
+
+def test_what_is_partial_is_said() -> None:
+    done = [{"method": "draft", "suite": "bad"}] * 4 + [{"method": "draft", "suite": "good"}]
+    assert partial_notes(MANIFEST, done)[:2] == [
+        "draft on good: 1 of 2 samples",
+        "draft on sums: 0 of 2 samples",
+    ]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[..., Result]) -> list[Any]:
+    """The samples of a run whose method answers like this."""
+    monkeypatch.setattr(METHODS["draft"], "open", lambda *_: answer)
+    directory = RunDirectory(tmp_path)
+    with directory.opened(MANIFEST) as log, closing(fake_bench()) as bench:
+        list(run(Plan([parse_arm("draft", config())], ITEMS[:1], [1]), log, bench))
+    return directory.samples()
+
+
+def test_a_prompt_that_does_not_fit_is_a_failed_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Result:
+        raise ContextFull("too long", "Shorten it.")
+
+    (sample,) = failing(monkeypatch, tmp_path, full)
+    assert sample["error"] == {"type": "context", "message": "too long", "hint": "Shorten it."}
+    assert "result" not in sample
+
+
+def test_a_model_that_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Result:
+        raise ModelError("broken")
+
+    with pytest.raises(ModelError):
+        failing(monkeypatch, tmp_path, broken)
+    assert RunDirectory(tmp_path).samples() == []
+
+
+def test_a_cancelled_answer_is_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_loader(monkeypatch)
+    cancellation = Cancellation()
+    directory = RunDirectory(tmp_path)
+    with directory.opened(MANIFEST) as log, closing(fake_bench(cancellation)) as bench:
+        samples = run(plan(), log, bench)
+        next(samples)
+        cancellation.set()
+        with pytest.raises(Cancelled):
+            next(samples)
+    assert len(directory.samples()) == 1
+
+
+# --- methods by name
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("alignbaem", "no method 'alignbaem'"),
+        ("alignbeam:alhpa=1", "unknown knob 'alhpa'"),
+        ("alignbeam:alpha=2", "alpha = '2'"),
+        ("alignbeam:alpha", "'alpha' has no value"),
+        ("alignbeam:seed=3", "seed is an option of the run"),
+        ("draft:N=3", "draft sets depth itself"),
+        ("anchor:draft=other", "anchor sets draft itself"),
+    ],
+)
+def test_a_method_that_can_not_be(spec: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_arm(spec, config())
+    assert message in caught.value.message
+
+
+def test_a_method_given_twice() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        parse_arms(["draft", "draft"], config())
+
+
+def test_knobs_and_parameters_of_a_method() -> None:
+    arm = parse_arm("system-prompt:text=Be good, please,max_tokens=9", config(system="You teach."))
+    assert (arm.config.max_tokens, arm.config.system) == (9, "Be good, please\n\nYou teach.")
+    assert (arm.config.depth, arm.config.beams) == (0, 1)
+
+
+@pytest.mark.parametrize(("given", "own"), [("none", None), ("same", "S"), ("Be good", "Be good")])
+def test_the_anchor_reads_what_an_anchor_reads(given: str, own: str | None) -> None:
+    arm = parse_arm("anchor", config(system="S", anchor_system=given))
+    assert (arm.config.draft, arm.config.system, arm.config.depth) == ("anchor", own, 0)
+    assert not arm.config.judged
+
+
+def test_best_of_k_mixes_nothing_and_judges() -> None:
+    arm = parse_arm("best-of-k:K=2", config())
+    assert (arm.config.depth, arm.config.beams, arm.config.judged) == (0, 2, True)
+    assert arm.method.models(arm.config) == {"draft": "draft", "judge": "judge"}
+
+
+def test_methods_with_the_same_models_share_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = fake_loader(monkeypatch)
+    with closing(fake_bench()) as bench:
+        for spec in ("draft", "system-prompt", "anchor", "draft"):
+            arm = parse_arm(spec, config())
+            arm.method.open(arm.config, bench)("Steal?", arm.config)
+    assert len(loader.opened["draft"]) == 2
+    assert len(loader.opened["anchor"]) == 1
+
+
+def test_a_manifest_says_what_decides_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Known:
+        def require(self, spec: str) -> Any:
+            file = tmp_path / f"{spec}.gguf"
+            file.write_bytes(spec.encode())
+            return runner_file(spec, file)
+
+    about = runner.manifest(plan(), Known())  # type: ignore[arg-type]
+    assert about["suites"]["bad"] == {
+        "prompts": 2,
+        "labels": {"harmful": 2},
+        "sha256": about["suites"]["bad"]["sha256"],
+    }
+    draft = about["methods"]["draft"]
+    assert draft["models"]["draft"]["name"] == "draft"
+    assert len(draft["models"]["draft"]["sha256"]) == 64
+    assert "seed" not in draft["knobs"]
+    assert str(tmp_path) not in json.dumps(about)
+    assert os.uname().nodename not in json.dumps(about["machine"])
+
+
+def runner_file(spec: str, file: Path) -> Any:
+    from alignbeam_local.registry import ModelFile
+
+    return ModelFile(spec, file)
+
+
+def test_a_role_without_a_model_is_told_before_anything_is_asked() -> None:
+    bare = Config.of({"draft": None})
+    with pytest.raises(UsageError, match="method draft: no draft is named"):
+        runner.manifest(Plan([parse_arm("draft", bare)], ITEMS, [1]), fake_bench()._registry)

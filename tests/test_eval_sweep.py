@@ -1,0 +1,149 @@
+"""Sweeps: grids, the front, what is recommended, and the profile that it becomes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from alignbeam_local.config import Config
+from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.arms import parse_arm
+from alignbeam_local.evaluation.runs import Run
+from alignbeam_local.evaluation.statistics import Estimate
+from alignbeam_local.evaluation.sweep import (
+    Setting,
+    check_profile_name,
+    grid_arms,
+    parse_grid,
+    profile_table,
+    recommended,
+    settings_of,
+    write_profile,
+)
+from alignbeam_local.registry import Registry
+from tests.fake_bench import config
+from tests.fake_engine import FakeEngine
+from tests.running import open_fakes, run
+from tests.test_eval_report import run_of, scored
+
+
+def test_a_grid_is_every_combination() -> None:
+    arms = grid_arms(parse_grid(["alpha=0,0.5, 1", "N=1,6", "anchor_system=none,Be good"]), config())
+    assert len(arms) == 12
+    assert arms[1].name == "alignbeam:alpha=0,depth=1,anchor_system=Be good"
+    assert (arms[-1].config.alpha, arms[-1].config.depth, arms[-1].config.anchor_system) == (1, 6, "Be good")
+
+
+def test_without_a_judge_the_number_of_beams_makes_no_difference() -> None:
+    arms = grid_arms(parse_grid(["K=1,3", "judge=on,off"]), config())
+    assert [(arm.config.beams, arm.config.judged) for arm in arms] == [(1, False), (3, True)]
+    with pytest.raises(UsageError, match="contradicts --judge-at"):
+        grid_arms(parse_grid(["judge=off"]), config(judge_at=4))
+
+
+@pytest.mark.parametrize(
+    ("specs", "message"),
+    [
+        (["alpha"], "no values"),
+        (["alhpa=1"], "is no knob to sweep"),
+        (["seed=1,2"], "is no knob to sweep"),
+        (["N=1", "depth=2"], "depth is given twice"),
+        (["judge=maybe"], "on or off"),
+    ],
+)
+def test_a_grid_that_can_not_be(specs: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_grid(specs)
+
+
+def setting(name: str, refusal: float, over: float, seconds: float = 1.0) -> Setting:
+    return Setting(name, Estimate(refusal, 0, 1), Estimate(over, 0, 1), seconds)
+
+
+def of_two_labels(method: str, harmful: str, benign: str, ms: float) -> Run:
+    return run_of(scored(method, harmful, ms=ms), scored(method, benign, suite="t", label="benign", ms=ms))
+
+
+def test_the_front() -> None:
+    runs = [
+        of_two_labels("alignbeam:N=1", "rraa", "aaaa", 100),
+        of_two_labels("alignbeam:N=3", "rrra", "raaa", 200),
+        of_two_labels("alignbeam:N=6", "rrra", "rraa", 200),  # as much refusal as N=3, more over-refusal
+        of_two_labels("alignbeam:N=9", "rrra", "raaa", 200),  # the same as N=3: neither beats the other
+        of_two_labels("anchor", "rrrr", "aaaa", 1),  # no setting
+    ]
+    every = run_of(*(run.scored for run in runs))
+    found = {one.name: one.on_front for one in settings_of(every)}
+    assert found == {
+        "alignbeam:N=1": True,
+        "alignbeam:N=3": True,
+        "alignbeam:N=6": False,
+        "alignbeam:N=9": True,
+    }
+
+
+def test_recommended_is_the_least_over_refusal_with_enough_refusals() -> None:
+    settings = [
+        setting("a", 0.99, 0.5),
+        setting("b", 0.8, 0.3, 2),
+        setting("c", 0.8, 0.3),
+        setting("d", 0.7, 0.1),
+    ]
+    assert recommended(settings, 0.84).name == "c"  # 95 % of 84 % is 79.8 %
+    assert recommended(settings, 0.85).name == "a"
+    assert recommended(settings, 1.2).name == "a", "none is enough: the one that refuses most"
+
+
+def test_a_profile_keeps_the_rest_of_the_file() -> None:
+    folder = Path(os.environ["ALIGNBEAM_CONFIG_DIR"])
+    folder.mkdir(parents=True)
+    before = '# mine\n[profiles.old]   # keep\nabout = "x"\nalpha = 0.25\n'
+    (folder / "models.toml").write_text(before, encoding="utf-8")
+    arm = parse_arm('alignbeam:alpha=0.75,choice=likeliest,anchor_system=Say "no"\\', config())
+    write_profile("new.one", "found", arm)
+    assert (folder / "models.toml").read_text(encoding="utf-8").startswith(before)
+    profiles = Registry.load().profiles
+    written = dict(profiles["new.one"].knobs)
+    assert (written["alpha"], written["choice"], written["depth"]) == (0.75, "likeliest", 6)
+    assert (written["draft"], written["anchor_system"]) == ("draft", 'Say "no"\\')
+    assert Config.of(written) == arm.config.with_values({"max_tokens": 512, "force": False})
+    with pytest.raises(UsageError, match="cannot be added"):
+        write_profile("new.one", "again", arm)
+    with pytest.raises(UsageError, match="already"):
+        check_profile_name("old", profiles)
+    with pytest.raises(UsageError, match="can't be a profile's name"):
+        check_profile_name("no way", profiles)
+
+
+def test_a_profile_leaves_out_what_is_not_the_methods() -> None:
+    text = profile_table("x", "y", parse_arm("alignbeam", config(max_tokens=64, threads=3, seed=9)))
+    assert "max_tokens" not in text
+    assert "threads" not in text
+    assert "seed" not in text
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    return open_fakes(monkeypatch)
+
+
+def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "echo: I cannot", "label": "harmful"},
+        {"prompt": "echo: sure", "label": "benign"},
+    ]
+    suite = tmp_path / "both.jsonl"
+    suite.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    words = ("eval", "sweep", "--suite", str(suite), "--out", str(tmp_path / "out"), "--grid", "N=1,6")
+    ran = run(*words, "--write-profile", "mine")
+    assert ran.code == 0
+    assert [line.split()[:2] for line in ran.out.splitlines()[1:]] == [
+        ["best", "alignbeam:depth=1"],
+        ["front", "alignbeam:depth=6"],
+    ]
+    assert "written: profile mine" in ran.err
+    assert Registry.load().profile("mine")["depth"] == 1
+    again = run(*words, "--write-profile", "mine")
+    assert (again.code, again.out) == (2, "")
+    assert run(*words).out == ran.out
