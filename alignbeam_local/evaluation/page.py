@@ -16,7 +16,7 @@ from .cells import Cell
 from .metrics import Scored
 from .plots import Plot, plots
 from .report import table
-from .run_directory import Json, partial_notes
+from .run_directory import Json
 from .runs import Run
 
 _DATA = Path(__file__).parents[1] / "data"
@@ -77,13 +77,9 @@ def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
         outcomes=sorted({one.scored.outcome for one in shown}),
         labels=sorted({one.scored.label for one in shown}),
         methods=list(dict.fromkeys(one.scored.method for one in shown)),
-        partial=[f"{run.name}: {note}" for run in runs for note in _partial(run)],
+        partial=[f"{run.name}: {note}" for run in runs for note in run.partial],
         manifests=[(run.name, run.manifest) for run in runs],
     )
-
-
-def _partial(run: Run) -> list[str]:
-    return partial_notes(run.manifest, [{"method": one.method, "suite": one.suite} for one in run.scored])
 
 
 def _shown(run: Run) -> Iterable[Shown]:
