@@ -21,7 +21,8 @@ from .runs import Run
 
 _DATA = Path(__file__).parents[1] / "data"
 _WIDTH, _HEIGHT = 420, 300
-_LEFT, _BOTTOM, _MARGIN = 46, 40, 12
+_LEFT, _BOTTOM, _MARGIN = 54, 40, 20
+_COLOURS = 24
 
 
 class Place(NamedTuple):
@@ -67,6 +68,7 @@ def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         table=table(cells),
         drawings=[_drawing(plot) for plot in plots(runs)],
+        colours=_COLOURS,
         width=_WIDTH,
         height=_HEIGHT,
         left=_LEFT,

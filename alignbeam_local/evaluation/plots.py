@@ -107,13 +107,14 @@ def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
             rest = {key: value for key, value in knobs.items() if key != knob}
             key = repr((group.run, group.about.get("models", {}).get("draft"), sorted(rest.items())))
             families.setdefault(key, []).append(group)
+    curves = [family for family in families.values() if len(family) > 1]
     series: list[Series] = []
-    for family in families.values():
-        ordered = sorted(family, key=lambda group: float(group.about["knobs"][knob]))
-        if len(ordered) > 1:
-            for label in _DECLINABLE:
-                points = list(_knob_points(ordered, knob, label))
-                series.append(Series(f"refused of {label}, {ordered[0].name}", points, line=True))
+    for family in curves:
+        family.sort(key=lambda group: float(group.about["knobs"][knob]))
+        which = f", from {family[0].name} on" if len(curves) > 1 else ""
+        for label in _DECLINABLE:
+            points = list(_knob_points(family, knob, label))
+            series.append(Series(f"refused of {label}{which}", points, line=True))
     longest = max((point.x.value for one in series for point in one.points), default=1.0) or 1.0
     return Plot(f"{knob} curve", title, "refused", series, longest, False)
 
