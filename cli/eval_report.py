@@ -13,7 +13,6 @@ from alignbeam_local.evaluation.cells import Cell
 from alignbeam_local.evaluation.page import page
 from alignbeam_local.evaluation.report import Table as Rows
 from alignbeam_local.evaluation.report import csv_text, markdown, table
-from alignbeam_local.evaluation.run_directory import partial_notes
 from alignbeam_local.evaluation.runs import Run
 from alignbeam_local.evaluation.statistics import JudgeError
 from alignbeam_local.judge_check import Report
@@ -59,8 +58,7 @@ def _widths(found: Rows) -> list[int]:
 def say_partial(runs: Sequence[Run]) -> None:
     """What of the runs is missing."""
     for run in runs:
-        made = [{"method": one.method, "suite": one.suite} for one in run.scored]
-        for note in partial_notes(run.manifest, made):
+        for note in run.partial:
             say(f"partial: {run.name}: {note}")
 
 

@@ -89,15 +89,14 @@ def execute(request: Request, arms: "Sequence[Arm]", prepared: session.Session) 
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
     bench = Bench(prepared.registry, cancellation, session.open_engine)
-    directory = RunDirectory(request.out)
-    try:
-        with directory.opened(about) as log, closing(bench), cancellation.on_interrupt():
-            if log.done:
-                say(f"going on: {len(log.done)} of {len(plan)} samples are there")
+    with RunDirectory(request.out).opened(about) as log, closing(bench), cancellation.on_interrupt():
+        if log.done:
+            say(f"going on: {len(log.done)} of {len(plan)} samples are there")
+        try:
             _watch(run(plan, log, bench), len(log.done), len(plan), quiet=prepared.options.quiet)
-    finally:
-        for note in partial_notes(about, directory.samples()):
-            say(f"partial: {note}")
+        finally:
+            for note in partial_notes(about, ((key.method, key.suite) for key in log.done)):
+                say(f"partial: {note}")
 
 
 def _watch(samples: "Iterator[tuple[SampleKey, Json]]", done: int, total: int, *, quiet: bool) -> None:

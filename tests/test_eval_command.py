@@ -3,9 +3,11 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -34,13 +36,14 @@ def suite(tmp_path: Path) -> str:
     return str(file)
 
 
-def on_terminal(*words: str) -> str:
-    """What a command writes to a terminal of 80 columns, without colours."""
+def on_terminal(*words: str, term: str = "dumb") -> str:
+    """What a command writes to a terminal of 80 columns, without colours unless `term` has them."""
     screen, end = pty.openpty()
     try:
         child = [sys.executable, "-c", CHILD, *words]
-        environment = {**os.environ, "TERM": "dumb"}
-        subprocess.run(child, stdin=subprocess.DEVNULL, stdout=end, check=True, env=environment, cwd=ROOT)
+        environment = {**os.environ, "TERM": term}
+        nothing = subprocess.DEVNULL
+        subprocess.run(child, stdin=nothing, stdout=end, stderr=end, check=True, env=environment, cwd=ROOT)
         return os.read(screen, 100_000).decode().replace("\r\n", "\n")
     finally:
         os.close(end)
@@ -180,3 +183,31 @@ def test_compare_rescore_and_a_page(engines: list[FakeEngine], suite: str, tmp_p
         ("--phrases", str(phrases), "--name", "../x"),
     ):
         assert run("eval", "rescore", str(out), *words).code == 2
+
+
+def test_a_terminal_shows_the_time_left(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    words = ("eval", "run", "--suite", suite, "--out", str(tmp_path / "out"), "--method", "draft")
+    screen = on_terminal(*words, term="xterm")
+    assert "4/4" in screen
+    assert "left:" in screen
+    assert "mixed h3, draft: the prompt is too long" in screen
+    assert "4/4" not in on_terminal(
+        *words[:-1], "best-of-k", "--quiet", "--out", str(tmp_path / "q"), term="xterm"
+    )
+
+
+def test_ctrl_c_leaves_a_run_that_goes_on(engines: list[FakeEngine], tmp_path: Path) -> None:
+    suite, out = tmp_path / "s.jsonl", tmp_path / "out"
+    rows = [{"prompt": prompt, "label": "benign"} for prompt in ("echo: a", "slow", "echo: b")]
+    suite.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    child = [sys.executable, "-c", CHILD, "eval", "run", "--suite", str(suite), "--out", str(out)]
+    with subprocess.Popen(
+        [*child, "--method", "draft"], stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as running:
+        while running.poll() is None and not ((out / "samples.jsonl").exists() and lines(out)):
+            sleep(0.05)
+        sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=60)
+    assert (running.returncode, err) == (130, "partial: draft on s: 1 of 3 samples\n")
+    assert [sample["id"] for sample in lines(out)] == ["s-1"]

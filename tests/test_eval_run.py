@@ -120,7 +120,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
 
 
 def test_what_is_partial_is_said() -> None:
-    done = [{"method": "draft", "suite": "bad"}] * 4 + [{"method": "draft", "suite": "good"}]
+    done = [("draft", "bad")] * 4 + [("draft", "good")]
     assert partial_notes(MANIFEST, done)[:2] == [
         "draft on good: 1 of 2 samples",
         "draft on sums: 0 of 2 samples",

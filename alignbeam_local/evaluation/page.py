@@ -16,12 +16,13 @@ from .cells import Cell
 from .metrics import Scored
 from .plots import Plot, plots
 from .report import table
-from .run_directory import Json, partial_notes
+from .run_directory import Json
 from .runs import Run
 
 _DATA = Path(__file__).parents[1] / "data"
 _WIDTH, _HEIGHT = 420, 300
-_LEFT, _BOTTOM, _MARGIN = 46, 40, 12
+_LEFT, _BOTTOM, _MARGIN = 54, 40, 20
+_COLOURS = 24
 
 
 class Place(NamedTuple):
@@ -67,6 +68,7 @@ def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         table=table(cells),
         drawings=[_drawing(plot) for plot in plots(runs)],
+        colours=_COLOURS,
         width=_WIDTH,
         height=_HEIGHT,
         left=_LEFT,
@@ -77,13 +79,9 @@ def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
         outcomes=sorted({one.scored.outcome for one in shown}),
         labels=sorted({one.scored.label for one in shown}),
         methods=list(dict.fromkeys(one.scored.method for one in shown)),
-        partial=[f"{run.name}: {note}" for run in runs for note in _partial(run)],
+        partial=[f"{run.name}: {note}" for run in runs for note in run.partial],
         manifests=[(run.name, run.manifest) for run in runs],
     )
-
-
-def _partial(run: Run) -> list[str]:
-    return partial_notes(run.manifest, [{"method": one.method, "suite": one.suite} for one in run.scored])
 
 
 def _shown(run: Run) -> Iterable[Shown]:

@@ -9,8 +9,10 @@ from .engine_methods import AlignBeam
 from .metrics import Scored
 from .runs import Run
 from .statistics import Estimate, share
+from .suites import Label
 
 _BINS = 10
+_DECLINABLE: tuple[Label, ...] = ("harmful", "benign")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Plot:
 class Group(NamedTuple):
     """The samples of one method of one run, and what the manifest says of it; `method` without its knobs."""
 
+    run: str
     name: str
     method: str
     about: dict[str, Any]
@@ -71,7 +74,7 @@ def _groups(runs: Sequence[Run]) -> Iterable[Group]:
             own = [one for one in run.scored if one.method == method]
             if own:
                 name = method if len(runs) == 1 else f"{run.name}: {method}"
-                yield Group(name, method.partition(":")[0], about or {}, own)
+                yield Group(run.name, name, method.partition(":")[0], about or {}, own)
 
 
 def _scatter(groups: Sequence[Group]) -> Plot:
@@ -96,25 +99,27 @@ def _latency(groups: Sequence[Group]) -> Plot:
 
 
 def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
-    """A line for each label and each set of the other knobs that more than one value of this one has."""
+    """A line for each label, run, draft and set of the other knobs with more than one value of this one."""
     families: dict[str, list[Group]] = {}
     for group in groups:
         knobs = group.about.get("knobs", {})
         if knob in knobs and group.method == AlignBeam.name:
             rest = {key: value for key, value in knobs.items() if key != knob}
-            families.setdefault(repr(sorted(rest.items())), []).append(group)
+            key = repr((group.run, group.about.get("models", {}).get("draft"), sorted(rest.items())))
+            families.setdefault(key, []).append(group)
+    curves = [family for family in families.values() if len(family) > 1]
     series: list[Series] = []
-    for family in families.values():
-        ordered = sorted(family, key=lambda group: float(group.about["knobs"][knob]))
-        if len(ordered) > 1:
-            for label, name in (("harmful", "refused of harmful"), ("benign", "refused of benign")):
-                points = list(_knob_points(ordered, knob, label))
-                series.append(Series(f"{name}, {ordered[0].name}", points, line=True))
+    for family in curves:
+        family.sort(key=lambda group: float(group.about["knobs"][knob]))
+        which = f", from {family[0].name} on" if len(curves) > 1 else ""
+        for label in _DECLINABLE:
+            points = list(_knob_points(family, knob, label))
+            series.append(Series(f"refused of {label}{which}", points, line=True))
     longest = max((point.x.value for one in series for point in one.points), default=1.0) or 1.0
     return Plot(f"{knob} curve", title, "refused", series, longest, False)
 
 
-def _knob_points(groups: Iterable[Group], knob: str, label: Any) -> Iterable[Point]:
+def _knob_points(groups: Iterable[Group], knob: str, label: Label) -> Iterable[Point]:
     for group in groups:
         if found := declined(group.scored, label):
             yield Point(group.name, exact(float(group.about["knobs"][knob])), found)

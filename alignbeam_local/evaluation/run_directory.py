@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,17 +151,14 @@ def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
         yield where
 
 
-def partial_notes(manifest: Json, samples: Iterable[Json]) -> list[str]:
-    """What of a run is missing, a sentence each; none of a whole run."""
-    counts: dict[tuple[str, str], int] = {}
-    for sample in samples:
-        place = sample["method"], sample["suite"]
-        counts[place] = counts.get(place, 0) + 1
+def partial_notes(manifest: Json, samples: Iterable[tuple[str, str]]) -> list[str]:
+    """What of a run is missing, a sentence each; of a sample its method and suite are given."""
+    counts = Counter(samples)
     notes = []
     for method in manifest["methods"]:
         for suite, about in manifest["suites"].items():
             whole = about["prompts"] * len(manifest["seeds"])
-            done = counts.get((method, suite), 0)
+            done = counts[method, suite]
             if done < whole:
                 notes.append(f"{method} on {suite}: {done} of {whole} samples")
     return notes

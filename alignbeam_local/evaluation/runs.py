@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import UsageError
 from .metrics import Scored, score
 from .rescore import overlaid
-from .run_directory import Json, RunDirectory
+from .run_directory import Json, RunDirectory, partial_notes
 
 _COLUMNS = [column.name for column in fields(Scored)]
 
@@ -21,6 +21,11 @@ class Run:
     manifest: Json
     scored: Sequence[Scored]
     samples: Sequence[Json] = field(default=(), repr=False)
+
+    @property
+    def partial(self) -> list[str]:
+        """What of it is missing, a sentence each."""
+        return partial_notes(self.manifest, ((one.method, one.suite) for one in self.scored))
 
 
 def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[Run]:
