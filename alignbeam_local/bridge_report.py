@@ -9,7 +9,7 @@ import numpy as np
 
 from . import probe
 from .bridge import Bridge
-from .bridge_map import whole_map
+from .bridge_map import landing_counts
 from .gguf_header import require_vocabulary
 from .llama_lm import LlamaLM, LlamaWeights, default_threads, load_vocabulary
 from .mixing import UNMAPPED, log_normaliser, top_tokens
@@ -112,7 +112,7 @@ def measure_pair(
         draft_turn_end=draft_vocabulary.turn_end(draft_format.uses_template),
     )
     top = _measure_top(bridge, anchor_file, anchor_format, bridge_width, prompts) if has_weights else None
-    counts = whole_map(bridge).counts
+    counts = landing_counts(bridge)
     text = np.array([bool(anchor_vocabulary.piece(token)) for token in range(anchor_vocabulary.size)])
     byte_tokens = list(anchor_vocabulary.byte_tokens.values())
     openers = single_share(bridge)

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, Self
 from .errors import AlignBeamError, UsageError
 from .events import Result
 from .paths import data_dir, ensure_dir
-from .prompt import Message
 from .result_json import json_line, result_object
 
 #: The statements that lead from each version of the schema to the next; the first ones make a new file.
@@ -208,14 +207,6 @@ class ConversationLog:
     def exchanges(self, conversation: str) -> list[Exchange]:
         """All of a conversation, in order."""
         return self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
-
-    def turns(self, conversation: str) -> list[Message]:
-        """A conversation as an engine reads it; the system prompt is a knob of each exchange's result."""
-        return [
-            turn
-            for exchange in self.exchanges(conversation)
-            for turn in (Message("user", exchange.question), Message("assistant", exchange.answer))
-        ]
 
     def search(self, words: str, limit: int = -1) -> list[Exchange]:
         """The exchanges whose question and answer hold each of the words, in any case; the newest first."""
