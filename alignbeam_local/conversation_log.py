@@ -13,12 +13,11 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from .errors import AlignBeamError, UsageError
+from .errors import AlignBeamError, UsageError, did_you_mean
 from .events import Result
 from .paths import data_dir, ensure_dir
 from .result_json import json_line, result_object
@@ -200,8 +199,8 @@ class ConversationLog:
             return begun[0]
         if begun:
             raise UsageError(f"'{word}' begins {len(begun)} conversations", "Give more of the id.")
-        close = get_close_matches(word, [one.name for one in every if one.name], n=1)
-        hint = f"Did you mean {close[0]}?" if close else "`alignbeam logs list` shows them."
+        names = [one.name for one in every if one.name]
+        hint = did_you_mean(word, names, "`alignbeam logs list` shows them.")
         raise UsageError(f"no conversation '{word}'", hint)
 
     def exchanges(self, conversation: str) -> list[Exchange]:
