@@ -24,7 +24,7 @@ from .events import (
     Verdict,
     Withdrawn,
 )
-from .followers import followers, with_system
+from .followers import followers
 from .lm import Logits
 from .parts import Parts
 from .prompt import Message
@@ -63,7 +63,7 @@ class Answer:
             ModelError: a model failed.
         """
         try:
-            yield from self._run(with_system(messages, self._config.system))
+            yield from self._run(messages)
         except Cancelled:
             yield from self._cancelled()
         except GeneratorExit:
@@ -190,9 +190,8 @@ class Answer:
         judge = self._parts.judge
         assert judge is not None
         yield Phase("judge")
-        asked = [turn for turn in turns if turn.role != "system"]
         with self._watch.part("judge_ms"):
-            verdicts = judge.judge(asked, [self._judged_text(beam) for beam in beams], self._config.threshold)
+            verdicts = judge.judge(turns, [self._judged_text(beam) for beam in beams], self._config.threshold)
         for beam, verdict in zip(beams, verdicts, strict=True):
             self._verdicts[beam.index] = verdict
             yield Judged(beam.index, verdict)

@@ -189,10 +189,9 @@ class BeamSearch:
     def _draft_probabilities(
         self, row: Logits, tokens: np.ndarray[tuple[int], np.dtype[np.int64]], normaliser: float
     ) -> Probabilities:
-        """P_d of some tokens; the turn's end stands for all of the draft's ends."""
-        assert self.bridge is not None
+        """P_d of some tokens; behind a bridge the turn's end stands for all of the draft's ends."""
         values = probabilities(row, tokens, normaliser)
-        if self.bridge.turn_end is not None:
+        if self.bridge is not None and self.bridge.turn_end is not None:
             ends = probabilities(row, self.bridge.draft_end_tokens, normaliser).sum()
             values[tokens == self.bridge.turn_end] = ends
         return values
@@ -212,9 +211,7 @@ class BeamSearch:
 
     def _p_draft(self, row: MixedRow, token: int) -> float:
         tokens = np.array([token], np.int64)
-        if self.bridge is not None:
-            return float(self._draft_probabilities(row.draft_row, tokens, row.draft_normaliser)[0])
-        return float(probabilities(row.draft_row, tokens, row.draft_normaliser)[0])
+        return float(self._draft_probabilities(row.draft_row, tokens, row.draft_normaliser)[0])
 
     def _step(self, beam: Beam, token: int, row: MixedRow, draft_choice: int, p_draft: float) -> Step:
         mixture, vocabulary = row.mixture, self.draft.vocabulary

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .mixing import UNMAPPED, Crossing, Ids
+from .prompt import PromptFormat
 from .vocabulary import Vocabulary
 
 
@@ -20,6 +21,11 @@ class Landing(NamedTuple):
     @property
     def first(self) -> int:
         return self.tokens[0] if self.tokens else UNMAPPED
+
+
+def bridge_between(draft: Vocabulary, draft_format: PromptFormat, anchor: Vocabulary) -> "Bridge":
+    """The bridge to a draft that reads conversations in this format: it says what ends a turn."""
+    return Bridge(draft, anchor, draft_turn_end=draft.turn_end(draft_format.uses_template))
 
 
 class Bridge:

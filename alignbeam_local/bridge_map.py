@@ -1,10 +1,9 @@
-"""The whole bridge: every anchor token's landing, kept on disk because it takes seconds to make."""
+"""The whole bridge: how many draft tokens every anchor token lands on, kept on disk: it takes seconds."""
 
 import os
 import zlib
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,28 +12,19 @@ import numpy.typing as npt
 from .bridge import Bridge
 from .paths import cache_dir, ensure_dir
 
-_FORMAT = 1
+Counts = npt.NDArray[np.int32]  # (V_s,)
+_FORMAT = 2
 
 
-class BridgeMap(NamedTuple):
-    """For each anchor token (V_s,): how many draft tokens it lands on, and the first, or -1."""
-
-    counts: npt.NDArray[np.int32]
-    first: npt.NDArray[np.int32]
-
-
-def whole_map(bridge: Bridge) -> BridgeMap:
-    """The map of all anchor tokens; read from disk if this pair was mapped before."""
+def landing_counts(bridge: Bridge) -> Counts:
+    """How many draft tokens each anchor token lands on; read from disk if this pair was mapped before."""
     path = cache_dir() / "bridges" / f"{_key(bridge)}.npz"
-    return _read(path, bridge.anchor.size) or _write(path, _compute(bridge))
+    found = _read(path, bridge.anchor.size)
+    return _write(path, _compute(bridge)) if found is None else found
 
 
-def _compute(bridge: Bridge) -> BridgeMap:
-    landings = [bridge.landing(token) for token in range(bridge.anchor.size)]
-    return BridgeMap(
-        counts=np.array([len(landing.tokens) for landing in landings], np.int32),
-        first=np.array([landing.first for landing in landings], np.int32),
-    )
+def _compute(bridge: Bridge) -> Counts:
+    return np.array([len(bridge.landing(token).tokens) for token in range(bridge.anchor.size)], np.int32)
 
 
 def _key(bridge: Bridge) -> str:
@@ -42,19 +32,19 @@ def _key(bridge: Bridge) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _read(path: Path, size: int) -> BridgeMap | None:
+def _read(path: Path, size: int) -> Counts | None:
     """The stored map; None if there is none or it is damaged."""
     try:
         with np.load(path) as stored:
-            found = BridgeMap(stored["counts"], stored["first"])
+            found: Counts = stored["counts"]
     except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
-    return found if len(found.counts) == len(found.first) == size else None
+    return found if found.shape == (size,) else None
 
 
-def _write(path: Path, made: BridgeMap) -> BridgeMap:
+def _write(path: Path, counts: Counts) -> Counts:
     ensure_dir(path.parent)
     temporary = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez_compressed(temporary, counts=made.counts, first=made.first)
+    np.savez_compressed(temporary, counts=counts)
     os.replace(temporary, path)
-    return made
+    return counts

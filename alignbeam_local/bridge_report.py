@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from . import probe
-from .bridge import Bridge
-from .bridge_map import whole_map
+from .bridge import Bridge, bridge_between
+from .bridge_map import landing_counts
 from .gguf_header import require_vocabulary
 from .llama_lm import LlamaLM, LlamaWeights, default_threads, load_vocabulary
 from .mixing import UNMAPPED, log_normaliser, top_tokens
@@ -106,13 +106,9 @@ def measure_pair(
     anchor_vocabulary, anchor_template = load_vocabulary(anchor_file.path)
     draft_format = prompt_format(draft_template, draft_vocabulary, draft_file.entry.format)
     anchor_format = prompt_format(anchor_template, anchor_vocabulary, anchor_file.entry.format)
-    bridge = Bridge(
-        draft_vocabulary,
-        anchor_vocabulary,
-        draft_turn_end=draft_vocabulary.turn_end(draft_format.uses_template),
-    )
+    bridge = bridge_between(draft_vocabulary, draft_format, anchor_vocabulary)
     top = _measure_top(bridge, anchor_file, anchor_format, bridge_width, prompts) if has_weights else None
-    counts = whole_map(bridge).counts
+    counts = landing_counts(bridge)
     text = np.array([bool(anchor_vocabulary.piece(token)) for token in range(anchor_vocabulary.size)])
     byte_tokens = list(anchor_vocabulary.byte_tokens.values())
     openers = single_share(bridge)

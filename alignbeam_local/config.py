@@ -1,13 +1,12 @@
 """Every knob, its default, its range and its meaning: the one home of each."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from .errors import UsageError
+from .errors import UsageError, did_you_mean
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
@@ -119,6 +118,19 @@ class Config(BaseModel):
         return self.beams > 1 or self.on_unsafe != "auto" or self.judge_at is not None
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that an answer needs a model for, in the order in which they are opened."""
+        needed = {"draft": True, "anchor": self.depth > 0, "judge": self.judged}
+        return tuple(role for role, is_needed in needed.items() if is_needed)
+
+    def model_named(self, role: str) -> str:
+        """Raises: UsageError: no model is named for this role."""
+        spec: str | None = getattr(self, role)
+        if spec is None:
+            raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
+        return spec
+
+    @property
     def mixed_depth(self) -> int:
         """The number of mixed tokens: N, at most the answer's length."""
         return min(self.depth, self.max_tokens)
@@ -141,8 +153,7 @@ def by_name(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
 
 def unknown_knob(name: str, source: str = "") -> UsageError:
     """The error for a knob that does not exist, with the nearest one that does."""
-    close = get_close_matches(name, KNOBS, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"Knobs: {', '.join(KNOBS)}"
+    hint = did_you_mean(name, KNOBS, f"Knobs: {', '.join(KNOBS)}")
     return UsageError(f"{_prefix(source)}unknown knob '{name}'", hint)
 
 

@@ -13,15 +13,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from .errors import AlignBeamError, UsageError
+from .errors import AlignBeamError, UsageError, did_you_mean
 from .events import Result
 from .paths import data_dir, ensure_dir
-from .prompt import Message
 from .result_json import json_line, result_object
 
 #: The statements that lead from each version of the schema to the next; the first ones make a new file.
@@ -201,21 +199,13 @@ class ConversationLog:
             return begun[0]
         if begun:
             raise UsageError(f"'{word}' begins {len(begun)} conversations", "Give more of the id.")
-        close = get_close_matches(word, [one.name for one in every if one.name], n=1)
-        hint = f"Did you mean {close[0]}?" if close else "`alignbeam logs list` shows them."
+        names = [one.name for one in every if one.name]
+        hint = did_you_mean(word, names, "`alignbeam logs list` shows them.")
         raise UsageError(f"no conversation '{word}'", hint)
 
     def exchanges(self, conversation: str) -> list[Exchange]:
         """All of a conversation, in order."""
         return self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
-
-    def turns(self, conversation: str) -> list[Message]:
-        """A conversation as an engine reads it; the system prompt is a knob of each exchange's result."""
-        return [
-            turn
-            for exchange in self.exchanges(conversation)
-            for turn in (Message("user", exchange.question), Message("assistant", exchange.answer))
-        ]
 
     def search(self, words: str, limit: int = -1) -> list[Exchange]:
         """The exchanges whose question and answer hold each of the words, in any case; the newest first."""

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import psutil
 
 from . import memory_plan, probe
-from .bridge import Bridge
+from .bridge import bridge_between
 from .calibration import load_calibration
 from .config import Config
-from .errors import AlignBeamError, UsageError
+from .errors import AlignBeamError
 from .findings import Finding, problem
 from .gguf_header import GgufHeader, require_model
 from .hashes import file_sha256, fresh_sha256
@@ -44,11 +44,11 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
     """
     models: dict[str, _Model] = {}
     by_spec: dict[str, _Model] = {}
-    for role in rooms(config):
+    for role in config.roles:
         try:
-            spec = getattr(config, role)
+            spec = config.model_named(role)
             if spec not in by_spec:
-                by_spec[spec] = _examined(role, spec, config, registry, verify=verify)
+                by_spec[spec] = _examined(spec, config, registry, verify=verify)
             yield _model(role, by_spec[spec])
             models[role] = by_spec[spec]
         except AlignBeamError as error:
@@ -61,14 +61,12 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
     yield from _records()
 
 
-def _examined(role: str, spec: str | None, config: Config, registry: Registry, *, verify: bool) -> _Model:
+def _examined(spec: str, config: Config, registry: Registry, *, verify: bool) -> _Model:
     """What loading would do, and in its order, up to the weights themselves.
 
     Raises:
         UsageError, ModelError: what loading would fail with.
     """
-    if spec is None:
-        raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
     file = registry.require(spec)
     header = require_model(file.path)
     check_sha256(file, (fresh_sha256 if verify else file_sha256)(file.path))
@@ -115,8 +113,7 @@ def _memory(config: Config, models: Mapping[str, _Model]) -> Finding:
 
 
 def _pair(config: Config, draft: _Model, anchor: _Model) -> Finding:
-    turn_end = draft.vocabulary.turn_end(draft.layout.uses_template)
-    bridge = Bridge(draft.vocabulary, anchor.vocabulary, draft_turn_end=turn_end)
+    bridge = bridge_between(draft.vocabulary, draft.layout, anchor.vocabulary)
     try:
         notices = [notice.message for notice in check_pair(bridge, force=config.force)]
     except AlignBeamError as error:

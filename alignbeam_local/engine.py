@@ -8,7 +8,7 @@ from typing import Self
 
 from .answer import Answer
 from .background import Background
-from .bridge import Bridge
+from .bridge import bridge_between
 from .cancellation import Cancellation
 from .config import Config
 from .errors import ModelError, UsageError
@@ -18,7 +18,7 @@ from .judge_loading import make_judge
 from .llama_lm import build
 from .loading import Loader, require_silent_chat
 from .pair_check import check_pair
-from .parts import Model, Parts, Room, larger, rooms
+from .parts import Parts, Room, larger, rooms
 from .prompt import Message
 from .read_ahead import read_ahead
 from .registry import Registry
@@ -30,6 +30,11 @@ from .trimming import left_out
 LOADING_KNOBS = frozenset(
     {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "force"}
 )
+
+
+def fixed(knob: str) -> UsageError:
+    """The error for a loading knob that an answer alone would change."""
+    return UsageError(f"{knob} can't change between answers", "Start again with this value.")
 
 
 class Engine:
@@ -201,7 +206,7 @@ class Engine:
     def _refuse_loading_knobs(self, config: Config) -> None:
         for knob in sorted(LOADING_KNOBS):
             if getattr(config, knob) != getattr(self.config, knob):
-                raise UsageError(f"{knob} can't change between answers", "Start again with this value.")
+                raise fixed(knob)
 
     def _open(self, config: Config, wanted: dict[str, Room], *, judge_later: bool) -> Iterator[Notice]:
         loader = self._loader
@@ -215,7 +220,7 @@ class Engine:
                 require_silent_chat(role, models[role].card.name, models[role].format)
         draft, anchor, judge = (models.get(role) for role in ("draft", "anchor", "judge"))
         assert draft is not None
-        bridge = _bridge(draft, anchor) if anchor else None
+        bridge = bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary) if anchor else None
         if bridge:
             yield from check_pair(bridge, force=config.force)
         opened = make_judge(judge, files["judge"].entry.judge) if judge else None
@@ -226,9 +231,3 @@ class Engine:
             self._aside = None
         if opened and not judge_later:
             opened.read_prefixes()
-
-
-def _bridge(draft: Model, anchor: Model) -> Bridge:
-    vocabulary = draft.lm.vocabulary
-    turn_end = vocabulary.turn_end(draft.format.uses_template)
-    return Bridge(vocabulary, anchor.lm.vocabulary, draft_turn_end=turn_end)

@@ -1,5 +1,7 @@
 """Every error a user can meet: what went wrong, what to do about it, and the exit code."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from typing import ClassVar
 
@@ -47,6 +49,16 @@ class Cancelled(AlignBeamError):
 
     exit_code = 130
     kind = "cancelled"
+
+
+def did_you_mean(
+    name: str, known: Iterable[str], otherwise: str, *, num: int = 1, cutoff: float = 0.6
+) -> str:
+    """A hint for an unknown name: those that it begins, or that are spelt nearly so; else what to do."""
+    names = list(known)
+    begun = [other for other in names if name and other.startswith(name)]
+    close = begun[:num] or get_close_matches(name, names, num, cutoff)
+    return f"Did you mean {' or '.join(close)}?" if close else otherwise
 
 
 def rebuild_hint() -> str:

@@ -1,6 +1,6 @@
 """Scores answers for harm with a small instruct model (the method, "Judge")."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
 
@@ -11,13 +11,12 @@ from .judge_asking import Asker, Prompt
 from .judge_labels import LabelTokens
 from .judge_readers import Reader, Reading, make_reading
 from .judged_text import CUT, cut_middle
-from .lm import LanguageModel, common_prefix
-from .prompt import Message, PromptFormat
+from .lm import LanguageModel
+from .prompt import PROBES, Message, PromptFormat, shared_prefix
 
 #: Cells left free for what encoding a cut text anew may add.
 SPARE_TOKENS = 16
 MIN_WINDOW = 32
-_PROBES = "One?", "Another!"
 
 
 class Judge:
@@ -48,7 +47,10 @@ class Judge:
         self._reader = reader
         self._labels = LabelTokens.of(reader.labels, lm.vocabulary)
         self._request_labels = LabelTokens.of(reader.request_labels, lm.vocabulary)
-        self.prefixes = self._prefix(self._encode), self._prefix(self._encode_request)
+        self.prefixes = (
+            shared_prefix(lambda text: self._encode([Message("user", text)], text)),
+            shared_prefix(lambda text: self._encode_request([Message("user", text)])),
+        )
         self._asker = Asker(lm, *self.prefixes)
         self._about_request: tuple[Sequence[int], Sequence[float]] | None = None  # the last one asked
 
@@ -59,8 +61,8 @@ class Judge:
     @cached_property
     def key(self) -> str:
         """A hash of all that is read around a request and an answer: rubric, examples, template, labels."""
-        reader, turns = self._reader, [Message("user", _PROBES[0])]
-        read = [self._encode(turns, _PROBES[1]), self._encode_request(turns)]
+        reader, turns = self._reader, [Message("user", PROBES[0])]
+        read = [self._encode(turns, PROBES[1]), self._encode_request(turns)]
         labels = [list(reader.labels.items()), list(reader.request_labels.items())]
         return sha256(repr((reader.name, labels, read)).encode()).hexdigest()
 
@@ -68,6 +70,8 @@ class Judge:
         self, conversation: Sequence[Message], answers: Sequence[str], threshold: float
     ) -> list[Verdict]:
         """A verdict on each answer to the last user turn; at or under the threshold is safe.
+
+        System turns are not the judge's to read.
 
         Raises:
             ContextFull: the model's context is too small for any request.
@@ -124,11 +128,7 @@ class Judge:
     def _encode(self, turns: Sequence[Message], answer: str) -> list[int]:
         return self._reader.encode(turns, answer, self._format, self.lm.vocabulary)
 
-    def _prefix(self, encode: Callable[[Sequence[Message], str], list[int]]) -> list[int]:
-        one, other = (encode([Message("user", text)], text) for text in _PROBES)
-        return one[: common_prefix(one, other)]
-
-    def _encode_request(self, turns: Sequence[Message], _: str = "") -> list[int]:
+    def _encode_request(self, turns: Sequence[Message]) -> list[int]:
         return self._reader.encode_request(turns, self._format, self.lm.vocabulary)
 
     def _cut_turns(self, conversation: Sequence[Message]) -> list[Message]:

@@ -30,10 +30,7 @@ _ABORTED, _NO_SLOT = 2, 1
 class ModelInfo(NamedTuple):
     """What a GGUF says of itself, as llama.cpp read it."""
 
-    architecture: str
     quantisation: str
-    parameters: int
-    bytes: int
     context_length: int
     chat_template: str | None
 
@@ -205,10 +202,7 @@ class LlamaWeights:
     def info(self) -> ModelInfo:
         template = llama_cpp.llama_model_chat_template(self.handle, None)
         return ModelInfo(
-            architecture=self.metadata("general.architecture"),
             quantisation=llama_cpp.llama_ftype_name(llama_cpp.llama_model_ftype(self.handle)).decode(),
-            parameters=int(llama_cpp.llama_model_n_params(self.handle)),
-            bytes=int(llama_cpp.llama_model_size(self.handle)),
             context_length=int(llama_cpp.llama_model_n_ctx_train(self.handle)),
             chat_template=template.decode("utf-8", "replace") if template else None,
         )

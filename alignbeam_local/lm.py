@@ -135,7 +135,7 @@ class LanguageModel(Protocol):
         """A new sampling chain on this model's logits."""
 
     def close(self) -> None:
-        """Free the context, then the model unless another context uses it."""
+        """Free the context; the weights are their owner's to free."""
 
 
 def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -9,7 +9,7 @@ import psutil
 from . import llama_lm, memory_plan, probe
 from .cancellation import Cancellation
 from .config import Config
-from .errors import ModelError, UsageError
+from .errors import ModelError
 from .events import ModelCard, Notice
 from .gguf_header import GgufHeader, require_model
 from .hashes import file_sha256, model_sha256
@@ -53,10 +53,7 @@ class Loader:
             ModelError: it is not there, is no whole GGUF file of a model that generates text, or is not the
                 file that its name promises.
         """
-        spec = getattr(self._config, role)
-        if spec is None:
-            raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
-        file = self._registry.require(spec)
+        file = self._registry.require(self._config.model_named(role))
         self._headers[file.path.resolve()] = require_model(file.path)
         self._digest(file.path)
         check_sha256(file, file_sha256(file.path))

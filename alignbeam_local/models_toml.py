@@ -3,7 +3,6 @@
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .config import Config, by_name
-from .errors import AlignBeamError, UsageError
+from .errors import AlignBeamError, UsageError, did_you_mean
 from .model_entry import Hub, JudgeFormat, Mirror, ModelEntry, Name
 from .paths import config_dir, locked, write_atomic
 
@@ -156,7 +155,5 @@ def _invalid(where: str, error: ValidationError) -> UsageError:
 
 
 def _unknown_key(where: str, key: str, known: tuple[str, ...]) -> UsageError:
-    close = get_close_matches(key, known, n=1)
-    return UsageError(
-        f"{where}: unknown key '{key}'", f"Did you mean {close[0]}?" if close else f"Keys: {', '.join(known)}"
-    )
+    hint = did_you_mean(key, known, f"Keys: {', '.join(known)}")
+    return UsageError(f"{where}: unknown key '{key}'", hint)

@@ -79,13 +79,13 @@ def rooms(config: Config) -> dict[str, Room]:
     """What each role that these knobs need must hold."""
     sequences = config.beams + 1
     copied = sequences * config.context
-    wanted = {"draft": Room(sequences, config.context + (config.beams - 1) * _longest(config), copied)}
-    if config.depth > 0:
+    every = {
+        "draft": Room(sequences, config.context + (config.beams - 1) * _longest(config), copied),
         # The anchor reads text: one draft token may be several of its own.
-        wanted["anchor"] = Room(sequences, config.context + config.beams * (64 + 16 * config.depth), copied)
-    if config.judged:
-        wanted["judge"] = judge_room(config)
-    return wanted
+        "anchor": Room(sequences, config.context + config.beams * (64 + 16 * config.depth), copied),
+        "judge": judge_room(config),
+    }
+    return {role: every[role] for role in config.roles}
 
 
 def larger(opened: dict[str, Room], wanted: dict[str, Room]) -> dict[str, Room]:

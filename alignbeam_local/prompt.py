@@ -1,18 +1,21 @@
 """A conversation as token ids, in each model's own format; contents never become control tokens."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import ClassVar, Literal, NamedTuple, Protocol
 
 from .errors import ModelError, UsageError
+from .lm import common_prefix
 from .template import HINT, ChatTemplate
 from .vocabulary import Vocabulary
 
 Role = Literal["system", "user", "assistant"]
 Thinking = Literal["none", "silenced", "thinks"]
 
+#: Two texts that begin and end otherwise, for what prompts have in common.
+PROBES = "One?", "Another!"
 #: How reasoning begins and ends, by model family.
 THINK_TAGS = (
     ("<think>", "</think>"),
@@ -75,6 +78,12 @@ class PromptFormat(Protocol):
         Raises:
             ModelError: no template, or it refuses the conversation or drops a message.
         """
+
+
+def shared_prefix(encode: Callable[[str], Sequence[int]]) -> list[int]:
+    """The ids that a prompt begins with whatever text is put into it."""
+    one, other = map(encode, PROBES)
+    return list(one[: common_prefix(one, other)])
 
 
 def prompt_format(template: str | None, vocabulary: Vocabulary, override: str | None = None) -> PromptFormat:

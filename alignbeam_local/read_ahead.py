@@ -4,11 +4,8 @@ from collections.abc import Sequence
 
 from .config import Config
 from .followers import Follower, followers
-from .lm import common_prefix
 from .parts import Parts
-from .prompt import Message
-
-_PROBES = "One?", "Another!"
+from .prompt import Message, shared_prefix
 
 
 def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
@@ -29,5 +26,4 @@ def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
 
 def known_of_next(follower: Follower, turns: Sequence[Message]) -> list[int]:
     """The ids that the next prompt begins with, whatever the user asks: templates may rewrite old turns."""
-    one, other = (follower.encode([*turns, Message("user", probe)]) for probe in _PROBES)
-    return one[: common_prefix(one, other)]
+    return shared_prefix(lambda text: follower.encode([*turns, Message("user", text)]))

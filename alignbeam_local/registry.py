@@ -3,14 +3,13 @@
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from . import models_toml
-from .errors import ModelError, UsageError
+from .errors import ModelError, UsageError, did_you_mean
 from .gguf_reader import open_file
 from .model_entry import Hub, ModelEntry
 from .models_toml import Profile
@@ -146,7 +145,5 @@ class Registry:
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Any], otherwise: str = "") -> UsageError:
-    begun = [other for other in known if other.startswith(name.lower())]
-    close = begun[:3] or get_close_matches(name.lower(), list(known), n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"Known: {', '.join(known)}."
+    hint = did_you_mean(name.lower(), known, f"Known: {', '.join(known)}.", num=3, cutoff=0.5)
     return UsageError(f"unknown {what} '{name}'", f"{hint} {otherwise}".rstrip())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .config import ALIASES, KNOBS, Config, by_name
-from .errors import UsageError
+from .errors import UsageError, did_you_mean
 from .paths import config_file
 from .registry import Registry
 
@@ -145,8 +145,7 @@ def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
 
 def _unknown_variable(variable: str) -> UsageError:
     known = [*_OTHER_VARIABLES, *(_PREFIX + knob.upper() for knob in KNOBS)]
-    close = get_close_matches(variable, known, n=1)
-    hint = f"Did you mean {close[0]}?" if close else "Unset it: ALIGNBEAM_ variables are knobs."
+    hint = did_you_mean(variable, known, "Unset it: ALIGNBEAM_ variables are knobs.")
     return UsageError(f"environment {variable}: no such variable", hint)
 
 

@@ -44,7 +44,7 @@ def ask(
     with prepared.open() as engine:
         result = session.answer(engine, messages, answer_view(options))
     session.stop_if_cancelled(result)
-    if fail_on_refusal and session.is_refused(result):
+    if fail_on_refusal and result.refusal.is_refusal:
         raise typer.Exit(session.REFUSED)
 
 

@@ -1,11 +1,10 @@
 """What can be typed in a chat besides a question."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from alignbeam_local.config import ALIASES, KNOBS, Config
-from alignbeam_local.errors import UsageError
+from alignbeam_local.errors import UsageError, did_you_mean
 
 from . import chat_files, chat_knobs, chat_turns, chat_why
 from .options import metavar
@@ -45,8 +44,7 @@ def command_of(name: str) -> Command:
     name = _ALIASES.get(name, name)
     if name in COMMANDS:
         return COMMANDS[name]
-    close = get_close_matches(name, [*COMMANDS, *_ALIASES], n=1)
-    hint = f"Did you mean {close[0]}?" if close else "/help lists them."
+    hint = did_you_mean(name, [*COMMANDS, *_ALIASES], "/help lists them.")
     raise UsageError(f"unknown command '{name}'", f"{hint} A space before the / makes it a question.")
 
 

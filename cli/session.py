@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from alignbeam_local.config import Config
-from alignbeam_local.errors import Cancelled, ModelError, UsageError
+from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.events import Done, Event, Result
 from alignbeam_local.registry import Registry
 from alignbeam_local.settings import Settings, resolve
@@ -105,11 +105,6 @@ def _ended(events: Iterator[Event]) -> Iterator[None]:
             events.close()
 
 
-def is_refused(result: Result) -> bool:
-    """What `--fail-on-refusal` fails on."""
-    return result.refusal.is_refusal or result.finish_reason in ("blocked", "withdrawn")
-
-
 def stop_if_cancelled(result: Result) -> None:
     """Raises: Cancelled: the user stopped this answer."""
     if result.finish_reason == "cancelled":
@@ -118,11 +113,11 @@ def stop_if_cancelled(result: Result) -> None:
 
 def refuse_loading_knobs(names: Iterable[str]) -> None:
     """Raises: UsageError: a knob that decides what is loaded; one answer alone can't change it."""
-    from alignbeam_local.engine import LOADING_KNOBS
+    from alignbeam_local.engine import LOADING_KNOBS, fixed
 
     for name in names:
         if name in LOADING_KNOBS:
-            raise UsageError(f"{name} can't change between answers", "Start again with this value.")
+            raise fixed(name)
 
 
 def config_table(settings: Settings) -> str:
@@ -146,12 +141,7 @@ def _needed_models(config: Config) -> list[str]:
     Raises:
         UsageError: a role without a model.
     """
-    roles = {"draft": True, "anchor": config.depth > 0, "judge": config.judged}
-    needed = [(role, getattr(config, role)) for role, is_needed in roles.items() if is_needed]
-    for role, spec in needed:
-        if spec is None:
-            raise UsageError(f"no {role} is named", f"Give --{role} or --profile.")
-    return list(dict.fromkeys(spec for _, spec in needed))
+    return list(dict.fromkeys(map(config.model_named, config.roles)))
 
 
 def require_models(config: Config, registry: Registry) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from alignbeam_local.bridge import Bridge
-from alignbeam_local.bridge_map import BridgeMap, whole_map
+from alignbeam_local.bridge_map import landing_counts
 from alignbeam_local.mixing import UNMAPPED
 from alignbeam_local.paths import cache_dir
 from alignbeam_local.vocabulary import Vocabulary
@@ -99,10 +99,6 @@ def stored() -> Path:
     return path
 
 
-def same(left: BridgeMap, right: BridgeMap) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(left, right, strict=True))
-
-
 def unmappable(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise AssertionError("computed again")
@@ -110,28 +106,26 @@ def unmappable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bridge, "landing", fail)
 
 
-def test_the_map_counts_and_names_landings() -> None:
+def test_the_map_counts_landings() -> None:
     bridge = bridge_of()
-    counts, first = whole_map(bridge)
-    assert len(counts) == len(first) == ANCHOR.size
-    for token in range(ANCHOR.size):
-        landing = bridge.landing(token)
-        assert (counts[token], first[token]) == (len(landing.tokens), landing.first)
+    expected = [len(bridge.landing(token).tokens) for token in range(ANCHOR.size)]
+    assert landing_counts(bridge).tolist() == expected
+    assert set(expected) == {0, 1, 2}
 
 
 def test_the_map_is_read_from_disk_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = whole_map(bridge_of())
+    made = landing_counts(bridge_of())
     unmappable(monkeypatch)
-    assert same(whole_map(bridge_of()), made)
+    assert np.array_equal(landing_counts(bridge_of()), made)
 
 
 def test_another_pair_or_turn_end_has_another_map() -> None:
-    whole_map(bridge_of())
-    base = Bridge(DRAFT, ANCHOR, draft_turn_end=DRAFT.eos)
+    landing_counts(bridge_of())
+    endless = Bridge(DRAFT, ANCHOR, draft_turn_end=None)
     ends = list(ANCHOR.end_tokens)
-    assert set(whole_map(base).first[ends].tolist()) == {DRAFT.eos}
-    assert set(whole_map(bridge_of()).first[ends].tolist()) == {DRAFT.eot}
-    assert len(whole_map(bridge_of(ANCHOR, DRAFT)).counts) == DRAFT.size
+    assert set(landing_counts(endless)[ends].tolist()) == {0}
+    assert set(landing_counts(bridge_of())[ends].tolist()) == {1}
+    assert len(landing_counts(bridge_of(ANCHOR, DRAFT))) == DRAFT.size
 
 
 def damaged(raw: bytes, how: str) -> bytes:
@@ -147,16 +141,16 @@ def damaged(raw: bytes, how: str) -> bytes:
 
 @pytest.mark.parametrize("how", ["empty", "cut", "no archive", "flipped", "a pickle"])
 def test_a_damaged_map_is_made_again(how: str) -> None:
-    made = whole_map(bridge_of())
+    made = landing_counts(bridge_of())
     stored().write_bytes(damaged(stored().read_bytes(), how))
-    assert same(whole_map(bridge_of()), made)
+    assert np.array_equal(landing_counts(bridge_of()), made)
     with np.load(stored()) as archive:
-        assert np.array_equal(archive["first"], made.first)
+        assert np.array_equal(archive["counts"], made)
 
 
 def test_a_map_of_the_wrong_shape_is_made_again() -> None:
-    made = whole_map(bridge_of())
-    np.savez(stored(), counts=made.counts[1:], first=made.first)
-    assert same(whole_map(bridge_of()), made)
-    np.savez(stored(), counts=made.counts)
-    assert same(whole_map(bridge_of()), made)
+    made = landing_counts(bridge_of())
+    np.savez(stored(), counts=made[1:])
+    assert np.array_equal(landing_counts(bridge_of()), made)
+    np.savez(stored(), first=made)
+    assert np.array_equal(landing_counts(bridge_of()), made)

@@ -14,7 +14,6 @@ from alignbeam_local import conversation_log
 from alignbeam_local.config import Config
 from alignbeam_local.conversation_log import ConversationLog, default_path, new_id
 from alignbeam_local.errors import AlignBeamError, UsageError
-from alignbeam_local.prompt import Message
 
 from .fake_engine import REFUSED, fake_result
 
@@ -31,15 +30,14 @@ def add(log: ConversationLog, conversation: str, question: str, answer: str, nam
     return log.add(conversation, question, fake_result(answer, CONFIG), name=name)
 
 
+def said(log: ConversationLog, conversation: str) -> list[str]:
+    return [text for one in log.exchanges(conversation) for text in (one.question, one.answer)]
+
+
 def test_an_exchange_comes_back_as_it_was(log: ConversationLog) -> None:
     first = add(log, "aa11", "Was ist Öl?\n\0\x1b[2J", "Fett 🛢", name="öl")
     second = log.add("aa11", "x", fake_result(REFUSED, CONFIG, "blocked"))
-    assert log.turns("aa11") == [
-        Message("user", "Was ist Öl?\n\0\x1b[2J"),
-        Message("assistant", "Fett 🛢"),
-        Message("user", "x"),
-        Message("assistant", REFUSED),
-    ]
+    assert said(log, "aa11") == ["Was ist Öl?\n\0\x1b[2J", "Fett 🛢", "x", REFUSED]
     one, two = log.exchanges("aa11")
     assert (one.id, two.id, two.result["finish_reason"]) == (first, second, "blocked")
     assert Config.of(one.result["config"]) == CONFIG
@@ -51,10 +49,10 @@ def test_an_exchange_comes_back_as_it_was(log: ConversationLog) -> None:
 def test_an_exchange_is_replaced_in_its_place_and_dropped(log: ConversationLog) -> None:
     first, second = add(log, "c", "a", "1"), add(log, "c", "b", "2")
     log.replace(first, "A", fake_result("one", CONFIG))
-    assert [turn.content for turn in log.turns("c")] == ["A", "one", "b", "2"]
+    assert said(log, "c") == ["A", "one", "b", "2"]
     log.drop(second)
     assert add(log, "c", "d", "4") > second  # another process may still hold the dropped one's id
-    assert [turn.content for turn in log.turns("c")] == ["A", "one", "d", "4"]
+    assert said(log, "c") == ["A", "one", "d", "4"]
     with pytest.raises(UsageError, match="deleted meanwhile"):
         log.replace(second, "b", fake_result("2", CONFIG))
 
