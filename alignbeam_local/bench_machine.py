@@ -4,13 +4,14 @@ import os
 import platform
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 
 
-class Machine(NamedTuple):
+@dataclass(frozen=True)
+class Machine:
     """What figures depend on besides the program."""
 
     processor: str

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import quantiles
-from typing import Any, NamedTuple
+from typing import Any
 
 from .bench_cases import Shape
 from .bench_machine import Machine
@@ -11,7 +11,8 @@ from .bench_runs import Run
 from .events import ModelCard
 
 
-class Spread(NamedTuple):
+@dataclass(frozen=True)
+class Spread:
     """The middle half of some figures."""
 
     low: float

@@ -17,6 +17,8 @@ Probabilities = npt.NDArray[np.float64]
 UNMAPPED = -1
 #: With so many groups of entries as tokens are sought, few of the highest share one.
 _GROUPS_PER_TOKEN = 16
+#: Entries whose exponentials stay in the processor's cache.
+_CHUNK = 1 << 15
 
 
 class TopTokens(NamedTuple):
@@ -50,7 +52,8 @@ def log_normaliser(logits: npt.NDArray[np.float32]) -> float:
     peak = logits.max()
     if not np.isfinite(peak):
         raise ModelError("the model computed logits that are no numbers", "Is the file damaged? Verify it.")
-    return float(peak) + float(np.log(np.exp(logits - peak).sum(dtype=np.float64)))
+    parts = (logits[start : start + _CHUNK] for start in range(0, len(logits), _CHUNK))
+    return float(peak) + float(np.log(sum(float(np.exp(part - peak).sum()) for part in parts)))
 
 
 def top_tokens(logits: npt.NDArray[np.float32], width: int, normaliser: float) -> TopTokens:

@@ -58,7 +58,7 @@ def bench(
     if plot:
         from .bench_plot import draw, require_plots
 
-        require_plots()
+        require_plots(plot)
     if options.flags["max_tokens"] is not None:
         raise UsageError("--max-tokens does nothing here", "Give --new-tokens.")
     prepared = session.prepare(options)

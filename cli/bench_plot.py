@@ -10,10 +10,12 @@ from alignbeam_local.errors import UsageError
 _PANEL_INCHES = (4.5, 3.5)
 
 
-def require_plots() -> None:
-    """Raises: UsageError: matplotlib is not installed."""
+def require_plots(path: Path) -> None:
+    """Raises: UsageError: matplotlib is not installed, or there can be no such picture."""
     if find_spec("matplotlib") is None:
         raise UsageError("--plot needs matplotlib", "pip install 'alignbeam-local[plots]'")
+    if path.suffix.lower() != ".png" or not path.parent.is_dir():
+        raise UsageError(f"--plot {path}: can't be drawn", "Name a file.png in a directory that exists.")
 
 
 def draw(report: Report, path: Path) -> None:

@@ -277,7 +277,9 @@ def test_the_command_prints_a_table_and_bars(ran: Any) -> None:
 def test_the_command_prints_json(ran: Any) -> None:
     found = json.loads(ran("--json")[0].out)
     assert found["methods"][0]["name"] == "K=1"
-    assert {"machine", "llama_cpp", "threads", "cold_start", "memory", "second_turn"} <= set(found)
+    assert set(found["methods"][0]["ratio"]) == {"low", "median", "high"}
+    assert found["machine"]["cores"] >= 1
+    assert {"llama_cpp", "threads", "cold_start", "memory", "second_turn"} <= set(found)
 
 
 @pytest.mark.parametrize("sweeps", [(), ("--sweep", "K=1,2", "--sweep", "N=0,2")])
@@ -294,7 +296,16 @@ def test_without_matplotlib_nothing_is_measured(ran: Any, monkeypatch: pytest.Mo
     assert done.err == "error: --plot needs matplotlib\nhint: pip install 'alignbeam-local[plots]'\n"
 
 
-@pytest.mark.parametrize("args", [("--max-tokens", "9"), ("--sweep", "alpha=1"), ("--repeats", "0")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--max-tokens", "9"),
+        ("--sweep", "alpha=1"),
+        ("--repeats", "0"),
+        ("--plot", "bench.doc"),
+        ("--plot", "nowhere/bench.png"),
+    ],
+)
 def test_what_cannot_be_measured_is_a_usage_error(ran: Any, args: tuple[str, ...]) -> None:
     done, plans = ran(*args)
     assert (done.code, plans) == (2, [])

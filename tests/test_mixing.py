@@ -158,6 +158,12 @@ def test_top_tokens_equal_a_full_sort_and_softmax(seed: int, width: int, size: i
     assert top.probabilities == pytest.approx((exact / exact.sum())[top.tokens], rel=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 1000, 1 << 15, 152_064])
+def test_the_normaliser_equals_one_in_double_precision(size: int) -> None:
+    row = np.random.default_rng(size).normal(0, 4, size).astype(np.float32) + 200
+    assert log_normaliser(row) == pytest.approx(np.logaddexp.reduce(row.astype(np.float64)), abs=1e-6)
+
+
 def test_broken_logits_are_an_error_not_a_choice() -> None:
     with pytest.raises(ModelError):
         log_normaliser(np.array([0.0, np.nan], np.float32))
