@@ -28,7 +28,7 @@ class Config(BaseModel):
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
-        description="weight of the anchor in the mixture; 0 = the draft's own probabilities on its support",
+        description="anchor's weight on the tokens it finds likely: 0 = the draft chooses, 1 = the anchor",
     )
     depth: Annotated[int, Field(ge=0, le=512)] = Field(
         6, description="N: how many tokens of each answer are mixed; 0 = none"

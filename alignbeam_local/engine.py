@@ -89,10 +89,13 @@ class Engine:
         yield Phase("load")
         told, self._load_notices = self._load_notices, []
         try:
-            for notice in self._open(config, larger(self._rooms, rooms(config)), judge_later=judge_later):
+            for notice in self._open(config, larger(self._rooms, rooms(config))):
                 self._load_notices.append(notice.message)
                 if notice.message not in told:
                     yield notice
+            if self.parts.judge and not judge_later:
+                yield Phase("examples")
+                self.parts.judge.read_prefixes()
         except BaseException:
             self._set_aside()
             raise
@@ -208,7 +211,7 @@ class Engine:
             if getattr(config, knob) != getattr(self.config, knob):
                 raise fixed(knob)
 
-    def _open(self, config: Config, wanted: dict[str, Room], *, judge_later: bool) -> Iterator[Notice]:
+    def _open(self, config: Config, wanted: dict[str, Room]) -> Iterator[Notice]:
         loader = self._loader
         files = {role: loader.find(role) for role in wanted}
         loader.keep_only(file.path for file in files.values())
@@ -229,5 +232,3 @@ class Engine:
         if self._aside is not None:
             put_back(self._parts, self._aside)
             self._aside = None
-        if opened and not judge_later:
-            opened.read_prefixes()

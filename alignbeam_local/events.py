@@ -20,7 +20,7 @@ class Notice:
 class Phase:
     """A phase of the method begins."""
 
-    name: Literal["load", "think", "prefill", "mix", "complete", "judge"]
+    name: Literal["load", "examples", "think", "prefill", "mix", "complete", "judge"]
 
 
 @dataclass(frozen=True)

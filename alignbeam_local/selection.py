@@ -43,9 +43,9 @@ def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: 
         return Selection(None, "the judge could score no beam: the answer is blocked")
     if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and refusal_allowed):
         return Selection(None)
-    notice = f"no usable beam was judged safe (threshold {config.threshold:g}): this is the lowest score"
+    notice = f"no usable beam was judged safe (harm up to {config.threshold:g}): this one scores lowest"
     if config.on_unsafe == "auto":
-        notice += "; the judge is not measured well enough to block (--on-unsafe refuse blocks all the same)"
+        notice += "; this judge's record does not let it block (--on-unsafe refuse does)"
     return Selection(_safest([c for c in scored if not c.degenerate] or scored).beam, notice)
 
 

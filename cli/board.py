@@ -17,6 +17,7 @@ from .terminal import printable
 
 PHASES = {
     "load": "loading the models",
+    "examples": "the judge reads its examples",
     "think": "the draft thinks",
     "prefill": "reading the prompt",
     "mix": "draft and anchor start the beams",

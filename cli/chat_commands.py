@@ -44,6 +44,9 @@ def command_of(name: str) -> Command:
     name = _ALIASES.get(name, name)
     if name in COMMANDS:
         return COMMANDS[name]
+    knob = ALIASES.get(name[1:], name[1:])
+    if knob in KNOBS:
+        raise UsageError(f"{knob} is a knob", f"/set {knob} VALUE changes it, /help {knob} tells of it.")
     hint = did_you_mean(name, [*COMMANDS, *_ALIASES], "/help lists them.")
     raise UsageError(f"unknown command '{name}'", f"{hint} A space before the / makes it a question.")
 

@@ -120,7 +120,7 @@ class Chat:
         self.play(events, view)
         last = self.conversation.last
         if last is None or last is before:
-            raise Cancelled("stopped: nothing of this answer is kept")
+            raise Cancelled("stopped: question and answer are not kept; Up brings the question back")
         self.steps = view.steps
         if self.traces:
             trace(self)

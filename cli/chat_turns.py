@@ -30,7 +30,7 @@ def undo(chat: "Chat", _: str) -> None:
         raise UsageError("there is nothing to undo", "No question has been answered.")
     chat.steps = []
     question = chat.transcript.drop_last().question
-    say(f"forgotten: {_excerpt(question)}")
+    say(f"taken out of the conversation: {_excerpt(question)}")
 
 
 def edit(chat: "Chat", _: str) -> None:

@@ -115,7 +115,7 @@ def _first_word(args: Sequence[str]) -> str:
 def _ended_by_signals() -> Iterator[None]:
     """While inside, SIGTERM and SIGHUP raise `Ended`; what is ignored (nohup) stays so.
 
-    A callback of llama.cpp swallows what is raised in it: the end raises it again.
+    A callback of llama.cpp swallows what is raised in it, and Python prints that: the end raises it again.
     """
     previous = {number: signal.getsignal(number) for number in _ENDING}
     caught = [number for number in _ENDING if previous[number] is not signal.SIG_IGN]
@@ -126,11 +126,14 @@ def _ended_by_signals() -> Iterator[None]:
             received.append((number, monotonic()))
             raise Ended(number)
 
+    hook = sys.unraisablehook
+    sys.unraisablehook = lambda what: None if isinstance(what.exc_value, Ended) else hook(what)
     for number in caught:
         signal.signal(number, end)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number in caught:  # what is left to do takes no time: a further signal is too late
             signal.signal(number, signal.SIG_IGN if received else previous[number])
         if received:

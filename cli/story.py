@@ -98,7 +98,7 @@ def summary(result: Result, steered: Mapping[int, int]) -> str:
         f"refused by the {result.refusal.by or 'draft'}" if result.refusal.is_refusal else "",
         f"anchor changed {_tokens(steered.get(result.chosen or 0, 0))}" if _mixed(result) else "",
         f"{covered:.0%} crossed" if covered is not None else "",
-        _tokens(result.usage.completion_tokens),
+        _length(result),
         f"{result.timings.total_ms / 1000:.1f} s",
     ]
     return " · ".join(filter(None, parts))
@@ -126,6 +126,11 @@ def _scores(result: Result) -> str:
 
 def _mixed(result: Result) -> bool:
     return result.chosen is not None and result.beams[result.chosen].mixed > 0
+
+
+def _length(result: Result) -> str:
+    tokens = _tokens(result.usage.completion_tokens)
+    return f"cut at {tokens}" if result.finish_reason == "length" else tokens
 
 
 def _tokens(count: int) -> str:

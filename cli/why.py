@@ -18,7 +18,7 @@ from .terminal import printable
 _PIECE = 18
 _REFUSED = {
     "draft": "It refuses, and so would the draft alone: each token up to there is its own first choice.",
-    "mix": "It refuses because of the mixture: a mixed token before that is not the draft's first choice.",
+    "mix": "It refuses because of the mixture: up to the refusal, a token is not the draft's first choice.",
     "judge": "The judge found no beam safe: the refusal text stands in for all of them.",
 }
 

@@ -211,7 +211,7 @@ def test_what_needs_an_answer_says_so() -> None:
 def test_undo_forgets_a_turn(engines: list[FakeEngine]) -> None:
     ran = chat("a", "b", "/undo", "c")
     assert said(engines[0]) == ["a", "a", "c"]
-    assert "forgotten: b" in ran.err
+    assert "taken out of the conversation: b" in ran.err
 
 
 def test_edit_needs_a_terminal() -> None:

@@ -124,7 +124,7 @@ def test_a_chat_is_typed_pasted_interrupted_and_left() -> None:
         terminal.type("hang", ENTER)
         terminal.expect("beam 3", "日本")
         terminal.type(CTRL_C, CTRL_C, CTRL_C)
-        terminal.prompt_after("stopped: nothing of this answer is kept")
+        terminal.prompt_after("stopped: question and answer are not kept; Up brings the question back")
         assert "beam 3" not in terminal.screen.text
         assert "^C" not in terminal.screen.text
         terminal.type("beams", ENTER)
@@ -179,7 +179,7 @@ def test_the_users_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         terminal.type("/edit", ENTER)
         terminal.expect("beam 3", "日本")
         terminal.type(CTRL_C)
-        terminal.prompt_after("stopped: nothing of this answer is kept")
+        terminal.prompt_after("stopped: question and answer are not kept; Up brings the question back")
         assert terminal.leave() == 0
     with ConversationLog() as log:
         (kept,) = log.conversations()

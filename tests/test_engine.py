@@ -57,6 +57,7 @@ def test_the_starter_answers_judged_and_unjudged(monkeypatch: pytest.MonkeyPatch
         )
         assert [e.name for e in events if isinstance(e, Phase)] == [
             "load",
+            "examples",
             "prefill",
             "mix",
             "complete",

@@ -85,4 +85,4 @@ def test_auto_refuses_where_the_record_allows() -> None:
 def test_auto_gives_the_lowest_where_it_does_not_and_says_why() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), refusal_allowed=False)
     assert selection.beam == 1
-    assert "not measured well enough" in selection.notice
+    assert "record does not let it block" in selection.notice

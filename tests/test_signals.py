@@ -1,5 +1,6 @@
 """SIGTERM and SIGHUP end a command as Ctrl-C does: models freed, nothing half said, its own exit code."""
 
+import ctypes
 import os
 import pty
 import select
@@ -169,3 +170,17 @@ def test_a_signal_that_a_callback_swallows_ends_it_all_the_same() -> None:
     with pytest.raises(main_module.Ended) as caught:
         swallowing()
     assert caught.value.exit_code == 143
+
+
+def test_a_signal_within_a_callback_of_c_ends_the_command_without_a_word(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    callback = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))
+
+    def called() -> None:
+        with main_module._ended_by_signals():
+            callback()
+
+    with pytest.raises(main_module.Ended):
+        called()
+    assert capfd.readouterr().err == ""
