@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from .bench_cases import Case, Plan, Shape, sweep_cases, table_cases
 from .bench_floor import bytes_per_decode
-from .bench_machine import peak_memory, this_machine
 from .bench_prompts import prompt_of
 from .bench_report import (
     Alone,
@@ -28,6 +27,7 @@ from .engine import Engine
 from .errors import UsageError
 from .gguf_header import require_model
 from .llama_lm import BATCH_TOKENS, LlamaLM, build, default_threads, system_info
+from .machine import peak_memory, this_machine
 from .plain_llama import PlainDraft
 from .prompt import Message
 

@@ -6,9 +6,9 @@ from statistics import quantiles
 from typing import Any
 
 from .bench_cases import Shape
-from .bench_machine import Machine
 from .bench_runs import Run
 from .events import ModelCard
+from .machine import Machine
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def _items(request: Request, *, offline: bool) -> "list[Item]":
 def execute(request: Request, arms: "Sequence[Arm]", prepared: session.Session) -> None:
     """Make all samples of these arms that the run directory does not hold yet. Raises: as `run_request`."""
     from alignbeam_local.cancellation import Cancellation
-    from alignbeam_local.evaluation.bench import Bench
+    from alignbeam_local.evaluation.model_pool import ModelPool
     from alignbeam_local.evaluation.run_directory import RunDirectory, partial_notes
     from alignbeam_local.evaluation.runner import Plan, manifest, run
 
@@ -88,12 +88,12 @@ def execute(request: Request, arms: "Sequence[Arm]", prepared: session.Session) 
     session.provide_models(prepared, dict.fromkeys(specs))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
-    bench = Bench(prepared.registry, cancellation, session.open_engine)
-    with RunDirectory(request.out).opened(about) as log, closing(bench), cancellation.on_interrupt():
+    pool = ModelPool(prepared.registry, cancellation, session.open_engine)
+    with RunDirectory(request.out).opened(about) as log, closing(pool), cancellation.on_interrupt():
         if log.done:
             say(f"going on: {len(log.done)} of {len(plan)} samples are there")
         try:
-            _watch(run(plan, log, bench), len(log.done), len(plan), quiet=prepared.options.quiet)
+            _watch(run(plan, log, pool), len(log.done), len(plan), quiet=prepared.options.quiet)
         finally:
             for note in partial_notes(about, ((key.method, key.suite) for key in log.done)):
                 say(f"partial: {note}")

@@ -13,13 +13,13 @@ from alignbeam_local import bench
 from alignbeam_local.bench import in_turns, run_bench
 from alignbeam_local.bench_cases import Plan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench_floor import bytes_per_decode
-from alignbeam_local.bench_machine import peak_memory
 from alignbeam_local.bench_prompts import prompt_of
 from alignbeam_local.bench_report import Report, Spread, report_method, spread
 from alignbeam_local.bench_runs import Run, sampling
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.llama_lm import LlamaLM, LlamaWeights
+from alignbeam_local.machine import peak_memory
 from alignbeam_local.plain_llama import PlainAnswer, PlainDraft
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel

@@ -23,9 +23,9 @@ from alignbeam_local.evaluation.row_methods import (
 from alignbeam_local.evaluation.row_sampler import RowSampler
 from alignbeam_local.events import ModelCard, Result, Verdict
 from alignbeam_local.prompt import Message
-from tests.fake_bench import ANCHOR, ASSISTANT, DRAFT, config, fake_bench, fake_loader
 from tests.fake_lm import FakeLM, scripted_row
 from tests.fake_loader import FakeModel
+from tests.fake_pool import ANCHOR, ASSISTANT, DRAFT, config, fake_loader, fake_pool
 from tests.templates import DEEPSEEK_R1
 
 
@@ -124,8 +124,8 @@ KNOWS_BOTH = {f"Steal?{ASSISTANT}": ["Sure, do so.", REFUSAL]}
 
 def answered(spec: str, prompt: str = "Steal?", **knobs: Any) -> Result:
     arm = parse_arm(spec, config(**knobs))
-    with closing(fake_bench()) as bench:
-        return arm.method.open(arm.config, bench)(prompt, arm.config)
+    with closing(fake_pool()) as pool:
+        return arm.method.open(arm.config, pool)(prompt, arm.config)
 
 
 def test_every_method_of_the_task_has_a_name() -> None:
@@ -270,7 +270,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Result, FakeG
     loader = fake_loader(monkeypatch)
     guard = FakeGuard(*words)
     monkeypatch.setattr(
-        "alignbeam_local.evaluation.bench.Bench.judge",
+        "alignbeam_local.evaluation.model_pool.ModelPool.judge",
         lambda *_: (guard, ModelCard("guard", "guard", "0" * 64, "Q4")),
     )
     found = answered("guard", max_tokens=40)

@@ -20,8 +20,8 @@ from alignbeam_local.evaluation.statistics import JudgeError
 from alignbeam_local.evaluation.suites import Label
 from alignbeam_local.events import FinishReason, Verdict
 from alignbeam_local.result_json import result_object
-from tests.fake_bench import config
 from tests.fake_engine import fake_result
+from tests.fake_pool import config
 
 
 def sample(text: str, finish: FinishReason = "stop", **fields: Any) -> dict[str, Any]:

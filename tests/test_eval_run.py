@@ -18,7 +18,7 @@ from alignbeam_local.evaluation.arms import METHODS, parse_arm, parse_arms
 from alignbeam_local.evaluation.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
 from alignbeam_local.evaluation.runner import Plan, run
 from alignbeam_local.events import Result
-from tests.fake_bench import ITEMS, config, fake_bench, fake_loader
+from tests.fake_pool import ITEMS, config, fake_loader, fake_pool
 
 MANIFEST: dict[str, Any] = {
     "methods": {"draft": {}, "alignbeam:N=2": {}},
@@ -34,8 +34,8 @@ def plan() -> Plan:
 def whole(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
     """Run, or go on; stopped after so many samples as a crash stops it."""
     directory = RunDirectory(folder)
-    with directory.opened(MANIFEST) as log, closing(fake_bench()) as bench:
-        list(islice(run(plan(), log, bench), stop_after))
+    with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
+        list(islice(run(plan(), log, pool), stop_after))
     return directory.samples()
 
 
@@ -75,8 +75,8 @@ def test_an_answer_does_not_depend_on_the_one_before(monkeypatch: pytest.MonkeyP
     """A batch of another shape moves logits: every prompt must be decoded whole, whatever came before."""
     loader = fake_loader(monkeypatch)
     arm = parse_arm("draft", config())
-    with closing(fake_bench()) as bench:
-        answer = arm.method.open(arm.config, bench)
+    with closing(fake_pool()) as pool:
+        answer = arm.method.open(arm.config, pool)
         for prompt in ("Steal?", "Steal? Now?", "Steal? Now?"):
             before = loader.prefilled("draft")
             answer(prompt, arm.config)
@@ -131,8 +131,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[..
     """The samples of a run whose method answers like this."""
     monkeypatch.setattr(METHODS["draft"], "open", lambda *_: answer)
     directory = RunDirectory(tmp_path)
-    with directory.opened(MANIFEST) as log, closing(fake_bench()) as bench:
-        list(run(Plan([parse_arm("draft", config())], ITEMS[:1], [1]), log, bench))
+    with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
+        list(run(Plan([parse_arm("draft", config())], ITEMS[:1], [1]), log, pool))
     return directory.samples()
 
 
@@ -160,8 +160,8 @@ def test_a_cancelled_answer_is_no_sample(tmp_path: Path, monkeypatch: pytest.Mon
     fake_loader(monkeypatch)
     cancellation = Cancellation()
     directory = RunDirectory(tmp_path)
-    with directory.opened(MANIFEST) as log, closing(fake_bench(cancellation)) as bench:
-        samples = run(plan(), log, bench)
+    with directory.opened(MANIFEST) as log, closing(fake_pool(cancellation)) as pool:
+        samples = run(plan(), log, pool)
         next(samples)
         cancellation.set()
         with pytest.raises(Cancelled):
@@ -216,10 +216,10 @@ def test_best_of_k_mixes_nothing_and_judges() -> None:
 
 def test_methods_with_the_same_models_share_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = fake_loader(monkeypatch)
-    with closing(fake_bench()) as bench:
+    with closing(fake_pool()) as pool:
         for spec in ("draft", "system-prompt", "anchor", "draft"):
             arm = parse_arm(spec, config())
-            arm.method.open(arm.config, bench)("Steal?", arm.config)
+            arm.method.open(arm.config, pool)("Steal?", arm.config)
     assert len(loader.opened["draft"]) == 2
     assert len(loader.opened["anchor"]) == 1
 
@@ -254,4 +254,4 @@ def runner_file(spec: str, file: Path) -> Any:
 def test_a_role_without_a_model_is_told_before_anything_is_asked() -> None:
     bare = Config.of({"draft": None})
     with pytest.raises(UsageError, match="method draft: no draft is named"):
-        runner.manifest(Plan([parse_arm("draft", bare)], ITEMS, [1]), fake_bench()._registry)
+        runner.manifest(Plan([parse_arm("draft", bare)], ITEMS, [1]), fake_pool()._registry)

@@ -22,8 +22,8 @@ from alignbeam_local.evaluation.sweep import (
     write_profile,
 )
 from alignbeam_local.registry import Registry
-from tests.fake_bench import config
 from tests.fake_engine import FakeEngine
+from tests.fake_pool import config
 from tests.running import open_fakes, run
 from tests.test_eval_report import run_of, scored
 

@@ -7,15 +7,15 @@ from ..config import Config
 from ..engine import Engine
 from ..events import Result
 from ..prompt import Message
-from .bench import Bench
 from .method import Answerer, Method
+from .model_pool import ModelPool
 
 
 class EngineMethod(Method):
     """Answers with the engine's pipeline."""
 
-    def open(self, config: Config, bench: Bench) -> Answerer:
-        return partial(ask, bench.engine(config))
+    def open(self, config: Config, pool: ModelPool) -> Answerer:
+        return partial(ask, pool.engine(config))
 
 
 def ask(engine: Engine, prompt: str, config: Config) -> Result:

@@ -9,9 +9,9 @@ from ..judge import Judge
 from ..parts import Model
 from ..prompt import Message
 from ..stopwatch import Stopwatch
-from .bench import Bench
 from .decoding import Decoded, decode, encoded, result
 from .method import Answerer, Method
+from .model_pool import ModelPool
 
 #: Stands for an answer when the request alone is judged: every kind of judge reads a request with an answer.
 COMPLIES = "Sure, here is how to do that, step by step:"
@@ -27,9 +27,9 @@ class Guard(Method):
     name: ClassVar[str] = "guard"
     roles: ClassVar[tuple[str, ...]] = ("draft", "judge")
 
-    def open(self, config: Config, bench: Bench) -> Answerer:
-        draft = bench.models(config, {"draft": config.draft})["draft"]
-        judge, card = bench.judge(config)
+    def open(self, config: Config, pool: ModelPool) -> Answerer:
+        draft = pool.models(config, {"draft": config.draft})["draft"]
+        judge, card = pool.judge(config)
         cards = {"draft": draft.card, "judge": card}
 
         def answer(prompt: str, config: Config) -> Result:

@@ -1,4 +1,4 @@
-"""The seam of methods: each is opened on a bench and then answers prompts, one at a time."""
+"""The seam of methods: each is opened on a pool and then answers prompts, one at a time."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..config import Config
 from ..events import Result
-from .bench import Bench
+from .model_pool import ModelPool
 
 #: From a prompt and the knobs of this sample, its seed among them, to a result.
 Answerer = Callable[[str, Config], Result]
@@ -32,7 +32,7 @@ class Method(BaseModel, ABC):
         return {role: getattr(config, role) for role in self.roles}
 
     @abstractmethod
-    def open(self, config: Config, bench: Bench) -> Answerer:
+    def open(self, config: Config, pool: ModelPool) -> Answerer:
         """Load what is needed; what an answerer returns depends on prompt and knobs alone.
 
         Raises:

@@ -12,9 +12,9 @@ from ..mixing import log_normaliser
 from ..parts import Model
 from ..stopwatch import Stopwatch
 from ..vocabulary import is_unfinished
-from .bench import Bench
 from .decoding import Decoded, encoded, hold, result, room
 from .method import Answerer, Method
+from .model_pool import ModelPool
 from .row_sampler import RowSampler
 
 #: A word of the anchor is at most so many of its tokens.
@@ -32,8 +32,8 @@ class Nudging(Method):
 
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.4
 
-    def open(self, config: Config, bench: Bench) -> Answerer:
-        draft, anchor = bench.models(config, self.models(config)).values()
+    def open(self, config: Config, pool: ModelPool) -> Answerer:
+        draft, anchor = pool.models(config, self.models(config)).values()
 
         def answer(prompt: str, config: Config) -> Result:
             watch = Stopwatch()

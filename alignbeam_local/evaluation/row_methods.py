@@ -12,9 +12,9 @@ from ..events import Result
 from ..lm import Logits
 from ..mixing import log_normaliser
 from ..stopwatch import Stopwatch
-from .bench import Bench
 from .decoding import decode, encoded, require_one_vocabulary, result
 from .method import Answerer, Method
+from .model_pool import ModelPool
 
 
 class RowMethod(Method):
@@ -29,8 +29,8 @@ class RowMethod(Method):
         """What every answer begins with."""
         return ""
 
-    def open(self, config: Config, bench: Bench) -> Answerer:
-        opened = bench.models(config, self.models(config))
+    def open(self, config: Config, pool: ModelPool) -> Answerer:
+        opened = pool.models(config, self.models(config))
         models = list(opened.values())
         cards = {role: model.card for role, model in opened.items()}
         require_one_vocabulary(models)

@@ -1,5 +1,6 @@
 """Runs methods on prompts, sample by sample, into a run directory."""
 
+import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from ..config import Config
 from ..errors import Cancelled, ContextFull, UsageError
 from ..events import Result
 from ..hashes import file_sha256
-from ..llama_lm import build
+from ..llama_lm import build, default_threads, supports_gpu
+from ..machine import processor
 from ..registry import Registry
 from ..result_json import error_object, result_object
 from .arms import Arm
-from .bench import Bench
-from .machine import machine
 from .method import Answerer
+from .model_pool import ModelPool
 from .run_directory import Json, Log, SampleKey
 from .suites import Item, prompts_sha256
 
@@ -56,7 +57,18 @@ def manifest(plan: Plan, registry: Registry) -> Json:
         "seeds": list(plan.seeds),
         "version": __version__,
         "llama_cpp": build(),
-        "machine": machine(),
+        "machine": _machine(),
+    }
+
+
+def _machine() -> Json:
+    """What figures depend on; nothing that names the machine's owner."""
+    return {
+        "processor": processor(),
+        "cores": default_threads(),
+        "gpu": supports_gpu(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
     }
 
 
@@ -71,7 +83,7 @@ def _about(arm: Arm, registry: Registry) -> Json:
     return {"knobs": knobs, "parameters": arm.method.model_dump(), "models": models}
 
 
-def run(plan: Plan, log: Log, bench: Bench) -> Iterator[tuple[SampleKey, Json]]:
+def run(plan: Plan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:
     """Make the samples that the log does not hold yet; each is in it when it is yielded.
 
     A prompt that does not fit its context is a sample with an error instead of a result.
@@ -84,7 +96,7 @@ def run(plan: Plan, log: Log, bench: Bench) -> Iterator[tuple[SampleKey, Json]]:
         missing = [(key, item) for key, item in plan.samples(arm) if key not in log.done]
         if not missing:
             continue
-        answerer = arm.method.open(arm.config, bench)
+        answerer = arm.method.open(arm.config, pool)
         for key, item in missing:
             sample = {**_named(key, item), **_answered(answerer, item, arm.config, key.seed)}
             log.append(sample)

@@ -1,4 +1,4 @@
-"""Where a bench ran, and what it took of memory."""
+"""Where figures were measured, and what it took of memory."""
 
 import os
 import platform
@@ -19,13 +19,13 @@ class Machine:
     memory_bytes: int
     system: str
     python: str
-    load: float  # of the last minute, when the bench began: others at work make figures worthless
+    load: float  # of the last minute, when it began: others at work make figures worthless
 
 
 def this_machine() -> Machine:
     """The machine that this process runs on."""
     return Machine(
-        _processor(),
+        processor(),
         psutil.cpu_count(logical=False) or 1,
         psutil.virtual_memory().total,
         platform.platform(),
@@ -34,7 +34,8 @@ def this_machine() -> Machine:
     )
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

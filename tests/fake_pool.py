@@ -1,4 +1,4 @@
-"""A bench over models without weights, and small suites, for the tests of the evaluation."""
+"""A pool over models without weights, and small suites, for the tests of the evaluation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine import Engine
-from alignbeam_local.evaluation.bench import Bench
+from alignbeam_local.evaluation.model_pool import ModelPool
 from alignbeam_local.evaluation.suites import Item
 from alignbeam_local.registry import Registry
 from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row
@@ -61,14 +61,14 @@ def fake_loader(
         | others
     )
     monkeypatch.setattr("alignbeam_local.engine.Loader", loader)
-    monkeypatch.setattr("alignbeam_local.evaluation.bench.Loader", loader)
+    monkeypatch.setattr("alignbeam_local.evaluation.model_pool.Loader", loader)
     return loader
 
 
-def fake_bench(cancellation: Cancellation | None = None) -> Bench:
+def fake_pool(cancellation: Cancellation | None = None) -> ModelPool:
     cancellation = cancellation or Cancellation()
 
     def open_engine(config: Config, registry: Registry, cancellation: Cancellation) -> Engine:
         return Engine(config, registry, cancellation=cancellation)
 
-    return Bench(REGISTRY, cancellation, open_engine)
+    return ModelPool(REGISTRY, cancellation, open_engine)

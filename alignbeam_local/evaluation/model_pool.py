@@ -16,7 +16,7 @@ from ..registry import Registry
 EngineFactory = Callable[[Config, Registry, Cancellation], Engine]
 
 
-class Bench:
+class ModelPool:
     """What is open: an engine, which methods with the same models share, or single models."""
 
     def __init__(self, registry: Registry, cancellation: Cancellation, open_engine: EngineFactory) -> None:
@@ -70,7 +70,7 @@ class Bench:
         return make_judge(model, file.entry.judge), model.card
 
     def close(self) -> None:
-        """Free everything; the bench can be used again."""
+        """Free everything; the pool can be used again."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
