@@ -5,10 +5,14 @@ import signal
 from pathlib import Path
 
 import pytest
+from alignbeam_local.cli import markdown_stream
 
 from alignbeam_local import questions, rubric
 from alignbeam_local.paths import models_dir
 from alignbeam_local.rubric import worked_examples
+
+from .fake_engine import FakeEngine
+from .running import open_fakes
 
 _REAL_MODELS_DIR = models_dir()
 
@@ -47,3 +51,15 @@ def few_examples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rubric, "worked_examples", lambda: examples)
     monkeypatch.setattr(questions, "REQUEST_EXAMPLES", questions.REQUEST_EXAMPLES[:2])
     monkeypatch.setattr(questions, "ANSWER_EXAMPLES", questions.ANSWER_EXAMPLES[:2])
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
+    """The engines that were opened; the starter's files are there."""
+    return open_fakes(monkeypatch)
+
+
+@pytest.fixture
+def always_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Markdown that grows is drawn anew with every piece."""
+    monkeypatch.setattr(markdown_stream, "_REDRAW_S", 0.0)

@@ -1,7 +1,10 @@
-"""Running a command in this process, through the error boundary, with the fake engine."""
+"""Running a command in this process, through the error boundary, with the fake engine; a wait; no room."""
 
+import errno
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,3 +63,16 @@ def open_fakes(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
     monkeypatch.setattr(session, "open_engine", open_fake)
     touch_models()
     return opened
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail("waited 30 seconds in vain")
+
+
+def no_room(*_: object, **__: object) -> None:
+    """Stands for a write to a disk that is full."""
+    raise OSError(errno.ENOSPC, "No space left on device")

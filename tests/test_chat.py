@@ -22,13 +22,9 @@ from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.models_toml import user_file
 
 from .fake_engine import BEAMS, REFUSED, FakeEngine
-from .running import Ran, open_fakes, run
+from .running import Ran, run
 
-
-@pytest.fixture(autouse=True)
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
-    """The engines that were opened; the starter's files are there."""
-    return open_fakes(monkeypatch)
+pytestmark = pytest.mark.usefixtures("engines")
 
 
 def chat(*lines: str, args: tuple[str, ...] = ()) -> Ran:

@@ -19,7 +19,7 @@ from alignbeam_local.events import AnswerText, Done, Withdrawn
 from alignbeam_local.result_json import result_object
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
-from .running import CHILD, Ran, open_fakes, touch_models
+from .running import CHILD, Ran, touch_models
 from .running import run as run_command
 
 CONFIG = Config.of({})
@@ -27,12 +27,6 @@ CONFIG = Config.of({})
 NOTE = "note: the judge is not calibrated\n"
 
 Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
-    """The engines that were opened; the starter's files are there."""
-    return open_fakes(monkeypatch)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from alignbeam_local.errors import ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Result
 from alignbeam_local.prompt import Message
 from tests.fake_engine import REFUSED, FakeEngine, fake_result
+from tests.talk import done
 
 CONFIG = Config.of({})
 
@@ -24,20 +25,14 @@ class Talk:
         self.conversation = Conversation(cast(Engine, self.engine), turns)
 
     def ask(self, text: str) -> Result:
-        return answered(self.conversation.ask(text, CONFIG))
+        return done(self.conversation.ask(text, CONFIG))
 
     def retry(self, **knobs: Any) -> Result:
-        return answered(self.conversation.retry(CONFIG.with_values(knobs)))
+        return done(self.conversation.retry(CONFIG.with_values(knobs)))
 
     @property
     def said(self) -> list[str]:
         return [turn.content for turn in self.conversation.messages]
-
-
-def answered(events: Iterator[Event]) -> Result:
-    *_, last = events
-    assert isinstance(last, Done)
-    return last.result
 
 
 def test_both_turns_enter_history_and_are_asked_with_the_next() -> None:
@@ -117,10 +112,10 @@ def test_a_retry_that_fails_leaves_the_old_answer() -> None:
 
 def test_another_question_takes_the_last_ones_place_with_its_answer() -> None:
     talk = Talk(Message("user", "echo: zero"), Message("assistant", "0"))
-    answered(talk.conversation.retry(CONFIG, "echo: one"))
+    done(talk.conversation.retry(CONFIG, "echo: one"))
     assert talk.said == ["echo: one", "one"]
     with pytest.raises(ContextFull):
-        answered(talk.conversation.retry(CONFIG, "full"))
+        done(talk.conversation.retry(CONFIG, "full"))
     assert talk.said == ["echo: one", "one"]
 
 
@@ -128,7 +123,7 @@ def test_a_stopped_retry_leaves_the_whole_answer() -> None:
     talk = Talk()
     talk.ask("echo: one")
     talk.engine.cancellation.set()
-    assert answered(talk.conversation.retry(CONFIG, "slow")).text == "begun"
+    assert done(talk.conversation.retry(CONFIG, "slow")).text == "begun"
     assert talk.said == ["echo: one", "one"]
 
 

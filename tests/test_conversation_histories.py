@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from alignbeam_local.config import Config
 from alignbeam_local.conversation import Conversation
 from alignbeam_local.engine import Engine
-from alignbeam_local.events import Done, Result
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
+from tests.talk import done
 from tests.templates import CHATML, QWEN3
 
 DRAFT, ANCHOR = fake_vocabulary("user", "assistant", "é"), fake_vocabulary("assistant", "st")
@@ -62,12 +62,6 @@ def play(conversation: Conversation, engine: Engine, verb: str, values: Knobs, e
         engine.cancellation.clear()
 
 
-def answered(conversation: Conversation, config: Config) -> Result:
-    *_, last = conversation.ask("And?", config)
-    assert isinstance(last, Done)
-    return last.result
-
-
 @settings(deadline=None, max_examples=40)
 @given(steps, st.sampled_from(["seq", "state"]), st.sampled_from([CHATML, QWEN3]))
 def test_no_history_is_told_from_another(
@@ -79,6 +73,6 @@ def test_no_history_is_told_from_another(
         for step in history:
             play(conversation, engine, *step)
         cold, _ = opened(patch, kv, template)
-        expected = answered(Conversation(cold, conversation.messages), config)
-        found = answered(conversation, config)
+        expected = done(Conversation(cold, conversation.messages).ask("And?", config))
+        found = done(conversation.ask("And?", config))
     assert (found.text, found.beams, found.usage) == (expected.text, expected.beams, expected.usage)

