@@ -2,7 +2,7 @@
 
     python -m tests.long_runs --prompts 2000 --turns 300
 
-Takes 15 minutes on two idle cores. Prints what each run took, what it held, and how many of some answers are
+Takes 15 to 25 minutes on two cores. Prints what each run took, what it held, and how many of some answers are
 the same in a fresh process; exits with 1 if memory, open files, threads or times are not flat, or answers
 differ. One in forty answers has two beams and is judged.
 """
