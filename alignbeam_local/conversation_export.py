@@ -62,7 +62,8 @@ def markdown(one: Exported) -> str:
 
 def _answer_heading(exchange: Exchange) -> str:
     reason = exchange.result["finish_reason"]
-    return "## Assistant" if reason == "stop" else f"## Assistant ({reason})"
+    note = "cut at max_tokens" if reason == "length" else reason
+    return "## Assistant" if reason == "stop" else f"## Assistant ({note})"
 
 
 def _rows(one: Exported) -> Iterator[dict[str, Any]]:

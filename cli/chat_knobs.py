@@ -39,8 +39,12 @@ def set_knob(chat: "Chat", words: str) -> None:
 
 
 def show(chat: "Chat", _: str) -> None:
-    """Every knob."""
-    chat.tell(config_table(chat.settings))
+    """Every knob, its value and its source."""
+    if not chat.console.is_terminal:
+        chat.tell(config_table(chat.settings))
+        return
+    values, sources = chat.settings.config.model_dump(), chat.settings.sources
+    chat.tell(two_columns((name, f"{value!r}  {sources[name]}") for name, value in values.items()))
 
 
 def system(chat: "Chat", text: str) -> None:

@@ -171,8 +171,9 @@ class Chat:
         config = self.settings.config
         judged = "judged" if config.judged else "unjudged"
         roles = (config.draft, config.anchor if config.depth else None)
-        models = " ← ".join(_short(model) for model in roles if model)
-        return f" K={config.beams} N={config.depth} alpha={config.alpha:g} · {judged} · {models}"
+        knobs = f" K={config.beams} N={config.depth} alpha={config.alpha:g} · {judged}"
+        whole = f"{knobs} · {' ← '.join(_short(model) for model in roles if model)}"
+        return whole if len(whole) <= self.console.width else knobs
 
     # --- conversations
 
