@@ -2,9 +2,11 @@
 
 import errno
 import os
+import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,3 +78,14 @@ def wait_for(condition: Callable[[], bool]) -> None:
 def no_room(*_: object, **__: object) -> None:
     """Stands for a write to a disk that is full."""
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@contextmanager
+def no_file_beyond(size: int) -> Iterator[None]:
+    """While inside, a write that makes a file longer than this is cut off there and fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

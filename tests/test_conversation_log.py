@@ -16,6 +16,7 @@ from alignbeam_local.conversation_log import ConversationLog, default_path, new_
 from alignbeam_local.errors import AlignBeamError, UsageError
 
 from .fake_engine import REFUSED, fake_result
+from .running import no_file_beyond
 
 CONFIG = Config.of({"draft": "smollm2-135m-instruct"})
 
@@ -270,3 +271,13 @@ def test_the_file_can_be_read_by_others(log: ConversationLog) -> None:
     add(log, "one", "q", "a")
     with sqlite3.connect(log.path) as plain:
         assert plain.execute("SELECT question, answer FROM exchange").fetchall() == [("q", "a")]
+
+
+def test_a_disk_that_fills_loses_no_exchange(log: ConversationLog) -> None:
+    add(log, "c", "a", "1")
+    with no_file_beyond(default_path().stat().st_size), pytest.raises(AlignBeamError, match=r"full|I/O"):
+        add(log, "c", "b", "2" * 100_000)
+    assert said(log, "c") == ["a", "1"]
+    add(log, "c", "b", "2")
+    with ConversationLog() as other:
+        assert said(other, "c") == ["a", "1", "b", "2"]

@@ -19,6 +19,7 @@ from alignbeam_local.evaluation.run_directory import SAMPLES, RunDirectory, key_
 from alignbeam_local.evaluation.runner import Plan, run
 from alignbeam_local.events import Result
 from tests.fake_pool import ITEMS, config, fake_loader, fake_pool
+from tests.running import no_file_beyond
 
 MANIFEST: dict[str, Any] = {
     "methods": {"draft": {}, "alignbeam:N=2": {}},
@@ -255,3 +256,17 @@ def test_a_role_without_a_model_is_told_before_anything_is_asked() -> None:
     bare = Config.of({"draft": None})
     with pytest.raises(UsageError, match="method draft: no draft is named"):
         runner.manifest(Plan([parse_arm("draft", bare)], ITEMS, [1]), fake_pool()._registry)
+
+
+@pytest.mark.parametrize("spare", [0, 100])
+def test_a_disk_that_fills_loses_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare: int
+) -> None:
+    fake_loader(monkeypatch)
+    folder = tmp_path / "run"
+    whole(folder, stop_after=3)
+    size = (folder / SAMPLES).stat().st_size
+    with no_file_beyond(size + spare), pytest.raises(OSError, match="too large"):
+        whole(folder)
+    assert len(RunDirectory(folder).samples()) == 3
+    assert timeless(whole(folder)) == timeless(whole(tmp_path / "uninterrupted"))
