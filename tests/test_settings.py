@@ -118,7 +118,7 @@ def test_a_truth_value_is_no_number(knob: str, value: bool) -> None:
         ("max = 1", "unknown knob 'max'", "Did you mean max_tokens?"),
         ("alpha = = 1", "config.toml", "The file must be TOML."),
         ('profile = "starer"', "unknown profile 'starer'", "Did you mean starter"),
-        ("alpha = 2", "alpha = 2: ", "weight of the anchor"),
+        ("alpha = 2", "alpha = 2: ", "anchor's weight"),
     ],
 )
 def test_a_wrong_file_is_an_error(text: str, message: str, hint: str) -> None:
