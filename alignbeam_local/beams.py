@@ -252,15 +252,7 @@ class BeamSearch:
 
     def _sampler(self, beam: Beam) -> Sampler:
         if beam.sampler is None:
-            config = self.config
-            settings = SamplerSettings(
-                temperature=config.temperature,
-                top_p=config.top_p,
-                repeat_penalty=config.repeat_penalty,
-                penalty_last_n=self.max_tokens,
-                seed=config.seed + beam.index,
-            )
-            beam.sampler = self.draft.sampler(settings)
+            beam.sampler = self.draft.sampler(SamplerSettings.of(self.config, self.max_tokens, beam.index))
             for token in beam.tokens:
                 beam.sampler.accept(token)
         return beam.sampler

@@ -21,12 +21,13 @@ from .bench_report import (
     report_method,
     report_second_turn,
 )
-from .bench_runs import Run, sampling, second_turn, timed_answer
+from .bench_runs import Run, second_turn, timed_answer
 from .config import Config
 from .engine import Engine
 from .errors import UsageError
 from .gguf_header import require_model
 from .llama_lm import BATCH_TOKENS, LlamaLM, build, default_threads, system_info
+from .lm import SamplerSettings
 from .machine import peak_memory, this_machine
 from .plain_llama import PlainDraft
 from .prompt import Message
@@ -172,7 +173,7 @@ class Rounds:
         return [found[warm_up:] for found in in_turns(tasks, warm_up + self._plan.repeats)]
 
     def _alone(self, shape: Shape) -> Callable[[], Run]:
-        settings = sampling(self._plan.config.with_values({"max_tokens": shape.new_tokens}))
+        settings = SamplerSettings.of(self._plan.config, shape.new_tokens)
 
         def task() -> Run:
             self._tell(f"draft alone, {shape.prompt_tokens} and {shape.new_tokens} tokens")

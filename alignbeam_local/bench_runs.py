@@ -29,28 +29,14 @@ class Run:
     python_share: dict[str, float] = field(default_factory=dict)
 
 
-def sampling(config: Config) -> SamplerSettings:
-    """How the first beam of an answer samples."""
-    return SamplerSettings(
-        temperature=config.temperature,
-        top_p=config.top_p,
-        repeat_penalty=config.repeat_penalty,
-        penalty_last_n=config.max_tokens,
-        seed=config.seed,
-    )
-
-
 def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) -> Run:
     """Answer a conversation of which the caches hold nothing.
 
     Raises:
         ContextFull, ModelError: as `Engine.stream`; or the answer is shorter than was asked for.
     """
-    parts = engine.parts
-    parts.draft_prompt.clear()
-    if parts.anchor:
-        parts.anchor_prompt.clear()
-    models = _models(parts)
+    engine.forget()
+    models = _models(engine.parts)
     before = {role: lm.decodes for role, lm in models.items()}
     clock = _Clock(models)
     result = clock.result(engine.stream(messages, config))
@@ -88,7 +74,7 @@ def second_turn(
     ids = draft.encode([*answered, Message("user", second)])
     known = common_prefix(ids, known_of_next(draft, answered))
     plain.read(ids[:known])
-    return ours, plain.go_on(ids[known:], sampling(config), 1).first_token_ms
+    return ours, plain.go_on(ids[known:], SamplerSettings.of(config, config.max_tokens), 1).first_token_ms
 
 
 class _Clock:

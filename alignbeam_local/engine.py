@@ -32,6 +32,11 @@ LOADING_KNOBS = frozenset(
 )
 
 
+def loaded_otherwise(config: Config, other: Config) -> Iterator[str]:
+    """The loading knobs that two configurations differ in."""
+    return (knob for knob in sorted(LOADING_KNOBS) if getattr(config, knob) != getattr(other, knob))
+
+
 def fixed(knob: str) -> UsageError:
     """The error for a loading knob that an answer alone would change."""
     return UsageError(f"{knob} can't change between answers", "Start again with this value.")
@@ -207,9 +212,8 @@ class Engine:
         self._loader.close_contexts()
 
     def _refuse_loading_knobs(self, config: Config) -> None:
-        for knob in sorted(LOADING_KNOBS):
-            if getattr(config, knob) != getattr(self.config, knob):
-                raise fixed(knob)
+        for knob in loaded_otherwise(config, self.config):
+            raise fixed(knob)
 
     def _open(self, config: Config, wanted: dict[str, Room]) -> Iterator[Notice]:
         loader = self._loader

@@ -42,15 +42,20 @@ def open_judge(
         UsageError, ModelError: it is not named, not there, damaged, or can't judge.
     """
     loader = Loader(config, registry, Cancellation())
-    file, room = loader.find("judge"), judge_room(config)
-    loader.check_memory([(file.path, room)])
     try:
-        list(loader.prepare(file.path))
-        model = loader.open(file, room)
-        require_silent_chat("judge", model.card.name, model.format)
-        yield make_judge(model, file.entry.judge, calibrated=calibrated), model.card
+        yield judge_on(loader, config, calibrated=calibrated)
     finally:
         loader.close()
+
+
+def judge_on(loader: Loader, config: Config, *, calibrated: bool = True) -> tuple[Judge, ModelCard]:
+    """The same on a loader that somebody else closes. Raises: as `open_judge`."""
+    file, room = loader.find("judge"), judge_room(config)
+    loader.check_memory([(file.path, room)])
+    list(loader.prepare(file.path))
+    model = loader.open(file, room)
+    require_silent_chat("judge", model.card.name, model.format)
+    return make_judge(model, file.entry.judge, calibrated=calibrated), model.card
 
 
 def _reader(judge_format: JudgeFormat) -> Reader:

@@ -5,11 +5,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from .config import Config
 from .vocabulary import Vocabulary
 
 Logits = npt.NDArray[np.float32]  # (n_vocab,)
@@ -24,6 +25,17 @@ class SamplerSettings:
     repeat_penalty: float
     penalty_last_n: int
     seed: int
+
+    @classmethod
+    def of(cls, config: Config, longest: int, beam: int = 0) -> Self:
+        """How a beam of at most `longest` tokens samples with these knobs."""
+        return cls(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            repeat_penalty=config.repeat_penalty,
+            penalty_last_n=longest,
+            seed=config.seed + beam,
+        )
 
 
 @dataclass(frozen=True)

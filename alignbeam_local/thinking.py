@@ -24,10 +24,7 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
     A draft that ends its turn without reasoning has not thought: what it said is dropped, since nothing
     guarded it, and mixing begins at the prompt.
     """
-    settings = SamplerSettings(
-        config.temperature, config.top_p, config.repeat_penalty, max(limit, 1), config.seed
-    )
-    sampler = draft.sampler(settings)
+    sampler = draft.sampler(SamplerSettings.of(config, max(limit, 1)))
     tokens: list[int] = []
     try:
         draft.fork(PROMPT, [_SCRATCH])

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from alignbeam_local.config import Config
 from alignbeam_local.conversation import Conversation, Exchange
-from alignbeam_local.engine import LOADING_KNOBS, Engine
+from alignbeam_local.engine import Engine, loaded_otherwise
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.events import Event, Step
 from alignbeam_local.settings import DEFAULT, Given, Settings
@@ -158,8 +158,8 @@ class Chat:
             UsageError, ModelError: the models can't be had; the chat then goes on with those it has.
         """
         settings = with_chat_defaults(settings)
-        old, new = self.settings.config, settings.config
-        if any(getattr(old, knob) != getattr(new, knob) for knob in LOADING_KNOBS):
+        new = settings.config
+        if any(loaded_otherwise(self.settings.config, new)):
             session.require_models(new, self.registry)
             self.play(self.conversation.change_models(new))
         self.settings = settings
@@ -182,15 +182,12 @@ class Chat:
         self.conversation = Conversation(self._engine, self.transcript.turns)
         self.steps = []
         self._take_up_system()
-        if not self.transcript.exchanges:
-            self.conversation.read_ahead(self.settings.config)
-            return
-        folder = self.transcript.state_dir
-        if folder is not None:
-            self.conversation.load_state(folder)
+        if self.transcript.exchanges:
+            if folder := self.transcript.state_dir:
+                self.conversation.load_state(folder)
+            name = self.transcript.name or self.transcript.id
+            say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
         self.conversation.read_ahead(self.settings.config)
-        name = self.transcript.name or self.transcript.id
-        say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
 
     def _take_up_system(self) -> None:
         """The conversation's system prompt, unless the user gave another; of a new one the configured one."""

@@ -15,10 +15,11 @@ from alignbeam_local.bench_cases import Plan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench_floor import bytes_per_decode
 from alignbeam_local.bench_prompts import prompt_of
 from alignbeam_local.bench_report import Report, Spread, report_method, spread
-from alignbeam_local.bench_runs import Run, sampling
+from alignbeam_local.bench_runs import Run
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.llama_lm import LlamaLM, LlamaWeights
+from alignbeam_local.lm import SamplerSettings
 from alignbeam_local.machine import peak_memory
 from alignbeam_local.plain_llama import PlainAnswer, PlainDraft
 from tests.fake_lm import fake_vocabulary, hashed_row
@@ -142,7 +143,7 @@ def tiny(tmp_path: Path) -> Iterator[LlamaLM]:
 
 
 def test_the_draft_alone_samples_what_ours_samples(tiny: LlamaLM) -> None:
-    settings = sampling(Config.of({"max_tokens": 24}))
+    settings = SamplerSettings.of(Config.of({"max_tokens": 24}), 24)
     prompt = tiny.vocabulary.encode("Say something")
     sampler, ours = tiny.sampler(settings), list[int]()
     tiny.extend({0: prompt})

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fake_engine import FakeEngine
-from tests.running import CHILD, open_fakes, run
+from tests.running import CHILD, run
 
 ROOT = Path(__file__).parents[1]
 ROWS = [
@@ -22,11 +22,6 @@ ROWS = [
     {"id": "h3", "prompt": "full", "label": "harmful"},
     {"id": "b1", "prompt": "echo: sure", "label": "benign"},
 ]
-
-
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
-    return open_fakes(monkeypatch)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from alignbeam_local.evaluation.sweep import (
 from alignbeam_local.registry import Registry
 from tests.fake_engine import FakeEngine
 from tests.fake_pool import config
-from tests.running import open_fakes, run
+from tests.running import run
 from tests.test_eval_report import run_of, scored
 
 
@@ -121,11 +121,6 @@ def test_a_profile_leaves_out_what_is_not_the_methods() -> None:
     assert "max_tokens" not in text
     assert "threads" not in text
     assert "seed" not in text
-
-
-@pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
-    return open_fakes(monkeypatch)
 
 
 def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from pydantic import ValidationError
 
 from ..config import ALIASES, Config
-from ..errors import UsageError
+from ..errors import UsageError, did_you_mean
 from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SystemPrompt
 from .guard import Guard
 from .method import Method
@@ -48,8 +47,7 @@ def parse_arm(spec: str, base: Config) -> Arm:
     """
     name, _, rest = spec.partition(":")
     if name not in METHODS:
-        close = get_close_matches(name, METHODS, n=1, cutoff=0.5)
-        hint = f"Did you mean {close[0]}?" if close else f"Methods: {', '.join(METHODS)}."
+        hint = did_you_mean(name, METHODS, f"Methods: {', '.join(METHODS)}.", cutoff=0.5)
         raise UsageError(f"no method '{name}'", hint)
     values = _values(spec, rest)
     own = {key: value for key, value in values.items() if key in METHODS[name].model_fields}

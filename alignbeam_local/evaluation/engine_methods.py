@@ -35,8 +35,7 @@ class AlignBeam(EngineMethod):
     name: ClassVar[str] = "alignbeam"
 
     def models(self, config: Config) -> dict[str, str | None]:
-        needed = {"draft": True, "anchor": config.depth > 0, "judge": config.judged}
-        return {role: getattr(config, role) for role, is_needed in needed.items() if is_needed}
+        return {role: getattr(config, role) for role in config.roles}
 
 
 class BestOfK(AlignBeam):

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 
 from ..cancellation import Cancellation
 from ..config import Config
-from ..engine import LOADING_KNOBS, Engine
+from ..engine import Engine, loaded_otherwise
 from ..errors import ModelError
 from ..events import ModelCard
 from ..judge import Judge
-from ..judge_loading import make_judge
+from ..judge_loading import judge_on
 from ..loading import Loader, require_silent_chat
-from ..parts import Model, Room, judge_room
+from ..parts import Model, Room
 from ..registry import Registry
 
 EngineFactory = Callable[[Config, Registry, Cancellation], Engine]
@@ -28,9 +28,7 @@ class ModelPool:
 
     def engine(self, config: Config) -> Engine:
         """The open engine if it has loaded by the same knobs, else a new one."""
-        if self._engine is None or any(
-            getattr(self._engine.config, knob) != getattr(config, knob) for knob in LOADING_KNOBS
-        ):
+        if self._engine is None or any(loaded_otherwise(self._engine.config, config)):
             self.close()
             self._engine = self._open_engine(config, self._registry, self._cancellation)
         return self._engine
@@ -59,15 +57,9 @@ class ModelPool:
 
     def judge(self, config: Config) -> tuple[Judge, ModelCard]:
         """A judge, beside the models that are open. Raises: as `models`."""
-        loader = self._loader
-        assert loader is not None, "models are opened first"
-        loader.adopt(config)
-        file, room = loader.find("judge"), judge_room(config)
-        loader.check_memory([(file.path, room)])
-        list(loader.prepare(file.path))
-        model = loader.open(file, room)
-        require_silent_chat("judge", model.card.name, model.format)
-        return make_judge(model, file.entry.judge), model.card
+        assert self._loader is not None, "models are opened first"
+        self._loader.adopt(config)
+        return judge_on(self._loader, config)
 
     def close(self) -> None:
         """Free everything; the pool can be used again."""

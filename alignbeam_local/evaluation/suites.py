@@ -6,7 +6,6 @@ import json
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
@@ -15,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from ..errors import AlignBeamError, UsageError
+from ..errors import AlignBeamError, UsageError, did_you_mean
 
 Label = Literal["harmful", "benign", "utility"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -114,8 +113,7 @@ def load_suite(spec: str, fetch: Fetch) -> list[Item]:
 
 def _unknown(spec: str) -> UsageError:
     known = list(named_suites())
-    close = get_close_matches(spec, known, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(close)}?" if close else f"Named suites: {', '.join(known)}."
+    hint = did_you_mean(spec, known, f"Named suites: {', '.join(known)}.", num=3, cutoff=0.5)
     return UsageError(f"no suite and no file '{spec}'", f"{hint} Or give the path of a {_FORMATS} file.")
 
 
