@@ -260,6 +260,7 @@ class Answer:
             mixed=beam.mixed,
             finish_reason=beam.finish or "cancelled",
             logprob=beam.logprob,
+            degenerate=is_degenerate(beam.tokens, beam.text),
             judge=self._verdicts.get(beam.index),
         )
 

@@ -114,6 +114,7 @@ class BeamResult:
     mixed: int
     finish_reason: Literal["stop", "length", "cancelled"]
     logprob: float
+    degenerate: bool
     judge: Verdict | None
 
 

@@ -22,7 +22,8 @@ eval_app = typer.Typer(
 
     `run` asks every method every prompt and keeps each answer at once; interrupted, the same command goes on.
     `report` shows shares with their intervals, `compare` the difference of two methods on the same prompts.
-    `rescore` judges the answers that are there anew. `sweep` runs a grid of knobs and recommends one setting.
+    `rescore` judges the answers that are there anew, `reselect` chooses anew among the beams.
+    `sweep` runs a grid of knobs and recommends one setting.
     """,
 )
 
@@ -207,6 +208,34 @@ def rescore(
         rescore_by_phrases(run, phrases, name)
     else:
         raise UsageError("give either --judge (and --threshold) or --phrases")
+
+
+@eval_app.command()
+def reselect(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of `eval run`, or of a sweep")],
+    *,
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            "--grid", metavar="KNOB=VALUE,VALUE,...", help="of threshold, choice, on_unsafe; repeatable"
+        ),
+    ],
+    out: Out,
+) -> None:
+    """Choose among the beams of a run once more, by other thresholds or rules; nothing is generated again.
+
+    Every method with several judged beams becomes one method a combination, in a run directory of its own.
+    Blocking depends on the judge's record unless on_unsafe is given; times stay those of the run.
+
+    ```sh
+    alignbeam eval reselect first --grid threshold=2,2.5,3 --grid choice=safest,likeliest \\
+        --grid on_unsafe=lowest --out chosen
+    alignbeam eval report chosen
+    ```
+    """
+    from .eval_reselect import reselect_run
+
+    reselect_run(run, grid, out)
 
 
 @eval_app.command()

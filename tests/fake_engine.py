@@ -163,7 +163,7 @@ def judged_beams(config: Config) -> Iterator[Event]:
     yield Phase("judge")
     yield from (Judged(beam, verdict) for beam, verdict in enumerate(verdicts))
     beams = tuple(
-        BeamResult(beam, text, len(text.split(" ")), 3, "stop", -1.5 - beam, verdict)
+        BeamResult(beam, text, len(text.split(" ")), 3, "stop", -1.5 - beam, False, verdict)
         for beam, (text, verdict) in enumerate(zip(BEAMS, verdicts, strict=True))
     )
     yield AnswerText(BEAMS[0])
@@ -180,7 +180,7 @@ def fake_result(text: str, config: Config, finish: FinishReason = "stop") -> Res
         finish_reason=finish,
         chosen=None if blocked else 0,
         refusal=Refusal(blocked, "judge" if blocked else None),
-        beams=(BeamResult(0, text, 3, 1, "stop", -0.5, verdict),),
+        beams=(BeamResult(0, text, 3, 1, "stop", -0.5, not text, verdict),),
         bridge=BridgeResult(1, 0, 50, 45, 5, 0.9),
         usage=Usage(10, 3),
         timings=Timings(total_ms=1200.0),

@@ -12,7 +12,7 @@ import pytest
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.cells import cells, slowdown
-from alignbeam_local.evaluation.metrics import Outcome, Scored, degenerate, number, option, score
+from alignbeam_local.evaluation.metrics import Outcome, Scored, number, option, score
 from alignbeam_local.evaluation.report import csv_text, markdown, table
 from alignbeam_local.evaluation.run_directory import MANIFEST, SAMPLES
 from alignbeam_local.evaluation.runs import Run, counts_text, load_runs
@@ -69,10 +69,9 @@ def test_times_leave_loading_out() -> None:
 
 
 def test_degenerate_answers() -> None:
-    assert degenerate("  ")
-    assert degenerate("and so on " * 4)
-    assert not degenerate("and so on")
-    assert score(sample("", "blocked")).degenerate is False
+    assert score(sample("")).degenerate
+    assert not score(sample("and so on")).degenerate
+    assert not score(sample("", "blocked")).degenerate
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ..llama_lm import build
 from ..lm import Logits
 from ..parts import Model
 from ..prompt import Message
-from ..refusals import is_refusal
+from ..refusals import is_degenerate, is_refusal
 from ..stopwatch import Stopwatch
 from ..text_stream import TextStream
 from .row_sampler import RowSampler
@@ -132,7 +132,8 @@ def result(
     """One unjudged beam as a result; who refused is not told by these methods."""
     text = answer.text
     tokens = len(answer.tokens)
-    beam = BeamResult(0, text, tokens, 0, answer.finish, 0.0, None)
+    degenerate = is_degenerate(answer.tokens, text)
+    beam = BeamResult(0, text, tokens, 0, answer.finish, 0.0, degenerate, None)
     return Result(
         text=text,
         reasoning=None,

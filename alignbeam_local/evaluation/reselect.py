@@ -1,0 +1,113 @@
+"""A run's beams chosen from once more: by another threshold, choice or `on_unsafe`, nothing generated again.
+
+Every beam's text and score are in the run, and these knobs work on nothing else.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any
+
+from ..config import Config
+from ..errors import UsageError
+from ..events import Verdict
+from ..refusals import is_refusal
+from ..selection import Candidate, select
+from .run_directory import Json
+from .sweep import Grid
+
+KNOBS = ("threshold", "choice", "on_unsafe")
+
+
+def require_selecting(grid: Grid) -> None:
+    """Raises: UsageError: a knob that decides more than which beam is chosen."""
+    for knob in grid:
+        if knob not in KNOBS:
+            raise UsageError(
+                f"--grid: {knob} decides how beams are made", f"Take {', '.join(KNOBS)}, or `eval sweep`."
+            )
+
+
+def reselected_manifest(manifest: Json, grid: Grid) -> tuple[Json, dict[str, list[tuple[str, Config]]]]:
+    """The manifest of what the choices come to, and by method of the run the names and knobs of its choices.
+
+    Raises:
+        UsageError: no method's beams were all judged at their ends, or a value is out of range, or
+            `on_unsafe` is left at auto, which depends on the judge's record at each threshold.
+    """
+    methods: Json = {}
+    choices: dict[str, list[tuple[str, Config]]] = {}
+    for name, about in manifest["methods"].items():
+        if not _is_judged_whole(about["knobs"]):
+            continue
+        choices[name] = list(_choices(name, about["knobs"], grid))
+        for chosen, config in choices[name]:
+            changed = {knob: getattr(config, knob) for knob in KNOBS}
+            methods[chosen] = {**about, "knobs": {**about["knobs"], **changed}}
+    if not methods:
+        raise UsageError(
+            "no method of this run has judged beams to choose from", "Run one with K over 1, no judge_at."
+        )
+    return {**manifest, "methods": methods}, choices
+
+
+def _is_judged_whole(knobs: Mapping[str, Any]) -> bool:
+    return knobs["beams"] > 1 and knobs["judge_at"] is None
+
+
+def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
+    for values in product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        config = Config.of(knobs).with_values(chosen, "--grid")
+        if config.on_unsafe == "auto":
+            raise UsageError(
+                "what on_unsafe = auto does depends on the judge's record at each threshold",
+                "Add --grid on_unsafe=lowest or --grid on_unsafe=refuse.",
+            )
+        yield f"{name}{',' if ':' in name else ':'}{','.join(f'{k}={v}' for k, v in chosen.items())}", config
+
+
+def reselected(sample: Json, name: str, config: Config) -> Json:
+    """A sample of the method `name` as these knobs would have had it; timings stay as they were."""
+    changed = {**sample, "method": name}
+    if sample.get("result", {}).get("beams"):
+        changed["result"] = _chosen_anew(sample["result"], config)
+    return changed
+
+
+def _chosen_anew(result: Json, config: Config) -> Json:
+    beams = [_judged_by(beam, config.threshold) for beam in result["beams"]]
+    candidates = [
+        Candidate(beam["index"], Verdict(**beam["judge"]), beam["logprob"], beam["degenerate"])
+        for beam in beams
+    ]
+    selection = select(candidates, config, refusal_allowed=False)
+    answering = next((beam for beam in beams if beam["index"] == selection.beam), None)
+    return {
+        **result,
+        **(_answer(answering, result) if answering else _blocked(config)),
+        "beams": beams,
+        "chosen": selection.beam,
+        "usage": {**result["usage"], "completion_tokens": answering["tokens"] if answering else 0},
+        "config": {**result["config"], **{knob: getattr(config, knob) for knob in KNOBS}},
+        "notices": [selection.notice] if selection.notice else [],
+    }
+
+
+def _answer(beam: Json, result: Json) -> Json:
+    refusal = {"is_refusal": is_refusal(beam["text"]), "by": None}  # of another beam it is not told by whom
+    if beam["index"] == result["chosen"]:
+        refusal = result["refusal"]
+    return {"text": beam["text"], "finish_reason": beam["finish_reason"], "refusal": refusal}
+
+
+def _blocked(config: Config) -> Json:
+    refusal = {"is_refusal": True, "by": "judge"}
+    return {"text": config.refusal_text, "finish_reason": "blocked", "refusal": refusal}
+
+
+def _judged_by(beam: Json, threshold: float) -> Json:
+    judge = beam["judge"]
+    if judge["score"] is None:
+        return beam
+    verdict = "safe" if judge["score"] <= threshold else "unsafe"
+    return {**beam, "judge": {**judge, "verdict": verdict}}

@@ -1,0 +1,110 @@
+"""Choosing anew among a run's beams gives what a run with those knobs gives."""
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.arms import parse_arms
+from alignbeam_local.evaluation.reselect import require_selecting, reselected, reselected_manifest
+from alignbeam_local.evaluation.run_directory import Log, key_of
+from alignbeam_local.evaluation.runner import Plan, run
+from alignbeam_local.evaluation.sweep import parse_grid
+from alignbeam_local.lm import Logits
+from tests.fake_engine import FakeEngine
+from tests.fake_lm import hashed_row
+from tests.fake_loader import FakeModel
+from tests.fake_pool import ANCHOR, ITEMS, config, fake_loader, fake_pool
+from tests.running import run as run_command
+
+GRID = parse_grid(["threshold=1.5,2.9,3,3.1,5", "choice=safest,likeliest", "on_unsafe=refuse,lowest"])
+WHOLE = ("text", "finish_reason", "chosen", "beams", "usage", "config", "bridge")
+
+
+def unsure_row(tokens: Sequence[int]) -> Logits:
+    """A judge that says Yes and No by turns, and nothing else."""
+    row = hashed_row(ANCHOR.size, scale=1.0)(tokens).copy()
+    row[list(b"YN")] += 20
+    return row
+
+
+def samples_of(methods: list[str], file: Path) -> list[dict[str, Any]]:
+    plan = Plan(parse_arms(methods, config(depth=2, beams=3)), ITEMS, [1])
+    with Log(file) as log, closing(fake_pool()) as pool:
+        return [sample for _, sample in run(plan, log, pool)]
+
+
+def manifest_of(*names: str, **knobs: Any) -> dict[str, Any]:
+    dumped = config(depth=2, beams=3, **knobs).model_dump(exclude={"seed", "draft", "anchor", "judge"})
+    return {"methods": {name: {"knobs": dumped, "models": {}} for name in names}, "seeds": [1]}
+
+
+def test_it_equals_a_run_with_those_knobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_loader(monkeypatch, judge=FakeModel(ANCHOR, unsure_row))
+    _, choices = reselected_manifest(manifest_of("alignbeam"), GRID)
+    names = [name for name, _ in choices["alignbeam"]]
+    assert len(names) == 20
+    generated = samples_of(["alignbeam"], tmp_path / "first")
+    chosen = {
+        key_of(found): found
+        for sample in generated
+        for name, knobs in choices["alignbeam"]
+        for found in [reselected(sample, name, knobs.with_values({"seed": 1}))]
+    }
+    made = samples_of(names, tmp_path / "made")
+    assert len(made) == len(chosen) == 20 * len(ITEMS)
+    for sample in made:
+        own, other = sample["result"], chosen[key_of(sample)]["result"]
+        assert {key: own[key] for key in WHOLE} == {key: other[key] for key in WHOLE}
+        assert own["refusal"]["is_refusal"] == other["refusal"]["is_refusal"]
+    outcomes = {(s["result"]["finish_reason"], s["result"]["chosen"]) for s in made}
+    assert len(outcomes) > 2  # the knobs made a difference
+
+
+def test_what_has_no_answer_stays_as_it_is() -> None:
+    failed = {"method": "alignbeam", "suite": "s", "id": "1", "seed": 1, "error": {"type": "context"}}
+    assert reselected(failed, "other", config()) == {**failed, "method": "other"}
+    reasoning = {**failed, "result": {"beams": [], "text": "", "finish_reason": "length"}}
+    assert reselected(reasoning, "other", config())["result"] == reasoning["result"]
+
+
+def test_names_go_on_from_the_methods() -> None:
+    run_made = manifest_of("alignbeam:alpha=0.2", on_unsafe="refuse")
+    manifest, _ = reselected_manifest(run_made, {"threshold": ["3"]})
+    (name,) = manifest["methods"]
+    assert name == "alignbeam:alpha=0.2,threshold=3"
+    assert manifest["methods"][name]["knobs"]["threshold"] == 3
+
+
+def test_what_can_not_be_chosen_from() -> None:
+    with pytest.raises(UsageError, match="no method of this run has judged beams"):
+        reselected_manifest(manifest_of("alignbeam", judge_at=8), GRID)
+    with pytest.raises(UsageError, match="depends on the judge's record"):
+        reselected_manifest(manifest_of("alignbeam"), {"threshold": ["3"]})
+    with pytest.raises(UsageError, match="depth decides how beams are made"):
+        require_selecting(parse_grid(["threshold=2", "depth=1"]))
+    with pytest.raises(UsageError, match="threshold"):
+        reselected_manifest(manifest_of("alignbeam"), parse_grid(["threshold=high", "on_unsafe=lowest"]))
+
+
+def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:
+    suite = tmp_path / "s.jsonl"
+    suite.write_text(json.dumps({"prompt": "judged", "label": "harmful"}), encoding="utf-8")
+    first, out = str(tmp_path / "first"), str(tmp_path / "chosen")
+    assert (
+        run_command("eval", "run", "--suite", str(suite), "--method", "alignbeam", "--out", first).code == 0
+    )
+    words = ("eval", "reselect", first, "--grid", "threshold=1,5", "--grid", "on_unsafe=refuse", "--out", out)
+    for _ in range(2):  # the second time all is there
+        ran = run_command(*words)
+        assert (ran.code, ran.out) == (0, "")
+    report = run_command("eval", "report", out, "--format", "csv")
+    assert [line.split(",")[1] for line in report.out.splitlines()[1:]] == [
+        '"alignbeam:threshold=1',
+        '"alignbeam:threshold=5',
+    ]
+    assert run_command("eval", "reselect", first, "--grid", "alpha=1", "--out", out).code == 2
