@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, TopToken, Withdrawn
 from tests.fake_engine import FakeEngine, fake_result
-from tests.running import touch_models
+from tests.running import STARTER, touch_models
 from tests.test_cli import CONFIG
 
 ROOT = Path(__file__).parents[1]
@@ -206,8 +206,10 @@ def guarded(*commands: tuple[list[str], str], **environment: str) -> "subprocess
     )
 
 
-def test_nothing_but_a_pull_uses_the_network() -> None:
+def test_nothing_but_a_pull_uses_the_network(tmp_path: Path) -> None:
     touch_models()
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text('{"prompt": "echo: asked", "label": "benign"}\n')
     commands = [
         (["ask", "hello"], ""),
         (["filter"], "one\ntwo\n"),
@@ -218,6 +220,14 @@ def test_nothing_but_a_pull_uses_the_network() -> None:
         (["doctor"], ""),
         (["ask", "--show-config"], ""),
         (["--version"], ""),
+        (["config", "show"], ""),
+        (["logs", "list"], ""),
+        (["logs", "export"], ""),
+        (["bridge", *STARTER], ""),
+        (["judge", "check", STARTER[1]], ""),
+        (["bench", "--runs", "1"], ""),
+        (["eval", "run", "--suite", str(suite), "--out", str(tmp_path / "run"), "--method", "draft"], ""),
+        (["eval", "report", str(tmp_path / "run")], ""),
     ]
     ended = guarded(*commands)
     assert ended.returncode == 0, ended.stderr
@@ -226,9 +236,18 @@ def test_nothing_but_a_pull_uses_the_network() -> None:
     assert [word in ended.stdout for word in ("hello\n", "one\ntwo\n", "llama.cpp")] == [True] * 3
 
 
-@pytest.mark.parametrize("model", ["hf:some/where/model.gguf", "gemma-3-270m"])
-def test_the_guard_sees_a_network(model: str) -> None:
-    assert guarded((["models", "pull", model], ""), HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models", "pull", "hf:some/where/model.gguf"],
+        ["models", "pull", "gemma-3-270m"],
+        ["eval", "run", "--suite", "advbench", "--out", "run"],
+        ["doctor", "--network"],
+    ],
+    ids=" ".join,
+)
+def test_the_guard_sees_a_network(command: list[str]) -> None:
+    assert guarded((command, ""), HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
 
 
 #: The program itself, in a place that no address can be reached from.
