@@ -1,7 +1,7 @@
 """The whole bridge: how many draft tokens every anchor token lands on, kept on disk: it takes seconds."""
 
-import os
 import zlib
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from zipfile import BadZipFile
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .bridge import Bridge
-from .paths import cache_dir, ensure_dir
+from .paths import cache_dir, open_atomic
 
 Counts = npt.NDArray[np.int32]  # (V_s,)
 _FORMAT = 2
@@ -20,7 +20,12 @@ def landing_counts(bridge: Bridge) -> Counts:
     """How many draft tokens each anchor token lands on; read from disk if this pair was mapped before."""
     path = cache_dir() / "bridges" / f"{_key(bridge)}.npz"
     found = _read(path, bridge.anchor.size)
-    return _write(path, _compute(bridge)) if found is None else found
+    if found is not None:
+        return found
+    counts = _compute(bridge)
+    with suppress(OSError):  # a map that cannot be kept costs time only
+        _write(path, counts)
+    return counts
 
 
 def _compute(bridge: Bridge) -> Counts:
@@ -42,9 +47,6 @@ def _read(path: Path, size: int) -> Counts | None:
     return found if found.shape == (size,) else None
 
 
-def _write(path: Path, counts: Counts) -> Counts:
-    ensure_dir(path.parent)
-    temporary = path.with_suffix(f".{os.getpid()}.npz")
-    np.savez_compressed(temporary, counts=counts)
-    os.replace(temporary, path)
-    return counts
+def _write(path: Path, counts: Counts) -> None:
+    with open_atomic(path) as file:
+        np.savez_compressed(file, counts=counts)

@@ -38,7 +38,8 @@ _MIGRATIONS = (
 )
 _CONVERSATIONS = """
     SELECT c.id, c.name, c.started, coalesce(last.asked, c.started), coalesce(span.num, 0),
-      first.question, json_extract(last.result, '$.config.draft')
+      first.question,
+      CASE WHEN json_valid(last.result) THEN json_extract(last.result, '$.config.draft') END
     FROM conversation c
     LEFT JOIN (SELECT conversation, min(id) AS first, max(id) AS last, count(*) AS num
       FROM exchange GROUP BY conversation) span ON span.conversation = c.id
@@ -48,6 +49,7 @@ _CONVERSATIONS = """
 """
 _EXCHANGES = "SELECT id, conversation, asked, question, answer, result FROM exchange"
 _BUSY_SECONDS = 10.0
+_EPOCH, _LATEST = datetime.fromtimestamp(0, UTC), datetime(9998, 1, 1, tzinfo=UTC)
 _HINTS = {
     sqlite3.SQLITE_BUSY: "Another process is writing to it: try again.",
     sqlite3.SQLITE_CORRUPT: "Nothing was changed. Move the file away; `sqlite3 FILE .recover` may read it.",
@@ -179,7 +181,8 @@ class ConversationLog:
 
     def conversations(self, limit: int = -1) -> list[Conversation]:
         """The last used first; a limit under 0 is none."""
-        return [Conversation._make(row) for row in self._rows(f"{_CONVERSATIONS} LIMIT ?", limit)]
+        rows = map(Conversation._make, self._rows(f"{_CONVERSATIONS} LIMIT ?", limit))
+        return [row._replace(started=_time(row.started), updated=_time(row.updated)) for row in rows]
 
     def last(self) -> Conversation | None:
         """The one that was used last."""
@@ -256,8 +259,7 @@ class ConversationLog:
             return self._connection.execute(query, values).fetchall()
 
     def _exchanges(self, rest: str, *values: object) -> list[Exchange]:
-        rows = self._rows(f"{_EXCHANGES} {rest}", *values)
-        return [Exchange._make([*texts, json.loads(result)]) for *texts, result in rows]
+        return [_exchange(row) for row in self._rows(f"{_EXCHANGES} {rest}", *values)]
 
 
 def default_path() -> Path:
@@ -277,6 +279,23 @@ def checked_name(name: str) -> str:
     return name
 
 
+def _exchange(row: tuple[Any, ...]) -> Exchange:
+    """Raises: AlignBeamError: what SQLite can't see: other bytes in a result."""
+    *texts, raw = row
+    try:
+        result = json.loads(raw)
+        _ = result["finish_reason"], result["config"]["system"], result["config"]["draft"]
+        if not all(isinstance(text, str) for text in texts[1:]):
+            raise TypeError
+    except (ValueError, RecursionError, TypeError, KeyError):
+        conversation = row[1]
+        raise AlignBeamError(
+            f"an answer kept in conversation {conversation} is damaged",
+            f"`alignbeam logs prune {conversation}` deletes that conversation.",
+        ) from None
+    return Exchange._make([*texts, result])
+
+
 def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:
     kept = result if isinstance(result, dict) else result_object(result)
     return question, kept["text"], json_line(kept)
@@ -286,6 +305,14 @@ def _holds(text: str, words: str) -> bool:
     """Whether a text holds each of the words, in any case."""
     folded = text.casefold()
     return all(word in folded for word in words.casefold().split())
+
+
+def _time(text: str) -> str:
+    """A time as it was kept; a damaged one is the epoch."""
+    with suppress(ValueError, TypeError, OverflowError):
+        if _EPOCH <= datetime.fromisoformat(text) <= _LATEST:
+            return text
+    return _EPOCH.isoformat(timespec="milliseconds")
 
 
 def _now() -> str:
@@ -317,5 +344,8 @@ def _explained(path: Path) -> Iterator[None]:
         raise AlignBeamError(
             f"the conversations in {path}: {error}", hint or "Check permissions and disk space."
         ) from None
+    except UnicodeDecodeError as error:  # in the text of an error of SQLite's
+        hint = _HINTS[sqlite3.SQLITE_CORRUPT]
+        raise AlignBeamError(f"the conversations in {path} are damaged: {error}", hint) from None
     except OSError as error:
         raise AlignBeamError(f"cannot open {path}: {error.strerror}", "Check its permissions.") from None

@@ -34,6 +34,17 @@ def json_line(value: Any) -> str:
     return text if _encodable(text) else json.dumps(value, allow_nan=False)
 
 
+def parsed(text: str | bytes) -> Any:
+    """A value of JSON from a file; all of its strings can be written as UTF-8.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON, or holds lone surrogates.
+    """
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def _safe(value: Any) -> Any:
     """Floats that JSON can't hold become null."""
     if isinstance(value, float):

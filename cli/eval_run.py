@@ -105,7 +105,7 @@ def _watch(samples: "Iterator[tuple[SampleKey, Json]]", done: int, total: int, *
     bar = Progress(
         *columns,
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         console=Console(stderr=True, highlight=False),
         disable=quiet or not is_terminal(sys.stderr),
         redirect_stdout=False,

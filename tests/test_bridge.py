@@ -11,6 +11,7 @@ from alignbeam_local.mixing import UNMAPPED
 from alignbeam_local.paths import cache_dir
 from alignbeam_local.vocabulary import Vocabulary
 from tests.fake_lm import BYTES, FakeTokeniser, fake_vocabulary
+from tests.running import no_file_beyond
 
 DRAFT = fake_vocabulary(" I", " can", "not", control=("<s>", "</s>", "<end>"), eos="</s>", eot="<end>")
 ANCHOR = fake_vocabulary(" can", " cannot", "é", " I")
@@ -146,6 +147,14 @@ def test_a_damaged_map_is_made_again(how: str) -> None:
     assert np.array_equal(landing_counts(bridge_of()), made)
     with np.load(stored()) as archive:
         assert np.array_equal(archive["counts"], made)
+
+
+def test_a_map_is_there_on_a_full_disk() -> None:
+    made = landing_counts(bridge_of())
+    stored().unlink()
+    with no_file_beyond(100):
+        assert np.array_equal(landing_counts(bridge_of()), made)
+    assert list(cache_dir().rglob("*.npz*")) == [], "nor is half of it"
 
 
 def test_a_map_of_the_wrong_shape_is_made_again() -> None:

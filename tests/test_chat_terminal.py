@@ -25,25 +25,29 @@ from .fake_engine import BEAMS
 from .running import touch_models
 from .screen import Screen
 
-#: What runs in it: the program with the fake engine, the terminal its controlling one.
-_PROGRAM = (
+#: What runs in it: the program, the terminal its controlling one; and the same with the fake engine.
+REAL = (
     "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
     "from alignbeam_local.cli import main, session; from tests.fake_engine import FakeEngine;"
-    "session.open_engine = FakeEngine; sys.exit(main.main(sys.argv[1:]))"
+    "sys.exit(main.main(sys.argv[1:]))"
 )
-_SECONDS = 30.0
+_FAKE = REAL.replace("sys.exit", "session.open_engine = FakeEngine; sys.exit")
 CTRL_C, CTRL_D, CTRL_R, ENTER, ALT_ENTER, TAB = "\x03", "\x04", "\x12", "\r", "\x1b\r", "\t"
 
 
 class Terminal:
     """`alignbeam chat` with a person in front of it."""
 
-    def __init__(self, *args: str, columns: int = 80, rows: int = 30) -> None:
+    def __init__(
+        self, *args: str, columns: int = 80, rows: int = 30, program: str = _FAKE, seconds: float = 30
+    ) -> None:
+        """`seconds` is how long it may take until something that is waited for is there."""
         self._ours, theirs = pty.openpty()
+        self._seconds = seconds
         self.resize(columns, rows)
         self.screen = Screen(columns, rows, self.type)
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, "chat", *args],
+            [sys.executable, "-c", program, "chat", *args],
             cwd=Path(__file__).parents[1],
             stdin=theirs,
             stdout=theirs,
@@ -76,7 +80,7 @@ class Terminal:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Read until something is so."""
-        end = time.monotonic() + _SECONDS
+        end = time.monotonic() + self._seconds
         while not holds():
             assert time.monotonic() < end, self.screen.text
             self._read(0.05)

@@ -5,10 +5,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from alignbeam_local import conversation_log
 from alignbeam_local.config import Config
@@ -16,7 +19,7 @@ from alignbeam_local.conversation_log import ConversationLog, default_path, new_
 from alignbeam_local.errors import AlignBeamError, UsageError
 
 from .fake_engine import REFUSED, fake_result
-from .running import no_file_beyond
+from .running import no_file_beyond, run
 
 CONFIG = Config.of({"draft": "smollm2-135m-instruct"})
 
@@ -196,6 +199,41 @@ def test_a_damaged_file_is_an_error_and_stays(log: ConversationLog, damage: str)
     assert log.path.read_bytes() == before
 
 
+def put(log: ConversationLog, column: str, value: str | bytes) -> None:
+    """Stands for other bytes in the file, which SQLite has no checksums against."""
+    table = "conversation" if column == "started" else "exchange"
+    log._connection.execute(f"UPDATE {table} SET {column} = ?", (value,))
+
+
+@pytest.mark.parametrize(
+    "result", ["{", "[" * 100_000, "[]", '{"text": "a", "finish_reason": "stop", "konfig": {}}']
+)
+@pytest.mark.parametrize("words", [("show",), ("export",), ("search", "q")])
+def test_a_damaged_answer_is_an_error_and_can_be_deleted(
+    log: ConversationLog, result: str, words: tuple[str, ...]
+) -> None:
+    add(log, "c0ffee", "q", "a")
+    put(log, "result", result)
+    ran = run("logs", *words)
+    assert (ran.code, ran.out) == (1, "")
+    assert "hint: `alignbeam logs prune c0ffee`" in ran.err
+    assert run("logs", "list").code == 0
+    assert run("logs", "prune", "c0ffee", "--yes").code == 0
+    assert log.conversations() == []
+
+
+@pytest.mark.parametrize(
+    ("column", "time"), [("asked", "2026-x"), ("started", "noon"), ("asked", b"\0"), ("asked", "0001-01-01")]
+)
+def test_a_damaged_time_is_the_epoch(log: ConversationLog, column: str, time: str | bytes) -> None:
+    add(log, "c", "q", "a")
+    put(log, column, time)
+    assert "1970-01-01" in run("logs", "list", "--json").out
+    assert run("logs", "prune", "--older-than", "1w", "--yes").err == (
+        "deleted 1 conversation\n" if column == "asked" else "there is nothing to delete\n"
+    )
+
+
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AlignBeamError, match="cannot open"):
@@ -271,6 +309,28 @@ def test_the_file_can_be_read_by_others(log: ConversationLog) -> None:
     add(log, "one", "q", "a")
     with sqlite3.connect(log.path) as plain:
         assert plain.execute("SELECT question, answer FROM exchange").fetchall() == [("q", "a")]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0), byte=st.integers(0, 255), is_cut=st.booleans())
+def test_any_other_byte_is_read_or_an_error(place: int, byte: int, is_cut: bool) -> None:
+    """Whatever else is raised fails the test; SQLite notices by far not every one."""
+    path = default_path()
+    path.unlink(missing_ok=True)
+    with ConversationLog() as log:
+        add(log, "c", "q", "a", "name")
+        add(log, "c", "r", "b")
+    whole = bytearray(path.read_bytes())
+    written = [index for index, value in enumerate(whole) if value]
+    at = written[place % len(written)]
+    whole[at] = byte
+    path.write_bytes(whole[:at] if is_cut else whole)
+    with suppress(AlignBeamError), ConversationLog() as log:
+        log.search("q")
+        log.conversations()
+        log.exchanges("c")
+    with suppress(AlignBeamError), ConversationLog() as log:
+        log.delete(["c"])
 
 
 def test_a_disk_that_fills_loses_no_exchange(log: ConversationLog) -> None:

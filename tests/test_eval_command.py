@@ -191,6 +191,13 @@ def test_a_terminal_shows_the_time_left(engines: list[FakeEngine], suite: str, t
     )
 
 
+def test_a_methods_name_is_no_markup_of_the_terminal(
+    engines: list[FakeEngine], suite: str, tmp_path: Path
+) -> None:
+    words = ("eval", "run", "--suite", suite, "--out", str(tmp_path / "out"))
+    assert "alignbeam:system=[/b]" in on_terminal(*words, "--method", "alignbeam:system=[/b]", term="xterm")
+
+
 def test_ctrl_c_leaves_a_run_that_goes_on(engines: list[FakeEngine], tmp_path: Path) -> None:
     suite, out = tmp_path / "s.jsonl", tmp_path / "out"
     rows = [{"prompt": prompt, "label": "benign"} for prompt in ("echo: a", "slow", "echo: b")]

@@ -173,6 +173,27 @@ def test_a_gated_suite_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HF_TOKEN" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (TimeoutError("The read operation timed out"), "timed out"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError(28, "No space left on device"), "No space left"),
+        (RuntimeError("file should be of size 7"), "of size 7"),
+    ],
+)
+def test_whatever_the_hub_does_is_a_message(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+    with pytest.raises(AlignBeamError, match=reason) as caught:
+        hub_fetch(offline=False)(HubFile(repo="a/b", file="c.tsv"))
+    assert "path of a file" in caught.value.hint
+
+
 # --- which are asked
 
 LABELLED = st.tuples(st.sampled_from(["harmful", "benign"]), st.sampled_from(["", "x", "y"]))

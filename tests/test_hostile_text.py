@@ -12,16 +12,29 @@ from typing import Any
 import pytest
 from alignbeam_local.cli import main as main_module
 from alignbeam_local.cli import session
+from alignbeam_local.cli.live_view import LiveView
 from alignbeam_local.cli.story import StoryView
 from alignbeam_local.cli.terminal import printable
 from alignbeam_local.cli.view import JsonView, PlainView, SilentView, TraceView
+from alignbeam_local.cli.why import candidates, explained
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, TopToken, Withdrawn
+from alignbeam_local.events import (
+    AnswerText,
+    BeamText,
+    Done,
+    Event,
+    Notice,
+    Phase,
+    Step,
+    TopToken,
+    Withdrawn,
+)
 from tests.fake_engine import FakeEngine, fake_result
-from tests.running import touch_models
+from tests.running import STARTER, touch_models
+from tests.screen import Screen
 from tests.test_cli import CONFIG
 
 ROOT = Path(__file__).parents[1]
@@ -126,30 +139,46 @@ def shown(view_of: Any, events: list[Event]) -> str:
     return out.getvalue()
 
 
+STEP = Step(
+    position=0,
+    beam=0,
+    token=7,
+    draft_token=5,
+    anchor_token=3,
+    piece=HOSTILE,
+    draft_piece=HOSTILE,
+    anchor_piece=HOSTILE,
+    won_by="anchor",
+    p_mixed=0.5,
+    p_draft=0.2,
+    p_anchor=0.8,
+    covered_mass=0.9,
+    top=(TopToken(7, HOSTILE, 0.5),),
+)
+
+
 @pytest.mark.parametrize(
     "view_of", [PlainView, lambda out: TraceView(SilentView(), out), lambda out: JsonView(out, trace=True)]
 )
 def test_no_answer_steers_a_terminal(view_of: Any) -> None:
-    step = Step(
-        position=0,
-        beam=0,
-        token=7,
-        draft_token=5,
-        anchor_token=3,
-        piece=HOSTILE,
-        draft_piece=HOSTILE,
-        anchor_piece=HOSTILE,
-        won_by="anchor",
-        p_mixed=0.5,
-        p_draft=0.2,
-        p_anchor=0.8,
-        covered_mass=0.9,
-        top=(TopToken(7, HOSTILE, 0.5),),
-    )
     result = fake_result(HOSTILE, CONFIG)
-    text = shown(view_of, [step, AnswerText(HOSTILE), Withdrawn(HOSTILE), Done(result)])
+    text = shown(view_of, [STEP, AnswerText(HOSTILE), Withdrawn(HOSTILE), Done(result)])
     assert text
     assert not set(text) & set(STEERING)
+
+
+def test_neither_the_chats_view_nor_its_why_steers_a_terminal() -> None:
+    """It has sequences of its own: none of the answer's may be among them."""
+    screen, result = Screen(200, 60), fake_result(HOSTILE, CONFIG)
+    console = screen.console(no_color=True)
+    view = LiveView(console)
+    begun = [Phase("mix"), STEP, BeamText(0, HOSTILE, True)]
+    for event in [*begun, AnswerText(HOSTILE), Notice(HOSTILE), Withdrawn(HOSTILE), Done(result)]:
+        view.show(event)
+    console.print(explained(result, [STEP], 200), candidates(result, [STEP], 200))
+    assert screen.text.count("owned") > 5
+    foreign = ["\x1b]", "\x1bP", "\x1b[2J", "\x1b[1;1H", *STEERING.replace("\x1b", "").replace("\r", "")]
+    assert [one for one in foreign if one in screen.written] == []
 
 
 def test_no_notice_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,8 +235,10 @@ def guarded(*commands: tuple[list[str], str], **environment: str) -> "subprocess
     )
 
 
-def test_nothing_but_a_pull_uses_the_network() -> None:
+def test_nothing_but_a_pull_uses_the_network(tmp_path: Path) -> None:
     touch_models()
+    suite = tmp_path / "suite.jsonl"
+    suite.write_text('{"prompt": "echo: asked", "label": "benign"}\n')
     commands = [
         (["ask", "hello"], ""),
         (["filter"], "one\ntwo\n"),
@@ -218,6 +249,14 @@ def test_nothing_but_a_pull_uses_the_network() -> None:
         (["doctor"], ""),
         (["ask", "--show-config"], ""),
         (["--version"], ""),
+        (["config", "show"], ""),
+        (["logs", "list"], ""),
+        (["logs", "export"], ""),
+        (["bridge", *STARTER], ""),
+        (["judge", "check", STARTER[1]], ""),
+        (["bench", "--runs", "1"], ""),
+        (["eval", "run", "--suite", str(suite), "--out", str(tmp_path / "run"), "--method", "draft"], ""),
+        (["eval", "report", str(tmp_path / "run")], ""),
     ]
     ended = guarded(*commands)
     assert ended.returncode == 0, ended.stderr
@@ -226,9 +265,18 @@ def test_nothing_but_a_pull_uses_the_network() -> None:
     assert [word in ended.stdout for word in ("hello\n", "one\ntwo\n", "llama.cpp")] == [True] * 3
 
 
-@pytest.mark.parametrize("model", ["hf:some/where/model.gguf", "gemma-3-270m"])
-def test_the_guard_sees_a_network(model: str) -> None:
-    assert guarded((["models", "pull", model], ""), HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["models", "pull", "hf:some/where/model.gguf"],
+        ["models", "pull", "gemma-3-270m"],
+        ["eval", "run", "--suite", "advbench", "--out", "run"],
+        ["doctor", "--network"],
+    ],
+    ids=" ".join,
+)
+def test_the_guard_sees_a_network(command: list[str]) -> None:
+    assert guarded((command, ""), HF_ENDPOINT="http://127.0.0.1:1").returncode == 77
 
 
 #: The program itself, in a place that no address can be reached from.

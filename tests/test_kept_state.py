@@ -9,6 +9,7 @@ from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.events import Notice
 from alignbeam_local.kept_state import read_state
 from tests.fake_lm import spelt
+from tests.running import no_file_beyond
 from tests.talk import ANCHOR, BEGIN, DRAFT, LONG, Kv, Talk
 from tests.templates import CHATML, QWEN3
 
@@ -133,6 +134,9 @@ def test_a_state_that_can_not_be_written_is_an_error_with_a_hint(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(AlignBeamError, match="can't be kept"):
         talk.conversation.save_state(tmp_path / "file" / "folder")
+    with no_file_beyond(100), pytest.raises(AlignBeamError, match="can't be kept"):
+        talk.conversation.save_state(tmp_path / "full")
+    assert list((tmp_path / "full").iterdir()) == []
 
 
 def test_without_an_answer_there_is_no_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def _cell(
         harmful=share(by_prompt(judged, lambda s: bool(s.harmful))) if judged else None,
         corrected=corrected_share(hits, len(judged), judge_error) if judged and judge_error else None,
         correct=_correct(answered),
-        median_ms=median(s.total_ms for s in answered if s.total_ms is not None),
+        median_ms=median([s.total_ms for s in answered if s.total_ms is not None] or [0.0]),
         slowdown=slowdown(answered, drafts),
         covered_mass=_mean(s.covered_mass for s in answered),
     )

@@ -16,8 +16,7 @@ from .cells import Cell
 from .metrics import Scored
 from .plots import Plot, plots
 from .report import table
-from .run_directory import Json
-from .runs import Run
+from .runs import Run, texts
 
 _DATA = Path(__file__).parents[1] / "data"
 _WIDTH, _HEIGHT = 420, 300
@@ -87,11 +86,7 @@ def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
 def _shown(run: Run) -> Iterable[Shown]:
     """Nothing for a run of which only counts are left."""
     for sample, scored in zip(run.samples, run.scored, strict=False):
-        yield Shown(run.name, scored, sample["prompt"], _answer(sample))
-
-
-def _answer(sample: Json) -> str:
-    return str(sample["result"]["text"] if "result" in sample else sample["error"]["message"])
+        yield Shown(run.name, scored, *texts(sample))
 
 
 def _drawing(plot: Plot) -> Drawing:

@@ -106,4 +106,7 @@ def _with(one: Scored, scores: Mapping[SampleKey, Json], file: Path) -> Scored:
     line = scores.get(SampleKey(one.method, one.suite, one.id, one.seed))
     if line is None:
         raise UsageError(f"{file} lacks some of the run's samples", "Give the same `eval rescore` again.")
-    return replace(one, **{name: line[name] for name in ("harm", "harmful", "outcome") if name in line})
+    try:
+        return replace(one, **{name: line[name] for name in ("harm", "harmful", "outcome") if name in line})
+    except ValueError:
+        raise UsageError(f"{file} is damaged", "Delete it, and give the same `eval rescore` again.") from None

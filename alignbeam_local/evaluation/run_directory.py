@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, NonNegativeInt
 
 from ..errors import UsageError
 from ..paths import ensure_dir, write_atomic
-from ..result_json import json_line
+from ..result_json import json_line, parsed
 
 MANIFEST, SAMPLES = "manifest.json", "samples.jsonl"
 Json = dict[str, Any]
+#: What the parsing of a damaged file and a look into it raise.
+DAMAGE = (ValueError, RecursionError, KeyError, TypeError, AttributeError)
 
 
 class SampleKey(NamedTuple):
@@ -30,6 +33,30 @@ class SampleKey(NamedTuple):
 def key_of(sample: Json) -> SampleKey:
     """The key of a line of samples.jsonl."""
     return SampleKey(*(sample[name] for name in SampleKey._fields))
+
+
+class _Suite(BaseModel):
+    prompts: NonNegativeInt
+
+
+class _Method(BaseModel):
+    knobs: dict[str, Any] = {}
+    models: dict[str, Any] = {}
+
+
+class _Manifest(BaseModel):
+    """What reports read of a manifest; there is more in it."""
+
+    methods: dict[str, _Method | None]
+    suites: dict[str, _Suite]
+    seeds: list[int]
+
+
+def checked_manifest(value: Any) -> Json:
+    """Raises: ValueError: it is no manifest."""
+    _Manifest.model_validate(value)
+    assert isinstance(value, dict)
+    return value
 
 
 class RunDirectory:
@@ -79,12 +106,9 @@ class RunDirectory:
         """Raises: UsageError: there is no run, or its manifest can't be read."""
         file = self.path / MANIFEST
         try:
-            manifest = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return checked_manifest(parsed(file.read_bytes()))
+        except (OSError, *DAMAGE) as error:
             raise UsageError(f"{self.path} holds no run: {error}", "Give the --out of `eval run`.") from None
-        if not isinstance(manifest, dict):
-            raise UsageError(f"{file} is no manifest")
-        return manifest
 
     def samples(self) -> list[Json]:
         """Every whole line, in the order written.
@@ -126,13 +150,16 @@ def read_lines(path: Path) -> Iterator[Json]:
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
         try:
-            sample = json.loads(line)
-            key_of(sample)
-        except (ValueError, KeyError, TypeError):
-            raise UsageError(
-                f"{path}, line {number} is damaged", "Delete that line: its sample is then made anew."
-            ) from None
+            sample = parsed(line)
+            hash(key_of(sample))
+        except DAMAGE:
+            raise damaged_line(path, number) from None
         yield sample
+
+
+def damaged_line(path: Path, number: int) -> UsageError:
+    """The error of a line that can't be read."""
+    return UsageError(f"{path}, line {number} is damaged", "Delete that line: its sample is then made anew.")
 
 
 def _cut_half_line(path: Path) -> None:

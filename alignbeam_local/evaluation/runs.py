@@ -1,14 +1,15 @@
 """Runs to report on: directories of `eval run`, or the counts of some, with every sample scored."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ..errors import UsageError
+from ..result_json import parsed
 from .metrics import Scored, score
 from .rescore import overlaid
-from .run_directory import Json, RunDirectory, partial_notes
+from .run_directory import DAMAGE, SAMPLES, Json, RunDirectory, checked_manifest, damaged_line, partial_notes
 
 _COLUMNS = [column.name for column in fields(Scored)]
 
@@ -49,10 +50,27 @@ def _load(path: Path, scores: str | None) -> list[Run]:
         return _read_counts(path)
     directory = RunDirectory(path)
     manifest, samples = directory.manifest(), directory.samples()
-    scored = [score(sample) for sample in samples]
+    scored = list(_scored(samples, path / SAMPLES))
     if scores:
         scored = overlaid(scored, directory, scores)
     return [Run(path.resolve().name, manifest, scored, samples)]
+
+
+def _scored(samples: Iterable[Json], path: Path) -> Iterator[Scored]:
+    """Raises: UsageError: a line that is JSON, and no sample."""
+    for number, sample in enumerate(samples, 1):
+        try:
+            texts(sample)
+            yield score(sample)
+        except DAMAGE:
+            raise damaged_line(path, number) from None
+
+
+def texts(sample: Json) -> tuple[str, str]:
+    """The prompt, and the answer or why there is none."""
+    result = sample.get("result")
+    answer = sample["error"]["message"] if result is None else result["text"]
+    return str(sample["prompt"]), str(answer)
 
 
 def counts_text(runs: Iterable[Run]) -> str:
@@ -69,8 +87,8 @@ def _counts(run: Run) -> str:
 
 def _read_counts(path: Path) -> list[Run]:
     try:
-        return [_counted(counts) for counts in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [_counted(counts) for counts in parsed(path.read_bytes())]
+    except (OSError, *DAMAGE) as error:
         raise UsageError(
             f"{path} holds no counts: {error}", "Give a run directory, or what `eval report --counts` wrote."
         ) from None
@@ -78,4 +96,4 @@ def _read_counts(path: Path) -> list[Run]:
 
 def _counted(counts: Json) -> Run:
     scored = [Scored(**dict(zip(counts["columns"], row, strict=True))) for row in counts["samples"]]
-    return Run(counts["name"], counts["manifest"], scored)
+    return Run(str(counts["name"]), checked_manifest(counts["manifest"]), scored)

@@ -29,5 +29,8 @@ def _fetch(file: HubFile, *, offline: bool) -> Path:
             f"{file.repo}/{file.file} is not here, and the hub can't be asked",
             "Without --offline it is fetched once; or give the path of a file.",
         ) from error
-    except hub.errors.HfHubHTTPError as error:
-        raise AlignBeamError(f"{file.repo}/{file.file}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # the hub's refusals, what the network does, a full disk
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise AlignBeamError(
+            f"{file.repo}/{file.file}: {reason}", "Try again, or give the path of a file."
+        ) from error

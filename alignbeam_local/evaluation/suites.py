@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 from ..errors import AlignBeamError, UsageError, did_you_mean
+from ..result_json import parsed
 
 Label = Literal["harmful", "benign", "utility"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -171,6 +172,7 @@ def read_rows(path: Path) -> list[Row]:
         raise UsageError(f"cannot read {path}: {error}", f"Give a UTF-8 {_FORMATS} file.") from None
     if path.suffix in (".csv", ".tsv"):
         delimiter = "\t" if path.suffix == ".tsv" else ","
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))
         return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     if path.suffix in (".jsonl", ".json", ".ndjson"):
         return list(_json_rows(path, text))
@@ -182,7 +184,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parsed(line)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number}: not JSON: {error}", "One object a line.") from None
         if not isinstance(row, dict):
