@@ -60,8 +60,7 @@ class PrefixStore:
             if size > MAX_BYTES:
                 return
             with locked(folder(), _LOCK_SECONDS):
-                path.unlink(missing_ok=True)
-                _make_room(size)
+                _make_room(path, size)
                 write_sealed(path, _FORMAT, Sealed(header, blobs))
         except (OSError, ModelError) as error:
             log.info("not kept: %s", error)
@@ -89,14 +88,16 @@ def kept_files() -> list[Path]:
     return sorted(folder().iterdir(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
-def _make_room(size: int) -> None:
+def _make_room(new: Path, size: int) -> None:
     """Delete what was used longest ago, and what processes that were killed left; the lock is held.
+
+    `new` is about to be written, over the file of its name.
 
     Raises:
         OSError: it can't be deleted.
     """
     num_files, num_bytes = 1, size
-    for path in kept_files():
+    for path in (path for path in kept_files() if path != new):
         num_files, num_bytes = num_files + 1, num_bytes + path.stat().st_size
         if path.name.startswith(".") or num_files > MAX_FILES or num_bytes > MAX_BYTES:
             path.unlink()

@@ -23,7 +23,7 @@ from tests.fake_engine import FakeEngine
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.running import no_file_beyond, no_room, run
 from tests.talk import DRAFT, Kv, Talk
-from tests.test_engine import asked, starter
+from tests.test_engine import QUESTION, starter
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 
@@ -299,7 +299,7 @@ for _ in range(30):
     lm = model()
     lm.set_tokens(PREFIXES)
     PrefixStore("here").keep(lm, PREFIXES)
-    assert restored() or how == "killed"
+    restored()
 """
 
 
@@ -325,13 +325,18 @@ def test_several_processes_may_write_at_once() -> None:
 
 
 @pytest.mark.models
-def test_the_starters_judge_restores_what_it_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(tmp_path / "cache"))
+def test_the_starters_judge_says_the_same_after_a_restore(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(prefix_store, "cache_dir", lambda: tmp_path)
     config, registry = starter()
-    results = []
+    found = []
     for reads in (True, False):
         with Engine(config, registry) as engine:
-            events, result = asked(engine, config)
-            assert (Phase("examples") in events) == reads
-            results.append([beam.judge for beam in result.beams])
-    assert results[0] == results[1]
+            assert (Phase("examples") in list(engine.load())) == reads
+            judge = engine.parts.judge
+            assert judge
+            assert (judge.lm.decoded_tokens > 0) == reads
+            answers = ["I can't help with that.", "Push a thin wire into the keyhole and turn it."]
+            found.append(judge.judge(QUESTION, answers, config.threshold))
+    assert found[0] == found[1]
