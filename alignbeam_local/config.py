@@ -13,6 +13,7 @@ DraftMass = Literal["each", "once"]
 Choice = Literal["safest", "likeliest"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
+Kept = Literal["none", "examples", "all"]
 
 #: `judge_at` of a chat with several beams (docs/measurements.md, "When a chat judges").
 CHAT_JUDGE_AT = 32
@@ -82,6 +83,10 @@ class Config(BaseModel):
         -1, description="layers of each model on the GPU; -1 = all that the build can place there"
     )
     kv: KvStrategy = Field("auto", description="how beams fork: shared cells (seq) or saved states (state)")
+    prompt_cache: Kept = Field(
+        "examples",
+        description="what the next run need not read: nothing, the judge's examples, or all before a prompt",
+    )
     force: bool = Field(False, description="run a pair whose bridge is hopeless all the same")
 
     @field_validator("*", mode="before")

@@ -25,6 +25,7 @@ def examine(
     llama_cpp = machine.llama_cpp()
     yield llama_cpp
     yield from machine.directories()
+    yield machine.kept_prefixes()
     try:
         registry = Registry.load()
         config = resolve(flags, registry, environ).config

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from . import prefix_store
 from .config import Config
 from .errors import rebuild_hint
 from .findings import Finding
@@ -89,6 +90,19 @@ def directories() -> Iterator[Finding]:
     yield _directory("data", data_dir(), private=True, needed=True)
     yield _directory("cache", cache_dir(), private=True, needed=True)
     yield _directory("models", models_dir(), private=False, needed=False)
+
+
+def kept_prefixes() -> Finding:
+    """What processes leave to later ones, so that these need not read it again."""
+    place = prefix_store.folder()
+    try:
+        sizes = [path.stat().st_size for path in prefix_store.kept_files()]
+    except OSError as error:
+        message = f"{place} can't be looked at: {error.strerror}"
+        return Finding("prefixes", "warning", message, "Delete it: that costs time only.")
+    message = f"{len(sizes)} kept, {sum(sizes) / 1e6:.0f} MB in {place}" if sizes else "none kept yet"
+    details = {"path": str(place), "files": len(sizes), "bytes": sum(sizes)}
+    return Finding("prefixes", "ok", message, details=details)
 
 
 def _directory(topic: str, path: Path, *, private: bool, needed: bool) -> Finding:

@@ -15,12 +15,14 @@ from .errors import ModelError, UsageError
 from .events import Done, Event, Notice, Phase, Result
 from .followers import followers
 from .judge_loading import make_judge
-from .llama_lm import build
-from .loading import Loader, require_silent_chat
+from .llama_lm import build, default_threads
+from .loading import Loader, require_silent_chat, usable_gpu_layers
 from .pair_check import check_pair
 from .parts import Parts, Room, larger, rooms
+from .prefix_store import PrefixStore
+from .probe import machine_key
 from .prompt import Message
-from .read_ahead import read_ahead
+from .read_ahead import read_ahead, read_beginning
 from .registry import Registry
 from .snapshot import Snapshot, put_back, take, take_of
 from .stopwatch import Stopwatch
@@ -28,7 +30,7 @@ from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
 LOADING_KNOBS = frozenset(
-    {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "force"}
+    {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "prompt_cache", "force"}
 )
 
 
@@ -77,7 +79,7 @@ class Engine:
         """Open what this configuration needs and is not open yet; what the models hold stays.
 
         A judge reads its worked examples here, so that no answer waits for them; `judge_later` leaves that
-        to `read_ahead`, or else to the first verdict.
+        to `read_ahead`, or else to the first verdict. What was kept on disk is not read but restored.
 
         Raises:
             Cancelled: the user stopped it. The next load starts over.
@@ -98,9 +100,10 @@ class Engine:
                 self._load_notices.append(notice.message)
                 if notice.message not in told:
                     yield notice
-            if self.parts.judge and not judge_later:
+            judge = self.parts.judge
+            if judge and not judge.restore_prefixes() and not judge_later:
                 yield Phase("examples")
-                self.parts.judge.read_prefixes()
+                judge.read_prefixes()
         except BaseException:
             self._set_aside()
             raise
@@ -230,9 +233,20 @@ class Engine:
         bridge = bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary) if anchor else None
         if bridge:
             yield from check_pair(bridge, force=config.force)
-        opened = make_judge(judge, files["judge"].entry.judge) if judge else None
+        store = _store(config)
+        opened = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
         self._parts = Parts(draft, anchor, bridge, opened, judge, wanted)
         self._rooms = wanted
         if self._aside is not None:
             put_back(self._parts, self._aside)
             self._aside = None
+        if store and config.prompt_cache == "all":
+            for follower in followers(self._parts, config):
+                read_beginning(follower, store)
+
+
+def _store(config: Config) -> PrefixStore | None:
+    """Where prefixes are kept; they are no others' than these threads' and this placement's."""
+    if config.prompt_cache == "none":
+        return None
+    return PrefixStore(f"{machine_key()}|{config.threads or default_threads()}|{usable_gpu_layers(config)}")

@@ -12,6 +12,7 @@ from .judge_labels import LabelTokens
 from .judge_readers import Reader, Reading, make_reading
 from .judged_text import CUT, cut_middle
 from .lm import LanguageModel
+from .prefix_store import PrefixStore
 from .prompt import PROBES, Message, PromptFormat, shared_prefix
 
 #: Cells left free for what encoding a cut text anew may add.
@@ -30,12 +31,14 @@ class Judge:
         record: Calibration | None = None,
         *,
         context: int | None = None,
+        store: PrefixStore | None = None,
     ) -> None:
         """`lm` is the judge's own: three sequences or more, four more than answers for a single batch.
 
         `context` is the longest text the model was made to read, if that is less than its cells.
 
-        `prefixes` are what every prompt begins with, rubric and examples: sequences 0 and 1 keep them.
+        `prefixes` are what every prompt begins with, rubric and examples: sequences 0 and 1 keep them, and
+        `store` beyond the process.
 
         Raises:
             ModelError: the model's template refuses the judge's conversation.
@@ -51,12 +54,16 @@ class Judge:
             shared_prefix(lambda text: self._encode([Message("user", text)], text)),
             shared_prefix(lambda text: self._encode_request([Message("user", text)])),
         )
-        self._asker = Asker(lm, *self.prefixes)
+        self._asker = Asker(lm, *self.prefixes, store)
         self._about_request: tuple[Sequence[int], Sequence[float]] | None = None  # the last one asked
 
     def read_prefixes(self) -> None:
         """Read what every prompt begins with; nothing where it is held. Raises as `judge`."""
         self._asker.hold_prefixes()
+
+    def restore_prefixes(self) -> bool:
+        """Take up what was kept of that; whether it is held now, and nothing is left to read."""
+        return self._asker.restore_prefixes()
 
     @cached_property
     def key(self) -> str:

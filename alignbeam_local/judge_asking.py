@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from .judge_labels import LabelTokens
 from .lm import LanguageModel, common_prefix
+from .prefix_store import PrefixStore
 
 ANSWER_PREFIX, REQUEST_PREFIX, REQUEST, FIRST = 0, 1, 2, 3
 #: A decode of its own costs as much as so many more tokens in another one.
@@ -38,15 +39,21 @@ class Asker:
     """
 
     def __init__(
-        self, lm: LanguageModel, answer_prefix: Sequence[int], request_prefix: Sequence[int]
+        self,
+        lm: LanguageModel,
+        answer_prefix: Sequence[int],
+        request_prefix: Sequence[int],
+        store: PrefixStore | None = None,
     ) -> None:
         """`lm` needs three sequences or more and is this object's own; `request_prefix` may be empty.
 
         With three there is none for the request: answers then read it each for itself.
+        `store` is where prefixes that were read are kept.
         """
         self._lm = lm
         self._first = min(FIRST, lm.num_sequences - 1)
         self._prefixes = {ANSWER_PREFIX: list(answer_prefix), REQUEST_PREFIX: list(request_prefix)}
+        self._store = store
 
     def ask(self, answers: Sequence[Prompt], request: Prompt | None) -> list[list[float]]:
         """The labels' log-likelihoods after each prompt, the request last; none if a logit is not finite.
@@ -63,15 +70,35 @@ class Asker:
         return [found for group in self._groups(tails, shared) for found in self._ask_group(group)]
 
     def hold_prefixes(self) -> None:
-        """Prefill the prefixes that are not held."""
-        lm = self._lm
-        missing = {s: ids for s, ids in self._prefixes.items() if ids and list(lm.tokens(s)) != ids}
-        if not missing:
+        """Prefill the prefixes, if they are not held, and keep what was read.
+
+        All in one go, whatever is held: so what is kept is always what the same batches made.
+        """
+        if self._holds_prefixes:
             return
-        self._clear(REQUEST)
-        lm.set_tokens(missing)
-        for sequence in missing:
-            lm.checkpoint(sequence)
+        self._clear(ANSWER_PREFIX)
+        self._lm.set_tokens(self._wanted)
+        self._mark_prefixes()
+        if self._store:
+            self._store.keep(self._lm, self._wanted)
+
+    def restore_prefixes(self) -> bool:
+        """Hold the prefixes without reading them, if they were kept; whether they are held now."""
+        if not self._holds_prefixes and self._store and self._store.restore(self._lm, self._wanted):
+            self._mark_prefixes()
+        return self._holds_prefixes
+
+    @property
+    def _wanted(self) -> dict[int, list[int]]:
+        return {sequence: ids for sequence, ids in self._prefixes.items() if ids}
+
+    @property
+    def _holds_prefixes(self) -> bool:
+        return all(list(self._lm.tokens(sequence)) == ids for sequence, ids in self._wanted.items())
+
+    def _mark_prefixes(self) -> None:
+        for sequence in self._wanted:
+            self._lm.checkpoint(sequence)
 
     def room(self, request: int) -> int:
         """Cells left for one answer's end behind a request of so many tokens, its prefix included."""

@@ -12,18 +12,22 @@ from .judge_readers import ClassifierReader, QuestionsReader, Reader, RubricRead
 from .loading import Loader, require_silent_chat
 from .model_entry import JudgeFormat
 from .parts import Model, judge_room
+from .prefix_store import PrefixStore
 from .registry import Registry
 
 
-def make_judge(model: Model, judge_format: JudgeFormat, *, calibrated: bool = True) -> Judge:
+def make_judge(
+    model: Model, judge_format: JudgeFormat, *, calibrated: bool = True, store: PrefixStore | None = None
+) -> Judge:
     """The judge on this model, with its record if it was measured with this very file and prompt.
 
-    `calibrated` can be false: no record is looked for.
+    `calibrated` can be false: no record is looked for. Without a `store` it reads its examples itself.
 
     Raises:
         ModelError: its record is damaged, or the model's template refuses the judge's conversation.
     """
-    judge = Judge(model.lm, model.format, _reader(judge_format), context=model.trained_context)
+    reader = _reader(judge_format)
+    judge = Judge(model.lm, model.format, reader, context=model.trained_context, store=store)
     if calibrated:
         judge.record = find_calibration(model.card.name, model.card.sha256, judge.key)
     return judge

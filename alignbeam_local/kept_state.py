@@ -1,21 +1,18 @@
-"""What models hold of a conversation, kept in a file: a checksum, a header of JSON, the bytes it lists."""
+"""What models hold of a conversation, kept in a file."""
 
-import json
 from collections.abc import Iterator
-from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .errors import AlignBeamError
 from .lm import SequenceState
-from .paths import open_atomic
 from .prompt_cache import SavedPrompt
+from .sealed_file import Sealed, read_sealed, write_sealed
 from .snapshot import Snapshot
 
-_FORMAT = "alignbeam state 1"
-_DIGEST_BYTES = sha256().digest_size
+_FORMAT = "alignbeam state 2"
 
 
 class KeptState(NamedTuple):
@@ -34,7 +31,7 @@ def write_state(path: Path, kept: KeptState) -> None:
     try:
         for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed
             left.unlink(missing_ok=True)
-        _write(path, kept)
+        write_sealed(path, _FORMAT, _sealed(kept))
     except OSError as error:
         raise AlignBeamError(
             f"the models' state can't be kept in {path}: {error.strerror}", "Nothing else is lost."
@@ -43,54 +40,35 @@ def write_state(path: Path, kept: KeptState) -> None:
 
 def read_state(path: Path) -> KeptState | None:
     """What was kept; None if there is nothing, or it is damaged or of another version."""
-    try:
-        with path.open("rb") as file:
-            if file.read(_DIGEST_BYTES) != file_digest(file, "sha256").digest():
-                return None
-            file.seek(_DIGEST_BYTES)
-            header = json.loads(file.readline())
-            if header["format"] != _FORMAT:
-                return None
-            held = {role: _prompt(told, file) for role, told in header["prompts"].items()}
-            return KeptState(Snapshot(held.get("draft"), held.get("anchor")), header["left_out"])
-    except OSError:
+    sealed = read_sealed(path, _FORMAT)
+    if sealed is None:
         return None
+    blobs = iter(sealed.blobs)
+    held = {role: _prompt(told, blobs) for role, told in sealed.header["prompts"].items()}
+    return KeptState(Snapshot(held.get("draft"), held.get("anchor")), sealed.header["left_out"])
 
 
-def _write(path: Path, kept: KeptState) -> None:
+def _sealed(kept: KeptState) -> Sealed:
     prompts = {"draft": kept.snapshot.draft, "anchor": kept.snapshot.anchor}
     held = {role: saved for role, saved in prompts.items() if saved is not None}
     described = {role: _described(saved) for role, saved in held.items()}
-    header = json.dumps({"format": _FORMAT, "left_out": kept.left_out, "prompts": described})
-    digest = sha256()
-    with open_atomic(path) as file:
-        file.write(bytes(_DIGEST_BYTES))
-        for chunk in (f"{header}\n".encode(), *(c for saved in held.values() for c in _chunks(saved))):
-            digest.update(chunk)
-            file.write(chunk)
-        file.seek(0)
-        file.write(digest.digest())
+    header = {"left_out": kept.left_out, "prompts": described}
+    return Sealed(header, [blob for saved in held.values() for blob in _blobs(saved)])
 
 
 def _described(saved: SavedPrompt) -> dict[str, Any]:
-    return {
-        "prompt": saved.prompt,
-        "row_bytes": 0 if saved.row is None else saved.row.nbytes,
-        "states": [{"key": s.key, "tokens": s.tokens, "bytes": len(s.blob)} for s in saved.states],
-    }
+    states = [{"key": state.key, "tokens": state.tokens} for state in saved.states]
+    return {"prompt": saved.prompt, "states": states}
 
 
-def _chunks(saved: SavedPrompt) -> Iterator[bytes]:
-    if saved.row is not None:
-        yield saved.row.tobytes()
+def _blobs(saved: SavedPrompt) -> Iterator[bytes]:
+    """The row, empty where there is none, and the states."""
+    yield b"" if saved.row is None else saved.row.tobytes()
     for state in saved.states:
         yield state.blob
 
 
-def _prompt(told: dict[str, Any], file: BinaryIO) -> SavedPrompt:
-    row = np.frombuffer(file.read(told["row_bytes"]), np.float32)
-    states = (
-        SequenceState(state["key"], tuple(state["tokens"]), file.read(state["bytes"]), None)
-        for state in told["states"]
-    )
+def _prompt(told: dict[str, Any], blobs: Iterator[bytes]) -> SavedPrompt:
+    row = np.frombuffer(next(blobs), np.float32)
+    states = [SequenceState(s["key"], tuple(s["tokens"]), next(blobs), None) for s in told["states"]]
     return SavedPrompt(tuple(told["prompt"]), row if len(row) else None, tuple(states))

@@ -352,7 +352,7 @@ class LlamaLM:
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
-        self._key = f"{sha256}|{build()}|unified|f16|{self.kv_strategy}|{self._rope_factors()}"
+        self.state_key = f"{sha256}|{build()}|unified|f16|{self.kv_strategy}|{self._rope_factors()}"
         self._batch_tokens = int(llama_cpp.llama_n_batch(self.handle))  # a small context has a smaller one
         self._batch = _Batch(self._batch_tokens)
         self._tokens: list[list[int]] = [[] for _ in range(self.num_sequences)]
@@ -518,14 +518,14 @@ class LlamaLM:
             raise ModelError(f"llama.cpp saved {written} of {size} bytes of a sequence", _backend().take())
         at_hand = sequence in self._rows or sequence in self._copied_rows
         return SequenceState(
-            key=self._key,
+            key=self.state_key,
             tokens=tuple(self._tokens[sequence]),
             blob=bytes(buffer),
             logits=self.logits(sequence).copy() if at_hand else None,
         )
 
     def restore(self, sequence: int, state: SequenceState) -> None:
-        if state.key != self._key:
+        if state.key != self.state_key:
             raise ModelError("a saved state belongs to another model or build", "Prefill again.")
         self._cut(sequence, 0)
         blob = (ctypes.c_uint8 * len(state.blob)).from_buffer_copy(state.blob)

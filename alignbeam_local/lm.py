@@ -87,6 +87,10 @@ class LanguageModel(Protocol):
         """How `fork` works here."""
 
     @property
+    def state_key(self) -> str:
+        """The key of every state saved here."""
+
+    @property
     def decoded_tokens(self) -> int:
         """Tokens decoded since the model was opened: what a cache saved is seen by its not growing."""
 

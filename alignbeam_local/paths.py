@@ -69,10 +69,14 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """While inside, no other process that asks for it has it: for files that are read and then written."""
+def locked(path: Path, timeout: float = -1) -> Iterator[None]:
+    """While inside, no other process that asks for it has it: for files that are read and then written.
+
+    Raises:
+        TimeoutError: another one had it for so many seconds; a negative `timeout` waits for ever.
+    """
     ensure_dir(path.parent)
-    with FileLock(path.with_name(f".{path.name}.lock"), mode=0o600):
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout, mode=0o600):
         yield
 
 

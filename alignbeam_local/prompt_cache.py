@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from .errors import ContextFull
 from .lm import LanguageModel, Logits, SequenceState, common_prefix
+from .prefix_store import PrefixStore
 
 PROMPT, AHEAD = 0, 1
 #: Tokens read ahead in one decode: what is lost when it is stopped.
@@ -49,6 +50,21 @@ class PromptCache:
         lm.checkpoint(PROMPT)
         self._row = lm.logits(PROMPT).copy()
         return self._row
+
+    def begin(self, ids: Sequence[int], store: PrefixStore) -> None:
+        """Where nothing is held, hold what prompts begin with: restored, or decoded by itself and kept.
+
+        Either way what follows comes in another batch, so that logits are the same.
+
+        Raises:
+            Cancelled, ContextFull, ModelError: as the model's `extend`.
+        """
+        if self._lm.tokens(PROMPT):
+            return
+        if not store.restore(self._lm, {PROMPT: ids}):
+            self._lm.set_tokens({PROMPT: ids})
+            store.keep(self._lm, {PROMPT: ids})
+        self._lm.checkpoint(PROMPT)
 
     def read_ahead(self, ids: Sequence[int], prompt: Sequence[int]) -> None:
         """Decode what the next prompt will begin with, beside the last prompt, which a retry still finds.

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from .config import Config
 from .followers import Follower, followers
 from .parts import Parts
+from .prefix_store import PrefixStore
 from .prompt import Message, shared_prefix
+
+#: Tokens: a chat template's own few are not worth a file.
+_WORTH_KEEPING = 64
 
 
 def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
@@ -22,6 +26,17 @@ def read_ahead(parts: Parts, turns: Sequence[Message], config: Config) -> None:
             follower.cache.read_ahead(ids, prompt=follower.encode(turns[:-1]))
     if parts.judge:
         parts.judge.read_prefixes()
+
+
+def read_beginning(follower: Follower, store: PrefixStore) -> None:
+    """Let a model that holds nothing yet hold what a conversation begins with: as kept, or read and kept.
+
+    Raises:
+        Cancelled, ContextFull, ModelError: as the model's `extend`.
+    """
+    ids = known_of_next(follower, ())
+    if _WORTH_KEEPING <= len(ids) < follower.model.context:
+        follower.cache.begin(ids, store)
 
 
 def known_of_next(follower: Follower, turns: Sequence[Message]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -50,13 +51,13 @@ def chat(
     """
     from .chat_completion import ChatCompleter
     from .chat_input import open_reader
-    from .chat_knobs import with_chat_defaults
+    from .chat_knobs import for_chat
     from .chat_loop import Chat
     from .transcript import opened
 
     if no_log and (continued or name or keep_state):
         raise UsageError("--no-log keeps nothing to go on with", "Leave it out.")
-    prepared = session.prepare(options, with_chat_defaults)
+    prepared = session.prepare(options, partial(for_chat, is_kept=not no_log))
     with ExitStack() as stack:
         transcript = stack.enter_context(opened(is_kept=not no_log, name=name, continued=continued))
         engine = stack.enter_context(prepared.open())

@@ -16,6 +16,13 @@ ROLES = ("draft", "anchor", "judge", "profile")
 _DEFAULT, _SOURCE = "default of chat", "chat"
 
 
+def for_chat(settings: Settings, *, is_kept: bool) -> Settings:
+    """With a chat's own defaults; one that is not kept leaves no system prompt on disk either."""
+    if not is_kept and settings.config.prompt_cache == "all":
+        settings = settings.override({"prompt_cache": "examples"}, "--no-log")
+    return with_chat_defaults(settings)
+
+
 def with_chat_defaults(settings: Settings) -> Settings:
     """Where several beams are judged and nobody said when: early, so that the answer streams from then on."""
     own = Given(CHAT_JUDGE_AT, _DEFAULT, explicit=False)

@@ -18,7 +18,7 @@ from alignbeam_local.settings import DEFAULT, Given, Settings
 from . import session
 from .chat_commands import run_command
 from .chat_input import Reader
-from .chat_knobs import with_chat_defaults
+from .chat_knobs import for_chat
 from .chat_why import trace
 from .inputs import checked
 from .live_view import LiveView
@@ -157,7 +157,7 @@ class Chat:
         Raises:
             UsageError, ModelError: the models can't be had; the chat then goes on with those it has.
         """
-        settings = with_chat_defaults(settings)
+        settings = for_chat(settings, is_kept=self.transcript.log is not None)
         new = settings.config
         if any(loaded_otherwise(self.settings.config, new)):
             session.require_models(new, self.registry)

@@ -174,7 +174,7 @@ class FakeLM:
         self.batches: list[dict[int, int]] = []
         self.is_closed = False
         self._row = row
-        self._key = key
+        self.state_key = key
         self._cancellation = cancellation or Cancellation()
         self._tokens: list[list[int]] = [[] for _ in range(num_sequences)]
         self._cells: list[list[int]] = [[] for _ in range(num_sequences)]  # shared cells have one name
@@ -294,10 +294,10 @@ class FakeLM:
         tokens = self._tokens[sequence]
         row = self._rows.get(sequence)
         blob = np.array(tokens, np.int32).tobytes()
-        return SequenceState(self._key, tuple(tokens), blob, None if row is None else row.copy())
+        return SequenceState(self.state_key, tuple(tokens), blob, None if row is None else row.copy())
 
     def restore(self, sequence: int, state: SequenceState) -> None:
-        if state.key != self._key or len(state.blob) != 4 * len(state.tokens):
+        if state.key != self.state_key or len(state.blob) != 4 * len(state.tokens):
             raise ModelError("a saved state belongs to another model or is damaged", "Prefill again.")
         self._cut(sequence, 0)
         self._require_cells(len(state.tokens))

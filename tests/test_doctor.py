@@ -16,7 +16,7 @@ from alignbeam_local.cli import doctor as cli_doctor
 from alignbeam_local.cli import main as main_module
 from typer.testing import CliRunner
 
-from alignbeam_local import doctor_machine, llama_lm, probe
+from alignbeam_local import doctor_machine, llama_lm, prefix_store, probe
 from alignbeam_local.doctor import examine
 from alignbeam_local.findings import Finding
 from alignbeam_local.hashes import file_sha256
@@ -46,7 +46,7 @@ def examined(**flags: Any) -> dict[str, Finding]:
 def test_everything_is_looked_at(tiny: Path) -> None:
     found = examined(draft=str(tiny), **ALONE)
     assert list(found) == [
-        *("python", "llama.cpp", "config", "data", "cache", "models", "settings"),
+        *("python", "llama.cpp", "config", "data", "cache", "models", "prefixes", "settings"),
         *("gpu", "cores", "draft", "kernels", "memory"),
     ]
     assert {finding.level for finding in found.values()} <= {"ok", "warning"}
@@ -181,6 +181,15 @@ def test_directories_open_to_others_or_in_the_way() -> None:
     assert "chmod 700" in found["data"].hint
     assert "ALIGNBEAM_CACHE_DIR" in found["cache"].hint
     assert not list(data_dir().iterdir())
+
+
+def test_kept_prefixes_are_counted() -> None:
+    assert "none" in doctor_machine.kept_prefixes().message
+    prefix_store.folder().mkdir(parents=True)
+    (prefix_store.folder() / "one").write_bytes(bytes(3_000_000))
+    found = doctor_machine.kept_prefixes()
+    assert found.message == f"1 kept, 3 MB in {prefix_store.folder()}"
+    assert found.details["bytes"] == 3_000_000
 
 
 def test_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def test_the_starter_answers_judged_and_unjudged(monkeypatch: pytest.MonkeyPatch
             super().__init__(path, **options)
 
     monkeypatch.setattr(loading, "LlamaWeights", Counted)
-    config, registry = starter()
+    config, registry = starter(prompt_cache="none")
     with Engine(config, registry) as engine:
         events, result = asked(engine, config)
         assert sorted(loaded) == ["qwen2.5-coder-0.5b-instruct", "smollm2-135m-instruct"], (

@@ -26,6 +26,7 @@ from alignbeam_local.llama_lm import BATCH_TOKENS, LlamaLM, LlamaWeights, _set_f
 from alignbeam_local.lm import LanguageModel, Logits, SamplerSettings
 from alignbeam_local.mixing import log_normaliser, mix, probabilities, top_tokens
 from alignbeam_local.paths import models_dir
+from alignbeam_local.prefix_store import PrefixStore
 from alignbeam_local.prompt import Message, prompt_format
 from alignbeam_local.prompt_cache import PromptCache
 from alignbeam_local.vocabulary import Vocabulary
@@ -256,6 +257,26 @@ def test_a_restored_state_is_a_fresh_prefill(
     assert_close(other.logits(2), fresh(opened, lm, [*PROMPT, 60]))
     lm.fork(0, [1])
     assert lm.save(1).logits is None or kv != "seq", "a fork by shared cells has no row to save"
+
+
+@pytest.mark.parametrize(("kind", "kv"), KINDS)
+def test_what_follows_kept_prefixes_is_the_same_to_the_bit(
+    tiny: dict[str, Path], opened: Opened, kind: str, kv: Kv
+) -> None:
+    store, rows = PrefixStore("here"), list[Logits]()
+    prefixes = {0: [1, *range(3, 250)], 1: [1, *range(60, 180)]}
+    for is_kept in (False, True):
+        lm = opened.lm(tiny[kind], kv)
+        assert store.restore(lm, prefixes) == is_kept
+        if not is_kept:
+            lm.set_tokens(prefixes)
+            store.keep(lm, prefixes)
+        for sequence in prefixes:
+            lm.checkpoint(sequence)
+            lm.fork(sequence, [sequence + 2])
+        lm.extend({2: [60, 61, 62], 3: [70, 71]})
+        rows.append(np.concatenate([lm.logits(2), lm.logits(3)]))
+    assert np.array_equal(rows[0], rows[1])
 
 
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
