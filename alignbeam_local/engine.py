@@ -28,7 +28,10 @@ from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
 LOADING_KNOBS = frozenset(
-    {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "force"}
+    {
+        *("draft", "anchor", "judge", "profile", "force", "context", "threads", "kv"),
+        *("flash_attn", "cache_type_k", "cache_type_v", "gpu_layers", "main_gpu", "tensor_split"),
+    }
 )
 
 
@@ -219,9 +222,9 @@ class Engine:
         loader = self._loader
         files = {role: loader.find(role) for role in wanted}
         loader.keep_only(file.path for file in files.values())
-        loader.check_memory([(files[role].path, room) for role, room in wanted.items()])
+        loader.place({role: (files[role].path, room) for role, room in wanted.items()})
         yield from loader.prepare(*(file.path for file in files.values()))
-        models = {role: loader.open(files[role], room) for role, room in wanted.items()}
+        models = {role: loader.open(role, files[role], room) for role, room in wanted.items()}
         for role in ("anchor", "judge"):
             if role in models:
                 require_silent_chat(role, models[role].card.name, models[role].format)

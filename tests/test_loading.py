@@ -29,10 +29,10 @@ def loader() -> Iterator[Loader]:
 
 def test_only_weights_that_are_named_again_stay(tmp_path: Path, loader: Loader) -> None:
     files = [ModelFile(name, write_tiny(tmp_path / f"{name}.gguf", "llama")) for name in "ab"]
-    before = [loader.open(file, ROOM).lm.weights for file in files]  # type: ignore[attr-defined]
+    before = [loader.open("draft", file, ROOM).lm.weights for file in files]  # type: ignore[attr-defined]
     loader.close_contexts()
     loader.keep_only([files[0].path])
-    after = [loader.open(file, ROOM).lm.weights for file in files]  # type: ignore[attr-defined]
+    after = [loader.open("draft", file, ROOM).lm.weights for file in files]  # type: ignore[attr-defined]
     assert after[0] is before[0]
     assert after[1] is not before[1]
     assert before[1].handle is None
@@ -45,7 +45,7 @@ def test_a_file_that_was_never_opened_may_be_replaced(tmp_path: Path, loader: Lo
     with path.open("ab") as file:
         file.write(b"0" * 32)
     found = loader.find("draft")
-    loader.open(found, ROOM)
+    loader.open("draft", found, ROOM)
     with path.open("ab") as file:
         file.write(b"0" * 32)
     with pytest.raises(ModelError, match="replaced while it was in use"):
@@ -54,11 +54,11 @@ def test_a_file_that_was_never_opened_may_be_replaced(tmp_path: Path, loader: Lo
 
 def test_weights_on_other_devices_are_loaded_anew(tmp_path: Path, loader: Loader) -> None:
     file = ModelFile("a", write_tiny(tmp_path / "a.gguf", "llama"))
-    weights = loader.open(file, ROOM).lm.weights  # type: ignore[attr-defined]
+    weights = loader.open("draft", file, ROOM).lm.weights  # type: ignore[attr-defined]
     loader.close_contexts()
     loader.adopt(CONFIG.with_values({"context": 512}))
     assert weights.handle
-    loader.adopt(CONFIG.with_values({"gpu_layers": -1}))
+    loader.adopt(CONFIG.with_values({"gpu_layers": "auto"}))
     assert weights.handle is None
 
 
@@ -67,12 +67,12 @@ def test_a_split_model_is_known_by_all_its_parts(tmp_path: Path, loader: Loader)
     last = max(tmp_path.glob("a-*.gguf"))
     other = write_tiny(tmp_path / "b.gguf", "llama", seed=1, part_tensors=6)
     loader.adopt(CONFIG.with_values({"draft": str(first)}))
-    before = loader.open(loader.find("draft"), ROOM).card.sha256
+    before = loader.open("draft", loader.find("draft"), ROOM).card.sha256
     shutil.copyfile(other.with_name(last.name.replace("a-", "b-")), last)
     with pytest.raises(ModelError, match="was replaced while it was in use"):
         loader.find("draft")
     loader.close()
-    assert loader.open(loader.find("draft"), ROOM).card.sha256 != before
+    assert loader.open("draft", loader.find("draft"), ROOM).card.sha256 != before
 
 
 def test_a_pinned_hash_of_a_split_model_is_its_first_files(tmp_path: Path) -> None:
