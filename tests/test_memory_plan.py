@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alignbeam_local.config import CacheType, Config, KvStrategy
-from alignbeam_local.gguf_header import GgufHeader, read_header
+from alignbeam_local.gguf_header import GgufHeader, read_header, require_model
 from alignbeam_local.memory_plan import cell_bytes, plan_of
 from alignbeam_local.parts import Room
 from tests.gguf_files import write_gguf
@@ -74,3 +74,11 @@ def test_which_models_are_recurrent(tmp_path: Path) -> None:
     assert read_header(write_tiny(tmp_path / "mamba.gguf", "mamba")).is_recurrent
     assert not read_header(write_tiny(tmp_path / "llama.gguf", "llama")).is_recurrent
     assert not read_header(write_gguf(tmp_path / "other.gguf")).is_recurrent
+
+
+def test_the_weights_of_each_block_are_those_of_all_parts(tmp_path: Path) -> None:
+    whole = require_model(write_tiny(tmp_path / "whole.gguf", "llama"))
+    split = require_model(write_tiny(tmp_path / "split.gguf", "llama", part_tensors=3))
+    assert split.block_bytes == whole.block_bytes
+    square, wide, norm = 32 * 32 * 4, 32 * 64 * 4, 32 * 4
+    assert whole.block_bytes == {0: 4 * square + 3 * wide + 2 * norm}
