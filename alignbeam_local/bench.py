@@ -29,6 +29,7 @@ from .gguf_header import require_model
 from .llama_lm import BATCH_TOKENS, LlamaLM, build, default_threads, system_info
 from .lm import SamplerSettings
 from .machine import peak_memory, this_machine
+from .memory_plan import cell_bytes
 from .plain_llama import PlainDraft
 from .prompt import Message
 
@@ -85,10 +86,14 @@ def _load(engine: Engine, config: Config) -> ColdStart:
 
 def _memory(engine: Engine) -> Memory:
     parts, peak = engine.parts, peak_memory()
-    opened = [model for model in (parts.draft, parts.anchor, parts.judge_model) if model]
-    headers = [require_model(Path(model.card.path)) for model in opened]
+    models = {"draft": parts.draft, "anchor": parts.anchor, "judge": parts.judge_model}
+    opened = {role: model for role, model in models.items() if model}
+    headers = [require_model(Path(model.card.path)) for model in opened.values()]
     weights = sum({header.path.resolve(): header.bytes for header in headers}.values())
-    kv = sum(m.lm.num_cells * h.kv_bytes_per_token for m, h in zip(opened, headers, strict=True))
+    kv = sum(
+        model.lm.num_cells * cell_bytes(header, engine.config.cache_types(role))
+        for (role, model), header in zip(opened.items(), headers, strict=True)
+    )
     return Memory(peak, weights, kv, peak - weights - kv)
 
 

@@ -1,6 +1,7 @@
 """Every knob, its default, its range and its meaning: the one home of each."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -14,9 +15,14 @@ Choice = Literal["safest", "likeliest"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
 Kept = Literal["none", "examples", "all"]
+FlashAttention = Literal["auto", "on", "off"]
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 #: `judge_at` of a chat with several beams (docs/measurements.md, "When a chat judges").
 CHAT_JUDGE_AT = 32
+
+_WHOLE: CacheType = "f16"
+_UNQUANTISED = ("f32", "f16", "bf16")
 
 #: What a person may type for a knob, after the paper's symbols.
 ALIASES = {"N": "depth", "K": "beams", "B": "bridge_width"}
@@ -79,8 +85,21 @@ class Config(BaseModel):
 
     context: Annotated[int, Field(ge=128)] = Field(4096, description="tokens of one beam's conversation")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0 = physical cores")
-    gpu_layers: Annotated[int, Field(ge=-1)] = Field(
-        -1, description="layers of each model on the GPU; -1 = all that the build can place there"
+    gpu_layers: Annotated[int, Field(ge=0)] | Literal["auto", "all"] = Field(
+        "auto", description="layers of each model on the GPU: a number, all, or auto: as many as fit"
+    )
+    main_gpu: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="the one GPU that takes them, by its number; none = every GPU"
+    )
+    tensor_split: str | None = Field(
+        None, description="what each GPU takes of them, as 3,1; none = as much as it has free"
+    )
+    flash_attn: FlashAttention = Field("auto", description="flash attention: on, off, or where it can run")
+    cache_type_k: CacheType = Field(
+        _WHOLE, description=f"type of the cached keys of draft and anchor; the judge's are {_WHOLE}"
+    )
+    cache_type_v: CacheType = Field(
+        _WHOLE, description="the same for values; a quantised type needs flash attention"
     )
     kv: KvStrategy = Field("auto", description="how beams fork: shared cells (seq) or saved states (state)")
     prompt_cache: Kept = Field(
@@ -96,10 +115,31 @@ class Config(BaseModel):
             raise PydanticCustomError("truth_value", "this knob is not one of true and false")
         return value
 
-    @field_validator("judge_at", mode="before")
+    @field_validator("judge_at", "main_gpu", "tensor_split", mode="before")
     @classmethod
-    def _at_the_end(cls, value: Any) -> Any:
+    def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
+
+    @field_validator("gpu_layers", mode="before")
+    @classmethod
+    def _as_llama_cpp_counts(cls, value: Any) -> Any:
+        return "auto" if value in (-1, "-1") else value
+
+    @field_validator("tensor_split")
+    @classmethod
+    def _shares_of_gpus(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            _parse_shares(value)
+            if info.data.get("main_gpu") is not None:
+                raise PydanticCustomError("one_gpu", "main_gpu names one GPU, so there is nothing to share")
+        return value
+
+    @field_validator("cache_type_v")
+    @classmethod
+    def _with_flash_attention(cls, value: CacheType, info: ValidationInfo) -> CacheType:
+        if info.data.get("flash_attn") == "off" and value not in _UNQUANTISED:
+            raise PydanticCustomError("flash_attention", "a quantised type needs flash_attn on or auto")
+        return value
 
     @classmethod
     def of(cls, values: Mapping[str, Any], source: str = "") -> Self:
@@ -135,6 +175,18 @@ class Config(BaseModel):
             raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
         return spec
 
+    def cache_types(self, role: str) -> tuple[CacheType, CacheType]:
+        """Types of the keys and of the values that this role keeps.
+
+        The judge's stay what they were when its record was fitted: another rounding may move its scores.
+        """
+        return (_WHOLE, _WHOLE) if role == "judge" else (self.cache_type_k, self.cache_type_v)
+
+    @property
+    def gpu_shares(self) -> tuple[float, ...]:
+        """What each GPU takes, in their order; empty if nothing was said."""
+        return _parse_shares(self.tensor_split) if self.tensor_split is not None else ()
+
     @property
     def mixed_depth(self) -> int:
         """The number of mixed tokens: N, at most the answer's length."""
@@ -142,6 +194,17 @@ class Config(BaseModel):
 
 
 KNOBS = tuple(Config.model_fields)
+
+
+def _parse_shares(text: str) -> tuple[float, ...]:
+    """Raises: PydanticCustomError: not a list of shares, or all of them are 0."""
+    try:
+        shares = tuple(map(float, text.split(",")))
+    except ValueError:
+        shares = ()
+    if not all(isfinite(share) and share >= 0 for share in shares) or not any(shares):
+        raise PydanticCustomError("shares", "these are no shares, such as 3,1")
+    return shares
 
 
 def by_name(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:

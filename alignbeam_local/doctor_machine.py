@@ -16,10 +16,10 @@ from . import prefix_store
 from .config import Config
 from .errors import rebuild_hint
 from .findings import Finding
+from .machine import has_gpu
 from .paths import cache_dir, config_dir, data_dir, models_dir
 from .pull import is_offline
 
-_GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
 _NETWORK_SECONDS = 5
 _OTHERS = 0o077
 
@@ -59,13 +59,16 @@ def llama_cpp() -> Finding:
 
 def gpu() -> Finding:
     """Whether layers can be placed on one; that it works is for the models to show."""
-    from .llama_lm import supports_gpu
+    from . import llama_lm
+    from .memory_plan import gib
 
-    details = {"compiled_in": supports_gpu()}
-    if supports_gpu():
-        return Finding("gpu", "ok", "offload is compiled in", details=details)
-    if any(map(os.path.exists, _GPU_DEVICES)):
-        message = "there is one, but llama.cpp was built without it: everything runs on the processor"
+    gpus = llama_lm.gpus()
+    details = {"gpus": [gpu._asdict() for gpu in gpus]}
+    if gpus:
+        free = (f"{gpu.name}, {gib(gpu.free)} of {gib(gpu.total)} free" for gpu in gpus)
+        return Finding("gpu", "ok", "; ".join(free), details=details)
+    if has_gpu():
+        message = "there is one, but this llama.cpp does not use it: everything runs on the processor"
         return Finding("gpu", "warning", message, "See 'GPU offload' in the README.", details)
     return Finding("gpu", "ok", "none: everything runs on the processor", details=details)
 

@@ -1,6 +1,7 @@
 """Are the models of a configuration here, whole and right; does llama.cpp run them; do they fit, and pair?"""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import psutil
@@ -14,11 +15,12 @@ from .findings import Finding, problem
 from .gguf_header import GgufHeader, require_model
 from .hashes import file_sha256, fresh_sha256
 from .llama_lm import load_vocabulary
-from .loading import require_silent_chat, usable_gpu_layers
+from .loading import require_silent_chat, usable_gpus
 from .memory_plan import gib
 from .pair_check import check_pair, single_share
 from .parts import rooms
 from .paths import data_dir
+from .placement import Placement, place
 from .prompt import PromptFormat, prompt_format
 from .pull import check_sha256, expected_sha256
 from .registry import ModelFile, Registry
@@ -42,26 +44,44 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
     Args:
         verify: read whole files for their sha256, also where it is remembered.
     """
+    try:
+        placement = _placement(config, registry)
+    except AlignBeamError as error:
+        yield problem("gpu", error)
+        placement = _placement(config.with_values({"gpu_layers": 0}), registry)
     models: dict[str, _Model] = {}
     by_spec: dict[str, _Model] = {}
     for role in config.roles:
         try:
             spec = config.model_named(role)
             if spec not in by_spec:
-                by_spec[spec] = _examined(spec, config, registry, verify=verify)
+                by_spec[spec] = _examined(spec, placement, registry, verify=verify)
             yield _model(role, by_spec[spec])
             models[role] = by_spec[spec]
         except AlignBeamError as error:
             yield problem(role, error)
     if models:
         yield _kernels(models)
-        yield _memory(config, models)
+        yield _memory(placement, models)
     if "draft" in models and "anchor" in models:
         yield _pair(config, models["draft"], models["anchor"])
     yield from _records()
 
 
-def _examined(spec: str, config: Config, registry: Registry, *, verify: bool) -> _Model:
+def _placement(config: Config, registry: Registry) -> Placement:
+    """Where the models would go whose headers can be read.
+
+    Raises:
+        UsageError, ModelError: a GPU was asked for that is not there.
+    """
+    wanted = {}
+    for role, room in rooms(config).items():
+        with suppress(AlignBeamError):  # told where the role itself is looked at
+            wanted[role] = (require_model(registry.require(config.model_named(role)).path), room)
+    return place(wanted, usable_gpus(config), config, {})
+
+
+def _examined(spec: str, placement: Placement, registry: Registry, *, verify: bool) -> _Model:
     """What loading would do, and in its order, up to the weights themselves.
 
     Raises:
@@ -70,7 +90,8 @@ def _examined(spec: str, config: Config, registry: Registry, *, verify: bool) ->
     file = registry.require(spec)
     header = require_model(file.path)
     check_sha256(file, (fresh_sha256 if verify else file_sha256)(file.path))
-    may_be_repacked = probe.weights_may_be_repacked(file.path, gpu_layers=usable_gpu_layers(config))
+    offload = placement.offloads[file.path.resolve()]
+    may_be_repacked = probe.weights_may_be_repacked(file.path, offload=offload)
     vocabulary, template = load_vocabulary(file.path)
     layout = prompt_format(template, vocabulary, file.entry.format)
     return _Model(file, header, expected_sha256(file) is not None, may_be_repacked, vocabulary, layout)
@@ -94,19 +115,21 @@ def _kernels(models: Mapping[str, _Model]) -> Finding:
     return Finding("kernels", "warning", message, hint)
 
 
-def _memory(config: Config, models: Mapping[str, _Model]) -> Finding:
-    if usable_gpu_layers(config):
-        return Finding("memory", "ok", "not planned: layers go to the GPU")
-    wanted, memory = rooms(config), psutil.virtual_memory()
-    plan = memory_plan.plan([(model.header, wanted[role]) for role, model in models.items()], config.kv)
-    needs = dict(zip(models, plan, strict=True))
-    total = sum(need.total for need in plan)
+def _memory(placement: Placement, models: Mapping[str, _Model]) -> Finding:
+    needs, total, memory = placement.needs, placement.host_bytes, psutil.virtual_memory()
+    layers = {role: placement.offloads[m.header.path.resolve()].layers for role, m in models.items()}
     parts = [
-        f"{role} {_mb(need.weights)} weights + {_mb(need.cache)} cache + {_mb(need.logits)} logits"
+        f"{role} {_mb(need.weights)} weights + {_mb(need.cache)} cache + "
+        f"{_mb(need.logits + need.compute)} buffers"
+        + (f", {layers[role]} layers on the GPU" if layers.get(role) else "")
         for role, need in needs.items()
     ]
     message = f"{gib(total)} needed, {gib(memory.available)} of {gib(memory.total)} free: {'; '.join(parts)}"
-    details = {"free": memory.available, "needed": {role: need._asdict() for role, need in needs.items()}}
+    details = {
+        "free": memory.available,
+        "needed": {role: need._asdict() for role, need in needs.items()},
+        "gpu_layers": layers,
+    }
     if memory_plan.fits(total, memory.available):
         return Finding("memory", "ok", message, details=details)
     return Finding("memory", "problem", message, memory_plan.HINT, details)

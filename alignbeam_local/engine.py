@@ -16,7 +16,7 @@ from .events import Done, Event, Notice, Phase, Result
 from .followers import followers
 from .judge_loading import make_judge
 from .llama_lm import build, default_threads
-from .loading import Loader, require_silent_chat, usable_gpu_layers
+from .loading import Loader, require_silent_chat
 from .pair_check import check_pair
 from .parts import Parts, Room, larger, rooms
 from .prefix_store import PrefixStore
@@ -30,7 +30,10 @@ from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
 LOADING_KNOBS = frozenset(
-    {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "prompt_cache", "force"}
+    {
+        *("draft", "anchor", "judge", "profile", "force", "context", "threads", "kv", "prompt_cache"),
+        *("flash_attn", "cache_type_k", "cache_type_v", "gpu_layers", "main_gpu", "tensor_split"),
+    }
 )
 
 
@@ -222,9 +225,9 @@ class Engine:
         loader = self._loader
         files = {role: loader.find(role) for role in wanted}
         loader.keep_only(file.path for file in files.values())
-        loader.check_memory([(files[role].path, room) for role, room in wanted.items()])
+        loader.place({role: (files[role].path, room) for role, room in wanted.items()})
         yield from loader.prepare(*(file.path for file in files.values()))
-        models = {role: loader.open(files[role], room) for role, room in wanted.items()}
+        models = {role: loader.open(role, files[role], room) for role, room in wanted.items()}
         for role in ("anchor", "judge"):
             if role in models:
                 require_silent_chat(role, models[role].card.name, models[role].format)
@@ -246,7 +249,7 @@ class Engine:
 
 
 def _store(config: Config) -> PrefixStore | None:
-    """Where prefixes are kept; they are no others' than these threads' and this placement's."""
+    """Where prefixes are kept; they are no others' than these threads'."""
     if config.prompt_cache == "none":
         return None
-    return PrefixStore(f"{machine_key()}|{config.threads or default_threads()}|{usable_gpu_layers(config)}")
+    return PrefixStore(f"{machine_key()}|{config.threads or default_threads()}")

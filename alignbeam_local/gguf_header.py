@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import ModelError
-from .gguf_reader import OTHER_FILE, PULL_AGAIN, Contents, Strings, Tensor, read_contents
+from .gguf_reader import (
+    OTHER_FILE,
+    PULL_AGAIN,
+    Contents,
+    Strings,
+    Tensor,
+    read_contents,
+    stored_bytes,
+)
 
 ENCODERS = frozenset(
     [
@@ -21,6 +29,7 @@ T = TypeVar("T")
 D = TypeVar("D")
 #: What the fields of layers that are no attention are called by.
 _RECURRENT = ("ssm", "wkv", "shortconv", "kda")
+_BLOCK = re.compile(r"blk\.(\d{1,6})\.")
 _PART = re.compile(r"(.*-)(\d{5})(-of-\d{5}\.gguf)")
 
 
@@ -45,6 +54,7 @@ class GgufHeader:
     context_length: int
     embedding_length: int
     block_count: int
+    head_count: int  # of the attention, in the layer that has most
     vocabulary_size: int
     tokenizer: str
     tokenizer_pre: str
@@ -55,7 +65,9 @@ class GgufHeader:
     add_bos: bool | None
     is_embedding: bool
     split_count: int
-    kv_bytes_per_token: int
+    keys_per_token: int  # numbers that the cache holds of one token, in all layers
+    values_per_token: int
+    block_bytes: Counter[int]  # weights of each block, by its number
     is_recurrent: bool  # some layers keep a state that cannot be cut, not keys and values
 
 
@@ -79,7 +91,10 @@ def require_vocabulary(path: Path) -> GgufHeader:
         raise ModelError(f"{path} has no tokeniser", "Convert the model again, with its tokeniser.")
     parts = [header, *map(read_header, _other_parts(path, header.split_count))]
     return dataclasses.replace(
-        header, bytes=sum(part.bytes for part in parts), parameters=sum(part.parameters for part in parts)
+        header,
+        bytes=sum(part.bytes for part in parts),
+        parameters=sum(part.parameters for part in parts),
+        block_bytes=sum((part.block_bytes for part in parts), Counter()),
     )
 
 
@@ -161,6 +176,7 @@ def _header(path: Path, contents: Contents) -> GgufHeader:
     architecture = general.text("architecture")
     own = _Fields(contents.fields, f"{architecture}.")
     recurrent = tuple(f"{architecture}.{kind}." for kind in _RECURRENT)
+    keys, values = _kv_per_token(own)
     return GgufHeader(
         path=path,
         bytes=contents.bytes,
@@ -172,6 +188,7 @@ def _header(path: Path, contents: Contents) -> GgufHeader:
         context_length=own.number("context_length"),
         embedding_length=own.number("embedding_length"),
         block_count=own.number("block_count"),
+        head_count=max(own.numbers("attention.head_count")),
         vocabulary_size=len(tokenizer.strings("tokens")),
         tokenizer=tokenizer.text("model"),
         tokenizer_pre=tokenizer.text("pre"),
@@ -182,21 +199,33 @@ def _header(path: Path, contents: Contents) -> GgufHeader:
         add_bos=tokenizer.optional(bool, "add_bos_token"),
         is_embedding=architecture in ENCODERS or own.number("pooling_type") > 0,
         split_count=_Fields(contents.fields, "split.").number("count", 1),
-        kv_bytes_per_token=_kv_bytes_per_token(own),
+        keys_per_token=keys,
+        values_per_token=values,
+        block_bytes=_block_bytes(contents.tensors),
         is_recurrent=any(name.startswith(recurrent) for name in contents.fields),
     )
 
 
-def _kv_bytes_per_token(own: _Fields) -> int:
-    """Keys and values of one token in all layers, in 16-bit floats; 0 where the header does not tell."""
+def _block_bytes(tensors: list[Tensor]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for tensor, size in zip(tensors, stored_bytes(tensors), strict=True):
+        if name := _BLOCK.match(tensor.name):
+            total[int(name[1])] += size
+    return total
+
+
+def _kv_per_token(own: _Fields) -> tuple[int, int]:
+    """Keys and values of one token in all layers; 0 where the header does not tell."""
     heads = max(own.numbers("attention.head_count"))
     if heads <= 0:
-        return 0
+        return 0, 0
     width = own.number("embedding_length") // heads
-    widths = own.number("attention.key_length", width) + own.number("attention.value_length", width)
     kv_heads = own.numbers("attention.head_count_kv", heads)
     total = sum(kv_heads) if len(kv_heads) > 1 else own.number("block_count") * kv_heads[0]
-    return 2 * total * widths
+    return (
+        total * own.number("attention.key_length", width),
+        total * own.number("attention.value_length", width),
+    )
 
 
 def _special(tokenizer: _Fields, role: str) -> SpecialToken | None:

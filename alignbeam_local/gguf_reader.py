@@ -37,6 +37,7 @@ _MAX_LISTED = 1 << 12
 class Tensor(NamedTuple):
     """A tensor's place: its number of values, their type, and where its data begin behind the metadata."""
 
+    name: str
     elements: int
     type: int
     offset: int
@@ -144,7 +145,7 @@ class _Cursor:
         elements = 1
         for _ in range(dimensions):
             elements *= self._scalar(_UINT64)
-        return Tensor(elements, self._scalar(_UINT32), self._scalar(_UINT64))
+        return Tensor(name, elements, self._scalar(_UINT32), self._scalar(_UINT64))
 
     def _scalar(self, code: struct.Struct) -> Any:
         self._need(code.size)
@@ -221,12 +222,16 @@ def _scalar_of(kind: int) -> struct.Struct:
     return _SCALARS[kind]
 
 
+def stored_bytes(tensors: list[Tensor]) -> list[int]:
+    """What each of them takes in its file."""
+    sizes = _type_sizes()
+    return [-(-tensor.elements // sizes[tensor.type][0]) * sizes[tensor.type][1] for tensor in tensors]
+
+
 def _check_bounds(tensors: list[Tensor], offset: int, alignment: Any, size: int) -> None:
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
         raise _Broken(f"has an alignment that is no power of two: {str(alignment)[:64]!r}")
     sizes = _type_sizes()
-    start = -(-offset // alignment) * alignment
-    end = 0
     for tensor in tensors:
         if tensor.type not in sizes:
             raise _Broken(
@@ -235,9 +240,9 @@ def _check_bounds(tensors: list[Tensor], offset: int, alignment: Any, size: int)
             )
         if tensor.offset % alignment:
             raise _Broken(f"has a tensor that begins between two places, at {tensor.offset}")
-        values, stored = sizes[tensor.type]
-        end = max(end, start + tensor.offset + -(-tensor.elements // values) * stored)
-    if end > size:
+    start = -(-offset // alignment) * alignment
+    ends = (start + tensor.offset + b for tensor, b in zip(tensors, stored_bytes(tensors), strict=True))
+    if (end := max(ends, default=0)) > size:
         raise _Broken(f"is truncated: {size} bytes of {end}")
 
 

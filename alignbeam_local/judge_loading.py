@@ -55,9 +55,9 @@ def open_judge(
 def judge_on(loader: Loader, config: Config, *, calibrated: bool = True) -> tuple[Judge, ModelCard]:
     """The same on a loader that somebody else closes. Raises: as `open_judge`."""
     file, room = loader.find("judge"), judge_room(config)
-    loader.check_memory([(file.path, room)])
+    loader.place({"judge": (file.path, room)})
     list(loader.prepare(file.path))
-    model = loader.open(file, room)
+    model = loader.open("judge", file, room)
     require_silent_chat("judge", model.card.name, model.format)
     return make_judge(model, file.entry.judge, calibrated=calibrated), model.card
 

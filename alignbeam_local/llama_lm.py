@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -12,8 +13,11 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 import psutil
+from llama_cpp._ggml import libggml
 
 from .cancellation import Cancellation
+from .config import CacheType, FlashAttention
+from .devices import ON_PROCESSOR, Gpu, Offload
 from .errors import Cancelled, ContextFull, ModelError
 from .lm import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from .vocabulary import Vocabulary
@@ -25,6 +29,12 @@ BATCH_TOKENS = 512
 _LEVELS = {2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _EMBEDDING_ARCHITECTURES = ("bert", "t5encoder", "embedding")
 _ABORTED, _NO_SLOT = 2, 1
+_GPU, _INTEGRATED_GPU = 1, 2
+_FLASH_ATTENTION: dict[FlashAttention, int] = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
 
 
 class ModelInfo(NamedTuple):
@@ -81,6 +91,50 @@ def supports_gpu() -> bool:
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 
+def gpus() -> list[Gpu]:
+    """The devices that llama.cpp would place layers on, in its order: integrated ones if there are no others.
+
+    Those of one backend only: a second one may show the same GPU again.
+    """
+    _backend()
+    handles = [_device(index) for index in range(_ggml("ggml_backend_dev_count", ctypes.c_size_t))]
+    for kind in (_GPU, _INTEGRATED_GPU):
+        found = [index for index, handle in enumerate(handles) if _kind(handle) == kind]
+        backends = [_ggml("ggml_backend_dev_backend_reg", ctypes.c_void_p, handles[index]) for index in found]
+        if found:
+            return [
+                _gpu(index, handles[index])
+                for index, backend in zip(found, backends, strict=True)
+                if backend == backends[0]
+            ]
+    return []
+
+
+def _gpu(index: int, handle: ctypes.c_void_p) -> Gpu:
+    name = _ggml("ggml_backend_dev_name", ctypes.c_char_p, handle).decode("utf-8", "replace")
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    _ggml("ggml_backend_dev_memory", None, handle, ctypes.byref(free), ctypes.byref(total))
+    if not total.value:  # it does not tell: llama.cpp takes the machine's for it
+        free.value, total.value = (getattr(psutil.virtual_memory(), m) for m in ("available", "total"))
+    is_host_memory = sys.platform == "darwin" or _kind(handle) == _INTEGRATED_GPU
+    return Gpu(index, name, free.value, total.value, is_host_memory)
+
+
+def _kind(handle: ctypes.c_void_p) -> int:
+    return int(_ggml("ggml_backend_dev_type", ctypes.c_int, handle))
+
+
+def _device(index: int) -> ctypes.c_void_p:
+    return ctypes.c_void_p(_ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t(index)))
+
+
+def _ggml(name: str, returns: Any, *arguments: Any) -> Any:
+    """Call a function that the Python package loads and does not declare."""
+    function = getattr(libggml, name)
+    function.restype = returns
+    return function(*arguments)
+
+
 def default_threads() -> int:
     """Physical cores: more threads than these slow a decode down."""
     return psutil.cpu_count(logical=False) or 1
@@ -93,6 +147,12 @@ def _set_fields(params: Any, **values: Any) -> Any:
         assert name in known, f"llama.cpp has no parameter {name}"
         setattr(params, name, value)
     return params
+
+
+def _ggml_type(name: CacheType) -> int:
+    from gguf.constants import GGMLQuantizationType
+
+    return int(GGMLQuantizationType[name.upper()])
 
 
 class LlamaTokeniser:
@@ -164,7 +224,7 @@ class LlamaWeights:
         self,
         path: Path,
         *,
-        gpu_layers: int = 0,
+        offload: Offload = ON_PROCESSOR,
         use_extra_bufts: bool = True,
         vocab_only: bool = False,
         cancellation: Cancellation | None = None,
@@ -180,16 +240,21 @@ class LlamaWeights:
         messages = _backend()
         messages.take()
         # Repacked weights are copies: beneath them a memory map would hold everything twice.
-        copies = use_extra_bufts and gpu_layers == 0 and not vocab_only
+        copies = use_extra_bufts and offload.layers == 0 and not vocab_only
+        devices = (ctypes.c_void_p * (len(offload.devices) + 1))(*map(_device, offload.devices))
+        shares = (ctypes.c_float * llama_cpp.llama_max_devices())(*offload.shares)
         params = _set_fields(
             llama_cpp.llama_model_default_params(),
-            n_gpu_layers=gpu_layers,
+            n_gpu_layers=offload.layers,
+            devices=ctypes.addressof(devices) if offload.devices else None,
+            tensor_split=shares,
             load_mode=llama_cpp.LLAMA_LOAD_MODE_NONE if copies else llama_cpp.LLAMA_LOAD_MODE_MMAP,
             use_extra_bufts=use_extra_bufts,
             vocab_only=vocab_only,
             progress_callback=keep_loading,
         )
         self.path = path
+        self.offload = offload
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             cancelled.check()
@@ -330,13 +395,18 @@ class LlamaLM:
         num_cells: int,
         threads: int,
         kv_strategy: Literal["auto", "seq", "state"] = "auto",
+        flash_attn: FlashAttention = "auto",
+        cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
         cancellation: Cancellation | None = None,
     ) -> None:
         """Make the context.
 
+        Args:
+            cache_types: of the cached keys and values.
+
         Raises:
             ModelError: llama.cpp can't (most often: not enough memory), or `seq` is forced on a model
-                whose cache can't be rewound.
+                whose cache can't be rewound, or the model's heads are no multiple of the cache type's block.
         """
         if kv_strategy == "seq" and not weights.rewinds:
             raise ModelError(f"{weights.path.name} can't rewind its cache", "Leave --kv at auto.")
@@ -348,11 +418,21 @@ class LlamaLM:
         self.decoded_tokens = self.decodes = 0
         self.compute_seconds = 0.0
         self._cancellation = cancellation or Cancellation()
-        self.handle = self._open(num_sequences, num_cells, threads)
+        self.handle = self._open(
+            n_ctx=num_cells,
+            n_seq_max=num_sequences,
+            n_outputs_max=num_sequences,
+            n_threads=threads,
+            n_threads_batch=threads,
+            flash_attn_type=_FLASH_ATTENTION[flash_attn],
+            type_k=_ggml_type(cache_types[0]),
+            type_v=_ggml_type(cache_types[1]),
+        )
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
-        self.state_key = f"{sha256}|{build()}|unified|f16|{self.kv_strategy}|{self._rope_factors()}"
+        cache = f"unified|{'/'.join(cache_types)}|flash {flash_attn}|{weights.offload.layers} layers on GPUs"
+        self.state_key = f"{sha256}|{build()}|{cache}|{self.kv_strategy}|{self._rope_factors()}"
         self._batch_tokens = int(llama_cpp.llama_n_batch(self.handle))  # a small context has a smaller one
         self._batch = _Batch(self._batch_tokens)
         self._tokens: list[list[int]] = [[] for _ in range(self.num_sequences)]
@@ -360,25 +440,21 @@ class LlamaLM:
         self._rows: dict[int, int] = {}
         self._copied_rows: dict[int, Logits] = {}
 
-    def _open(self, num_sequences: int, num_cells: int, threads: int) -> Any:
+    def _open(self, **wanted: Any) -> Any:
         params = _set_fields(
             llama_cpp.llama_context_default_params(),
-            n_ctx=num_cells,
             n_batch=BATCH_TOKENS,
             n_ubatch=BATCH_TOKENS,
-            n_seq_max=num_sequences,
-            n_outputs_max=num_sequences,
-            n_threads=threads,
-            n_threads_batch=threads,
             kv_unified=True,  # seq_cp then marks cells instead of copying them
             no_perf=True,
+            **wanted,
         )
         messages = _backend()
         messages.take()
         handle = llama_cpp.llama_init_from_model(self.weights.handle, params)
         if not handle:
             raise ModelError(
-                f"llama.cpp could not make a context of {num_cells} tokens for {self.weights.path.name}",
+                f"llama.cpp could not make a context of {params.n_ctx} tokens for {self.weights.path.name}",
                 messages.take() or "Lower --context, --max-tokens or --beams.",
             )
         # strlen is true of a non-empty string: a callback in C, so that no graph node waits for Python.

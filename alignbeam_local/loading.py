@@ -1,7 +1,7 @@
 """The three models of an answer, opened in order, sharing weights where they share a file."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -9,6 +9,7 @@ import psutil
 from . import llama_lm, memory_plan, probe
 from .cancellation import Cancellation
 from .config import Config
+from .devices import ON_PROCESSOR, Gpu, Offload
 from .errors import ModelError
 from .events import ModelCard, Notice
 from .gguf_header import GgufHeader, require_model
@@ -16,9 +17,12 @@ from .hashes import file_sha256, model_sha256
 from .llama_lm import LlamaLM, LlamaWeights
 from .memory_plan import gib
 from .parts import Model, Room
+from .placement import place
 from .prompt import PromptFormat, prompt_format
 from .pull import check_sha256
 from .registry import ModelFile, Registry
+
+_PLACING_KNOBS = ("gpu_layers", "main_gpu", "tensor_split")
 
 
 class Loader:
@@ -32,10 +36,11 @@ class Loader:
         self._contexts: list[LlamaLM] = []
         self._headers: dict[Path, GgufHeader] = {}
         self._digests: dict[Path, str] = {}
+        self._offloads: dict[Path, Offload] = {}
 
     def adopt(self, config: Config) -> None:
         """Open for this configuration from now on; weights that it loads otherwise are closed."""
-        if config.gpu_layers != self._config.gpu_layers:
+        if any(getattr(config, knob) != getattr(self._config, knob) for knob in _PLACING_KNOBS):
             self.close()
         self._config = config
 
@@ -59,23 +64,30 @@ class Loader:
         check_sha256(file, file_sha256(file.path))
         return file
 
-    def check_memory(self, needs: Sequence[tuple[Path, Room]]) -> None:
-        """Refuse what can't fit, before anything is loaded.
+    def place(self, needs: Mapping[str, tuple[Path, Room]]) -> None:
+        """Decide which layers go to a GPU, and refuse what can't fit, before anything is loaded.
+
+        Args:
+            needs: the file and the room of each role.
 
         Raises:
-            ModelError: weights not loaded yet, each file once, and caches need more than what is free.
+            UsageError: a knob names a GPU that is not there.
+            ModelError: layers were asked for on a GPU that can't be used; or weights not loaded yet, each
+                file once, caches and buffers need more of the machine's memory than what is free.
         """
-        if usable_gpu_layers(self._config) != 0:
-            return
-        wanted = [(self._headers[path.resolve()], room) for path, room in needs]
-        sizes: Counter[Path] = Counter()
-        for (header, _), need in zip(wanted, memory_plan.plan(wanted, self._config.kv), strict=True):
-            is_open = header.path.resolve() in self._weights
-            sizes[header.path] += need.total - (need.weights if is_open else 0)
+        wanted = {role: (self._headers[path.resolve()], room) for role, (path, room) in needs.items()}
+        opened = {path: self._offloads.get(path, ON_PROCESSOR) for path in self._weights}
+        placement = place(wanted, usable_gpus(self._config), self._config, opened)
         free = psutil.virtual_memory().available
-        if not memory_plan.fits(sizes.total(), free):
+        if not memory_plan.fits(placement.host_bytes, free):
+            sizes: Counter[Path] = Counter()
+            for role, need in placement.needs.items():
+                sizes[needs[role][0]] += need.total
             parts = " + ".join(f"{path.stem} {gib(size)}" for path, size in sizes.items())
+            on_gpu = sizes.total() - placement.host_bytes
+            parts += f" - {gib(on_gpu)} on the GPU" if on_gpu else ""
             raise ModelError(f"not enough memory: {parts} needed, {gib(free)} free", memory_plan.HINT)
+        self._offloads |= placement.offloads
 
     def prepare(self, *models: Path) -> Iterator[Notice]:
         """Try out how the files are loaded on this machine; a new one takes a child process.
@@ -86,9 +98,11 @@ class Loader:
         outcomes = [self._may_be_repacked(model) for model in models]
         if not all(outcomes):
             yield Notice(probe.NOTICE)
+        if self._config.gpu_layers == "auto" and not usable_gpus(self._config) and probe.says_no_offload():
+            yield Notice(probe.NO_OFFLOAD)
 
-    def open(self, file: ModelFile, room: Room) -> Model:
-        """Load a model, or share its weights, and make a context on them.
+    def open(self, role: str, file: ModelFile, room: Room) -> Model:
+        """Load a model where it was placed, or share its weights, and make a context on them.
 
         Raises:
             ModelError: llama.cpp can't, or the file is not the one that was found.
@@ -101,6 +115,8 @@ class Loader:
             num_cells=room.shared_cells if self._shares_cells(weights) else room.copied_cells,
             threads=self._config.threads or llama_lm.default_threads(),
             kv_strategy=self._config.kv,
+            flash_attn=self._config.flash_attn,
+            cache_types=self._config.cache_types(role),
             cancellation=self._cancellation,
         )
         self._contexts.append(lm)
@@ -127,7 +143,7 @@ class Loader:
             found = self._digests.setdefault(real, model_sha256(path))
             weights = LlamaWeights(
                 path,
-                gpu_layers=usable_gpu_layers(self._config),
+                offload=self._offloads.get(real, ON_PROCESSOR),
                 use_extra_bufts=self._may_be_repacked(path),
                 cancellation=self._cancellation,
             )
@@ -138,9 +154,8 @@ class Loader:
         return self._weights[real]
 
     def _may_be_repacked(self, path: Path) -> bool:
-        return probe.weights_may_be_repacked(
-            path, gpu_layers=usable_gpu_layers(self._config), cancellation=self._cancellation
-        )
+        offload = self._offloads.get(path.resolve(), ON_PROCESSOR)
+        return probe.weights_may_be_repacked(path, offload=offload, cancellation=self._cancellation)
 
     def close_contexts(self) -> None:
         """Free the caches and keep the weights, for contexts of another size."""
@@ -176,17 +191,20 @@ def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
         )
 
 
-def usable_gpu_layers(config: Config) -> int:
-    """The layers that go to the GPU: the knob's, or 0 where the build can't.
+def usable_gpus(config: Config) -> list[Gpu]:
+    """What layers may be placed on; none where none are wanted, or the build or the machine has no GPU.
 
     Raises:
-        ModelError: some were asked for, and it can't.
+        ModelError: a GPU was asked for, and there is none.
     """
-    if llama_lm.supports_gpu():
-        return config.gpu_layers
-    if config.gpu_layers > 0:
+    if config.gpu_layers == 0:
+        return []
+    gpus = llama_lm.gpus()
+    asked = [knob for knob in _PLACING_KNOBS if getattr(config, knob) not in ("auto", None)]
+    if asked and not gpus:
         raise ModelError(
-            f"{config.gpu_layers} layers were asked for on the GPU, but llama.cpp was built without it",
-            "See 'GPU offload' in the README, or leave --gpu-layers out.",
+            f"{asked[0]} = {getattr(config, asked[0])} asks for a GPU, but llama.cpp was built without it "
+            "or finds none",
+            f"See 'GPU offload' in the README, or leave --{asked[0].replace('_', '-')} out.",
         )
-    return 0
+    return gpus

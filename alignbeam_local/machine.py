@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+_GPU_DEVICES = ("/dev/nvidia0", "/dev/kfd")
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -42,6 +44,11 @@ def processor() -> str:
         return platform.processor() or platform.machine()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.machine())
+
+
+def has_gpu() -> bool:
+    """Whether the system knows a GPU, whatever llama.cpp was built for."""
+    return any(map(os.path.exists, _GPU_DEVICES))
 
 
 def peak_memory() -> int:

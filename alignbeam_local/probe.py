@@ -24,14 +24,20 @@ import psutil
 
 from . import llama_lm
 from .cancellation import Cancellation
+from .devices import ON_PROCESSOR, Offload
 from .errors import AlignBeamError, ModelError, rebuild_hint
 from .hashes import model_sha256
+from .machine import has_gpu
 from .paths import cache_dir, write_atomic
 from .prompt import prompt_format
 
 NOTICE = (
     "this build of llama.cpp crashes here with its fastest kernels (AMX), so they are left out and decoding "
     "is slower; rebuild llama-cpp-python with CFLAGS and CXXFLAGS='-mno-amx-tile -mno-amx-int8 -mno-amx-bf16'"
+)
+NO_OFFLOAD = (
+    "there is a GPU here, and this build of llama.cpp does not use it: "
+    "see 'GPU offload' in the README (this is said once)"
 )
 Mode = Literal["repacked", "plain", "vocabulary"]
 
@@ -47,7 +53,7 @@ _EVERY_BYTE = "".join(
 
 
 def weights_may_be_repacked(
-    model: Path, *, gpu_layers: int = 0, cancellation: Cancellation | None = None
+    model: Path, *, offload: Offload = ON_PROCESSOR, cancellation: Cancellation | None = None
 ) -> bool:
     """Load the file and decode in a child process; asked once per file, build and machine, then remembered.
 
@@ -60,13 +66,15 @@ def weights_may_be_repacked(
     """
 
     def find_out() -> bool:
-        if _death(model, "repacked", gpu_layers, cancellation) is None:
+        if _death(model, "repacked", offload, cancellation) is None:
             return True
-        if (death := _death(model, "plain", gpu_layers, cancellation)) is None:
+        if (death := _death(model, "plain", offload, cancellation)) is None:
             return False
         raise _crashed(model, death)
 
-    return _once(model, f"{gpu_layers} layers", find_out)
+    # By devices, not by layers: how many fit changes from day to day.
+    where = f"on {offload.devices}" if offload.layers else "0 layers"
+    return _once(model, where, find_out)
 
 
 def require_vocabulary(model: Path, cancellation: Cancellation | None = None) -> None:
@@ -77,7 +85,7 @@ def require_vocabulary(model: Path, cancellation: Cancellation | None = None) ->
     """
 
     def find_out() -> bool:
-        if death := _death(model, "vocabulary", 0, cancellation):
+        if death := _death(model, "vocabulary", ON_PROCESSOR, cancellation):
             raise _crashed(model, death)
         return True
 
@@ -90,16 +98,29 @@ def machine_key() -> str:
     return sha256(text.encode()).hexdigest()
 
 
+def says_no_offload() -> bool:
+    """Whether the user is to be told that this build leaves the GPU here unused; once a build and machine."""
+    key = f"{machine_key()}|no offload"
+    if not has_gpu() or key in _known():
+        return False
+    _remember(key, True)
+    return True
+
+
 def _once(model: Path, what: str, find_out: Callable[[], bool]) -> bool:
     """What is known of this very file, or is found out now; an error is not remembered."""
     key = f"{machine_key()}|{model_sha256(model)}|{what}"
     known = _known()
     if key not in known:
         found = find_out()
-        with suppress(OSError):  # a memory that cannot be written costs time only
-            write_atomic(_file(), json.dumps(_known() | {key: found}, indent=1))
+        _remember(key, found)
         return found
     return known[key]
+
+
+def _remember(key: str, found: bool) -> None:
+    with suppress(OSError):  # a memory that cannot be written costs time only
+        write_atomic(_file(), json.dumps(_known() | {key: found}, indent=1))
 
 
 def _known() -> dict[str, bool]:
@@ -133,14 +154,14 @@ def _crashed(model: Path, death: str) -> ModelError:
     )
 
 
-def _death(model: Path, mode: Mode, gpu_layers: int, cancellation: Cancellation | None) -> str | None:
+def _death(model: Path, mode: Mode, offload: Offload, cancellation: Cancellation | None) -> str | None:
     """What a child process that tries it dies of; None if it lives.
 
     Raises:
         ModelError: no crash: it fails in an orderly way, hangs, or takes all memory.
         Cancelled: the user stopped it.
     """
-    code, out, err = _run_child(model, mode, gpu_layers, cancellation or Cancellation())
+    code, out, err = _run_child(model, mode, offload, cancellation or Cancellation())
     if code == 0:
         return None
     last_line = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "")
@@ -156,10 +177,10 @@ def _death(model: Path, mode: Mode, gpu_layers: int, cancellation: Cancellation 
     raise ModelError(f"{model} could not be tried out (exit code {code}): {last_line}")
 
 
-def _run_child(model: Path, mode: Mode, gpu_layers: int, cancellation: Cancellation) -> tuple[int, str, str]:
+def _run_child(model: Path, mode: Mode, offload: Offload, cancellation: Cancellation) -> tuple[int, str, str]:
     """Exit code, stdout and stderr; the child never outlives this call."""
     # -P: the current directory is no place to import from.
-    command = [sys.executable, "-P", "-m", __name__, str(model), mode, str(gpu_layers)]
+    command = [sys.executable, "-P", "-m", __name__, str(model), mode, json.dumps(offload)]
     seconds = _LEAST_SECONDS + model.stat().st_size / _LEAST_BYTES_PER_SECOND
     until = monotonic() + seconds
     # Out of reach of this terminal's Ctrl-C, which must not be taken for a crash.
@@ -194,7 +215,7 @@ def _run_child(model: Path, mode: Mode, gpu_layers: int, cancellation: Cancellat
 # --- the child's side
 
 
-def try_out(model: Path, mode: Mode, gpu_layers: int) -> None:
+def try_out(model: Path, mode: Mode, offload: Offload) -> None:
     """What an answer asks of the file: every piece, its template, text of all bytes, a prefill and a step.
 
     Raises:
@@ -202,7 +223,7 @@ def try_out(model: Path, mode: Mode, gpu_layers: int) -> None:
     """
     only_vocabulary = mode == "vocabulary"
     weights = llama_lm.LlamaWeights(
-        model, gpu_layers=gpu_layers, use_extra_bufts=mode == "repacked", vocab_only=only_vocabulary
+        model, offload=offload, use_extra_bufts=mode == "repacked", vocab_only=only_vocabulary
     )
     vocabulary = weights.vocabulary
     _ = vocabulary.fingerprint
@@ -220,19 +241,19 @@ def try_out(model: Path, mode: Mode, gpu_layers: int) -> None:
     weights.close()
 
 
-def _limit_resources(model: Path, gpu_layers: int) -> None:
+def _limit_resources(model: Path) -> None:
     """No core file; and no more memory than there is, as far as a GPU's address space does not hide it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if gpu_layers == 0:
+    if not llama_lm.supports_gpu():
         most = psutil.virtual_memory().available + model.stat().st_size + _CHILD_SLACK_BYTES
         with suppress(OSError, ValueError):  # a lower limit is in force already
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _main(path: str, mode: str, gpu_layers: str) -> int:
-    _limit_resources(Path(path), int(gpu_layers))
+def _main(path: str, mode: str, offload: str) -> int:
+    _limit_resources(Path(path))
     try:
-        try_out(Path(path), cast(Mode, mode), int(gpu_layers))
+        try_out(Path(path), cast(Mode, mode), Offload(*json.loads(offload)))
     except AlignBeamError as error:
         print(json.dumps([error.message, error.hint]))
         return _ORDERLY

@@ -74,7 +74,8 @@ class Settings:
         return changed
 
     def check(self) -> None:
-        """Raises: UsageError: depth and max_tokens were both given and contradict each other."""
+        """Raises: UsageError: knobs contradict each other."""
+        _ = self.config
         depth, longest = self.given.get("depth"), self.given.get("max_tokens")
         if not (depth and longest and depth.explicit and longest.explicit):
             return

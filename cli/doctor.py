@@ -33,7 +33,12 @@ def doctor(
     context: Knob = None,
     beams: Knob = None,
     max_tokens: Knob = None,
+    flash_attn: Knob = None,
+    cache_type_k: Knob = None,
+    cache_type_v: Knob = None,
     gpu_layers: Knob = None,
+    main_gpu: Knob = None,
+    tensor_split: Knob = None,
     verify: Annotated[bool, typer.Option("--verify", help="compute the models' sha256 anew")] = False,
     network: Annotated[bool, typer.Option("--network", help="ask whether the hub answers")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
@@ -45,8 +50,10 @@ def doctor(
     Exits with 1 if there is a problem; a warning is none.
     """
     models = {"profile": profile, "draft": draft, "anchor": anchor, "judge": judge}
-    sizes = {"context": context, "beams": beams, "max_tokens": max_tokens, "gpu_layers": gpu_layers}
-    findings = examine({**models, **sizes}, os.environ, verify=verify, network=network)
+    sizes = {"context": context, "beams": beams, "max_tokens": max_tokens}
+    caches = {"flash_attn": flash_attn, "cache_type_k": cache_type_k, "cache_type_v": cache_type_v}
+    gpus = {"gpu_layers": gpu_layers, "main_gpu": main_gpu, "tensor_split": tensor_split}
+    findings = examine({**models, **sizes, **caches, **gpus}, os.environ, verify=verify, network=network)
     num_problems = _print_json(findings) if as_json else _print(findings)
     if num_problems:
         raise typer.Exit(1)

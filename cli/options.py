@@ -21,7 +21,8 @@ PANELS = {
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
     "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
     "Models": "draft anchor judge profile system anchor_system force",
-    "Machine": "context threads gpu_layers kv prompt_cache",
+    "Machine": "context threads kv prompt_cache "
+    "flash_attn cache_type_k cache_type_v gpu_layers main_gpu tensor_split",
 }
 _PANEL_OF = {knob: panel for panel, knobs in PANELS.items() for knob in knobs.split()}
 _COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
@@ -115,14 +116,12 @@ def _help(field: FieldInfo) -> str:
 
 def metavar(field: FieldInfo) -> str:
     """Which values a knob takes, in a few characters."""
-    if choices := knob_choices(field):
-        return "|".join(choices)
-    kind = _plain_type(field)
-    if kind is str:
-        return "TEXT"
+    choices, kind = knob_choices(field), _plain_type(field)
+    if kind not in (int, float):
+        return "|".join(choices) or "TEXT"
     low = next((f"{m.ge}≤" if isinstance(m, Ge) else f"{m.gt}<" for m in _marks(field, Ge, Gt)), "")
     high = next((f"≤{m.le}" if isinstance(m, Le) else f"<{m.lt}" for m in _marks(field, Le, Lt)), "")
-    return f"{low}{'INT' if kind is int else 'NUMBER'}{high}"
+    return "|".join([*choices, f"{low}{'INT' if kind is int else 'NUMBER'}{high}"])
 
 
 def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
@@ -132,10 +131,11 @@ def _marks(field: FieldInfo, *kinds: type) -> list[Any]:
 
 
 def knob_choices(field: FieldInfo) -> tuple[str, ...]:
-    """The words that a knob may be; none where it is a number or any text."""
+    """The words that a knob may be; none where it is a number only, or any text."""
     if field.annotation is bool:
         return ("on", "off")
-    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    parts = get_args(field.annotation) if get_origin(field.annotation) in _UNIONS else (field.annotation,)
+    return tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
 
 
 def _plain_type(field: FieldInfo) -> Any:

@@ -1,6 +1,6 @@
 """A loader of models without weights, so that a real engine runs over them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,14 +54,14 @@ class FakeLoader:
             raise ModelError(f"{name} is not here yet")
         return ModelFile(name, Path(name))
 
-    def check_memory(self, needs: Sequence[tuple[Path, Room]]) -> None:
+    def place(self, needs: Mapping[str, tuple[Path, Room]]) -> None:
         if not self.has_memory:
             raise ModelError("not enough memory")
 
     def prepare(self, *models: Path) -> Iterator[Notice]:
         yield Notice("this machine is slow")
 
-    def open(self, file: ModelFile, room: Room) -> Model:
+    def open(self, role: str, file: ModelFile, room: Room) -> Model:
         model = self.models[file.name]
         lm = FakeLM(
             model.vocabulary,

@@ -187,7 +187,8 @@ class FakePlain:
 class _Header(NamedTuple):
     path: Path
     bytes: int = 1000
-    kv_bytes_per_token: int = 10
+    keys_per_token: int = 10
+    values_per_token: int = 10
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from alignbeam_local.cli import doctor as cli_doctor
 from alignbeam_local.cli import main as main_module
 from typer.testing import CliRunner
 
-from alignbeam_local import doctor_machine, llama_lm, prefix_store, probe
+from alignbeam_local import doctor_machine, llama_lm, machine, prefix_store, probe
+from alignbeam_local.devices import Gpu
 from alignbeam_local.doctor import examine
 from alignbeam_local.findings import Finding
 from alignbeam_local.hashes import file_sha256
@@ -51,7 +52,7 @@ def test_everything_is_looked_at(tiny: Path) -> None:
     ]
     assert {finding.level for finding in found.values()} <= {"ok", "warning"}
     assert "runs, nobody published its sha256" in found["draft"].message
-    assert set(found["memory"].details["needed"]["draft"]) == {"weights", "cache", "logits"}
+    assert set(found["memory"].details["needed"]["draft"]) == {"weights", "cache", "logits", "compute"}
 
 
 def test_every_problem_comes_with_what_to_do(tiny: Path) -> None:
@@ -154,13 +155,12 @@ def test_a_build_that_uses_less_than_the_processor_has(monkeypatch: pytest.Monke
 
 
 def test_a_gpu_that_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(llama_lm, "supports_gpu", lambda: False)
-    monkeypatch.setattr(doctor_machine, "_GPU_DEVICES", (str(tmp_path),))
+    monkeypatch.setattr(machine, "_GPU_DEVICES", (str(tmp_path),))
     assert doctor_machine.gpu().level == "warning"
-    monkeypatch.setattr(doctor_machine, "_GPU_DEVICES", (str(tmp_path / "none"),))
+    monkeypatch.setattr(machine, "_GPU_DEVICES", (str(tmp_path / "none"),))
     assert doctor_machine.gpu().level == "ok"
-    monkeypatch.setattr(llama_lm, "supports_gpu", lambda: True)
-    assert doctor_machine.gpu().message == "offload is compiled in"
+    monkeypatch.setattr(llama_lm, "gpus", lambda: [Gpu(1, "CUDA0", 3 << 30, 4 << 30, False)])
+    assert doctor_machine.gpu().message == "CUDA0, 3.0 GiB of 4.0 GiB free"
 
 
 def test_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:

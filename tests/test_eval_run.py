@@ -20,6 +20,7 @@ from alignbeam_local.evaluation.runner import Plan, run
 from alignbeam_local.events import Result
 from tests.fake_pool import ITEMS, config, fake_loader, fake_pool
 from tests.running import no_file_beyond
+from tests.test_llama_lm import write_tiny
 
 MANIFEST: dict[str, Any] = {
     "methods": {"draft": {}, "alignbeam:N=2": {}},
@@ -244,6 +245,24 @@ def test_a_manifest_says_what_decides_the_answers(tmp_path: Path, monkeypatch: p
     assert "seed" not in draft["knobs"]
     assert str(tmp_path) not in json.dumps(about)
     assert os.uname().nodename not in json.dumps(about["machine"])
+
+
+def test_a_split_model_in_a_manifest_is_known_by_all_its_parts(tmp_path: Path) -> None:
+    """Other weights behind the same first part are another model: such a run must not be gone on with."""
+
+    class Known:
+        def require(self, spec: str) -> Any:
+            return runner_file(spec, first)
+
+    def known_as() -> str:
+        about = runner.manifest(Plan(parse_arms(["draft"], config()), ITEMS, [1]), Known())  # type: ignore[arg-type]
+        return str(about["methods"]["draft"]["models"]["draft"]["sha256"])
+
+    first = write_tiny(tmp_path / "a.gguf", "llama", part_tensors=6)
+    before = known_as()
+    with max(tmp_path.glob("a-*.gguf")).open("ab") as last:
+        last.write(b"0" * 32)
+    assert known_as() != before
 
 
 def runner_file(spec: str, file: Path) -> Any:

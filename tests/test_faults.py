@@ -151,11 +151,11 @@ def test_a_file_replaced_before_it_is_loaded(loader: Loader, tiny: Path) -> None
     file = loader.find("draft")
     replace(tiny)
     with pytest.raises(ModelError, match="was replaced while it was in use"):
-        loader.open(file, ROOM)
+        loader.open("draft", file, ROOM)
 
 
 def test_a_file_replaced_between_two_roles(loader: Loader, tiny: Path) -> None:
-    opened = loader.open(loader.find("draft"), ROOM)
+    opened = loader.open("draft", loader.find("draft"), ROOM)
     replace(tiny)
     opened.lm.extend({0: [1, 2, 3]})  # the old weights are still whole
     with pytest.raises(ModelError, match="was replaced") as caught:
@@ -164,10 +164,10 @@ def test_a_file_replaced_between_two_roles(loader: Loader, tiny: Path) -> None:
 
 
 def test_after_a_close_the_new_file_counts(loader: Loader, tiny: Path) -> None:
-    first = loader.open(loader.find("draft"), ROOM).card.sha256
+    first = loader.open("draft", loader.find("draft"), ROOM).card.sha256
     loader.close()
     replace(tiny)
-    assert loader.open(loader.find("draft"), ROOM).card.sha256 != first
+    assert loader.open("draft", loader.find("draft"), ROOM).card.sha256 != first
 
 
 # --- records and caches

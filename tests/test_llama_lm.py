@@ -8,18 +8,20 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gguf
 import llama_cpp
 import numpy as np
 import pytest
 
+from alignbeam_local import llama_lm
 from alignbeam_local.background import Background
 from alignbeam_local.beams import BeamSearch
 from alignbeam_local.bridge import Bridge
 from alignbeam_local.cancellation import Cancellation
-from alignbeam_local.config import Config
+from alignbeam_local.config import CacheType, Config
+from alignbeam_local.devices import Offload
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError
 from alignbeam_local.events import Event, Step
 from alignbeam_local.llama_lm import BATCH_TOKENS, LlamaLM, LlamaWeights, _set_fields, load_vocabulary
@@ -50,6 +52,7 @@ def write_tiny(
     *,
     has_weights: bool = True,
     part_tensors: int = 0,
+    heads: int = 2,
     **extra: int,
 ) -> Path:
     """A whole random model with a SentencePiece vocabulary that adds a space and falls back to bytes.
@@ -76,7 +79,7 @@ def write_tiny(
     writer.add_layer_norm_rms_eps(1e-5)
     for key, value in extra.items():
         writer.add_uint32(f"{architecture}.{key}", value)
-    shapes = (_llama if architecture == "llama" else _mamba)(writer)
+    shapes = _llama(writer, heads) if architecture == "llama" else _mamba(writer)
     if has_weights:
         _write_weights(writer, shapes, architecture, seed)
     writer.write_header_to_file()
@@ -96,11 +99,11 @@ def _write_weights(
         writer.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
 
 
-def _llama(writer: Any) -> dict[str, tuple[int, ...]]:
+def _llama(writer: Any, heads: int) -> dict[str, tuple[int, ...]]:
     writer.add_feed_forward_length(64)
-    writer.add_head_count(2)
-    writer.add_head_count_kv(2)
-    writer.add_rope_dimension_count(16)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_rope_dimension_count(WIDTH // heads)
     square = {f"blk.0.attn_{part}.weight": (WIDTH, WIDTH) for part in ("q", "k", "v", "output")}
     wide = {f"blk.0.ffn_{part}.weight": (64, WIDTH) for part in ("gate", "up")}
     return {**square, **wide, "blk.0.ffn_down.weight": (WIDTH, 64)}
@@ -396,6 +399,90 @@ def test_prompts_longer_than_a_batch(tiny: dict[str, Path], opened: Opened, kind
     one_by_one.extend({0: long[:300]})
     one_by_one.extend({0: long[300:]})
     assert_close(rows[1], one_by_one.logits(0))
+
+
+@pytest.fixture(scope="module")
+def one_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A head as wide as a block of the quantised types."""
+    return write_tiny(tmp_path_factory.mktemp("one") / "one_head.gguf", "llama", heads=1)
+
+
+def test_flash_attention_is_the_same_attention(one_head: Path, opened: Opened) -> None:
+    rows = []
+    for flash_attn in ("on", "off", "auto"):
+        lm = opened.lm(one_head, flash_attn=flash_attn)
+        lm.extend({0: PROMPT})
+        lm.fork(0, [1])
+        lm.extend({1: [60]})
+        rows.append(lm.logits(1).copy())
+    assert_close(rows[0], rows[1])
+    assert np.array_equal(rows[0], rows[2]), "the processor can"
+
+
+@pytest.mark.parametrize("cache_type", get_args(CacheType))
+def test_every_cache_type_makes_a_context(one_head: Path, opened: Opened, cache_type: CacheType) -> None:
+    assert opened.lm(one_head, cache_types=(cache_type, cache_type)).num_cells == 1024
+
+
+def test_another_cache_type_is_nearly_the_same_and_has_states_of_its_own(
+    one_head: Path, opened: Opened
+) -> None:
+    cache_type: CacheType = "q8_0"
+    lm, plain = opened.lm(one_head, cache_types=(cache_type, cache_type)), opened.lm(one_head)
+    for each in (lm, plain):
+        each.extend({0: PROMPT})
+        each.fork(0, [1])
+        each.extend({1: [60]})
+    assert np.abs(lm.logits(1) - plain.logits(1)).max() < 1
+    state = lm.save(1)
+    again = opened.lm(one_head, cache_types=(cache_type, cache_type))
+    again.restore(2, state)
+    for each in (again, lm):
+        each.extend({2 if each is again else 1: [61]})
+    assert_close(again.logits(2), lm.logits(1))
+    for other in (plain, opened.lm(one_head, cache_types=(cache_type, "f16"))):
+        with pytest.raises(ModelError, match="another model or build"):
+            other.restore(2, state)
+        with pytest.raises(ModelError, match="another model or build"):
+            lm.restore(2, other.save(0))
+    assert len(state.blob) < len(plain.save(1).blob)
+
+
+def test_a_state_made_with_flash_attention_is_not_restored_without(one_head: Path, opened: Opened) -> None:
+    lm, other = opened.lm(one_head, flash_attn="on"), opened.lm(one_head, flash_attn="off")
+    lm.extend({0: PROMPT})
+    with pytest.raises(ModelError, match="another model or build"):
+        other.restore(0, lm.save(0))
+
+
+def test_a_cache_type_that_cannot_be_is_told_in_llama_cpps_words(
+    tiny: dict[str, Path], one_head: Path, opened: Opened
+) -> None:
+    with pytest.raises(ModelError, match="could not make a context") as narrow:
+        opened.lm(tiny["llama"], cache_types=("q8_0", "f16"))
+    assert "block size 32 does not divide" in narrow.value.hint
+    with pytest.raises(ModelError, match="could not make a context") as flashless:
+        opened.lm(one_head, cache_types=("f16", "q8_0"), flash_attn="off")
+    assert "requires flash_attn" in flashless.value.hint
+
+
+def test_layers_on_a_named_device_give_the_same_rows(
+    one_head: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The processor stands for a GPU: llama.cpp takes any device for one."""
+    monkeypatch.setattr(llama_lm, "_GPU", 0)
+    monkeypatch.setattr(llama_lm, "_kind", lambda _: 0)
+    gpu = llama_lm.gpus()[0]
+    assert 0 < gpu.free <= gpu.total
+    weights = LlamaWeights(one_head, offload=Offload(2, (gpu.number,), (1.0,)), use_extra_bufts=False)
+    lm = LlamaLM(weights, sha256="", num_sequences=2, num_cells=256, threads=1)
+    lm.extend({0: PROMPT})
+    row = lm.logits(0).copy()
+    lm.close()
+    weights.close()
+    plain = opened.lm(one_head)
+    plain.extend({0: PROMPT})
+    assert_close(row, plain.logits(0))
 
 
 def test_two_contexts_share_weights(tiny: dict[str, Path], opened: Opened) -> None:

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local.config import KvStrategy
-from alignbeam_local.gguf_header import GgufHeader, read_header
-from alignbeam_local.memory_plan import plan
+from alignbeam_local.config import CacheType, Config, KvStrategy
+from alignbeam_local.gguf_header import GgufHeader, read_header, require_model
+from alignbeam_local.memory_plan import cell_bytes, plan_of
 from alignbeam_local.parts import Room
 from tests.gguf_files import write_gguf
 from tests.test_gguf_header import ARRAY, FIXED, TEXT, U32, field
 from tests.test_llama_lm import write_tiny
 
+F16: tuple[CacheType, CacheType] = ("f16", "f16")
 ROOM = Room(num_sequences=4, shared_cells=100, copied_cells=400)
 
 
@@ -48,12 +49,13 @@ def test_keys_and_values_are_summed_over_the_layers(
     counts = {"attention__head_count": heads, "attention__head_count_kv": kv_heads}
     given = {name: count for name, count in counts.items() if count is not None}
     header = header_of(tmp_path / "x.gguf", block_count=3, embedding_length=128, **given)
-    assert header.kv_bytes_per_token == kv_bytes
+    assert cell_bytes(header, F16) == kv_bytes
 
 
 def test_a_huge_number_of_layers_is_only_a_number(tmp_path: Path) -> None:
     numbers = {"attention__head_count": 1, "embedding_length": 1}
-    assert header_of(tmp_path / "x.gguf", block_count=2**32 - 1, **numbers).kv_bytes_per_token == 2**34 - 4
+    header = header_of(tmp_path / "x.gguf", block_count=2**32 - 1, **numbers)
+    assert cell_bytes(header, F16) == 2**34 - 4
 
 
 @pytest.mark.parametrize(("kv", "cells"), [("seq", 100), ("state", 400), ("auto", 400)])
@@ -63,12 +65,20 @@ def test_a_recurrent_model_copies_its_cells_unless_told_otherwise(
     numbers = {"block_count": 1, "embedding_length": 8, "attention__head_count": 1}
     hybrid = header_of(tmp_path / "hybrid.gguf", ssm__state_size=8, **numbers)
     plain = header_of(tmp_path / "plain.gguf", **numbers)
-    needs = plan([(hybrid, ROOM), (plain, ROOM)], kv)
-    assert needs[0].cache == cells * hybrid.kv_bytes_per_token
-    assert needs[1].cache == (400 if kv == "state" else 100) * plain.kv_bytes_per_token
+    needs = plan_of({"draft": (hybrid, ROOM), "anchor": (plain, ROOM)}, Config.of({"kv": kv}))
+    assert needs["draft"].cache == cells * cell_bytes(hybrid, F16)
+    assert needs["anchor"].cache == (400 if kv == "state" else 100) * cell_bytes(plain, F16)
 
 
 def test_which_models_are_recurrent(tmp_path: Path) -> None:
     assert read_header(write_tiny(tmp_path / "mamba.gguf", "mamba")).is_recurrent
     assert not read_header(write_tiny(tmp_path / "llama.gguf", "llama")).is_recurrent
     assert not read_header(write_gguf(tmp_path / "other.gguf")).is_recurrent
+
+
+def test_the_weights_of_each_block_are_those_of_all_parts(tmp_path: Path) -> None:
+    whole = require_model(write_tiny(tmp_path / "whole.gguf", "llama"))
+    split = require_model(write_tiny(tmp_path / "split.gguf", "llama", part_tensors=3))
+    assert split.block_bytes == whole.block_bytes
+    square, wide, norm = 32 * 32 * 4, 32 * 64 * 4, 32 * 4
+    assert whole.block_bytes == {0: 4 * square + 3 * wide + 2 * norm}

@@ -13,6 +13,7 @@ import pytest
 
 from alignbeam_local import llama_lm, probe
 from alignbeam_local.cancellation import Cancellation
+from alignbeam_local.devices import Offload
 from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.paths import cache_dir
 from tests.test_llama_lm import write_tiny
@@ -65,7 +66,7 @@ def test_another_machine_another_file_and_another_device_are_asked_again(
     assert may_be_repacked(model)
     model.write_bytes(b"other weights")
     assert may_be_repacked(model)
-    assert may_be_repacked(model, gpu_layers=-1)
+    assert may_be_repacked(model, offload=Offload(2, (1,)))
     probe.require_vocabulary(model)
     assert child.runs == ["repacked"] * 4 + ["vocabulary"]
     copy = model.with_name("copy.gguf")

@@ -48,9 +48,9 @@ class ModelPool:
         for role, spec in specs.items():
             loader.adopt(config.with_values({"draft": spec}))
             files[role] = loader.find("draft")
-        loader.check_memory([(file.path, room) for file in files.values()])
+        loader.place({role: (file.path, room) for role, file in files.items()})
         list(loader.prepare(*(file.path for file in files.values())))
-        models = {role: loader.open(file, room) for role, file in files.items()}
+        models = {role: loader.open(role, file, room) for role, file in files.items()}
         for role, model in models.items():
             _require_at_once(role, model)
         return models

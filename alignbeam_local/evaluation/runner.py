@@ -10,7 +10,7 @@ from .. import __version__
 from ..config import Config
 from ..errors import Cancelled, ContextFull, UsageError
 from ..events import Result
-from ..hashes import file_sha256
+from ..hashes import model_sha256
 from ..llama_lm import build, default_threads, supports_gpu
 from ..machine import processor
 from ..registry import Registry
@@ -79,7 +79,7 @@ def _about(arm: Arm, registry: Registry) -> Json:
         if spec is None:
             raise UsageError(f"method {arm.name}: no {role} is named", f"Give --{role} or --profile.")
         file = registry.require(spec)
-        models[role] = {"name": file.name, "sha256": file_sha256(file.path)}
+        models[role] = {"name": file.name, "sha256": model_sha256(file.path)}
     return {"knobs": knobs, "parameters": arm.method.model_dump(), "models": models}
 
 
