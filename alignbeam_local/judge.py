@@ -11,7 +11,7 @@ from .judge_asking import Asker, Prompt
 from .judge_labels import LabelTokens
 from .judge_readers import Reader, Reading, make_reading
 from .judged_text import CUT, cut_middle
-from .lm import LanguageModel
+from .lm import LanguageModel, SequenceState
 from .prefix_store import PrefixStore
 from .prompt import PROBES, Message, PromptFormat, shared_prefix
 
@@ -37,8 +37,8 @@ class Judge:
 
         `context` is the longest text the model was made to read, if that is less than its cells.
 
-        `prefixes` are what every prompt begins with, rubric and examples: sequences 0 and 1 keep them, and
-        `store` beyond the process.
+        `prefixes` are what every prompt begins with, rubric and examples: they are read once, and `store`
+        keeps them beyond the process.
 
         Raises:
             ModelError: the model's template refuses the judge's conversation.
@@ -64,6 +64,14 @@ class Judge:
     def restore_prefixes(self) -> bool:
         """Take up what was kept of that; whether it is held now, and nothing is left to read."""
         return self._asker.restore_prefixes()
+
+    def save_prefixes(self) -> list[SequenceState]:
+        """What is held of them, for a judge in another context. Raises: ModelError: the backend failed."""
+        return self._asker.save()
+
+    def load_prefixes(self, states: Sequence[SequenceState]) -> None:
+        """Hold what was saved. Raises: ContextFull, ModelError: it does not fit; it is then read anew."""
+        self._asker.load(states)
 
     @cached_property
     def key(self) -> str:

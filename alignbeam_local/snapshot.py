@@ -1,14 +1,14 @@
 """What the opened models hold, taken out of their caches and put back into other ones."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from .config import Config
 from .errors import ContextFull, ModelError
 from .followers import Follower, followers
-from .judge_asking import ANSWER_PREFIX, REQUEST_PREFIX
-from .lm import LanguageModel, SequenceState
+from .lm import SequenceState
 from .parts import Parts
 from .prompt import Message
 from .prompt_cache import PromptCache, SavedPrompt
@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 
 
 class Snapshot(NamedTuple):
-    """The prompts of draft and anchor, and by sequence what the judge reads before every request."""
+    """The prompts of draft and anchor, and what the judge reads before every request."""
 
     draft: SavedPrompt | None = None
     anchor: SavedPrompt | None = None
-    judge: tuple[tuple[int, SequenceState], ...] = ()
+    judge: tuple[SequenceState, ...] = ()
 
 
 def take(parts: Parts) -> Snapshot:
@@ -34,7 +34,7 @@ def take(parts: Parts) -> Snapshot:
     return Snapshot(
         parts.draft_prompt.save(),
         parts.anchor_prompt.save() if parts.anchor else None,
-        tuple(_saved(parts.judge.lm)) if parts.judge else (),
+        tuple(parts.judge.save_prefixes()) if parts.judge else (),
     )
 
 
@@ -60,14 +60,9 @@ def put_back(parts: Parts, snapshot: Snapshot) -> bool:
     fits = [_load(parts.draft_prompt, snapshot.draft)]
     fits.append(_load(parts.anchor_prompt if parts.anchor else None, snapshot.anchor))
     if parts.judge is not None:
-        _restore(parts.judge.lm, snapshot.judge)
+        with suppress(ModelError, ContextFull):  # then they are read anew
+            parts.judge.load_prefixes(snapshot.judge)
     return all(fits)
-
-
-def _saved(judge: LanguageModel) -> Iterable[tuple[int, SequenceState]]:
-    for sequence in (ANSWER_PREFIX, REQUEST_PREFIX):
-        if judge.tokens(sequence):
-            yield sequence, judge.save(sequence)
 
 
 def _load(cache: PromptCache | None, saved: SavedPrompt | None) -> bool:
@@ -79,12 +74,3 @@ def _load(cache: PromptCache | None, saved: SavedPrompt | None) -> bool:
         log.info("not taken up: %s", error)
         return False
     return True
-
-
-def _restore(judge: LanguageModel, states: Iterable[tuple[int, SequenceState]]) -> None:
-    try:
-        for sequence, state in states:
-            judge.restore(sequence, state)
-            judge.checkpoint(sequence)
-    except (ModelError, ContextFull) as error:
-        log.info("not taken up: %s", error)

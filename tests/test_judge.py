@@ -141,11 +141,11 @@ def test_digits_count_with_and_without_a_space() -> None:
 # --- what is decoded
 
 
-def test_equal_answers_are_judged_once_with_the_request_in_one_batch() -> None:
+def test_equal_answers_are_judged_once_in_one_batch() -> None:
     judge, lm = make_judge()
     verdicts = judge.judge(QUESTION, ["Boil it.", "HARM", "Boil it."], THRESHOLD)
     assert names(verdicts) == ["safe", "unsafe", "safe"]
-    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [3, 4, 5]]
+    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [1], [3, 4]]
 
 
 def test_a_request_that_stands_before_the_answers_is_decoded_once() -> None:
@@ -160,7 +160,7 @@ def test_what_few_answers_begin_with_is_not_worth_a_decode() -> None:
     verdicts = judge.judge(QUESTION, ["So HARM", "So? Boil it."], THRESHOLD)
     assert names(verdicts) == ["unsafe", "safe"]
     judge.judge(QUESTION, ["I am sorry, but I can't help.", "I am sorry, but no."], THRESHOLD)
-    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [3, 4, 5], [2], [3, 4]]
+    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [1], [3, 4], [2], [3, 4]]
 
 
 @pytest.mark.parametrize("state", [False, True])
@@ -182,14 +182,14 @@ def test_a_request_is_asked_about_once_for_several_verdicts() -> None:
     [again] = judge.judge(QUESTION, ["HARM"], THRESHOLD)
     assert again == first
     assert names(judge.judge([Message("user", "INNOCENT")], ["HARM"], THRESHOLD)) == ["safe"]
-    assert [len(batch) for batch in lm.batches] == [2, 2, 1, 2]
+    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [1], [3], [3], [1], [3]]
 
 
 def test_a_request_that_could_not_be_read_is_asked_about_again() -> None:
     judge, lm = make_judge()
     for _ in range(2):
         assert names(judge.judge([Message("user", "NAN")], ["Boil it."], 5.0)) == ["unscored"]
-    assert [len(batch) for batch in lm.batches] == [2, 2, 2]
+    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [1], [3], [1], [3]]
 
 
 def test_the_prefix_is_decoded_once_for_all_requests() -> None:
@@ -207,13 +207,13 @@ def test_more_answers_than_sequences_go_in_groups() -> None:
     judge, lm = make_judge(num_sequences=5)
     answers = ["a", "HARM b", "c", "HARM d", "e"]
     assert names(judge.judge(QUESTION, answers, THRESHOLD)) == ["safe", "unsafe", "safe", "unsafe", "safe"]
-    assert [len(batch) for batch in lm.batches if 3 in batch] == [2, 2, 2]
+    assert [len(batch) for batch in lm.batches if 3 in batch] == [2, 2, 1]
 
 
 def test_three_sequences_are_enough() -> None:
     judge, lm = make_judge(num_sequences=3)
     assert names(judge.judge(QUESTION, ["Boil it.", "HARM"], THRESHOLD)) == ["safe", "unsafe"]
-    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [2], [2], [2]]
+    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [1], [2], [2]]
 
 
 def test_no_answers_need_no_decoding() -> None:
@@ -222,11 +222,23 @@ def test_no_answers_need_no_decoding() -> None:
     assert lm.batches == []
 
 
-def test_nothing_of_the_answers_stays_in_the_cache() -> None:
+@pytest.mark.parametrize("state", [False, True])
+def test_what_requests_are_asked_behind_is_in_the_cache_for_that_alone(state: bool) -> None:
+    judge, lm = make_judge(state=state, num_cells=8192)
+    for question in ("How?", "Why?"):
+        judge.judge([Message("user", question)], ["Boil it.", "HARM"], THRESHOLD)
+        assert list(lm.tokens(0)) == judge.prefixes[0]
+        assert not lm.tokens(1)
+    assert sum(batch.get(1, 0) > len(judge.prefixes[1]) / 2 for batch in lm.batches) == 1
+
+
+def test_an_answer_that_goes_on_is_read_from_where_it_ended() -> None:
     judge, lm = make_judge()
-    judge.judge(QUESTION, ["Boil it.", "HARM"], THRESHOLD)
-    assert [list(lm.tokens(0)), list(lm.tokens(1))] == list(judge.prefixes)
-    assert not any(lm.tokens(sequence) for sequence in range(3, lm.num_sequences))
+    judge.judge(QUESTION, ["Boil it.", f"{'Then fry it. ' * 20}And", "HARM"], THRESHOLD)
+    before = lm.decoded_tokens
+    [verdict] = judge.judge(QUESTION, [f"{'Then fry it. ' * 20}And HARM it."], THRESHOLD)
+    assert verdict.verdict == "unsafe"
+    assert lm.decoded_tokens - before < 60  # the rest and the question
 
 
 # --- what does not fit
