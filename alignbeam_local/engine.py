@@ -18,6 +18,7 @@ from .judge_loading import make_judge
 from .llama_lm import build
 from .loading import Loader, require_silent_chat
 from .pair_check import check_pair
+from .parallel import ParallelAnswers
 from .parts import Parts, Room, larger, rooms
 from .prompt import Message
 from .read_ahead import read_ahead
@@ -28,7 +29,7 @@ from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
 LOADING_KNOBS = frozenset(
-    {"draft", "anchor", "judge", "profile", "context", "threads", "gpu_layers", "kv", "force"}
+    {"draft", "anchor", "judge", "profile", "context", "threads", "parallel", "gpu_layers", "kv", "force"}
 )
 
 
@@ -142,8 +143,14 @@ class Engine:
         watch = Stopwatch()
         with watch.part("load_ms"):
             yield from self.load(config)
-        answer = Answer(self.parts, config, watch, backend=build(), notices=self._load_notices)
-        yield from answer.stream(messages)
+        yield from self._made(self.parts, config, watch).stream(messages)
+
+    def parallel(self) -> ParallelAnswers:
+        """As many answers at once as `parallel` says, on what is open: until something is opened anew."""
+        return ParallelAnswers(self.parts, self.config.parallel, self._made)
+
+    def _made(self, parts: Parts, config: Config, watch: Stopwatch | None = None) -> Answer:
+        return Answer(parts, config, watch or Stopwatch(), backend=build(), notices=self._load_notices)
 
     def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
         """How many leading turns don't fit any more (see `trimming`); the models are loaded.
@@ -192,9 +199,7 @@ class Engine:
         self.background.stop()
         self._aside = None
         if self._parts is not None:
-            self._parts.draft_prompt.clear()
-            if self._parts.anchor is not None:
-                self._parts.anchor_prompt.clear()
+            self._parts.forget_prompts()
 
     def close(self) -> None:
         """Free everything; the engine can be used again."""

@@ -21,7 +21,7 @@ PANELS = {
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
     "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
     "Models": "draft anchor judge profile system anchor_system force",
-    "Machine": "context threads gpu_layers kv",
+    "Machine": "context threads parallel gpu_layers kv",
 }
 _PANEL_OF = {knob: panel for panel, knobs in PANELS.items() for knob in knobs.split()}
 _COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
