@@ -191,7 +191,7 @@ class Engine:
         raise AssertionError("a stream ends in Done")
 
     def forget(self) -> None:
-        """Drop what draft and anchor hold of prompts.
+        """Drop what draft, anchor and judge hold of prompts.
 
         A prompt that is decoded behind another one's beginning comes in another batch, which moves logits:
         after this the next answer depends on its prompt and knobs alone.
@@ -200,6 +200,8 @@ class Engine:
         self._aside = None
         if self._parts is not None:
             self._parts.forget_prompts()
+            if self._parts.judge is not None:
+                self._parts.judge.forget()
 
     def close(self) -> None:
         """Free everything; the engine can be used again."""

@@ -58,6 +58,11 @@ class Judge:
         """Read what every prompt begins with; nothing where it is held. Raises as `judge`."""
         self._asker.hold_prefixes()
 
+    def forget(self) -> None:
+        """Drop what is held and known of the last request; what every prompt begins with stays."""
+        self._about_request = None
+        self._asker.forget_request()
+
     @cached_property
     def key(self) -> str:
         """A hash of all that is read around a request and an answer: rubric, examples, template, labels."""

@@ -73,6 +73,10 @@ class Asker:
         for sequence in missing:
             lm.checkpoint(sequence)
 
+    def forget_request(self) -> None:
+        """Drop all but the prefixes."""
+        self._clear(REQUEST)
+
     def room(self, request: int) -> int:
         """Cells left for one answer's end behind a request of so many tokens, its prefix included."""
         prefixes = sum(map(len, self._prefixes.values()))

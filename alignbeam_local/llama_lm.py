@@ -370,6 +370,12 @@ class LlamaLM:
         self._copied_rows: dict[int, Logits] = {}
 
     def _open(self, num_sequences: int, num_cells: int, threads: int) -> Any:
+        most = int(llama_cpp.llama_max_parallel_sequences())
+        if num_sequences > most:
+            raise ModelError(
+                f"{num_sequences} sequences are wanted, llama.cpp holds {most}",
+                "Lower --parallel or --beams.",
+            )
         params = _set_fields(
             llama_cpp.llama_context_default_params(),
             n_ctx=num_cells,
