@@ -90,27 +90,27 @@ class ParallelAnswers:
         """Answer these conversations, as many at once as there are lanes; none else is in the making."""
         found: dict[int, Result | AlignBeamError] = {}
         waiting = iter(enumerate(asked))
-        while len(found) < len(asked):
-            for key, (messages, config) in islice(waiting, len(self._free)):
-                self.begin(key, messages, config)
-            for key, what in self.step():
-                if isinstance(what, Done):
-                    found[key] = what.result
-                elif isinstance(what, AlignBeamError):
-                    found[key] = what
+        try:
+            while len(found) < len(asked):
+                for key, (messages, config) in islice(waiting, len(self._free)):
+                    self.begin(key, messages, config)
+                for key, what in self.step():
+                    if isinstance(what, Done):
+                        found[key] = what.result
+                    elif isinstance(what, AlignBeamError):
+                        found[key] = what
+        finally:
+            self.close()
         return [found[key] for key in range(len(asked))]
-
-    def fail(self, key: int, error: AlignBeamError) -> None:
-        """End an answer with this error."""
-        self._end(key, error)
 
     def close(self) -> None:
         """End all answers; nothing more happens."""
         for key in list(self._running):
-            self._end(key, GreenletExit())
+            self.fail(key, GreenletExit())
         self._happened = []
 
-    def _end(self, key: int, error: BaseException) -> None:
+    def fail(self, key: int, error: BaseException) -> None:
+        """End an answer with this error."""
         task = self._running[key]
         for context in self._contexts:
             context.forget(task)

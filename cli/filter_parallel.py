@@ -65,8 +65,7 @@ class ParallelRun:
                 self._take_up(raw)
                 while self._unwritten:
                     self._write_ready()
-                    while self._has_room and (raw := source.take(wait=False)) is not None:
-                        self._take_up(raw)
+                    self._take_up_ready(source)
                     self._step()
 
     @property
@@ -83,6 +82,14 @@ class ParallelRun:
                 self._answers.close()
             if self._run.progress:
                 self._run.progress.close()
+
+    def _take_up_ready(self, source: Arriving) -> None:
+        """No more than there are lanes: records that take none, such as blank ones, may have no end."""
+        for _ in range(self._engine.config.parallel):
+            raw = source.take(wait=False) if self._has_room else None
+            if raw is None:
+                return
+            self._take_up(raw)
 
     def _take_up(self, raw: bytes) -> None:
         self._taken += 1
