@@ -70,8 +70,9 @@ def filter_prompts(
     (such as `text` or `models`) gives way to it, with a warning. Blank lines are left out there.
 
     With `--parallel P` up to P prompts are answered at once; one never waits for prompts that are still to
-    come. Answers are those of one by one, up to near-ties of two tokens. A `--timeout` is then looked at
-    between two decodes, and the timings of an answer hold what others did meanwhile.
+    come. A batch moves probabilities a little: where two tokens are nearly as likely, or a draw falls between
+    two, an answer goes on otherwise than by itself. A `--timeout` is then looked at between two decodes, and
+    the timings of an answer hold what others did meanwhile.
 
     Nothing is kept of prompts and answers.
 
