@@ -85,6 +85,9 @@ class Config(BaseModel):
 
     context: Annotated[int, Field(ge=128)] = Field(4096, description="tokens of one beam's conversation")
     threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0 = physical cores")
+    parallel: Annotated[int, Field(ge=1, le=64)] = Field(
+        1, description="how many prompts share batches, in filter and eval run; each needs memory of its own"
+    )
     gpu_layers: Annotated[int, Field(ge=0)] | Literal["auto", "all"] = Field(
         "auto", description="layers of each model on the GPU: a number, all, or auto: as many as fit"
     )

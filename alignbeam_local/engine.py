@@ -18,6 +18,7 @@ from .judge_loading import make_judge
 from .llama_lm import build, default_threads
 from .loading import Loader, require_silent_chat
 from .pair_check import check_pair
+from .parallel import ParallelAnswers
 from .parts import Parts, Room, larger, rooms
 from .prefix_store import PrefixStore
 from .probe import machine_key
@@ -31,8 +32,9 @@ from .trimming import left_out
 #: What can't change between answers of one engine: these decide what is loaded.
 LOADING_KNOBS = frozenset(
     {
-        *("draft", "anchor", "judge", "profile", "force", "context", "threads", "kv", "prompt_cache"),
-        *("flash_attn", "cache_type_k", "cache_type_v", "gpu_layers", "main_gpu", "tensor_split"),
+        *("draft", "anchor", "judge", "profile", "force", "context", "threads", "parallel", "kv"),
+        *("prompt_cache", "flash_attn", "cache_type_k", "cache_type_v"),
+        *("gpu_layers", "main_gpu", "tensor_split"),
     }
 )
 
@@ -148,8 +150,14 @@ class Engine:
         watch = Stopwatch()
         with watch.part("load_ms"):
             yield from self.load(config)
-        answer = Answer(self.parts, config, watch, backend=build(), notices=self._load_notices)
-        yield from answer.stream(messages)
+        yield from self._made(self.parts, config, watch).stream(messages)
+
+    def parallel(self) -> ParallelAnswers:
+        """As many answers at once as `parallel` says, on what is open: until something is opened anew."""
+        return ParallelAnswers(self.parts, self.config.parallel, self._made)
+
+    def _made(self, parts: Parts, config: Config, watch: Stopwatch | None = None) -> Answer:
+        return Answer(parts, config, watch or Stopwatch(), backend=build(), notices=self._load_notices)
 
     def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
         """How many leading turns don't fit any more (see `trimming`); the models are loaded.
@@ -190,7 +198,7 @@ class Engine:
         raise AssertionError("a stream ends in Done")
 
     def forget(self) -> None:
-        """Drop what draft and anchor hold of prompts.
+        """Drop what draft, anchor and judge hold of prompts.
 
         A prompt that is decoded behind another one's beginning comes in another batch, which moves logits:
         after this the next answer depends on its prompt and knobs alone.
@@ -198,9 +206,9 @@ class Engine:
         self.background.stop()
         self._aside = None
         if self._parts is not None:
-            self._parts.draft_prompt.clear()
-            if self._parts.anchor is not None:
-                self._parts.anchor_prompt.clear()
+            self._parts.forget_prompts()
+            if self._parts.judge is not None:
+                self._parts.judge.forget()
 
     def close(self) -> None:
         """Free everything; the engine can be used again."""

@@ -73,6 +73,11 @@ class Judge:
         """Hold what was saved. Raises: ContextFull, ModelError: it does not fit; it is then read anew."""
         self._asker.load(states)
 
+    def forget(self) -> None:
+        """Drop what is held and known of the last request; what every prompt begins with stays."""
+        self._about_request = None
+        self._asker.forget_request()
+
     @cached_property
     def key(self) -> str:
         """A hash of all that is read around a request and an answer: rubric, examples, template, labels."""

@@ -142,6 +142,10 @@ class Asker:
         finally:
             lm.truncate(REQUEST_PREFIX, 0)
 
+    def forget_request(self) -> None:
+        """Drop all but the prefixes."""
+        self._clear(REQUEST)
+
     def room(self, request: int) -> int:
         """Cells left for one answer's end behind a request of so many tokens, its prefix included."""
         prefixes = sum(map(len, self._prefixes.values()))

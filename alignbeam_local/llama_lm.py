@@ -368,15 +368,24 @@ class LlamaSampler:
         llama_cpp.llama_sampler_accept(self._chain, token)
 
     def sample(self, sequence: int) -> int:
-        row, start = self._model.batch_row(sequence), perf_counter()
-        token = int(llama_cpp.llama_sampler_sample(self._chain, self._model.handle, row))
-        self._model.compute_seconds += perf_counter() - start
-        return token
+        return self._model.sample(self._chain, sequence)
 
     def close(self) -> None:
         if self._chain:
             llama_cpp.llama_sampler_free(self._chain)
             self._chain = None
+
+
+def _sample_row(chain: Any, row: Logits) -> int:
+    """What `llama_sampler_sample` does with a row of a batch, for a copy of one."""
+    candidates = np.zeros(len(row), [("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+    candidates["id"], candidates["logit"] = np.arange(len(row)), row
+    data = candidates.ctypes.data_as(llama_cpp.llama_token_data_p)
+    array = llama_cpp.llama_token_data_array(data=data, size=len(row), selected=-1, sorted=False)
+    llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
+    token = int(array.data[array.selected].id)
+    llama_cpp.llama_sampler_accept(chain, token)
+    return token
 
 
 class LlamaLM:
@@ -441,6 +450,12 @@ class LlamaLM:
         self._copied_rows: dict[int, Logits] = {}
 
     def _open(self, **wanted: Any) -> Any:
+        most = int(llama_cpp.llama_max_parallel_sequences())
+        if wanted["n_seq_max"] > most:
+            raise ModelError(
+                f"{wanted['n_seq_max']} sequences are wanted, llama.cpp holds {most}",
+                "Lower --parallel or --beams.",
+            )
         params = _set_fields(
             llama_cpp.llama_context_default_params(),
             n_batch=BATCH_TOKENS,
@@ -528,13 +543,19 @@ class LlamaLM:
     def logits(self, sequence: int) -> Logits:
         if sequence in self._copied_rows:
             return self._copied_rows[sequence]
-        pointer = llama_cpp.llama_get_logits_ith(self.handle, self.batch_row(sequence))
+        pointer = llama_cpp.llama_get_logits_ith(self.handle, self._rows[sequence])
         assert pointer, "llama.cpp has no logits for this row"
         return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
 
-    def batch_row(self, sequence: int) -> int:
-        """The sequence's row in the last batch; only the last decode's rows can be sampled in C."""
-        return self._rows[sequence]
+    def sample(self, chain: Any, sequence: int) -> int:
+        """Draw from the sequence's latest row by a chain, which accepts the token drawn."""
+        start, copied = perf_counter(), self._copied_rows.get(sequence)
+        if copied is None:
+            token = int(llama_cpp.llama_sampler_sample(chain, self.handle, self._rows[sequence]))
+        else:
+            token = _sample_row(chain, copied)
+        self.compute_seconds += perf_counter() - start
+        return token
 
     def sampler(self, settings: SamplerSettings) -> Sampler:
         return LlamaSampler(self, settings)

@@ -23,6 +23,10 @@ class Room(NamedTuple):
     shared_cells: int
     copied_cells: int
 
+    def times(self, num_answers: int) -> "Room":
+        """Room for so many answers at once."""
+        return Room(*(num_answers * size for size in self))
+
 
 @dataclass(frozen=True)
 class Model:
@@ -55,6 +59,12 @@ class Parts:
         assert self.anchor is not None
         return PromptCache(self.anchor.lm)
 
+    def forget_prompts(self) -> None:
+        """Drop what draft and anchor hold of conversations."""
+        self.draft_prompt.clear()
+        if self.anchor is not None:
+            self.anchor_prompt.clear()
+
     @property
     def cards(self) -> dict[str, ModelCard | None]:
         """Which file plays which role."""
@@ -79,12 +89,13 @@ def rooms(config: Config) -> dict[str, Room]:
     """What each role that these knobs need must hold."""
     sequences = config.beams + 1
     copied = sequences * config.context
-    every = {
+    answer = {
         "draft": Room(sequences, config.context + (config.beams - 1) * _longest(config), copied),
         # The anchor reads text: one draft token may be several of its own.
         "anchor": Room(sequences, config.context + config.beams * (64 + 16 * config.depth), copied),
-        "judge": judge_room(config),
     }
+    every = {role: room.times(config.parallel) for role, room in answer.items()}
+    every["judge"] = judge_room(config)
     return {role: every[role] for role in config.roles}
 
 

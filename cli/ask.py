@@ -9,12 +9,12 @@ from alignbeam_local.errors import UsageError
 
 from . import session
 from .inputs import checked, decoded
-from .options import Options, with_options
+from .options import Options, with_options_but
 from .terminal import is_terminal
 from .view import answer_view
 
 
-@with_options
+@with_options_but("parallel")
 def ask(
     prompt: Annotated[
         str | None, typer.Argument(help="The question; stdin, if piped, comes before it.")

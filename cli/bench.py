@@ -11,11 +11,11 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.result_json import json_line
 
 from . import session
-from .options import Options, with_options
+from .options import Options, with_options_but
 from .terminal import for_stream, is_terminal, say
 
 
-@with_options
+@with_options_but("parallel")
 def bench(
     *,
     prompt_tokens: Annotated[

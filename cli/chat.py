@@ -11,11 +11,11 @@ from alignbeam_local.errors import UsageError
 
 from . import session
 from .completion import conversation_names
-from .options import Options, with_options
+from .options import Options, with_options_but
 from .terminal import is_terminal
 
 
-@with_options
+@with_options_but("parallel")
 def chat(
     continued: Annotated[
         bool, typer.Option("--continue", "-c", metavar="", help="go on with the last conversation")

@@ -101,6 +101,9 @@ def run(
 
     Interrupted anywhere, the same command goes on where it stopped, and ends as if it had not been.
 
+    With `--parallel P` each P prompts of a suite are answered at once, by the methods that are knobs of the
+    engine; the report then tells no times.
+
     ```sh
     alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
     alignbeam eval run --suite advbench --method alignbeam --method alignbeam:alpha=0.8,N=3 --out alpha
@@ -239,7 +242,7 @@ def reselect(
 
 
 @eval_app.command()
-@with_options_but("seed", "json", "trace")
+@with_options_but("seed", "json", "trace", "parallel")
 def sweep(
     *,
     suite: Suites,

@@ -14,9 +14,10 @@ from alignbeam_local.settings import Settings, near_knob
 
 from . import session
 from .filter_output import JsonOutput, Output, TextOutput
+from .filter_parallel import ParallelRun
 from .filter_tally import Tally
 from .filter_template import Template, read_template
-from .inputs import count_records, decoded, is_blank, parse_row, records, row_knobs, row_messages
+from .inputs import Arriving, count_records, decoded, is_blank, parse_row, records, row_knobs, row_messages
 from .options import Options, with_options
 from .terminal import is_terminal, say
 from .time_limit import TimeLimit
@@ -68,6 +69,11 @@ def filter_prompts(
     the fields of the result, or as `{"id", "line", "error"}`; a field that is called as one of the result's
     (such as `text` or `models`) gives way to it, with a warning. Blank lines are left out there.
 
+    With `--parallel P` up to P prompts are answered at once; one never waits for prompts that are still to
+    come. A batch moves probabilities a little: where two tokens are nearly as likely, or a draw falls between
+    two, an answer goes on otherwise than by itself. A `--timeout` is then looked at between two decodes, and
+    the timings of an answer hold what others did meanwhile.
+
     Nothing is kept of prompts and answers.
 
     ```sh
@@ -75,6 +81,7 @@ def filter_prompts(
     alignbeam filter --template 'Summarise: {prompt}' < in.txt > out.txt
     alignbeam filter --jsonl --timeout 60 < rows.jsonl > answers.jsonl
     alignbeam filter --jsonl --template @letter.txt < rows.jsonl
+    alignbeam filter --parallel 4 < in.txt > out.txt
     ```
     """
     asked = None if template is None else read_template(template, any_field=jsonl)
@@ -86,8 +93,12 @@ def filter_prompts(
         if is_terminal(sys.stdin):
             say("Prompts, one a line; Ctrl-D ends.")
         run = Run(engine, prepared.settings, options, form, said)
-        for number, raw in enumerate(records(sys.stdin.buffer, form.separator), 1):
-            run.answer(number, raw)
+        if prepared.settings.config.parallel > 1:
+            source = Arriving(sys.stdin.buffer, form.separator)
+            ParallelRun(run, engine, form.timeout).answer_all(source)
+        else:
+            for number, raw in enumerate(records(sys.stdin.buffer, form.separator), 1):
+                run.answer(number, raw)
     run.finish(fail_on_refusal=fail_on_refusal)
 
 
@@ -134,7 +145,7 @@ class Run:
         self._trace_to = sys.stdout if as_json else sys.stderr
         self._warned: set[str] = set()
         self._tally = Tally()
-        self._progress = self._open_progress()
+        self.progress = self._open_progress()
 
     def answer(self, number: int, raw: bytes) -> None:
         """Answer one record, or say why not.
@@ -142,46 +153,54 @@ class Run:
         Raises:
             Cancelled: the user stopped the run.
         """
-        if is_blank(raw):
-            if not self._form.jsonl:
-                self._output.blank()
-            return
         row: dict[str, Any] = {}
+        outcome: Result | AlignBeamError | None = None
         try:
-            row = self._row(raw)
-            result = self._result(number, row)
+            if not is_blank(raw):
+                row = self.row(raw)
+                outcome = self._answered(*self.asked(number, row), self.view(number))
         except Cancelled:
             raise
         except AlignBeamError as error:
+            outcome = error
+        self.write(number, row, outcome)
+
+    def write(self, number: int, row: dict[str, Any], outcome: "Result | AlignBeamError | None") -> None:
+        """Write what became of a record; None: it was blank."""
+        if outcome is None:
+            if not self._form.jsonl:
+                self._output.blank()
+        elif isinstance(outcome, AlignBeamError):
             self._tally.count_failure()
-            self._output.failure(number, error, row.get("id"))
+            self._output.failure(number, outcome, row.get("id"))
         else:
-            self._tally.count(result)
-            self._output.result(row, result)
+            self._tally.count(outcome)
+            self._output.result(row, outcome)
 
     def finish(self, *, fail_on_refusal: bool) -> None:
         """Raises: AlignBeamError: some prompts failed. Exit: 4, if asked for."""
         tally = self._tally
-        if self._progress:
+        if self.progress:
             say(f"{tally.done} prompts: {tally}")
         if tally.failed:
             raise AlignBeamError(f"{tally.failed} of {tally.done} prompts failed")
         if fail_on_refusal and tally.refused + tally.blocked:
             raise typer.Exit(session.REFUSED)
 
-    def _row(self, raw: bytes) -> dict[str, Any]:
+    def row(self, raw: bytes) -> dict[str, Any]:
+        """The fields of a record. Raises: UsageError: it can't be read."""
         if self._form.jsonl:
             return parse_row(raw)
         return {"prompt": decoded(raw, "the line").removesuffix("\r")}
 
-    def _result(self, number: int, row: dict[str, Any]) -> "Result":
+    def asked(self, number: int, row: dict[str, Any]) -> "tuple[list[Message], Config]":
+        """What a row asks, and with which knobs. Raises: UsageError: it can't be asked."""
         template = self._form.template
         messages = row_messages({"prompt": template.fill(row)} if template else row)
         knobs = row_knobs(row)
         session.refuse_loading_knobs(knobs)
         self._warn_of_fields(row)
-        config = self._settings.override(knobs, f"line {number}").config
-        return self._answered(messages, config, self._view(number))
+        return messages, self._settings.override(knobs, f"line {number}").config
 
     def _answered(self, messages: "list[Message]", config: "Config", view: View) -> "Result":
         """Raises: TimedOut: it took too long; what there was of it is not shown. Cancelled."""
@@ -199,10 +218,12 @@ class Run:
         except Cancelled:
             if not limit.expired or self._engine.cancellation.is_interrupted:
                 raise
-            raise TimedOut(
-                f"no answer in {self._form.timeout:g} seconds", "Raise --timeout, or ask for less."
-            ) from None
+            raise self.timed_out() from None
         return result
+
+    def timed_out(self) -> TimedOut:
+        """The error of an answer that took too long."""
+        return TimedOut(f"no answer in {self._form.timeout:g} seconds", "Raise --timeout, or ask for less.")
 
     def _open_progress(self) -> View | None:
         """A line on a terminal, where no trace runs over it."""
@@ -212,8 +233,9 @@ class Run:
 
         return ProgressView(self._tally, count_records(sys.stdin.buffer, self._form.separator), self._said)
 
-    def _view(self, number: int) -> View:
-        return self._progress or silent_view(
+    def view(self, number: int) -> View:
+        """What shows the making of an answer."""
+        return self.progress or silent_view(
             self._options, self._said, self._trace_to, prefix=f"prompt {number}: "
         )
 

@@ -1,7 +1,9 @@
 """What comes in: text that must be UTF-8, records of stdin, rows of JSON."""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
+from select import select
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from alignbeam_local.config import KNOBS
@@ -33,17 +35,48 @@ def checked(text: str, what: str) -> str:
     return text
 
 
-def records(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
-    """What the separators end, as soon as it is there; an unended last one counts too."""
-    pending: list[bytes] = []  # joined once: a long record comes in many chunks
-    while chunk := stream.read1(_CHUNK):  # type: ignore[attr-defined]
-        *ended, rest = chunk.split(separator)
+class Arriving:
+    """What the separators end, as soon as it is there; an unended last record counts too."""
+
+    def __init__(self, stream: IO[bytes], separator: bytes) -> None:
+        self._stream = stream
+        self._separator = separator
+        self._records: deque[bytes] = deque()
+        self._pending: list[bytes] = []  # joined once: a long record comes in many chunks
+        self._is_ended = False
+
+    def take(self, *, wait: bool = True) -> bytes | None:
+        """The next record; None at the end, or where it is not there and is not waited for."""
+        while not self._records and not self._is_ended and (wait or _is_ready(self._stream)):
+            self._read()
+        return self._records.popleft() if self._records else None
+
+    def _read(self) -> None:
+        chunk = self._stream.read1(_CHUNK)  # type: ignore[attr-defined]
+        *ended, rest = chunk.split(self._separator)
         for record in ended:
-            yield b"".join([*pending, record])
-            pending.clear()
-        pending.append(rest)
-    if last := b"".join(pending):
-        yield last
+            self._records.append(b"".join([*self._pending, record]))
+            self._pending.clear()
+        self._pending.append(rest)
+        if not chunk:
+            self._is_ended = True
+            if last := b"".join(self._pending):
+                self._records.append(last)
+
+
+def _is_ready(stream: IO[bytes]) -> bool:
+    """Whether reading returns at once; true of what can't be asked."""
+    try:
+        return bool(select([stream], [], [], 0)[0])
+    except (OSError, ValueError):
+        return True
+
+
+def records(stream: IO[bytes], separator: bytes) -> Iterator[bytes]:
+    """All of them, waited for."""
+    arriving = Arriving(stream, separator)
+    while (record := arriving.take()) is not None:
+        yield record
 
 
 def is_blank(record: bytes) -> bool:

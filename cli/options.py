@@ -21,7 +21,7 @@ PANELS = {
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
     "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
     "Models": "draft anchor judge profile system anchor_system force",
-    "Machine": "context threads kv prompt_cache "
+    "Machine": "context threads parallel kv prompt_cache "
     "flash_attn cache_type_k cache_type_v gpu_layers main_gpu tensor_split",
 }
 _PANEL_OF = {knob: panel for panel, knobs in PANELS.items() for knob in knobs.split()}

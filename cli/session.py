@@ -14,7 +14,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.events import Done, Event, Result
 from alignbeam_local.registry import Registry
-from alignbeam_local.settings import Settings, resolve
+from alignbeam_local.settings import Given, Settings, resolve
 
 from .options import Options
 from .terminal import is_terminal, say
@@ -60,7 +60,10 @@ def prepare(options: Options, adapt: Callable[[Settings], Settings] = lambda set
         UsageError: a knob that cannot be.
     """
     registry = Registry.load()
-    session = Session(options, adapt(resolve(options.flags, registry, os.environ)), registry)
+    settings = resolve(options.flags, registry, os.environ)
+    if "parallel" not in options.flags:  # whoever answers one prompt at a time has no use for more room
+        settings = Settings({**settings.given, "parallel": Given(1, "one prompt at a time", explicit=False)})
+    session = Session(options, adapt(settings), registry)
     if options.show_config:
         print(config_json(session.settings) if options.json else config_table(session.settings))
         raise typer.Exit

@@ -136,7 +136,17 @@ def test_every_knob_has_a_flag_and_a_panel(run: Run) -> None:
     assert set(_PANEL_OF) == set(KNOBS)
     for command in ("ask", "filter", "chat"):
         text = run(command, "--help").out
-        assert all(f"--{knob.replace('_', '-')}" in text for knob in KNOBS)
+        missing = {knob for knob in KNOBS if f"--{knob.replace('_', '-')}" not in text}
+        assert missing == (set() if command == "filter" else {"parallel"})
+
+
+def test_who_answers_one_prompt_at_a_time_has_room_for_one(
+    run: Run, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_PARALLEL", "4")
+    assert json.loads(run("ask", "--json", "echo: a").out)["config"]["parallel"] == 1
+    shown = json.loads(run("filter", "--show-config", "--json").out)
+    assert shown["parallel"] == {"value": 4, "source": "environment ALIGNBEAM_PARALLEL"}
 
 
 # --- filter

@@ -176,16 +176,36 @@ def prompt_row(engine: Engine) -> Logits:
     return engine._parts.draft_prompt.row(list(engine._parts.draft.lm.tokens(0)))
 
 
-def assert_same_up_to_a_near_tie(engine: Engine, text: str, other: str) -> None:
+def assert_same_up_to_a_near_tie(engine: Engine, text: str, other: str, prompt: Sequence[int] = ()) -> None:
     assert engine._parts is not None
     lm = engine._parts.draft.lm
     left, right = map(lm.vocabulary.encode, (text, other))
     same = common_prefix(left, right)
     if len(left) == len(right) == same:
         return
-    lm.extend({0: left[:same]})
+    lm.set_tokens({0: [*(prompt or lm.tokens(0)), *left[:same]]})
     second, best = np.sort(lm.logits(0))[-2:]
     assert best - second < NEAR_TIE, (text, other)
+
+
+@pytest.mark.models
+def test_prompts_at_once_are_answered_as_one_by_one() -> None:
+    prompts = [[Message("user", text)] for text in TURNS[:4]]
+    config, registry = starter(beams=1, depth=3, temperature=0, repeat_penalty=1.0)
+    with Engine(config, registry) as engine:
+        alone = [engine.answer(prompt) for prompt in prompts]
+        one_by_one = engine.parts.draft.lm.decodes
+    together = config.with_values({"parallel": 4})
+    with Engine(together, registry) as engine:
+        list(engine.load())
+        found = engine.parallel().answers([(prompt, together) for prompt in prompts])
+        at_once = engine.parts.draft.lm.decodes
+        print(f"decodes of the draft: {one_by_one} one by one, {at_once} at once")
+        assert at_once < one_by_one / 2
+        for prompt, one, other in zip(prompts, alone, found, strict=True):
+            assert isinstance(other, Result)
+            read = engine.parts.draft.format.encode(prompt, engine.parts.draft.lm.vocabulary)
+            assert_same_up_to_a_near_tie(engine, one.text, other.text, read)
 
 
 def test_a_missing_model_is_an_error_that_says_how_to_get_it() -> None:

@@ -68,6 +68,17 @@ def test_times_leave_loading_out() -> None:
     assert score(loaded).total_ms == 1000.0
 
 
+def test_times_of_answers_that_shared_batches_are_not_shown() -> None:
+    shared = sample("Sure.", id="2", method="alignbeam")
+    shared["result"]["config"] |= {"parallel": 4}
+    alone, together = score(sample("Sure.")), score(shared)
+    assert (alone.total_ms, together.total_ms) == (1200.0, None)
+    found = cells([Run("r", {"methods": {}}, [alone, together])])
+    titles, rows = table(found)
+    seconds, ratio = titles.index("seconds"), titles.index("x draft")
+    assert [(row[seconds], row[ratio]) for row in rows] == [("1.20", "1.0"), ("", "")]
+
+
 def test_degenerate_answers() -> None:
     assert score(sample("")).degenerate
     assert not score(sample("and so on")).degenerate

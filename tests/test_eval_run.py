@@ -16,9 +16,11 @@ from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageErro
 from alignbeam_local.evaluation import runner
 from alignbeam_local.evaluation.arms import METHODS, parse_arm, parse_arms
 from alignbeam_local.evaluation.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
-from alignbeam_local.evaluation.runner import Plan, run
+from alignbeam_local.evaluation.runner import Plan, manifest, run
+from alignbeam_local.evaluation.suites import Item
 from alignbeam_local.events import Result
-from tests.fake_pool import ITEMS, config, fake_loader, fake_pool
+from alignbeam_local.registry import ModelFile, Registry
+from tests.fake_pool import ITEMS, REGISTRY, config, fake_loader, fake_pool
 from tests.running import no_file_beyond
 from tests.test_llama_lm import write_tiny
 
@@ -71,6 +73,50 @@ def test_a_run_killed_twice_equals_an_uninterrupted_one(
             file.write(tail)
     assert timeless(whole(tmp_path / "killed")) == timeless(expected)
     assert len(expected) == len(plan()) == 16
+
+
+def together(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
+    """The same with three prompts at once, where the method can."""
+    arms = parse_arms(["draft", "alignbeam:N=2", "hard-prefix"], config(parallel=3, context=4096))
+    items = [Item("many", f"many-{n}", f"{n} Cook?", "benign") for n in range(4)] + ITEMS
+    directory = RunDirectory(folder)
+    with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
+        list(islice(run(Plan(arms, items, [1]), log, pool), stop_after))
+    return directory.samples()
+
+
+def test_a_run_of_several_at_once_that_is_killed_equals_an_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Texts, log-probabilities and batches: a prompt goes with the same others, in the same order."""
+    loader = fake_loader(monkeypatch)
+    expected = together(tmp_path / "whole")
+    batches = [lm.batches for lm in loader.opened["draft"]]
+    assert [key_of(sample)[:3] for sample in expected] == [
+        (method, *item)
+        for method in ("draft", "alignbeam:N=2", "hard-prefix")
+        for item in [*(("many", f"many-{n}") for n in range(4)), *((i.suite, i.id) for i in ITEMS)]
+    ]
+    assert {s["result"]["config"]["parallel"] for s in expected} == {3}
+    together(tmp_path / "killed", 2)
+    loader = fake_loader(monkeypatch)
+    together(tmp_path / "killed", 9)
+    assert loader.opened["draft"][0].batches == batches[0], "the group that was begun is made anew, as it was"
+    together(tmp_path / "killed", 4)
+    assert timeless(together(tmp_path / "killed")) == timeless(expected)
+
+
+def test_how_many_go_together_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "file_sha256", lambda _: "0")
+    monkeypatch.setattr(Registry, "require", lambda _, spec: ModelFile(spec, Path(spec)))
+    abouts = [manifest(Plan(parse_arms(["draft"], config(parallel=p)), ITEMS, [1]), REGISTRY) for p in (1, 3)]
+    with RunDirectory(tmp_path / "run").opened(abouts[0]):
+        pass
+    with (
+        pytest.raises(UsageError, match=r"methods\.draft\.knobs\.parallel"),
+        RunDirectory(tmp_path / "run").opened(abouts[1]),
+    ):
+        pass
 
 
 def test_an_answer_does_not_depend_on_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -532,6 +532,12 @@ def test_a_cache_that_cannot_be_cut_is_not_forced(tiny: dict[str, Path], opened:
 # --- loading
 
 
+def test_more_sequences_than_llama_cpp_holds_are_refused(tiny: dict[str, Path], opened: Opened) -> None:
+    with pytest.raises(ModelError, match="257 sequences are wanted") as caught:
+        opened.lm(tiny["llama"], num_sequences=257)
+    assert "--parallel" in caught.value.hint
+
+
 def test_a_misspelt_parameter_is_no_parameter() -> None:
     params = llama_cpp.llama_context_default_params()
     assert _set_fields(params, n_ctx=7).n_ctx == 7

@@ -32,7 +32,7 @@ class Cell:
     harmful: Estimate | None
     corrected: Estimate | None
     correct: Estimate | None
-    median_ms: float
+    median_s: float | None  # None where answers shared batches
     slowdown: float | None
     covered_mass: float | None
 
@@ -80,7 +80,7 @@ def _cell(
         harmful=share(by_prompt(judged, lambda s: bool(s.harmful))) if judged else None,
         corrected=corrected_share(hits, len(judged), judge_error) if judged and judge_error else None,
         correct=_correct(answered),
-        median_ms=median([s.total_ms for s in answered if s.total_ms is not None] or [0.0]),
+        median_s=median_seconds(answered),
         slowdown=slowdown(answered, drafts),
         covered_mass=_mean(s.covered_mass for s in answered),
     )
@@ -100,10 +100,10 @@ def declined(scored: Iterable[Scored], label: Label) -> Estimate | None:
     return share(by_prompt(own, lambda one: one.declined)) if own else None
 
 
-def median_seconds(scored: Iterable[Scored]) -> float:
-    """The median time of an answer; 0 of none."""
+def median_seconds(scored: Iterable[Scored]) -> float | None:
+    """The median time of an answer; None of none."""
     times = [one.total_ms for one in scored if one.total_ms is not None]
-    return median(times) / 1e3 if times else 0.0
+    return median(times) / 1e3 if times else None
 
 
 def slowdown(own: Iterable[Scored], others: Iterable[Scored]) -> float | None:

@@ -1,13 +1,15 @@
 """Methods that the engine answers by knobs alone."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
 from ..config import Config
 from ..engine import Engine
+from ..errors import AlignBeamError
 from ..events import Result
 from ..prompt import Message
-from .method import Answerer, Method
+from .method import Answerer, GroupAnswerer, Method
 from .model_pool import ModelPool
 
 
@@ -17,11 +19,27 @@ class EngineMethod(Method):
     def open(self, config: Config, pool: ModelPool) -> Answerer:
         return partial(ask, pool.engine(config))
 
+    def num_together(self, config: Config) -> int:
+        return config.parallel
+
+    def open_group(self, config: Config, pool: ModelPool) -> GroupAnswerer:
+        if config.parallel == 1:
+            return super().open_group(config, pool)
+        return partial(ask_together, pool.engine(config))
+
 
 def ask(engine: Engine, prompt: str, config: Config) -> Result:
     """An answer to one prompt that depends on nothing the engine was asked before."""
     engine.forget()
     return engine.answer([Message("user", prompt)], config)
+
+
+def ask_together(engine: Engine, asked: Sequence[tuple[str, Config]]) -> Sequence[Result | AlignBeamError]:
+    """Answers to some prompts, all with the same room, that share batches."""
+    for _ in engine.load(asked[0][1]):
+        pass
+    engine.forget()
+    return engine.parallel().answers([([Message("user", prompt)], config) for prompt, config in asked])
 
 
 def alone(base: Config, **changed: str | None) -> Config:

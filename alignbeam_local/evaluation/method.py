@@ -1,17 +1,20 @@
-"""The seam of methods: each is opened on a pool and then answers prompts, one at a time."""
+"""The seam of methods: each is opened on a pool and then answers prompts, one at a time or some at once."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from ..config import Config
+from ..errors import AlignBeamError
 from ..events import Result
 from .model_pool import ModelPool
 
 #: From a prompt and the knobs of this sample, its seed among them, to a result.
 Answerer = Callable[[str, Config], Result]
+#: The same for several prompts at once; an error takes the place of its answer.
+GroupAnswerer = Callable[[Sequence[tuple[str, Config]]], Sequence[Result | AlignBeamError]]
 
 
 class Method(BaseModel, ABC):
@@ -38,3 +41,23 @@ class Method(BaseModel, ABC):
         Raises:
             UsageError, ModelError: a model that is not named, not there, or does not fit.
         """
+
+    def num_together(self, config: Config) -> int:
+        """How many prompts it answers at once."""
+        return 1
+
+    def open_group(self, config: Config, pool: ModelPool) -> GroupAnswerer:
+        """The same for so many prompts; what is returned depends on these, their order and knobs alone."""
+        answer = self.open(config, pool)
+
+        def answers(asked: Sequence[tuple[str, Config]]) -> Sequence[Result | AlignBeamError]:
+            return [_answered(answer, *one) for one in asked]
+
+        return answers
+
+
+def _answered(answer: Answerer, prompt: str, config: Config) -> Result | AlignBeamError:
+    try:
+        return answer(prompt, config)
+    except AlignBeamError as error:
+        return error

@@ -67,10 +67,15 @@ def score(sample: Sample) -> Scored:
         harm=verdict.get("score"),
         harmful=_harmful(outcome, verdict),
         correct=_is_correct(text, sample.get("reference"), outcome),
-        total_ms=timings["total_ms"] - timings["load_ms"],
+        total_ms=timings["total_ms"] - timings["load_ms"] if _is_alone(result) else None,
         tokens=result["usage"]["completion_tokens"],
         covered_mass=result["bridge"]["covered_mass"],
     )
+
+
+def _is_alone(result: dict[str, Any]) -> bool:
+    """Whether its time is its own: answers that share batches share their time too."""
+    return bool(result.get("config", {}).get("parallel", 1) == 1)
 
 
 def _outcome(finish_reason: str, text: str) -> Outcome:

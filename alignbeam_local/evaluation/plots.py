@@ -88,11 +88,11 @@ def _scatter(groups: Sequence[Group]) -> Plot:
 
 def _latency(groups: Sequence[Group]) -> Plot:
     series = [
-        Series(group.name, [Point(group.name, exact(median_seconds(group.scored)), harmful)])
+        Series(group.name, [Point(group.name, exact(seconds), harmful)])
         for group in groups
-        if (harmful := declined(group.scored, "harmful"))
+        if (harmful := declined(group.scored, "harmful")) and (seconds := median_seconds(group.scored))
     ]
-    longest = max((median_seconds(group.scored) for group in groups), default=1.0) or 1.0
+    longest = max((point.x.value for one in series for point in one.points), default=1.0)
     return Plot(
         "Latency against refusal", "seconds an answer, median", "refused of harmful", series, longest, False
     )

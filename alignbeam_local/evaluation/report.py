@@ -30,7 +30,7 @@ _COLUMNS = (
     Column("harmful, 95 %", lambda cell: percent(cell.harmful)),
     Column("corrected, 95 %", lambda cell: percent(cell.corrected)),
     Column("correct, 95 %", lambda cell: percent(cell.correct)),
-    Column("seconds", lambda cell: f"{cell.median_ms / 1e3:.2f}"),
+    Column("seconds", lambda cell: _number(cell.median_s, 2)),
     Column("x draft", lambda cell: _number(cell.slowdown, 1)),
     Column("covered", lambda cell: "" if cell.covered_mass is None else f"{cell.covered_mass:.0%}"),
     Column("failed", lambda cell: str(cell.failed) if cell.failed else ""),

@@ -4,11 +4,11 @@ import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import Any
 
 from .. import __version__
-from ..config import Config
-from ..errors import Cancelled, ContextFull, UsageError
+from ..errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ..events import Result
 from ..hashes import model_sha256
 from ..llama_lm import build, default_threads, supports_gpu
@@ -16,7 +16,6 @@ from ..machine import processor
 from ..registry import Registry
 from ..result_json import error_object, result_object
 from .arms import Arm
-from .method import Answerer
 from .model_pool import ModelPool
 from .run_directory import Json, Log, SampleKey
 from .suites import Item, prompts_sha256
@@ -38,6 +37,13 @@ class Plan:
         for item in self.items:
             for seed in self.seeds:
                 yield SampleKey(arm.name, item.suite, item.id, seed), item
+
+    def groups(self, arm: Arm) -> Iterator[list[tuple[SampleKey, Item]]]:
+        """The same in the groups that are answered together: fixed ones, because batches move logits."""
+        size = arm.method.num_together(arm.config)
+        for _, suite in groupby(self.samples(arm), key=lambda sample: sample[0].suite):
+            while group := list(islice(suite, size)):
+                yield group
 
 
 def manifest(plan: Plan, registry: Registry) -> Json:
@@ -74,6 +80,8 @@ def _machine() -> Json:
 
 def _about(arm: Arm, registry: Registry) -> Json:
     knobs = arm.config.model_dump(exclude={"seed", "draft", "anchor", "judge", "profile"})
+    if knobs["parallel"] == 1:  # runs from before there was this knob can be gone on with
+        del knobs["parallel"]
     models = {}
     for role, spec in arm.method.models(arm.config).items():
         if spec is None:
@@ -93,14 +101,20 @@ def run(plan: Plan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json
         UsageError, ModelError: a method can't run here.
     """
     for arm in plan.arms:
-        missing = [(key, item) for key, item in plan.samples(arm) if key not in log.done]
-        if not missing:
+        groups = [group for group in plan.groups(arm) if any(key not in log.done for key, _ in group)]
+        if not groups:
             continue
-        answerer = arm.method.open(arm.config, pool)
-        for key, item in missing:
-            sample = {**_named(key, item), **_answered(answerer, item, arm.config, key.seed)}
-            log.append(sample)
-            yield key, sample
+        answers = arm.method.open_group(arm.config, pool)
+        for group in groups:
+            found = answers(
+                [(item.prompt, arm.config.with_values({"seed": key.seed})) for key, item in group]
+            )
+            outcomes = [_outcome(one) for one in found]
+            for (key, item), outcome in zip(group, outcomes, strict=True):
+                if key not in log.done:
+                    sample = {**_named(key, item), **outcome}
+                    log.append(sample)
+                    yield key, sample
 
 
 def _named(key: SampleKey, item: Item) -> Json:
@@ -112,11 +126,11 @@ def _named(key: SampleKey, item: Item) -> Json:
     return named
 
 
-def _answered(answerer: Answerer, item: Item, config: Config, seed: int) -> Json:
-    try:
-        result: Result = answerer(item.prompt, config.with_values({"seed": seed}))
-    except ContextFull as error:
-        return {"error": error_object(error)}
-    if result.finish_reason == "cancelled":
+def _outcome(found: Result | AlignBeamError) -> Json:
+    if isinstance(found, ContextFull):
+        return {"error": error_object(found)}
+    if isinstance(found, AlignBeamError):
+        raise found
+    if found.finish_reason == "cancelled":
         raise Cancelled("cancelled")
-    return {"result": result_object(result)}
+    return {"result": result_object(found)}

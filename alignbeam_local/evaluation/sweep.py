@@ -57,7 +57,7 @@ def parse_grid(specs: Sequence[str]) -> Grid:
         values = list(dict.fromkeys(filter(None, (value.strip() for value in text.split(",")))))
         if not values:
             raise UsageError(f"--grid {spec}: no values", "Write KNOB=VALUE,VALUE.")
-        if knob not in KNOBS or knob == "seed":
+        if knob not in KNOBS or knob in ("seed", "parallel"):
             raise UsageError(f"--grid {spec}: '{name}' is no knob to sweep", f"Knobs: {', '.join(KNOBS)}.")
         if knob in grid:
             raise UsageError(f"--grid: {knob} is given twice", "Give all its values at once.")
@@ -105,7 +105,7 @@ def _measured(run: Run) -> Iterator[Setting]:
         own = [one for one in run.scored if one.method == name and name.partition(":")[0] == AlignBeam.name]
         refusal, over_refusal = declined(own, "harmful"), declined(own, "benign")
         if refusal and over_refusal:
-            yield Setting(name, refusal, over_refusal, median_seconds(own))
+            yield Setting(name, refusal, over_refusal, median_seconds(own) or 0.0)
 
 
 def _beats(one: Setting, other: Setting) -> bool:

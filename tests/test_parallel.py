@@ -1,0 +1,287 @@
+"""Several answers at once: each is what it is alone, in as many decodes as the longest of them takes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alignbeam_local.config import Config
+from alignbeam_local.engine import Engine
+from alignbeam_local.errors import AlignBeamError, ModelError, TimedOut
+from alignbeam_local.events import BeamText, Done, Judged, Phase, Result, Step, Timings, Verdict, Withdrawn
+from alignbeam_local.lm import SamplerSettings
+from alignbeam_local.parallel import Happening
+from alignbeam_local.parts import rooms
+from alignbeam_local.prompt import Message
+from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
+from tests.fake_loader import FakeLoader, FakeModel, fake_engine
+from tests.test_beams import nudged, nudges
+
+Kv = Literal["seq", "state"]
+DRAFT = fake_vocabulary("he", " the", "é", "ab", "\n")
+ANCHOR = fake_vocabulary(" the", "hé", "abc", "é", "a")
+LABELS = dict.fromkeys(b"YN", 25.0)
+KNOBS: dict[str, Any] = {"max_tokens": 8, "depth": 3, "beams": 2}
+GREEDY = SamplerSettings(temperature=0, top_p=1.0, repeat_penalty=1.0, penalty_last_n=64, seed=0)
+
+
+def models(kv: Kv = "seq", seed: int = 0) -> FakeLoader:
+    """A draft and an anchor that say anything and end soon, a judge that says Yes or No."""
+    return FakeLoader(
+        {
+            "draft": FakeModel(DRAFT, nudged(hashed_row(DRAFT.size, seed), nudges(DRAFT, 6.0)), kv=kv),
+            "anchor": FakeModel(
+                ANCHOR, nudged(hashed_row(ANCHOR.size, seed + 1), nudges(ANCHOR, 6.0)), kv=kv
+            ),
+            "judge": FakeModel(ANCHOR, nudged(hashed_row(ANCHOR.size, seed + 2), LABELS)),
+        }
+    )
+
+
+class HashingJudge:
+    """Scores an answer by its letters; some it can't score."""
+
+    record = None
+
+    def read_prefixes(self) -> None: ...
+
+    def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+        return [self._verdict(sum(answer.encode()) % 7, threshold) for answer in answers]
+
+    def _verdict(self, number: int, threshold: float) -> Verdict:
+        if number >= 5:
+            return Verdict(None, None, {}, "unscored")
+        score = 1.0 + number
+        return Verdict(score, score, {}, "safe" if score <= threshold else "unsafe")
+
+
+def opened(loader: FakeLoader, *, real_judge: bool = False, **knobs: Any) -> tuple[Engine, Config]:
+    with pytest.MonkeyPatch.context() as patch:
+        if not real_judge:
+            patch.setattr("alignbeam_local.engine.make_judge", lambda *_: HashingJudge())
+        context = 4096 if real_judge else 300  # its examples are long in letters
+        engine, config = fake_engine(patch, loader, **{**KNOBS, "context": context, **knobs})
+        list(engine.load())
+    return engine, config
+
+
+def said(text: str) -> list[Message]:
+    return [Message("user", text)]
+
+
+def plain(found: Result | AlignBeamError) -> Result | str:
+    """What must be the same: all but the time it took, and how many went together."""
+    if isinstance(found, AlignBeamError):
+        return repr(found)
+    return replace(found, timings=Timings(), config={**found.config, "parallel": 1})
+
+
+def alone(engine: Engine, messages: Sequence[Message], config: Config) -> Result | AlignBeamError:
+    try:
+        return engine.answer(messages, config)
+    except AlignBeamError as error:
+        return error
+
+
+#: A prompt of this length leaves no room for an answer.
+TOO_LONG = "x" * 400
+asked_once = st.tuples(
+    st.sampled_from(["a", "ab", "he", "the é", "abc " * 9, TOO_LONG])
+    | st.text("abhé ", min_size=1, max_size=9),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "beams": st.integers(1, 2),
+            "depth": st.integers(0, 3),
+            "max_tokens": st.integers(1, 8),
+            "judge_at": st.integers(1, 6),
+            "on_unsafe": st.sampled_from(["auto", "refuse", "lowest"]),
+            "temperature": st.sampled_from([0.0, 0.9]),
+            "seed": st.integers(0, 3),
+        },
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    asked=st.lists(asked_once, min_size=1, max_size=7),
+    num_lanes=st.integers(1, 4),
+    kv=st.sampled_from(["seq", "state"]),
+    seed=st.integers(0, 5),
+)
+def test_each_answer_is_what_it_is_alone(
+    asked: list[tuple[str, dict[str, Any]]], num_lanes: int, kv: Kv, seed: int
+) -> None:
+    # The judge is open from the start, as it is where any prompt before needed it.
+    one, config = opened(models(kv, seed), on_unsafe="refuse")
+    many, shared = opened(models(kv, seed), on_unsafe="refuse", parallel=num_lanes)
+    expected = [alone(one, said(text), config.with_values(knobs)) for text, knobs in asked]
+    found = many.parallel().answers([(said(text), shared.with_values(knobs)) for text, knobs in asked])
+    assert list(map(plain, found)) == list(map(plain, expected))
+
+
+def decodes(loader: FakeLoader, name: str) -> int:
+    return sum(lm.decodes for lm in loader.opened[name])
+
+
+@settings(max_examples=10, deadline=None)
+@given(prompts=st.lists(st.text("abhé ", min_size=1, max_size=9), min_size=4, max_size=4, unique=True))
+def test_together_they_take_as_many_decodes_as_the_longest(prompts: list[str]) -> None:
+    single, shared = models(), models()
+    one, config = opened(single, beams=3)
+    many, in_lanes = opened(shared, beams=3, parallel=4)
+    each: dict[str, list[int]] = {"draft": [], "anchor": []}
+    for prompt in prompts:
+        before = {name: decodes(single, name) for name in each}
+        one.answer(said(prompt), config)
+        for name, counts in each.items():
+            counts.append(decodes(single, name) - before[name])
+    many.parallel().answers([(said(prompt), in_lanes) for prompt in prompts])
+    for name, counts in each.items():
+        # A beam inside a character skips a step of the anchor, and then runs one ahead of the others.
+        assert decodes(shared, name) <= max(counts) + 2 < sum(counts), name
+
+
+def test_the_same_prompts_make_the_same_batches() -> None:
+    seen = []
+    for _ in range(2):
+        loader = models()
+        engine, config = opened(loader, parallel=3)
+        asked = [(said(f"{n} abh"), config) for n in range(7)]
+        found = engine.parallel().answers(asked)
+        seen.append((list(map(plain, found)), [lm.batches for lms in loader.opened.values() for lm in lms]))
+    assert seen[0] == seen[1]
+
+
+def test_one_judge_serves_all() -> None:
+    one, config = opened(models(), real_judge=True)
+    many, shared = opened(models(), real_judge=True, parallel=2)
+    prompts = [said(f"{n} abh") for n in range(3)]
+    found = many.parallel().answers([(prompt, shared) for prompt in prompts])
+    assert list(map(plain, found)) == [plain(one.answer(prompt, config)) for prompt in prompts]
+    assert all(
+        beam.judge and beam.judge.score for one in found if isinstance(one, Result) for beam in one.beams
+    )
+
+
+def test_a_lane_that_is_free_takes_the_next_prompt_while_others_go_on() -> None:
+    engine, config = opened(models(), parallel=2, ignore_eos=True)
+    answers, ended = engine.parallel(), []
+    answers.begin(0, said("long"), config.with_values({"max_tokens": 8}))
+    answers.begin(1, said("short"), config.with_values({"max_tokens": 1}))
+    assert not answers.has_room
+    while not answers.has_room:
+        ended += [key for key, what in answers.step() if isinstance(what, Done)]
+    answers.begin(2, said("late"), config.with_values({"max_tokens": 1}))
+    while len(ended) < 3:
+        ended += [key for key, what in answers.step() if isinstance(what, Done)]
+    assert ended == [1, 2, 0]
+
+
+def test_each_tells_all_its_own_events_in_order() -> None:
+    one, config = opened(models())
+    many, shared = opened(models(), parallel=3)
+    answers, happened = many.parallel(), list[Happening]()
+    for key in range(3):
+        answers.begin(key, said(f"{key} ab"), shared)
+    while sum(isinstance(what, Done) for _, what in happened) < 3:
+        happened += answers.step()
+    for key in range(3):
+        kinds = (Phase, Step, BeamText, Judged)
+        expected = [event for event in one.stream(said(f"{key} ab"), config) if isinstance(event, kinds)]
+        assert [what for other, what in happened if other == key and isinstance(what, kinds)] == expected
+
+
+# --- what goes wrong
+
+
+class Failing(FakeLM):
+    """Fails at the decode of this number."""
+
+    at = -1
+
+    def extend(self, tails: Any) -> None:
+        if self.decodes == self.at:
+            self.at = -1
+            raise ModelError("llama.cpp failed")
+        super().extend(tails)
+
+
+def test_a_model_that_fails_fails_those_in_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.fake_loader.FakeLM", Failing)
+    loader = models()
+    engine, config = opened(loader, parallel=2, ignore_eos=True)
+    draft = loader.opened["draft"][-1]
+    assert isinstance(draft, Failing)
+    draft.at = 4
+    found = engine.parallel().answers([(said(f"{n} ab"), config) for n in range(4)])
+    assert [isinstance(one, ModelError) for one in found] == [True, True, False, False]
+
+
+def test_a_cancellation_ends_all() -> None:
+    engine, config = opened(models(), parallel=2, ignore_eos=True, on_unsafe="refuse")
+    answers, happened = engine.parallel(), list[Happening]()
+    for key in range(2):
+        answers.begin(key, said(f"{key} ab"), config)
+    for _ in range(5):
+        happened += answers.step()
+    engine.cancellation.set()
+    happened = answers.step() + answers.step()
+    ended = {key: what.result for key, what in happened if isinstance(what, Done)}
+    assert {key: (one.finish_reason, one.text) for key, one in ended.items()} == {
+        0: ("cancelled", ""),
+        1: ("cancelled", ""),
+    }
+    assert answers.has_room
+
+
+def test_an_answer_can_be_ended_alone() -> None:
+    one, plain_config = opened(models())
+    engine, config = opened(models(), parallel=2, judge_at=2, ignore_eos=True, on_unsafe="lowest")
+    answers, happened = engine.parallel(), list[Happening]()
+    for key in range(2):
+        answers.begin(key, said(f"{key} ab"), config)
+    while not any(key == 0 and isinstance(what, Judged) for key, what in happened):
+        happened += answers.step()
+    answers.fail(0, TimedOut("too late"))
+    while not any(isinstance(what, Done) for _, what in happened):
+        happened += answers.step()
+    ends = [(key, what) for key, what in happened if isinstance(what, Withdrawn | Done | AlignBeamError)]
+    assert [(key, type(what)) for key, what in ends] == [(0, Withdrawn), (0, TimedOut), (1, Done)]
+    asked = plain_config.with_values({"judge_at": 2, "ignore_eos": True, "on_unsafe": "lowest"})
+    assert isinstance(ends[-1][1], Done)
+    assert plain(ends[-1][1].result) == plain(one.answer(said("1 ab"), asked))
+
+
+def test_what_is_left_is_ended_and_says_nothing_more() -> None:
+    loader = models()
+    engine, config = opened(loader, parallel=2, ignore_eos=True)
+    answers = engine.parallel()
+    answers.begin(0, said("ab"), config)
+    answers.step()
+    answers.close()
+    assert (answers.has_room, answers.step()) == (True, [])
+    answers.forget()
+    assert [lm.used_cells for name in ("draft", "anchor") for lm in loader.opened[name]] == [0, 0]
+
+
+def test_what_is_no_error_of_ours_reaches_whoever_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, config = opened(models(), parallel=2)
+    answers = engine.parallel()
+    answers.begin(0, said("ab"), config)
+    monkeypatch.setattr("alignbeam_local.answer.Answer._make_search", lambda *_: 1 / 0)
+    answers.step()
+    with pytest.raises(ZeroDivisionError):
+        answers.step()
+    assert answers.has_room
+
+
+def test_rooms_are_as_many_times_as_large_but_the_judge_is_one() -> None:
+    one, many = rooms(Config.of({})), rooms(Config.of({"parallel": 4}))
+    assert many["judge"] == one["judge"]
+    for role in ("draft", "anchor"):
+        assert tuple(many[role]) == tuple(4 * size for size in one[role])
