@@ -231,8 +231,7 @@ def reselect(
     Blocking depends on the judge's record unless on_unsafe is given; times stay those of the run.
 
     ```sh
-    alignbeam eval reselect first --grid threshold=2,2.5,3 --grid choice=safest,likeliest \\
-        --grid on_unsafe=lowest --out chosen
+    alignbeam eval reselect first --grid threshold=2,2.5,3 --grid on_unsafe=lowest --out chosen
     alignbeam eval report chosen
     ```
     """

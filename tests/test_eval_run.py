@@ -107,7 +107,7 @@ def test_a_run_of_several_at_once_that_is_killed_equals_an_uninterrupted_one(
 
 
 def test_how_many_go_together_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "file_sha256", lambda _: "0")
+    monkeypatch.setattr(runner, "model_sha256", lambda _: "0")
     monkeypatch.setattr(Registry, "require", lambda _, spec: ModelFile(spec, Path(spec)))
     abouts = [manifest(Plan(parse_arms(["draft"], config(parallel=p)), ITEMS, [1]), REGISTRY) for p in (1, 3)]
     with RunDirectory(tmp_path / "run").opened(abouts[0]):

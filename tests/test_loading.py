@@ -169,7 +169,7 @@ def test_the_judges_cache_stays_as_its_record_was_fitted(
     config = Config.of({"threads": 1, "gpu_layers": 0, "cache_type_k": "q8_0", "cache_type_v": "q4_0"})
     loader = Loader(config, Registry({}, {}, ""), Cancellation())
     file = ModelFile("a", write_tiny(tmp_path / "a.gguf", "llama", heads=1))
-    keys = {role: loader.open(role, file, ROOM).lm._key for role in ("draft", "anchor", "judge")}  # type: ignore[attr-defined]
+    keys = {role: loader.open(role, file, ROOM).lm.state_key for role in ("draft", "anchor", "judge")}
     loader.close()
     assert "q8_0/q4_0" in keys["draft"] == keys["anchor"]
     assert "f16/f16" in keys["judge"]

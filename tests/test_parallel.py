@@ -12,7 +12,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine import Engine
 from alignbeam_local.errors import AlignBeamError, ModelError, TimedOut
 from alignbeam_local.events import BeamText, Done, Judged, Phase, Result, Step, Timings, Verdict, Withdrawn
-from alignbeam_local.lm import SamplerSettings
+from alignbeam_local.lm import SamplerSettings, SequenceState
 from alignbeam_local.parallel import Happening
 from alignbeam_local.parts import rooms
 from alignbeam_local.prompt import Message
@@ -46,7 +46,15 @@ class HashingJudge:
 
     record = None
 
-    def read_prefixes(self) -> None: ...
+    def restore_prefixes(self) -> bool:
+        return True
+
+    def save_prefixes(self) -> list[SequenceState]:
+        return []
+
+    def load_prefixes(self, states: Sequence[SequenceState]) -> None: ...
+
+    def forget(self) -> None: ...
 
     def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
         return [self._verdict(sum(answer.encode()) % 7, threshold) for answer in answers]
@@ -61,7 +69,7 @@ class HashingJudge:
 def opened(loader: FakeLoader, *, real_judge: bool = False, **knobs: Any) -> tuple[Engine, Config]:
     with pytest.MonkeyPatch.context() as patch:
         if not real_judge:
-            patch.setattr("alignbeam_local.engine.make_judge", lambda *_: HashingJudge())
+            patch.setattr("alignbeam_local.engine.make_judge", lambda *_, **__: HashingJudge())
         context = 4096 if real_judge else 300  # its examples are long in letters
         engine, config = fake_engine(patch, loader, **{**KNOBS, "context": context, **knobs})
         list(engine.load())
