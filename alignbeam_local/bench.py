@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -17,11 +18,14 @@ from .bench_report import (
     Method,
     Report,
     SweepResult,
+    Throughput,
     report_alone,
     report_method,
     report_second_turn,
+    report_throughput,
 )
 from .bench_runs import Run, second_turn, timed_answer
+from .bench_together import Together
 from .config import Config
 from .engine import Engine
 from .errors import UsageError
@@ -55,7 +59,7 @@ def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> Report
     with _plain_draft(engine, plan) as plain:
         rounds = Rounds(engine, plain, plan, prompts=prompts, tell=tell)
         alone, methods = rounds.compare(table)
-        return Report(
+        report = Report(
             machine=machine,
             threads=plan.config.threads or default_threads(),
             llama_cpp=build(),
@@ -73,6 +77,36 @@ def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> Report
                 SweepResult(sweep.knob, sweep.values, *rounds.compare(sweep_cases(plan, sweep)))
                 for sweep in plan.sweeps
             ),
+            num_at_once=plan.num_at_once,
+            throughputs=(),
+        )
+    return replace(report, throughputs=_throughputs(engine, plan, prompts, tell))
+
+
+def _throughputs(
+    engine: Engine, plan: Plan, prompts: "_Prompts", tell: Callable[[str], None]
+) -> tuple[Throughput, ...]:
+    """Last, because it opens the models with more room."""
+    number = plan.num_at_once
+    if number == 1:
+        return ()
+    tell(f"{number} prompts at once")
+    config = plan.config.with_values({"parallel": number})
+    for _ in engine.change(config):
+        pass
+    with _plain_draft(engine, plan, number) as plain:
+
+        def ask() -> list[list[Message]]:
+            return [prompts.next(plan.prompt_tokens) for _ in range(number)]
+
+        together = Together(engine, plain, config, ask)
+        pairs = {"draft alone": together.alone()}
+        pairs |= {case.name: together.answered(case) for case in table_cases(plan)[:2]}
+        tasks = [task for pair in pairs.values() for task in pair]
+        found = [seconds[plan.warm_up :] for seconds in in_turns(tasks, plan.warm_up + plan.repeats)]
+        return tuple(
+            report_throughput(name, number, one_by_one, at_once)
+            for name, one_by_one, at_once in zip(pairs, found[::2], found[1::2], strict=True)
         )
 
 
@@ -98,12 +132,13 @@ def _memory(engine: Engine) -> Memory:
 
 
 @contextmanager
-def _plain_draft(engine: Engine, plan: Plan) -> Iterator[PlainDraft]:
+def _plain_draft(engine: Engine, plan: Plan, num_sequences: int = 1) -> Iterator[PlainDraft]:
     """On the weights that the engine's draft has, with as many threads."""
     draft = engine.parts.draft.lm
     assert isinstance(draft, LlamaLM)
     threads = plan.config.threads or default_threads()
-    plain = PlainDraft(draft, context=plan.config.context, threads=threads)
+    cells = num_sequences * plan.config.context
+    plain = PlainDraft(draft, context=cells, threads=threads, num_sequences=num_sequences)
     try:
         yield plain
     finally:

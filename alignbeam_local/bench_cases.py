@@ -60,6 +60,7 @@ class Plan(NamedTuple):
     repeats: int
     warm_up: int
     sweeps: tuple[Sweep, ...] = ()
+    num_at_once: int = 1  # prompts that share batches, if more than one
 
 
 def table_cases(plan: Plan) -> list[Case]:

@@ -91,6 +91,16 @@ class SweepResult:
 
 
 @dataclass(frozen=True)
+class Throughput:
+    """Prompts a minute, one by one and so many at once, and what that gains round by round."""
+
+    name: str
+    one_by_one: Spread
+    at_once: Spread
+    gain: Spread
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything, with what it depends on."""
 
@@ -108,6 +118,8 @@ class Report:
     methods: tuple[Method, ...]
     second_turn: SecondTurn
     sweeps: tuple[SweepResult, ...]
+    num_at_once: int
+    throughputs: tuple[Throughput, ...]
 
 
 def report_alone(shape: Shape, runs: Sequence[Run], weights: Mapping[str, int]) -> Alone:
@@ -144,6 +156,18 @@ def report_second_turn(pairs: Sequence[tuple[float, float]]) -> SecondTurn:
         spread(ours / alone for ours, alone in pairs),
         spread(ours for ours, _ in pairs),
         spread(alone for _, alone in pairs),
+    )
+
+
+def report_throughput(
+    name: str, num_prompts: int, one_by_one: Sequence[float], at_once: Sequence[float]
+) -> Throughput:
+    """Of the seconds that all prompts took, by round."""
+    return Throughput(
+        name,
+        spread(60 * num_prompts / seconds for seconds in one_by_one),
+        spread(60 * num_prompts / seconds for seconds in at_once),
+        spread(alone / together for alone, together in zip(one_by_one, at_once, strict=True)),
     )
 
 

@@ -40,8 +40,7 @@ def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) ->
     before = {role: lm.decodes for role, lm in models.items()}
     clock = _Clock(models)
     result = clock.result(engine.stream(messages, config))
-    if max(beam.tokens for beam in result.beams) < config.max_tokens:
-        raise ModelError("an answer ended before all of its tokens were there", "Try another --seed.")
+    require_whole(result, config)
     return Run(
         total_ms=result.timings.total_ms,
         first_token_ms=clock.first_token_ms,
@@ -50,6 +49,12 @@ def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) ->
         phases=_phases(result),
         python_share=clock.python_share(result),
     )
+
+
+def require_whole(result: Result, config: Config) -> None:
+    """Raises: ModelError: the answer is shorter than was asked for."""
+    if max(beam.tokens for beam in result.beams) < config.max_tokens:
+        raise ModelError("an answer ended before all of its tokens were there", "Try another --seed.")
 
 
 def second_turn(

@@ -20,10 +20,10 @@ class PlainAnswer(NamedTuple):
 
 
 class PlainDraft:
-    """One context and one sampler chain on a model's weights, driven as an example of llama.cpp does."""
+    """One context on a model's weights, driven as the examples of llama.cpp do."""
 
-    def __init__(self, model: LlamaLM, *, context: int, threads: int) -> None:
-        """The weights stay the model's: close this before them.
+    def __init__(self, model: LlamaLM, *, context: int, threads: int, num_sequences: int = 1) -> None:
+        """The weights stay the model's: close this before them; `context` is that of all sequences.
 
         Raises:
             ModelError: llama.cpp can't make the context.
@@ -31,6 +31,7 @@ class PlainDraft:
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH_TOKENS, BATCH_TOKENS
         params.n_threads = params.n_threads_batch = threads
+        params.n_seq_max, params.kv_unified = num_sequences, num_sequences > 1
         self._vocabulary_size = model.vocabulary.size
         self._handle = llama_cpp.llama_init_from_model(model.weights.handle, params)
         if not self._handle:
@@ -69,6 +70,40 @@ class PlainDraft:
         end = perf_counter()
         llama_cpp.llama_sampler_free(chain)
         return PlainAnswer(tokens, 1e3 * (first - start), 1e3 * (end - start))
+
+    def complete_together(
+        self, prompts: Sequence[Sequence[int]], settings: SamplerSettings, new_tokens: int
+    ) -> list[list[int]]:
+        """Answer a prompt in each sequence, one batch a step for all. Raises: ModelError: as `complete`."""
+        llama_cpp.llama_memory_clear(self._memory, True)
+        batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
+        chains = [sampler_chain(settings, self._vocabulary_size) for _ in prompts]
+        answers = []
+        for sequence, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):
+            for start in range(0, len(prompt), BATCH_TOKENS):
+                part = enumerate(prompt[start : start + BATCH_TOKENS], start)
+                self._decode(batch, [(token, position, sequence) for position, token in part])
+            answers.append([llama_cpp.llama_sampler_sample(chain, self._handle, -1)])
+        for step in range(new_tokens - 1):
+            pairs = zip(prompts, answers, strict=True)
+            self._decode(batch, [(own[-1], len(ids) + step, s) for s, (ids, own) in enumerate(pairs)])
+            for row, (own, chain) in enumerate(zip(answers, chains, strict=True)):
+                own.append(llama_cpp.llama_sampler_sample(chain, self._handle, row))
+        for chain in chains:
+            llama_cpp.llama_sampler_free(chain)
+        llama_cpp.llama_batch_free(batch)
+        return answers
+
+    def _decode(self, batch: Any, rows: Sequence[tuple[int, int, int]]) -> None:
+        """Rows of token, position and sequence; each sequence's last one gets logits."""
+        last = {sequence: index for index, (_, _, sequence) in enumerate(rows)}
+        batch.n_tokens = len(rows)
+        for index, (token, position, sequence) in enumerate(rows):
+            batch.token[index], batch.pos[index] = token, position
+            batch.n_seq_id[index], batch.seq_id[index][0] = 1, sequence
+            batch.logits[index] = last[sequence] == index
+        if llama_cpp.llama_decode(self._handle, batch):
+            raise _failed()
 
     def _prefill(self, prompt: Sequence[int]) -> None:
         for start in range(0, len(prompt), BATCH_TOKENS):

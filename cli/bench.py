@@ -32,6 +32,10 @@ def bench(
             "--sweep", metavar="KNOB=N,N", help="also change K, N, B, prompt-tokens or new-tokens; repeatable"
         ),
     ] = None,
+    parallel: Annotated[
+        int,
+        typer.Option("--parallel", min=1, max=64, help="also so many prompts at once"),
+    ] = 1,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="draw the sweeps, or the table")
     ] = None,
@@ -46,6 +50,7 @@ def bench(
     ```sh
     alignbeam bench
     alignbeam bench --draft ./my-model.gguf --repeats 9 --json > bench.json
+    alignbeam bench --parallel 4
     alignbeam bench --sweep K=1,2,3 --sweep N=0,3,6,10 --plot sweeps.png
     ```
     """
@@ -65,7 +70,7 @@ def bench(
     config = prepared.settings.config.with_values({"max_tokens": new_tokens, "ignore_eos": True})
     tell = say if is_terminal(sys.stderr) and not options.quiet else _say_nothing
     with prepared.open() as engine:
-        report = run_bench(engine, Plan(config, prompt_tokens, repeats, warm_up, sweeps), tell)
+        report = run_bench(engine, Plan(config, prompt_tokens, repeats, warm_up, sweeps, parallel), tell)
     if options.json:
         print(for_stream(json_line(asdict(report)), sys.stdout))
     else:

@@ -19,6 +19,8 @@ def print_report(report: Report) -> None:
     console = Console(highlight=False)
     console.print(two_columns(_facts(report)), "", _table(report.alone, report.methods), "", sep="\n")
     console.print(two_columns(_more(report)))
+    if report.throughputs:
+        console.print("", _throughputs(report), sep="\n")
     for sweep in report.sweeps:
         console.print("", _bars(sweep), sep="\n")
 
@@ -46,6 +48,16 @@ def _table(alone: Alone, methods: tuple[Method, ...]) -> Table:
     )
     rows = [("draft alone", "1", "1", *_times(alone))]
     rows += [(m.name, _spread(m.ratio), f"{m.floor:.2f}", *_times(m)) for m in methods]
+    return _aligned(titles, rows)
+
+
+def _throughputs(report: Report) -> Table:
+    """Prompts a minute, both ways."""
+    titles = ("prompts a minute", "one by one", f"{report.num_at_once} at once", "gain")
+    rows = [
+        (found.name, _spread(found.one_by_one), _spread(found.at_once), _spread(found.gain))
+        for found in report.throughputs
+    ]
     return _aligned(titles, rows)
 
 

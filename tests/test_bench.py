@@ -1,7 +1,7 @@
 """`alignbeam bench`: what is compared, how times become figures, what is printed of them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from alignbeam_local.bench import in_turns, run_bench
 from alignbeam_local.bench_cases import Plan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench_floor import bytes_per_decode
 from alignbeam_local.bench_prompts import prompt_of
-from alignbeam_local.bench_report import Report, Spread, report_method, spread
+from alignbeam_local.bench_report import Report, Spread, report_method, report_throughput, spread
 from alignbeam_local.bench_runs import Run
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
@@ -160,6 +160,15 @@ def test_the_draft_alone_samples_what_ours_samples(tiny: LlamaLM) -> None:
     assert 0 < cold.first_token_ms < cold.total_ms
 
 
+def test_the_draft_alone_answers_several_as_one_by_one(tiny: LlamaLM) -> None:
+    settings = SamplerSettings.of(Config.of({"max_tokens": 8, "temperature": 0}), 8)
+    prompts = [tiny.vocabulary.encode(text) for text in ("Say something", "Be quiet", "Go")]
+    plain = PlainDraft(tiny, context=768, threads=1, num_sequences=3)
+    together = plain.complete_together(prompts, settings, 8)
+    assert together == [plain.complete(prompt, settings, 8).tokens for prompt in prompts]
+    plain.close()
+
+
 # --- a whole bench without weights
 
 
@@ -179,6 +188,11 @@ class FakePlain:
         assert self.held > 0
         assert prompt
         return PlainAnswer([0] * new_tokens, 1.0, 1.0)
+
+    def complete_together(
+        self, prompts: Sequence[Sequence[int]], settings: SamplerSettings, new_tokens: int
+    ) -> list[list[int]]:
+        return [[0] * new_tokens for _ in prompts]
 
     def close(self) -> None:
         pass
@@ -231,6 +245,20 @@ def test_a_sweep_grows_the_contexts_before_the_rounds(talk: Talk) -> None:
     assert [method.name for method in beams.methods] == ["beams 1", "beams 5"]
     assert [alone.new_tokens for alone in lengths.alone] == [6, 30]
     assert [alone.weights_read_bytes for alone in lengths.alone] == [600, 3000]
+
+
+def test_several_at_once_are_measured_against_one_by_one(talk: Talk) -> None:
+    plan = Plan(talk.config, 24, repeats=2, warm_up=1, num_at_once=3)
+    report = run_bench(talk.engine, plan, lambda _: None)
+    assert [found.name for found in report.throughputs] == ["draft alone", "K=1", "K=3"]
+    assert all(found.at_once.low > 0 < found.gain.low for found in report.throughputs)
+    batches = talk.loader.opened["draft"][-1].batches
+    assert sum({0, 4, 8} <= batch.keys() for batch in batches) == 2 * 3, "three prompts in a batch"
+
+
+def test_throughputs_are_prompts_a_minute() -> None:
+    found = report_throughput("K=1", 4, [8.0, 8.0], [4.0, 2.0])
+    assert (found.one_by_one.median, found.at_once.median, found.gain.median) == (30, 90, 3)
 
 
 def test_no_answer_finds_another_ones_prompt(talk: Talk) -> None:

@@ -1,0 +1,76 @@
+"""Several prompts at once against one by one, and against the draft alone both ways."""
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+
+from .bench_cases import Case
+from .bench_runs import require_whole
+from .config import Config
+from .engine import Engine
+from .errors import AlignBeamError
+from .events import Result
+from .lm import SamplerSettings
+from .plain_llama import PlainDraft
+from .prompt import Message
+
+Task = Callable[[], float]  # seconds for all prompts
+
+
+class Together:
+    """The tasks that are compared: pairs of one by one and at once."""
+
+    def __init__(
+        self, engine: Engine, plain: PlainDraft, config: Config, ask: Callable[[], list[list[Message]]]
+    ) -> None:
+        """`config` is what the engine is open for; `ask` makes conversations, no two alike, one a lane."""
+        self._engine = engine
+        self._plain = plain
+        self._config = config
+        self._ask = ask
+
+    def alone(self) -> tuple[Task, Task]:
+        """The draft by itself on plain llama.cpp."""
+        settings = SamplerSettings.of(self._config, self._config.max_tokens)
+        length = self._config.max_tokens
+
+        def one_by_one() -> Iterator[object]:
+            for ids in self._prompts():
+                yield self._plain.complete(ids, settings, length)
+
+        return (
+            lambda: _seconds(lambda: list(one_by_one())),
+            lambda: _seconds(lambda: self._plain.complete_together(self._prompts(), settings, length)),
+        )
+
+    def answered(self, case: Case) -> tuple[Task, Task]:
+        """The method."""
+        config = case.config.with_values({"parallel": self._config.parallel})
+
+        def one_by_one() -> None:
+            for messages in self._ask():
+                self._engine.forget()
+                _check(self._engine.answer(messages, config), config)
+
+        def at_once() -> None:
+            self._engine.forget()
+            asked = [(messages, config) for messages in self._ask()]
+            for found in self._engine.parallel().answers(asked):
+                _check(found, config)
+
+        return lambda: _seconds(one_by_one), lambda: _seconds(at_once)
+
+    def _prompts(self) -> list[list[int]]:
+        draft = self._engine.parts.draft
+        return [draft.format.encode(messages, draft.lm.vocabulary) for messages in self._ask()]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = perf_counter()
+    work()
+    return perf_counter() - start
+
+
+def _check(found: Result | AlignBeamError, config: Config) -> None:
+    if isinstance(found, AlignBeamError):
+        raise found
+    require_whole(found, config)
