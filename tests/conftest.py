@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 from alignbeam_local.cli import markdown_stream
 
@@ -15,6 +16,9 @@ from .fake_engine import FakeEngine
 from .running import open_fakes
 
 _REAL_MODELS_DIR = models_dir()
+
+hypothesis.settings.register_profile("timeless", deadline=None)  # machines are busy
+hypothesis.settings.load_profile("timeless")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A background job ignores Ctrl-C, and so would every child that a test interrupts.

@@ -195,7 +195,7 @@ CONFIGS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(CONFIGS, st.integers(0, 10**6), st.sampled_from(["seq", "state"]), st.sampled_from([0.0, 4.0, 8.0]))
 def test_beams_in_a_batch_are_the_beams_alone(config: Config, seed: int, kv: Kv, end: float) -> None:
     world = World(seed, end, kv)

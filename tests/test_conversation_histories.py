@@ -62,7 +62,7 @@ def play(conversation: Conversation, engine: Engine, verb: str, values: Knobs, e
         engine.cancellation.clear()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(steps, st.sampled_from(["seq", "state"]), st.sampled_from([CHATML, QWEN3]))
 def test_no_history_is_told_from_another(
     history: list[tuple[str, Knobs, int]], kv: Literal["seq", "state"], template: str

@@ -311,7 +311,7 @@ def test_the_file_can_be_read_by_others(log: ConversationLog) -> None:
         assert plain.execute("SELECT question, answer FROM exchange").fetchall() == [("q", "a")]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0), byte=st.integers(0, 255), is_cut=st.booleans())
 def test_any_other_byte_is_read_or_an_error(place: int, byte: int, is_cut: bool) -> None:
     """Whatever else is raised fails the test; SQLite notices by far not every one."""

@@ -21,9 +21,7 @@ from alignbeam_local.evaluation.suites import load_suite, read_rows
 from tests.running import run
 from tests.test_eval_report import sample, write_run
 
-relaxed = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+relaxed = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture

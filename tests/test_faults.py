@@ -212,7 +212,6 @@ any_json = st.recursive(
 )
 relaxed = settings(
     max_examples=200,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -355,7 +355,7 @@ def read_or_refused(path: Path) -> None:
         require_model(path)
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=500, suppress_health_check=SLOW)
 @given(steps=mutations)
 def test_mutated_files_are_read_or_refused(tiny: Path, steps: list[tuple[str, int, int]]) -> None:
     whole = tiny.with_suffix(".whole")
@@ -365,7 +365,7 @@ def test_mutated_files_are_read_or_refused(tiny: Path, steps: list[tuple[str, in
     read_or_refused(tiny)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=SLOW)
+@settings(max_examples=300, suppress_health_check=SLOW)
 @given(counts=st.tuples(st.integers(0, 9), st.integers(0, 9)), body=st.binary(max_size=400))
 def test_bytes_behind_a_valid_start_are_read_or_refused(
     tmp_path: Path, counts: tuple[int, int], body: bytes

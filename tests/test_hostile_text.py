@@ -40,7 +40,6 @@ from tests.test_cli import CONFIG
 ROOT = Path(__file__).parents[1]
 relaxed = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -185,7 +185,7 @@ def assert_as_alone(make: Make, seeds: Sequence[int], longest: int, tolerance: f
             assert np.abs(row - expected).max() <= tolerance
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seeds=st.lists(st.integers(0, 999), min_size=1, max_size=5), kv=st.sampled_from(["seq", "state"]))
 def test_lanes_are_as_models_of_their_own(seeds: list[int], kv: Kv) -> None:
     def make(num_lanes: int) -> LanguageModel:

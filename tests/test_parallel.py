@@ -114,7 +114,7 @@ asked_once = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     asked=st.lists(asked_once, min_size=1, max_size=7),
     num_lanes=st.integers(1, 4),
@@ -136,7 +136,7 @@ def decodes(loader: FakeLoader, name: str) -> int:
     return sum(lm.decodes for lm in loader.opened[name])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(prompts=st.lists(st.text("abhé ", min_size=1, max_size=9), min_size=4, max_size=4, unique=True))
 def test_together_they_take_as_many_decodes_as_the_longest(prompts: list[str]) -> None:
     single, shared = models(), models()

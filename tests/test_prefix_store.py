@@ -29,9 +29,7 @@ pytestmark = pytest.mark.usefixtures("few_examples")
 
 PREFIXES = {0: list(range(1, 40)), 1: list(range(50, 80))}
 ROOT = Path(__file__).parents[1]
-no_deadline = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+no_deadline = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def model(**options: Any) -> FakeLM:

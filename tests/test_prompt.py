@@ -278,7 +278,7 @@ def conversation(texts: list[str]) -> list[Message]:
 
 
 @pytest.mark.parametrize(("name", "override"), TEMPLATED + BASE)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_no_content_makes_a_control_token(name: str, override: str | None, data: Any) -> None:
     vocabulary, chat = real(name, override)
