@@ -28,7 +28,7 @@ from .bench_runs import Run, second_turn, timed_answer
 from .bench_together import Together
 from .config import Config
 from .engine import Engine
-from .errors import UsageError
+from .errors import ModelError, UsageError
 from .gguf_header import require_model
 from .llama_lm import BATCH_TOKENS, LlamaLM, build, default_threads, system_info
 from .lm import SamplerSettings
@@ -80,7 +80,11 @@ def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> Report
             num_at_once=plan.num_at_once,
             throughputs=(),
         )
-    return replace(report, throughputs=_throughputs(engine, plan, prompts, tell))
+    try:
+        return replace(report, throughputs=_throughputs(engine, plan, prompts, tell))
+    except ModelError as error:  # most often: not enough memory; what was measured stays
+        tell(f"{plan.num_at_once} prompts at once were not measured: {error}")
+        return report
 
 
 def _throughputs(

@@ -78,6 +78,16 @@ class PlainDraft:
         llama_cpp.llama_memory_clear(self._memory, True)
         batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
         chains = [sampler_chain(settings, self._vocabulary_size) for _ in prompts]
+        try:
+            return self._together(batch, chains, prompts, new_tokens)
+        finally:
+            for chain in chains:
+                llama_cpp.llama_sampler_free(chain)
+            llama_cpp.llama_batch_free(batch)
+
+    def _together(
+        self, batch: Any, chains: Sequence[Any], prompts: Sequence[Sequence[int]], new_tokens: int
+    ) -> list[list[int]]:
         answers = []
         for sequence, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):
             for start in range(0, len(prompt), BATCH_TOKENS):
@@ -89,9 +99,6 @@ class PlainDraft:
             self._decode(batch, [(own[-1], len(ids) + step, s) for s, (ids, own) in enumerate(pairs)])
             for row, (own, chain) in enumerate(zip(answers, chains, strict=True)):
                 own.append(llama_cpp.llama_sampler_sample(chain, self._handle, row))
-        for chain in chains:
-            llama_cpp.llama_sampler_free(chain)
-        llama_cpp.llama_batch_free(batch)
         return answers
 
     def _decode(self, batch: Any, rows: Sequence[tuple[int, int, int]]) -> None:

@@ -26,7 +26,8 @@ def for_chat(settings: Settings, *, is_kept: bool) -> Settings:
 def with_chat_defaults(settings: Settings) -> Settings:
     """Where several beams are judged and nobody said when: early, so that the answer streams from then on."""
     own = Given(CHAT_JUDGE_AT, _DEFAULT, explicit=False)
-    others = {name: given for name, given in settings.given.items() if (name, given) != ("judge_at", own)}
+    given = {name: value for name, value in settings.given.items() if name != "parallel"}
+    others = {name: value for name, value in given.items() if (name, value) != ("judge_at", own)}
     plain = Settings(others)
     if "judge_at" in others or plain.config.beams == 1:
         return plain
@@ -39,6 +40,8 @@ def set_knob(chat: "Chat", words: str) -> None:
     if not value.strip():
         raise UsageError("/set needs a knob and its value", "Such as /set alpha 0.8; /show lists the knobs.")
     knob, value = knob.strip(), value.strip()
+    if knob == "parallel":
+        raise UsageError("a chat answers one prompt at a time", "parallel is for filter and eval run.")
     if knob == "profile":
         model(chat, f"profile {value}")
     else:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.reselect import require_selecting, reselected, reselected_manifest
-from alignbeam_local.evaluation.run_directory import RunDirectory, key_of
+from alignbeam_local.evaluation.run_directory import DAMAGE, RunDirectory, key_of
 from alignbeam_local.evaluation.sweep import parse_grid
 
 from .terminal import say
@@ -19,11 +20,19 @@ def reselect_run(run: Path, grid_specs: Sequence[str], out: Path) -> None:
     grid = parse_grid(grid_specs)
     require_selecting(grid)
     directory = RunDirectory(run)
-    about, choices = reselected_manifest(directory.manifest(), grid)
+    try:
+        about, choices = reselected_manifest(directory.manifest(), grid)
+        chosen = [
+            reselected(sample, name, config)
+            for sample in directory.samples()
+            for name, config in choices.get(sample["method"], [])
+        ]
+    except DAMAGE as error:
+        raise UsageError(
+            f"{run} can't be chosen from: {error!r}", "It is damaged, or of an older version: run it again."
+        ) from None
     with RunDirectory(out).opened(about) as log:
-        for sample in directory.samples():
-            for name, config in choices.get(sample["method"], []):
-                chosen = reselected(sample, name, config)
-                if key_of(chosen) not in log.done:
-                    log.append(chosen)
+        for sample in chosen:
+            if key_of(sample) not in log.done:
+                log.append(sample)
     say(f"written: {out}")

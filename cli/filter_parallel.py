@@ -64,9 +64,11 @@ class ParallelRun:
             with self._engine.cancellation.on_interrupt(), self._ended():
                 self._take_up(raw)
                 while self._unwritten:
+                    self._engine.cancellation.check()  # records that fail at once decode nothing
                     self._write_ready()
                     self._take_up_ready(source)
                     self._step()
+                self._engine.cancellation.check()
 
     @property
     def _has_room(self) -> bool:

@@ -122,6 +122,7 @@ def test_a_model_can_be_changed(engines: list[FakeEngine]) -> None:
         ("/model anchor", "/model anchor needs a name"),
         ("/model profile nope", "unknown profile 'nope'"),
         ("/set draft /no/such.gguf", "no such file: /no/such.gguf"),
+        ("/set parallel 4", "a chat answers one prompt at a time"),
     ],
 )
 def test_a_model_that_cannot_be_changes_nothing(line: str, message: str, engines: list[FakeEngine]) -> None:

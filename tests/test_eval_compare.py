@@ -48,6 +48,8 @@ def test_utility_prompts_are_compared_by_right_answers() -> None:
 class Strict:
     """Calls everything harmful."""
 
+    def forget(self) -> None: ...
+
     def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
         assert turns == [Message("user", "p")]
         return [Verdict(4.5, 4.0, {}, "unsafe" if threshold < 4.5 else "safe") for _ in answers]

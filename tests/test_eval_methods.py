@@ -258,6 +258,8 @@ class FakeGuard:
         self.words = words
         self.seen: list[tuple[str, str]] = []
 
+    def forget(self) -> None: ...
+
     def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
         (answer,) = answers
         self.seen.append((turns[-1].content, answer))

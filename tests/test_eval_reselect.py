@@ -83,6 +83,8 @@ def test_names_go_on_from_the_methods() -> None:
 def test_what_can_not_be_chosen_from() -> None:
     with pytest.raises(UsageError, match="no method of this run has judged beams"):
         reselected_manifest(manifest_of("alignbeam", judge_at=8), GRID)
+    with pytest.raises(UsageError, match="no method of this run has judged beams"):
+        reselected_manifest(manifest_of("guard", "nudging"), GRID)
     with pytest.raises(UsageError, match="depends on the judge's record"):
         reselected_manifest(manifest_of("alignbeam"), {"threshold": ["3"]})
     with pytest.raises(UsageError, match="depth decides how beams are made"):
@@ -108,3 +110,8 @@ def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:
         '"alignbeam:threshold=5',
     ]
     assert run_command("eval", "reselect", first, "--grid", "alpha=1", "--out", out).code == 2
+    samples = tmp_path / "first" / "samples.jsonl"
+    samples.write_text(samples.read_text(encoding="utf-8").replace('"degenerate"', '"old"'), encoding="utf-8")
+    old = run_command(*words[:-1], str(tmp_path / "other"))
+    assert (old.code, "of an older version" in old.err) == (2, True)
+    assert not (tmp_path / "other").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alignbeam_local.cli import filter as filter_module
 from alignbeam_local.cli import main, session
 from alignbeam_local.cli.inputs import Arriving
 
@@ -141,6 +142,21 @@ def test_ctrl_c_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     timer.join()
     assert (ran.code, ran.out) == (130, "")
     assert all(lm.is_closed for lm in lms[STARTER[0]])
+
+
+def test_ctrl_c_ends_a_run_in_which_nothing_is_decoded(
+    loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = filter_module.Run.write
+
+    def interrupted(run: filter_module.Run, number: int, *rest: Any) -> None:
+        write(run, number, *rest)
+        if number == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(filter_module.Run, "write", interrupted)
+    ran = run("filter", *FLAGS, "--parallel", "2", given="\n" * 500)
+    assert (ran.code, ran.out.count("\n") < 20) == (130, True)
 
 
 # --- records as they arrive

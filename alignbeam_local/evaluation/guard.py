@@ -34,6 +34,7 @@ class Guard(Method):
 
         def answer(prompt: str, config: Config) -> Result:
             watch = Stopwatch()
+            judge.forget()
             before = _verdict(judge, prompt, COMPLIES, config, watch)
             ids = encoded(draft, prompt, config, is_anchor=False)
             if before.verdict != "safe":

@@ -22,6 +22,7 @@ def judge_scorer(judge: Judge, threshold: float) -> Scorer:
     """A judge's score and verdict."""
 
     def score(question: str, answer: str) -> Json:
+        judge.forget()
         (verdict,) = judge.judge([Message("user", question)], [answer], threshold)
         return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
 

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..events import Verdict
 from ..refusals import is_refusal
 from ..selection import Candidate, select
+from .engine_methods import AlignBeam, BestOfK
 from .run_directory import Json
 from .sweep import Grid
 
@@ -37,7 +38,7 @@ def reselected_manifest(manifest: Json, grid: Grid) -> tuple[Json, dict[str, lis
     methods: Json = {}
     choices: dict[str, list[tuple[str, Config]]] = {}
     for name, about in manifest["methods"].items():
-        if not _is_judged_whole(about["knobs"]):
+        if not _is_judged_whole(name, about["knobs"]):
             continue
         choices[name] = list(_choices(name, about["knobs"], grid))
         for chosen, config in choices[name]:
@@ -50,8 +51,9 @@ def reselected_manifest(manifest: Json, grid: Grid) -> tuple[Json, dict[str, lis
     return {**manifest, "methods": methods}, choices
 
 
-def _is_judged_whole(knobs: Mapping[str, Any]) -> bool:
-    return knobs["beams"] > 1 and knobs["judge_at"] is None
+def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
+    chooses = name.partition(":")[0] in (AlignBeam.name, BestOfK.name)
+    return chooses and knobs["beams"] > 1 and knobs["judge_at"] is None
 
 
 def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
@@ -84,10 +86,9 @@ def _chosen_anew(result: Json, config: Config) -> Json:
     answering = next((beam for beam in beams if beam["index"] == selection.beam), None)
     return {
         **result,
-        **(_answer(answering, result) if answering else _blocked(config)),
+        **(_answer(answering, result) if answering else _blocked(config, result)),
         "beams": beams,
         "chosen": selection.beam,
-        "usage": {**result["usage"], "completion_tokens": answering["tokens"] if answering else 0},
         "config": {**result["config"], **{knob: getattr(config, knob) for knob in KNOBS}},
         "notices": [selection.notice] if selection.notice else [],
     }
@@ -97,12 +98,29 @@ def _answer(beam: Json, result: Json) -> Json:
     refusal = {"is_refusal": is_refusal(beam["text"]), "by": None}  # of another beam it is not told by whom
     if beam["index"] == result["chosen"]:
         refusal = result["refusal"]
-    return {"text": beam["text"], "finish_reason": beam["finish_reason"], "refusal": refusal}
+    tokens = _thought_tokens(result) + beam["tokens"]
+    return {
+        "text": beam["text"],
+        "finish_reason": beam["finish_reason"],
+        "refusal": refusal,
+        "usage": {**result["usage"], "completion_tokens": tokens},
+    }
 
 
-def _blocked(config: Config) -> Json:
-    refusal = {"is_refusal": True, "by": "judge"}
-    return {"text": config.refusal_text, "finish_reason": "blocked", "refusal": refusal}
+def _blocked(config: Config, result: Json) -> Json:
+    return {
+        "text": config.refusal_text,
+        "reasoning": None,
+        "finish_reason": "blocked",
+        "refusal": {"is_refusal": True, "by": "judge"},
+        "usage": {**result["usage"], "completion_tokens": _thought_tokens(result)},
+    }
+
+
+def _thought_tokens(result: Json) -> int:
+    """What the draft reasoned before its beams: the run counts it with the answer."""
+    chosen = next((beam["tokens"] for beam in result["beams"] if beam["index"] == result["chosen"]), 0)
+    return int(result["usage"]["completion_tokens"]) - int(chosen)
 
 
 def _judged_by(beam: Json, threshold: float) -> Json:

@@ -79,9 +79,8 @@ def _machine() -> Json:
 
 
 def _about(arm: Arm, registry: Registry) -> Json:
-    knobs = arm.config.model_dump(exclude={"seed", "draft", "anchor", "judge", "profile"})
-    if knobs["parallel"] == 1:  # runs from before there was this knob can be gone on with
-        del knobs["parallel"]
+    no_knobs = {"seed", "draft", "anchor", "judge", "profile", "prompt_cache"}
+    knobs = arm.config.model_dump(exclude=no_knobs)
     models = {}
     for role, spec in arm.method.models(arm.config).items():
         if spec is None:
