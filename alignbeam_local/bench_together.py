@@ -1,6 +1,6 @@
 """Several prompts at once against one by one, and against the draft alone both ways."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import perf_counter
 
 from .bench_cases import Case
@@ -31,15 +31,10 @@ class Together:
     def alone(self) -> tuple[Task, Task]:
         """The draft by itself on plain llama.cpp."""
         settings = SamplerSettings.of(self._config, self._config.max_tokens)
-        length = self._config.max_tokens
-
-        def one_by_one() -> Iterator[object]:
-            for ids in self._prompts():
-                yield self._plain.complete(ids, settings, length)
-
+        plain, length = self._plain, self._config.max_tokens
         return (
-            lambda: _seconds(lambda: list(one_by_one())),
-            lambda: _seconds(lambda: self._plain.complete_together(self._prompts(), settings, length)),
+            lambda: _seconds(lambda: [plain.complete(ids, settings, length) for ids in self._prompts()]),
+            lambda: _seconds(lambda: plain.complete_together(self._prompts(), settings, length)),
         )
 
     def answered(self, case: Case) -> tuple[Task, Task]:

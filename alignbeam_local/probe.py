@@ -27,7 +27,7 @@ from .cancellation import Cancellation
 from .devices import ON_PROCESSOR, Offload
 from .errors import AlignBeamError, ModelError, rebuild_hint
 from .hashes import model_sha256
-from .machine import has_gpu
+from .machine import has_gpu, processor
 from .paths import cache_dir, write_atomic
 from .prompt import prompt_format
 
@@ -94,7 +94,7 @@ def require_vocabulary(model: Path, cancellation: Cancellation | None = None) ->
 
 def machine_key() -> str:
     """What the answers depend on besides the file: llama.cpp's build, its features here, the processor."""
-    text = "|".join([llama_lm.build(), llama_lm.system_info(), platform.machine(), _processor()])
+    text = "|".join([llama_lm.build(), llama_lm.system_info(), platform.machine(), processor()])
     return sha256(text.encode()).hexdigest()
 
 
@@ -133,14 +133,6 @@ def _known() -> dict[str, bool]:
 
 def _file() -> Path:
     return cache_dir() / "probe.json"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith("model name")), platform.processor())
 
 
 # --- the parent's side

@@ -49,9 +49,8 @@ class ParallelRun:
         self._answers: ParallelAnswers | None = None
         self._unwritten: deque[_Record] = deque()
         self._begun: dict[int, _Record] = {}
-        self._held: _Record | None = (
-            None  # its knobs need more than is open: it waits until no other is begun
-        )
+        #: Its knobs need more than is open: it waits until no other is begun.
+        self._held: _Record | None = None
         self._taken = 0
 
     def answer_all(self, source: Arriving) -> None:

@@ -28,10 +28,12 @@ from .screen import Screen
 #: What runs in it: the program, the terminal its controlling one; and the same with the fake engine.
 REAL = (
     "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-    "from alignbeam_local.cli import main, session; from tests.fake_engine import FakeEngine;"
-    "sys.exit(main.main(sys.argv[1:]))"
+    "from alignbeam_local.cli import main; sys.exit(main.main(sys.argv[1:]))"
 )
-_FAKE = REAL.replace("sys.exit", "session.open_engine = FakeEngine; sys.exit")
+_FAKE = (
+    "from alignbeam_local.cli import session; from tests.fake_engine import FakeEngine;"
+    f"session.open_engine = FakeEngine; {REAL}"
+)
 CTRL_C, CTRL_D, CTRL_R, ENTER, ALT_ENTER, TAB = "\x03", "\x04", "\x12", "\r", "\x1b\r", "\t"
 
 
