@@ -61,6 +61,10 @@ class Settings:
         changed.check()
         return changed
 
+    def one_at_a_time(self) -> "Settings":
+        """For whoever answers one prompt at a time: more room would be for nothing."""
+        return Settings({**self.given, "parallel": Given(1, "one prompt at a time", explicit=False)})
+
     def with_profile(self, name: str, registry: Registry, source: str) -> "Settings":
         """With the models and knobs of this profile, and without those of the one before.
 

@@ -26,7 +26,7 @@ def for_chat(settings: Settings, *, is_kept: bool) -> Settings:
 def with_chat_defaults(settings: Settings) -> Settings:
     """Where several beams are judged and nobody said when: early, so that the answer streams from then on."""
     own = Given(CHAT_JUDGE_AT, _DEFAULT, explicit=False)
-    given = {name: value for name, value in settings.given.items() if name != "parallel"}
+    given = settings.one_at_a_time().given
     others = {name: value for name, value in given.items() if (name, value) != ("judge_at", own)}
     plain = Settings(others)
     if "judge_at" in others or plain.config.beams == 1:

@@ -14,7 +14,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.events import Done, Event, Result
 from alignbeam_local.registry import Registry
-from alignbeam_local.settings import Given, Settings, resolve
+from alignbeam_local.settings import Settings, resolve
 
 from .options import Options
 from .terminal import is_terminal, say
@@ -61,8 +61,8 @@ def prepare(options: Options, adapt: Callable[[Settings], Settings] = lambda set
     """
     registry = Registry.load()
     settings = resolve(options.flags, registry, os.environ)
-    if "parallel" not in options.flags:  # whoever answers one prompt at a time has no use for more room
-        settings = Settings({**settings.given, "parallel": Given(1, "one prompt at a time", explicit=False)})
+    if "parallel" not in options.flags:
+        settings = settings.one_at_a_time()
     session = Session(options, adapt(settings), registry)
     if options.show_config:
         print(config_json(session.settings) if options.json else config_table(session.settings))
