@@ -30,11 +30,13 @@ from .config import Config
 from .engine import Engine
 from .errors import ModelError, UsageError
 from .gguf_header import require_model
-from .llama_lm import BATCH_TOKENS, LlamaLM, build, default_threads, system_info
+from .llama.backend import build, default_threads, system_info
+from .llama.batch import BATCH_TOKENS
+from .llama.lm import LlamaLM
+from .llama.plain import PlainDraft
 from .lm import SamplerSettings
 from .machine import peak_memory, this_machine
 from .memory_plan import cell_bytes
-from .plain_llama import PlainDraft
 from .prompt import Message
 
 T = TypeVar("T")

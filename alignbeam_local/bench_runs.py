@@ -10,9 +10,9 @@ from .engine import Engine
 from .errors import ModelError
 from .events import BeamText, Done, Event, Phase, Result, Step
 from .followers import followers
+from .llama.plain import PlainDraft
 from .lm import LanguageModel, SamplerSettings, common_prefix
 from .parts import Parts
-from .plain_llama import PlainDraft
 from .prompt import Message
 from .read_ahead import known_of_next
 

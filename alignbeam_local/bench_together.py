@@ -9,8 +9,8 @@ from .config import Config
 from .engine import Engine
 from .errors import AlignBeamError
 from .events import Result
+from .llama.plain import PlainDraft
 from .lm import SamplerSettings
-from .plain_llama import PlainDraft
 from .prompt import Message
 
 Task = Callable[[], float]  # seconds for all prompts

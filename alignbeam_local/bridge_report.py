@@ -11,7 +11,9 @@ from . import probe
 from .bridge import Bridge, bridge_between
 from .bridge_map import landing_counts
 from .gguf_header import require_vocabulary
-from .llama_lm import LlamaLM, LlamaWeights, default_threads, load_vocabulary
+from .llama.backend import default_threads
+from .llama.lm import LlamaLM
+from .llama.weights import LlamaWeights, load_vocabulary
 from .mixing import UNMAPPED, log_normaliser, top_tokens
 from .pair_check import HOPELESS, POOR, single_share
 from .prompt import Message, PromptFormat, prompt_format

@@ -32,7 +32,7 @@ def python() -> Finding:
 
 def llama_cpp() -> Finding:
     """Its build, and whether it uses what the processor can; imported in a child process first."""
-    command = [sys.executable, "-P", "-c", "import alignbeam_local.llama_lm"]
+    command = [sys.executable, "-P", "-c", "import alignbeam_local.llama.lm"]
     child = subprocess.run(command, capture_output=True, text=True, check=False)
     if child.returncode:
         died = signal.Signals(-child.returncode).name if child.returncode < 0 else ""
@@ -40,12 +40,12 @@ def llama_cpp() -> Finding:
         return Finding(
             "llama.cpp", "problem", f"it can't be loaded: {reason}", f"To mend it {rebuild_hint()}"
         )
-    from . import llama_lm
+    from .llama import backend
 
-    parts = [part.rpartition(":")[2].strip() for part in llama_lm.system_info().split("|")]
+    parts = [part.rpartition(":")[2].strip() for part in backend.system_info().split("|")]
     features = [part.removesuffix(" = 1") for part in parts if part.endswith(" = 1")]
-    message = f"{llama_lm.build()}, {' '.join(features)}"
-    details = {"build": llama_lm.build(), "features": features}
+    message = f"{backend.build()}, {' '.join(features)}"
+    details = {"build": backend.build(), "features": features}
     if "avx2" in _processor_flags() and "AVX2" not in features:
         return Finding(
             "llama.cpp",
@@ -59,10 +59,10 @@ def llama_cpp() -> Finding:
 
 def gpu() -> Finding:
     """Whether layers can be placed on one; that it works is for the models to show."""
-    from . import llama_lm
+    from .llama import offload
     from .memory_plan import gib
 
-    gpus = llama_lm.gpus()
+    gpus = offload.gpus()
     details = {"gpus": [gpu._asdict() for gpu in gpus]}
     if gpus:
         free = (f"{gpu.name}, {gib(gpu.free)} of {gib(gpu.total)} free" for gpu in gpus)
@@ -75,7 +75,7 @@ def gpu() -> Finding:
 
 def cores(config: Config) -> Finding:
     """The threads that a decode takes, against the processors that this process may use."""
-    from .llama_lm import default_threads
+    from .llama.backend import default_threads
 
     threads, usable = config.threads or default_threads(), _usable_processors()
     details = {"physical": default_threads(), "usable": usable, "threads": threads}

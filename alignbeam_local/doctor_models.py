@@ -14,7 +14,7 @@ from .errors import AlignBeamError
 from .findings import Finding, problem
 from .gguf_header import GgufHeader, require_model
 from .hashes import file_sha256, fresh_sha256
-from .llama_lm import load_vocabulary
+from .llama.weights import load_vocabulary
 from .loading import require_silent_chat, usable_gpus
 from .memory_plan import gib
 from .pair_check import check_pair, single_share

@@ -15,7 +15,7 @@ from .errors import ModelError, UsageError
 from .events import Done, Event, Notice, Phase, Result
 from .followers import followers
 from .judge_loading import make_judge
-from .llama_lm import build, default_threads
+from .llama.backend import build, default_threads
 from .loading import Loader, require_silent_chat
 from .pair_check import check_pair
 from .parallel import ParallelAnswers

@@ -1,6 +1,6 @@
 """The seam between the method and a backend: what the search asks of a language model, no more.
 
-`llama_lm` implements it on llama.cpp; the tests implement it on a table of probabilities.
+`llama.lm` implements it on llama.cpp; the tests implement it on a table of probabilities.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

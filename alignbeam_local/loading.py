@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from . import llama_lm, memory_plan, probe
+from . import memory_plan, probe
 from .cancellation import Cancellation
 from .config import Config
 from .devices import ON_PROCESSOR, Gpu, Offload
@@ -14,7 +14,10 @@ from .errors import ModelError
 from .events import ModelCard, Notice
 from .gguf_header import GgufHeader, require_model
 from .hashes import file_sha256, model_sha256
-from .llama_lm import LlamaLM, LlamaWeights
+from .llama import offload
+from .llama.backend import default_threads
+from .llama.lm import LlamaLM
+from .llama.weights import LlamaWeights
 from .memory_plan import gib
 from .parts import Model, Room
 from .placement import place
@@ -113,7 +116,7 @@ class Loader:
             sha256=digest,
             num_sequences=room.num_sequences,
             num_cells=room.shared_cells if self._shares_cells(weights) else room.copied_cells,
-            threads=self._config.threads or llama_lm.default_threads(),
+            threads=self._config.threads or default_threads(),
             kv_strategy=self._config.kv,
             flash_attn=self._config.flash_attn,
             cache_types=self._config.cache_types(role),
@@ -199,7 +202,7 @@ def usable_gpus(config: Config) -> list[Gpu]:
     """
     if config.gpu_layers == 0:
         return []
-    gpus = llama_lm.gpus()
+    gpus = offload.gpus()
     asked = [knob for knob in _PLACING_KNOBS if getattr(config, knob) not in ("auto", None)]
     if asked and not gpus:
         raise ModelError(

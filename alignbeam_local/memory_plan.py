@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from .config import CacheType, Config
 from .gguf_header import GgufHeader
-from .llama_lm import BATCH_TOKENS
+from .llama.batch import BATCH_TOKENS
 from .parts import Room
 
 _LOGIT_BYTES = 4

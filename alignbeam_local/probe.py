@@ -22,11 +22,14 @@ from typing import Literal, cast
 import numpy as np
 import psutil
 
-from . import llama_lm
 from .cancellation import Cancellation
 from .devices import ON_PROCESSOR, Offload
 from .errors import AlignBeamError, ModelError, rebuild_hint
 from .hashes import model_sha256
+from .llama import backend
+from .llama.lm import LlamaLM
+from .llama.offload import supports_gpu
+from .llama.weights import LlamaWeights
 from .machine import has_gpu, processor
 from .paths import cache_dir, write_atomic
 from .prompt import prompt_format
@@ -94,7 +97,7 @@ def require_vocabulary(model: Path, cancellation: Cancellation | None = None) ->
 
 def machine_key() -> str:
     """What the answers depend on besides the file: llama.cpp's build, its features here, the processor."""
-    text = "|".join([llama_lm.build(), llama_lm.system_info(), platform.machine(), processor()])
+    text = "|".join([backend.build(), backend.system_info(), platform.machine(), processor()])
     return sha256(text.encode()).hexdigest()
 
 
@@ -214,7 +217,7 @@ def try_out(model: Path, mode: Mode, offload: Offload) -> None:
         ModelError: llama.cpp refuses the file, or what it computes are no numbers.
     """
     only_vocabulary = mode == "vocabulary"
-    weights = llama_lm.LlamaWeights(
+    weights = LlamaWeights(
         model, offload=offload, use_extra_bufts=mode == "repacked", vocab_only=only_vocabulary
     )
     vocabulary = weights.vocabulary
@@ -224,7 +227,7 @@ def try_out(model: Path, mode: Mode, offload: Offload) -> None:
     vocabulary.encode(_EVERY_BYTE)
     vocabulary.encode_template(_EVERY_BYTE)
     if not only_vocabulary:
-        lm = llama_lm.LlamaLM(weights, sha256="", num_sequences=1, num_cells=128, threads=2)
+        lm = LlamaLM(weights, sha256="", num_sequences=1, num_cells=128, threads=2)
         for tokens in (range(1, 65), [1]):
             lm.extend({0: [token % vocabulary.size for token in tokens]})
             if not np.isfinite(lm.logits(0)).all():
@@ -236,7 +239,7 @@ def try_out(model: Path, mode: Mode, offload: Offload) -> None:
 def _limit_resources(model: Path) -> None:
     """No core file; and no more memory than there is, as far as a GPU's address space does not hide it."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if not llama_lm.supports_gpu():
+    if not supports_gpu():
         most = psutil.virtual_memory().available + model.stat().st_size + _CHILD_SLACK_BYTES
         with suppress(OSError, ValueError):  # a lower limit is in force already
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))

@@ -37,7 +37,7 @@ def bench(
         typer.Option("--parallel", min=1, max=64, help="also so many prompts at once"),
     ] = 1,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="draw the sweeps, or the table")
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="draw the table and the sweeps")
     ] = None,
     options: Options,
 ) -> None:

@@ -1,6 +1,7 @@
 """The same as a picture, by matplotlib, which only this needs."""
 
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from alignbeam_local.bench_report import Method, Report
 from alignbeam_local.errors import UsageError
 
 _PANEL_INCHES = (4.5, 3.5)
+_PANELS_A_ROW = 3
 
 
 def require_plots(path: Path) -> None:
@@ -19,19 +21,20 @@ def require_plots(path: Path) -> None:
 
 
 def draw(report: Report, path: Path) -> None:
-    """A panel for each sweep, or one for the table: ratios with their quartiles, and the floor.
+    """A panel for the table, and one for each sweep: ratios with their quartiles, and the floor.
 
     Raises:
         OSError: the file can't be written.
     """
     from matplotlib.figure import Figure
 
-    panels = [(s.knob, [str(value) for value in s.values], s.methods) for s in report.sweeps]
-    panels = panels or [("", [method.name for method in report.methods], report.methods)]
+    panels = [("", [method.name for method in report.methods], report.methods)]
+    panels += [(s.knob, [str(value) for value in s.values], s.methods) for s in report.sweeps]
+    rows, columns = ceil(len(panels) / _PANELS_A_ROW), min(len(panels), _PANELS_A_ROW)
     width, height = _PANEL_INCHES
-    figure = Figure(figsize=(width * len(panels), height), layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _draw_panel(axes, *panel)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    for number, panel in enumerate(panels, 1):
+        _draw_panel(figure.add_subplot(rows, columns, number), *panel)
     figure.savefig(path)
 
 
@@ -39,8 +42,9 @@ def _draw_panel(axes: Any, knob: str, labels: list[str], methods: tuple[Method, 
     ratios = [method.ratio for method in methods]
     medians = [ratio.median for ratio in ratios]
     errors = [[r.median - r.low for r in ratios], [r.high - r.median for r in ratios]]
-    axes.errorbar(labels, medians, yerr=errors, fmt="o-", capsize=4, label="measured")
-    axes.plot(labels, [method.floor for method in methods], "s:", label="weights read alone")
+    axes.errorbar(labels, medians, yerr=errors, fmt="o-" if knob else "o", capsize=4, label="measured")
+    floors = [method.floor for method in methods]
+    axes.plot(labels, floors, "s:" if knob else "s", label="weights read alone")
     axes.axhline(1.0, color="grey", linewidth=0.8)
     axes.set_xlabel(knob)
     axes.set_ylabel("time, as a multiple of the draft alone")

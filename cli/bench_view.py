@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich.bar import Bar
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -69,13 +70,13 @@ def _times(found: Alone | Method) -> tuple[str, str, str]:
     )
 
 
-def _aligned(titles: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+def _aligned(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """Figures under their titles, behind a name."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for title in titles:
         table.add_column(Text(title), justify="right" if table.columns else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -117,22 +118,20 @@ def _floor(report: Report) -> str:
 
 
 def _bars(sweep: SweepResult) -> Table:
-    """A bar for each value, as long as its ratio."""
+    """A bar for each value, as long as its ratio and its column allow."""
     longest = max(method.ratio.median for method in sweep.methods)
-    return _aligned(
-        (sweep.knob.replace("_", " "), "ratio", "floor", "s", "alone, s", ""),
-        [
-            (
-                str(value),
-                _spread(method.ratio),
-                f"{method.floor:.2f}",
-                f"{method.total_ms.median / 1e3:.2f}",
-                f"{alone.total_ms.median / 1e3:.2f}",
-                Text("█" * round(_BAR_CELLS * method.ratio.median / longest), style="cyan"),
-            )
-            for value, alone, method in zip(sweep.values, sweep.alone, sweep.methods, strict=True)
-        ],
-    )
+    table = _aligned((sweep.knob.replace("_", " "), "ratio", "floor", "s", "alone, s"), [])
+    table.add_column(max_width=_BAR_CELLS)
+    for value, alone, method in zip(sweep.values, sweep.alone, sweep.methods, strict=True):
+        table.add_row(
+            str(value),
+            _spread(method.ratio),
+            f"{method.floor:.2f}",
+            f"{method.total_ms.median / 1e3:.2f}",
+            f"{alone.total_ms.median / 1e3:.2f}",
+            Bar(longest, 0, method.ratio.median, color="cyan"),
+        )
+    return table
 
 
 def _spread(spread: Spread) -> str:

@@ -29,7 +29,11 @@ eval_app = typer.Typer(
 
 Suites = Annotated[
     list[str],
-    typer.Option("--suite", metavar="NAME|PATH", help="prompts: a named suite, or a file; repeatable"),
+    typer.Option(
+        "--suite",
+        metavar="NAME|PATH[:LABEL]",
+        help="prompts: a named suite, or a file; all, or the harmful, benign or utility ones; repeatable",
+    ),
 ]
 Methods = Annotated[
     list[str] | None,
@@ -45,9 +49,6 @@ Seeds = Annotated[
 ]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many prompts of each suite")]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory, new or to go on with")]
-OnlyLabel = Annotated[
-    str | None, typer.Option("--label", metavar="harmful|benign|utility", help="only prompts of this label")
-]
 PickSeed = Annotated[int, typer.Option("--pick-seed", help="which prompts a stratified limit draws")]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="directories of `eval run`, or files of `--counts`")
@@ -94,7 +95,6 @@ def run(
     limit: Limit = None,
     pick: PickHow = Pick.STRATIFIED,
     pick_seed: PickSeed = 0,
-    label: OnlyLabel = None,
     options: Options,
 ) -> None:
     """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
@@ -110,7 +110,7 @@ def run(
     ```
     """
     asked = method or ["draft", "anchor", "alignbeam"]
-    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, label, out), options)
+    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, out), options)
 
 
 @eval_app.command()
@@ -275,5 +275,5 @@ def sweep(
     """
     from .eval_sweep import sweep_request
 
-    request = Request(suite, [], seed or [], limit, pick.value, pick_seed, None, out)
+    request = Request(suite, [], seed or [], limit, pick.value, pick_seed, out)
     sweep_request(request, grid, write_profile, options)

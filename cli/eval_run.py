@@ -40,7 +40,6 @@ class Request:
     limit: int | None
     pick: "Pick"
     pick_seed: int
-    label: str | None
     out: Path
 
 
@@ -60,15 +59,11 @@ def run_request(request: Request, options: Options) -> None:
 def _items(request: Request, *, offline: bool) -> "list[Item]":
     from alignbeam_local.evaluation.sampling import pick
     from alignbeam_local.evaluation.suite_source import hub_fetch
-    from alignbeam_local.evaluation.suites import LABELS, load_suite, of_label
+    from alignbeam_local.evaluation.suites import load_suite
 
-    if request.label not in (None, *LABELS):
-        raise UsageError(f"--label: no label '{request.label}'", f"Labels: {', '.join(LABELS)}.")
     chosen: list[Item] = []
     for spec in request.suites:
-        items = of_label(load_suite(spec, hub_fetch(offline=offline)), request.label)
-        if not items:
-            raise UsageError(f"{spec} holds no prompt that is {request.label}")
+        items = load_suite(spec, hub_fetch(offline=offline))
         if any(items[0].suite == item.suite for item in chosen):
             raise UsageError(f"two suites are called {items[0].suite}", "Rename one of the files.")
         chosen += pick(items, request.limit, request.pick, request.pick_seed)

@@ -207,7 +207,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        from alignbeam_local.llama_lm import build
+        from alignbeam_local.llama.backend import build
 
         print(f"alignbeam {version('alignbeam-local')}, llama.cpp {build()}")
         raise typer.Exit

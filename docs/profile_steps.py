@@ -19,7 +19,7 @@ from alignbeam_local import beams, mixing
 from alignbeam_local.beams import BeamSearch
 from alignbeam_local.bridge import Bridge
 from alignbeam_local.config import Config
-from alignbeam_local.llama_lm import load_vocabulary
+from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.vocabulary import Vocabulary
 
 MIXED, COMPLETED, ROUNDS = 6, 500, 40

@@ -18,10 +18,11 @@ from alignbeam_local.bench_report import Report, Spread, report_method, report_t
 from alignbeam_local.bench_runs import Run
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.llama_lm import LlamaLM, LlamaWeights
+from alignbeam_local.llama.lm import LlamaLM
+from alignbeam_local.llama.plain import PlainAnswer, PlainDraft
+from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm import SamplerSettings
 from alignbeam_local.machine import peak_memory
-from alignbeam_local.plain_llama import PlainAnswer, PlainDraft
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel
 from tests.running import Ran, open_fakes, run
@@ -297,10 +298,11 @@ def ran(monkeypatch: pytest.MonkeyPatch, talk: Talk) -> Any:
 
 
 def test_the_command_prints_a_table_and_bars(ran: Any) -> None:
-    done, [plan] = ran("--sweep", "K=1,2", "--alpha", "0.3")
+    done, [plan] = ran("--sweep", "K=1,2", "--sweep", "prompt-tokens=24,32", "--alpha", "0.3")
     assert (done.code, done.err) == (0, "")
     for word in ("ratio", "K=3 judge-at 4", "second turn", "cold start", "weights read", "█", "beams"):
         assert word in done.out, word
+    assert "…" not in done.out
     assert (plan.config.max_tokens, plan.config.ignore_eos, plan.config.alpha) == (128, True, 0.3)
 
 

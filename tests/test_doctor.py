@@ -16,11 +16,12 @@ from alignbeam_local.cli import doctor as cli_doctor
 from alignbeam_local.cli import main as main_module
 from typer.testing import CliRunner
 
-from alignbeam_local import doctor_machine, llama_lm, machine, prefix_store, probe
+from alignbeam_local import doctor_machine, machine, prefix_store, probe
 from alignbeam_local.devices import Gpu
 from alignbeam_local.doctor import examine
 from alignbeam_local.findings import Finding
 from alignbeam_local.hashes import file_sha256
+from alignbeam_local.llama import backend, offload
 from alignbeam_local.paths import cache_dir, config_dir, data_dir, models_dir, write_atomic
 from tests.test_llama_lm import write_tiny
 
@@ -148,7 +149,7 @@ def test_llama_cpp_that_cannot_be_loaded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_build_that_uses_less_than_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama_lm, "system_info", lambda: "CPU : SSE3 = 1 | AVX2 = 0 | ")
+    monkeypatch.setattr(backend, "system_info", lambda: "CPU : SSE3 = 1 | AVX2 = 0 | ")
     monkeypatch.setattr(doctor_machine, "_processor_flags", lambda: {"avx2"})
     found = doctor_machine.llama_cpp()
     assert (found.level, found.details["features"]) == ("warning", ["SSE3"])
@@ -159,7 +160,7 @@ def test_a_gpu_that_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert doctor_machine.gpu().level == "warning"
     monkeypatch.setattr(machine, "_GPU_DEVICES", (str(tmp_path / "none"),))
     assert doctor_machine.gpu().level == "ok"
-    monkeypatch.setattr(llama_lm, "gpus", lambda: [Gpu(1, "CUDA0", 3 << 30, 4 << 30, False)])
+    monkeypatch.setattr(offload, "gpus", lambda: [Gpu(1, "CUDA0", 3 << 30, 4 << 30, False)])
     assert doctor_machine.gpu().message == "CUDA0, 3.0 GiB of 4.0 GiB free"
 
 

@@ -15,7 +15,8 @@ from alignbeam_local.conversation import Conversation
 from alignbeam_local.engine import Engine
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Phase, Result
-from alignbeam_local.llama_lm import LlamaLM, LlamaWeights
+from alignbeam_local.llama.lm import LlamaLM
+from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm import Logits, common_prefix
 from alignbeam_local.parts import rooms
 from alignbeam_local.prompt import Message

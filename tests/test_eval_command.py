@@ -81,8 +81,9 @@ def test_a_run_and_its_report(engines: list[FakeEngine], suite: str, tmp_path: P
 
 def test_seeds_limits_and_labels(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    words = ("--label", "harmful", "--limit", "1", "--pick", "even", "--seed", "3", "--seed", "4")
-    assert run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft", *words).code == 0
+    words = ("--limit", "1", "--pick", "even", "--seed", "3", "--seed", "4")
+    ran = run("eval", "run", "--suite", f"{suite}:harmful", "--out", str(out), "--method", "draft", *words)
+    assert ran.code == 0
     assert [(s["id"], s["seed"]) for s in lines(out)] == [("h1", 3), ("h1", 4)]
 
 
@@ -102,13 +103,15 @@ def test_an_unfinished_run_is_said_to_be(
     ("words", "message"),
     [
         (("--suite", "nowhere.jsonl"), "no suite and no file 'nowhere.jsonl'"),
-        (("--label", "bad"), "--label: no label 'bad'"),
-        (("--label", "utility"), "holds no prompt that is utility"),
+        (("--suite", "nowhere.jsonl:benign"), "no suite and no file 'nowhere.jsonl'"),
+        (("--suite", "{suite}:bad"), "no label 'bad'"),
+        (("--suite", "{suite}:utility"), "holds no prompt that is utility"),
         (("--method", "magic"), "no method 'magic'"),
     ],
 )
 def test_what_can_not_be_run(words: tuple[str, ...], message: str, suite: str, tmp_path: Path) -> None:
-    given = words if "--suite" in words else ("--suite", suite, *words)
+    asked = [word.format(suite=suite) for word in words]
+    given = asked if "--suite" in asked else ["--suite", suite, *asked]
     ran = run("eval", "run", "--out", str(tmp_path / "out"), *given)
     assert ran.code == 2
     assert message in ran.err

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alignbeam_local.evaluation.cells import cells
-from alignbeam_local.evaluation.page import page
+from alignbeam_local.evaluation.page import page, round_ticks
 from alignbeam_local.evaluation.plots import Plot, plots
 from alignbeam_local.evaluation.runs import Run, load_runs
 from tests.test_eval_report import run_of, sample, scored, write_run
@@ -124,3 +124,17 @@ def test_what_nobody_measured_is_not_drawn() -> None:
 def test_failed_samples_do_not_stop_a_page(outcomes: str) -> None:
     runs = [run_of(scored("draft", outcomes))]
     assert "Partial" in page(runs, cells(runs))
+
+
+@pytest.mark.parametrize(
+    ("most", "ticks"),
+    [
+        (20, [0, 5, 10, 15, 20]),
+        (1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (7.31, [0, 2, 4, 6]),
+        (0.3, [0, 0.1, 0.2, 0.3]),
+        (0.0049, [0, 0.001, 0.002, 0.003, 0.004]),
+    ],
+)
+def test_ticks_are_round(most: float, ticks: list[float]) -> None:
+    assert round_ticks(most) == pytest.approx(ticks)

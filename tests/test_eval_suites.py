@@ -21,7 +21,6 @@ from alignbeam_local.evaluation.suites import (
     Item,
     load_suite,
     named_suites,
-    of_label,
     prompts_sha256,
 )
 
@@ -236,4 +235,3 @@ def test_even_spacing_is_that_of_the_earlier_figures() -> None:
 def test_a_hash_of_prompts_sees_what_is_asked() -> None:
     one, other = items([("harmful", "")]), items([("benign", "")])
     assert prompts_sha256(one) != prompts_sha256(other)
-    assert of_label([*one, *other], "benign") == other

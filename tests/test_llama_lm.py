@@ -15,7 +15,6 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from alignbeam_local import llama_lm
 from alignbeam_local.background import Background
 from alignbeam_local.beams import BeamSearch
 from alignbeam_local.bridge import Bridge
@@ -24,7 +23,11 @@ from alignbeam_local.config import CacheType, Config
 from alignbeam_local.devices import Offload
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError
 from alignbeam_local.events import Event, Step
-from alignbeam_local.llama_lm import BATCH_TOKENS, LlamaLM, LlamaWeights, _set_fields, load_vocabulary
+from alignbeam_local.llama import offload
+from alignbeam_local.llama.backend import set_fields
+from alignbeam_local.llama.batch import BATCH_TOKENS
+from alignbeam_local.llama.lm import LlamaLM
+from alignbeam_local.llama.weights import LlamaWeights, load_vocabulary
 from alignbeam_local.lm import LanguageModel, Logits, SamplerSettings
 from alignbeam_local.mixing import log_normaliser, mix, probabilities, top_tokens
 from alignbeam_local.paths import models_dir
@@ -470,9 +473,9 @@ def test_layers_on_a_named_device_give_the_same_rows(
     one_head: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The processor stands for a GPU: llama.cpp takes any device for one."""
-    monkeypatch.setattr(llama_lm, "_GPU", 0)
-    monkeypatch.setattr(llama_lm, "_kind", lambda _: 0)
-    gpu = llama_lm.gpus()[0]
+    monkeypatch.setattr(offload, "_GPU", 0)
+    monkeypatch.setattr(offload, "_kind", lambda _: 0)
+    gpu = offload.gpus()[0]
     assert 0 < gpu.free <= gpu.total
     weights = LlamaWeights(one_head, offload=Offload(2, (gpu.number,), (1.0,)), use_extra_bufts=False)
     lm = LlamaLM(weights, sha256="", num_sequences=2, num_cells=256, threads=1)
@@ -540,9 +543,9 @@ def test_more_sequences_than_llama_cpp_holds_are_refused(tiny: dict[str, Path], 
 
 def test_a_misspelt_parameter_is_no_parameter() -> None:
     params = llama_cpp.llama_context_default_params()
-    assert _set_fields(params, n_ctx=7).n_ctx == 7
+    assert set_fields(params, n_ctx=7).n_ctx == 7
     with pytest.raises(AssertionError, match="kv_unifed"):
-        _set_fields(params, kv_unifed=True)
+        set_fields(params, kv_unifed=True)
 
 
 def test_a_file_that_is_no_model_is_refused_in_llama_cpps_words(

@@ -7,13 +7,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from alignbeam_local import llama_lm, loading, machine, probe
+from alignbeam_local import loading, machine, probe
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.devices import Gpu, Offload
 from alignbeam_local.errors import ModelError
 from alignbeam_local.gguf_header import require_model
 from alignbeam_local.hashes import file_sha256
+from alignbeam_local.llama import offload
 from alignbeam_local.loading import Loader
 from alignbeam_local.memory_plan import SLACK_BYTES
 from alignbeam_local.model_entry import ModelEntry
@@ -110,10 +111,10 @@ def test_what_goes_to_the_gpu_needs_no_memory_here(
     whole = place({"draft": (require_model(path), ROOM)}, [], CONFIG, {}).host_bytes
     free = psutil.virtual_memory()._replace(available=whole + SLACK_BYTES - 1)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    monkeypatch.setattr(llama_lm, "gpus", list)
+    monkeypatch.setattr(offload, "gpus", list)
     with pytest.raises(ModelError, match=r"not enough memory: a 0\.\d GiB needed, 0\.\d GiB free"):
         loader.place({"draft": (path, ROOM)})
-    monkeypatch.setattr(llama_lm, "gpus", lambda: [GPU])
+    monkeypatch.setattr(offload, "gpus", lambda: [GPU])
     loader.place({"draft": (path, ROOM)})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free._replace(available=0))
     with pytest.raises(ModelError, match=r"on the GPU needed, 0\.0 GiB free"):
@@ -134,7 +135,7 @@ def test_a_probe_and_the_weights_go_where_the_model_was_placed(
         asked.append(offload)
         raise ModelError("enough seen")
 
-    monkeypatch.setattr(llama_lm, "gpus", lambda: [GPU])
+    monkeypatch.setattr(offload, "gpus", lambda: [GPU])
     monkeypatch.setattr(probe, "weights_may_be_repacked", may_be_repacked)
     monkeypatch.setattr(loading, "LlamaWeights", load)
     loader.place({"draft": (path, ROOM)})
@@ -149,7 +150,7 @@ def test_a_gpu_left_unused_is_said_once(
     found: tuple[Loader, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader, path = found
-    monkeypatch.setattr(llama_lm, "gpus", list)
+    monkeypatch.setattr(offload, "gpus", list)
     monkeypatch.setattr(machine, "_GPU_DEVICES", (str(tmp_path / "none"),))
     assert not list(loader.prepare(path)), "there is no GPU"
     monkeypatch.setattr(machine, "_GPU_DEVICES", (str(tmp_path),))

@@ -202,7 +202,7 @@ def test_words_of_llama_cpp_are_understood() -> None:
 
 
 def test_a_build_without_a_gpu_fails_only_if_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alignbeam_local.llama_lm.gpus", list)
+    monkeypatch.setattr("alignbeam_local.llama.offload.gpus", list)
     assert usable_gpus(Config.of({})) == []
     assert usable_gpus(Config.of({"gpu_layers": 0, "main_gpu": 0})) == []
     for knobs in ({"gpu_layers": 10}, {"gpu_layers": "all"}, {"main_gpu": 0}, {"tensor_split": "1"}):

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local import llama_lm, probe
+from alignbeam_local import probe
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.devices import Offload
 from alignbeam_local.errors import Cancelled, ModelError
+from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.paths import cache_dir
 from tests.test_llama_lm import write_tiny
 
@@ -215,7 +216,7 @@ def test_a_model_without_an_end_token_gets_llama_cpps_default(tmp_path: Path) ->
     path = write_tiny(tmp_path / "endless.gguf", "llama")
     path.write_bytes(path.read_bytes().replace(b"eos_token_id", b"xxx_token_id").replace(b"</s>", b"<ss>"))
     assert isinstance(may_be_repacked(path), bool)
-    vocabulary, _ = llama_lm.load_vocabulary(path)
+    vocabulary, _ = load_vocabulary(path)
     assert vocabulary.text(vocabulary.turn_end(uses_template=True) or 0) == "<ss>"
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.llama_lm import load_vocabulary
+from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.paths import models_dir
 from alignbeam_local.prompt import Message, PromptFormat, Role, fold_system, prompt_format
 from alignbeam_local.template import ChatTemplate

@@ -9,7 +9,7 @@ from ..config import Config
 from ..errors import ContextFull, ModelError
 from ..events import BeamResult, BridgeResult, ModelCard, Refusal, Result, Usage
 from ..followers import anchor_turns, with_system
-from ..llama_lm import build
+from ..llama.backend import build
 from ..lm import Logits
 from ..parts import Model
 from ..prompt import Message

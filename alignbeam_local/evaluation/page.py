@@ -7,6 +7,7 @@ no other script run than its own.
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from math import floor, log10
 from pathlib import Path
 from typing import NamedTuple
 
@@ -103,6 +104,15 @@ def _drawing(plot: Plot) -> Drawing:
         ]
         for one in plot.series
     ]
-    steps = [step / 4 for step in range(5)]
-    x_ticks = [(x(s * plot.x_max), f"{s:.0%}" if plot.x_percent else f"{s * plot.x_max:.3g}") for s in steps]
-    return Drawing(plot, series, x_ticks, [(y(step), f"{step:.0%}") for step in steps])
+    quarters = [step / 4 for step in range(5)]
+    x_ticks = [(x(step), f"{step:.0%}") for step in quarters]
+    if not plot.x_percent:
+        x_ticks = [(x(tick), f"{tick:.3g}") for tick in round_ticks(plot.x_max)]
+    return Drawing(plot, series, x_ticks, [(y(step), f"{step:.0%}") for step in quarters])
+
+
+def round_ticks(most: float) -> list[float]:
+    """Round numbers from 0 up to `most`, six or fewer."""
+    magnitude = 10 ** floor(log10(most))
+    step = next(s * magnitude for s in (0.2, 0.25, 0.5, 1, 2) if most / (s * magnitude) <= 5)
+    return [index * step for index in range(floor(most / step + 1e-9) + 1)]

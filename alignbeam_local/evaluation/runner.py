@@ -11,7 +11,8 @@ from .. import __version__
 from ..errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ..events import Result
 from ..hashes import model_sha256
-from ..llama_lm import build, default_threads, supports_gpu
+from ..llama.backend import build, default_threads
+from ..llama.offload import supports_gpu
 from ..machine import processor
 from ..registry import Registry
 from ..result_json import error_object, result_object

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -97,13 +97,24 @@ def load_suite(spec: str, fetch: Fetch) -> list[Item]:
     """The prompts of a named suite, or of a file, in order.
 
     Args:
-        spec: a name of suites.toml, or a path.
+        spec: a name of suites.toml, or a path; behind a colon the one label that is wanted.
         fetch: brings a file of a named suite here.
 
     Raises:
-        UsageError: no such suite or file, a format that is not known, a row that is no prompt.
+        UsageError: no such suite or file, a format that is not known, a row that is no prompt, no prompt
+            of that label.
         AlignBeamError: the suite could not be fetched, or its file has another shape than expected.
     """
+    where, _, label = spec.rpartition(":")
+    if label not in LABELS:
+        return _load_all(spec, fetch)
+    items = [item for item in _load_all(where, fetch) if item.label == label]
+    if not items:
+        raise UsageError(f"{where} holds no prompt that is {label}")
+    return items
+
+
+def _load_all(spec: str, fetch: Fetch) -> list[Item]:
     if spec in named_suites():
         return _load_named(spec, named_suites()[spec], fetch)
     path = Path(spec).expanduser()
@@ -113,6 +124,9 @@ def load_suite(spec: str, fetch: Fetch) -> list[Item]:
 
 
 def _unknown(spec: str) -> UsageError:
+    where, _, label = spec.rpartition(":")
+    if where in named_suites() or (where and Path(where).expanduser().exists()):
+        return UsageError(f"--suite {spec}: no label '{label}'", f"Labels: {', '.join(LABELS)}.")
     known = list(named_suites())
     hint = did_you_mean(spec, known, f"Named suites: {', '.join(known)}.", num=3, cutoff=0.5)
     return UsageError(f"no suite and no file '{spec}'", f"{hint} Or give the path of a {_FORMATS} file.")
@@ -211,8 +225,3 @@ def prompts_sha256(items: Iterable[Item]) -> str:
     """A hash of what is asked, in order."""
     asked = [(item.suite, item.id, item.prompt, item.label, item.reference) for item in items]
     return sha256(json.dumps(asked).encode()).hexdigest()
-
-
-def of_label(items: Sequence[Item], label: str | None) -> list[Item]:
-    """Those with this label, or all of them."""
-    return [item for item in items if label in (None, item.label)]

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 
 import llama_cpp
 
-from .errors import ModelError
-from .llama_lm import BATCH_TOKENS, LlamaLM, sampler_chain
-from .lm import SamplerSettings
+from ..errors import ModelError
+from ..lm import SamplerSettings
+from .batch import BATCH_TOKENS
+from .lm import LlamaLM
+from .sampler import sampler_chain
 
 
 class PlainAnswer(NamedTuple):

@@ -1,0 +1,66 @@
+"""Sampling in C."""
+
+import ctypes
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import llama_cpp
+import numpy as np
+
+from ..lm import Logits, SamplerSettings
+
+if TYPE_CHECKING:
+    from .lm import LlamaLM
+
+
+def sampler_chain(settings: SamplerSettings, vocabulary_size: int) -> Any:
+    """A chain in C: penalties, top_p, temperature, dist; greedy at temperature 0. Whoever asked frees it."""
+    chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+    for sampler in _samplers(settings, vocabulary_size):
+        llama_cpp.llama_sampler_chain_add(chain, sampler)
+    return chain
+
+
+def _samplers(settings: SamplerSettings, vocabulary_size: int) -> Iterator[Any]:
+    if settings.repeat_penalty != 1.0:
+        yield llama_cpp.llama_sampler_init_penalties(
+            vocabulary_size, settings.penalty_last_n, settings.repeat_penalty, 0.0, 0.0
+        )
+    if settings.temperature == 0:
+        yield llama_cpp.llama_sampler_init_greedy()
+        return
+    if settings.top_p < 1.0:
+        yield llama_cpp.llama_sampler_init_top_p(settings.top_p, 1)
+    yield llama_cpp.llama_sampler_init_temp(settings.temperature)
+    yield llama_cpp.llama_sampler_init_dist(settings.seed)
+
+
+def sample_row(chain: Any, row: Logits) -> int:
+    """What `llama_sampler_sample` does with a row of a batch, for a copy of one."""
+    candidates = np.zeros(len(row), [("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+    candidates["id"], candidates["logit"] = np.arange(len(row)), row
+    data = candidates.ctypes.data_as(llama_cpp.llama_token_data_p)
+    array = llama_cpp.llama_token_data_array(data=data, size=len(row), selected=-1, sorted=False)
+    llama_cpp.llama_sampler_apply(chain, ctypes.byref(array))
+    token = int(array.data[array.selected].id)
+    llama_cpp.llama_sampler_accept(chain, token)
+    return token
+
+
+class LlamaSampler:
+    """A chain that samples from a context's rows."""
+
+    def __init__(self, model: "LlamaLM", settings: SamplerSettings) -> None:
+        self._model = model
+        self._chain = sampler_chain(settings, model.vocabulary.size)
+
+    def accept(self, token: int) -> None:
+        llama_cpp.llama_sampler_accept(self._chain, token)
+
+    def sample(self, sequence: int) -> int:
+        return self._model.sample(self._chain, sequence)
+
+    def close(self) -> None:
+        if self._chain:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
