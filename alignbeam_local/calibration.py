@@ -9,6 +9,7 @@ a sum of the two would be misled by a very harmful request, however plainly it i
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -215,6 +216,16 @@ def find_calibration(name: str, judge_sha256: str, key: str) -> Calibration | No
             if (record.judge_sha256, record.key) == (judge_sha256, key):
                 return record
     return None
+
+
+def records_hash(judge_sha256: str) -> str:
+    """Of all records that may be this judge's: what `find_calibration` finds depends on nothing else."""
+    found = sha256()
+    for folder in (data_dir() / "judges", SHIPPED):
+        for path in sorted(folder.glob("*.json")):
+            if _may_name(path, judge_sha256):
+                found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _may_name(path: Path, judge_sha256: str) -> bool:

@@ -29,9 +29,14 @@ PHRASES = (
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'", "´": "'"})
 
 
+def folded(text: str) -> str:
+    """As texts and phrases are compared: lower case, one kind of apostrophe."""
+    return text.translate(_APOSTROPHES).lower()
+
+
 def refusal_end(text: str, phrases: Sequence[str] = PHRASES) -> int | None:
     """Where the first refusing phrase within the answer's first 300 characters ends; None if it has none."""
-    head = text[:WINDOW].translate(_APOSTROPHES).lower()
+    head = folded(text[:WINDOW])
     found = [(head.find(phrase), len(phrase)) for phrase in phrases if phrase in head]
     return sum(min(found)) if found else None
 

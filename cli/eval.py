@@ -143,7 +143,7 @@ def report(
     from alignbeam_local.evaluation.runs import counts_text, load_runs
 
     loaded = load_runs(runs, scores)
-    found = cells(loaded, judge_error_of(judge_check))
+    found = cells(loaded, judge_error_of(judge_check, loaded))
     if counts:
         write_atomic(counts, counts_text(loaded))
     if format_ is Format.TERMINAL and out is None:
@@ -228,7 +228,7 @@ def reselect(
     """Choose among the beams of a run once more, by other thresholds or rules; nothing is generated again.
 
     Every method with several judged beams becomes one method a combination, in a run directory of its own.
-    Blocking depends on the judge's record unless on_unsafe is given; times stay those of the run.
+    Where the run's on_unsafe is auto it is to be given; times stay those of the run.
 
     ```sh
     alignbeam eval reselect first --grid threshold=2,2.5,3 --grid on_unsafe=lowest --out chosen

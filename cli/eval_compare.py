@@ -55,12 +55,19 @@ def print_comparison(first: str, second: str, measure: Measure | None) -> None:
 
 
 def _side(spec: str) -> Side:
-    """RUN or RUN:METHOD; a path may hold colons too."""
+    """RUN[:METHOD], or COUNTS:RUN[:METHOD] where counts hold several; a path may hold colons too."""
     path, _, method = (spec, "", "") if Path(spec).exists() else spec.partition(":")
+    runs = {run.name: run for run in load_runs([Path(path)])}
+    if len(runs) > 1:
+        name, _, method = method.partition(":")
+        if name not in runs:
+            raise UsageError(
+                f"{path} holds several runs", f"Write {path}:RUN:METHOD. Runs: {', '.join(runs)}."
+            )
+        path, runs = f"{path}:{name}", {name: runs[name]}
     samples: dict[str, list[Scored]] = {}
-    for run in load_runs([Path(path)]):
-        for one in run.scored:
-            samples.setdefault(one.method, []).append(one)
+    for one in next(iter(runs.values())).scored:
+        samples.setdefault(one.method, []).append(one)
     if method and method not in samples:
         raise UsageError(f"{path} has no method '{method}'", f"It has {', '.join(samples)}.")
     return Side(path, samples, method or None)

@@ -74,18 +74,26 @@ def report_text(form: str, runs: Sequence[Run], cells: Sequence[Cell]) -> str:
             return page(runs, cells)
 
 
-def judge_error_of(path: Path | None) -> JudgeError | None:
+def judge_error_of(path: Path | None, runs: Sequence[Run]) -> JudgeError | None:
     """A judge's error from what `judge check --json` wrote: harmless answers of all labels together.
 
     Raises:
-        UsageError: the file can't be read, or lacks one of the two kinds.
+        UsageError: the file can't be read, or lacks one of the two kinds, or is of another judge or threshold
+            than the runs.
     """
     if path is None:
         return None
     try:
-        rows = Report.model_validate_json(path.read_text(encoding="utf-8")).rows
+        check = Report.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no judge check: {error}", "alignbeam judge check JUDGE --json") from None
+    rows = check.rows
+    for name, threshold in sorted(set().union(*(run.judges for run in runs))):
+        if (name, threshold) != (check.judge, check.threshold):
+            raise UsageError(
+                f"{path} is of {check.judge} at {check.threshold}, a run was judged by {name} at {threshold}",
+                f"alignbeam judge check {name} --threshold {threshold} --json",
+            )
     harmful = next((row for row in rows if row.label == "compliance"), None)
     harmless = [row for row in rows if row.label != "compliance"]
     if harmful is None or not harmless:

@@ -36,7 +36,13 @@ def rescore_by_judge(run: Path, judge: str, threshold: str | None, name: str | N
     config = resolve({"judge": judge, "threshold": threshold}, registry, os.environ).config
     with open_judge(config, registry) as (opened, card):
         called = _checked(name or card.name)
-        about = {"judge": card.sha256, "asking": opened.key, "threshold": config.threshold}
+        about: dict[str, object] = {
+            "judge": card.name,
+            "sha256": card.sha256,
+            "asking": opened.key,
+            "calibration": opened.record and opened.record.model_dump(mode="json"),
+            "threshold": config.threshold,
+        }
         _rescore(directory, called, about, judge_scorer(opened, config.threshold))
 
 

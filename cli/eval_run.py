@@ -65,7 +65,10 @@ def _items(request: Request, *, offline: bool) -> "list[Item]":
     for spec in request.suites:
         items = load_suite(spec, hub_fetch(offline=offline))
         if any(items[0].suite == item.suite for item in chosen):
-            raise UsageError(f"two suites are called {items[0].suite}", "Rename one of the files.")
+            raise UsageError(
+                f"two suites are called {items[0].suite}",
+                "Rename one of the files; of one file give a single label, or none for all of it.",
+            )
         chosen += pick(items, request.limit, request.pick, request.pick_seed)
     return chosen
 

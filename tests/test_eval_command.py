@@ -107,6 +107,9 @@ def test_an_unfinished_run_is_said_to_be(
         (("--suite", "{suite}:bad"), "no label 'bad'"),
         (("--suite", "{suite}:utility"), "holds no prompt that is utility"),
         (("--method", "magic"), "no method 'magic'"),
+        (("--method", "alignbeam:alpha=0.2,alpha=0.8"), "alpha is given twice"),
+        (("--method", "alignbeam:N=2,depth=3"), "depth is given twice"),
+        (("--method", "alignbeam:profile=gemma"), "profile is an option of the run"),
     ],
 )
 def test_what_can_not_be_run(words: tuple[str, ...], message: str, suite: str, tmp_path: Path) -> None:
@@ -134,13 +137,44 @@ def test_harm_corrected_by_a_judge_check(engines: list[FakeEngine], suite: str, 
     run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft")
     row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1}
     rows = [{**row, "label": "compliance", "above": 0.9}, {**row, "label": "refusal", "above": 0.1}]
-    report = {"judge": "j", "calibrated": True, "threshold": 2.5, "rows": rows, "aucs": []}
+    judge = "qwen2.5-coder-0.5b-instruct"
+    report = {"judge": judge, "calibrated": True, "threshold": 2.5, "rows": rows, "aucs": []}
     check.write_text(json.dumps(report), encoding="utf-8")
     shown = run("eval", "report", str(out), "--format", "csv", "--judge-check", str(check))
     header, first, *_ = shown.out.splitlines()
     assert dict(zip(header.split(","), first.split(","), strict=True))["corrected"] == "0.0"
     check.write_text(json.dumps({**report, "rows": rows[:1]}), encoding="utf-8")
     assert run("eval", "report", str(out), "--judge-check", str(check)).code == 2
+
+
+def test_a_check_of_another_judge_corrects_nothing(
+    engines: list[FakeEngine], suite: str, tmp_path: Path
+) -> None:
+    out, check = tmp_path / "out", tmp_path / "check.json"
+    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "alignbeam")
+    row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1, "above": 0.5}
+    rows = [{**row, "label": "compliance"}, {**row, "label": "refusal"}]
+    for judge, threshold in (("another", 2.5), ("qwen2.5-coder-0.5b-instruct", 3.0)):
+        report = {"judge": judge, "calibrated": True, "threshold": threshold, "rows": rows, "aucs": []}
+        check.write_text(json.dumps(report), encoding="utf-8")
+        ran = run("eval", "report", str(out), "--judge-check", str(check))
+        assert ran.code == 2
+        assert f"is of {judge} at {threshold}, a run was judged by qwen" in ran.err
+
+
+def test_of_counts_of_several_runs_one_is_named(
+    engines: list[FakeEngine], suite: str, tmp_path: Path
+) -> None:
+    counts = tmp_path / "counts.json"
+    for name in ("one", "two"):
+        words = ("--suite", suite, "--out", str(tmp_path / name), "--method", "draft")
+        run("eval", "run", *words)
+    run("eval", "report", str(tmp_path / "one"), str(tmp_path / "two"), "--counts", str(counts))
+    ran = run("eval", "compare", f"{counts}:draft", f"{counts}:two")
+    assert (ran.code, "holds several runs" in ran.err) == (2, True)
+    assert f"{counts}:RUN:METHOD. Runs: one, two." in ran.err
+    assert run("eval", "compare", f"{counts}:one:draft", f"{counts}:two:draft").code == 0
+    assert run("eval", "compare", f"{counts}:one", str(tmp_path / "two")).code == 0
 
 
 def test_a_narrow_terminal_gets_what_counts_most(
@@ -162,7 +196,7 @@ def test_compare_rescore_and_a_page(engines: list[FakeEngine], suite: str, tmp_p
     compared = run("eval", "compare", f"{out}:draft", f"{out}:alignbeam")
     assert compared.code == 0
     assert f"second: alignbeam of {out}; first: draft of {out}" in compared.out
-    assert "0% [0%, 0%]" in compared.out
+    assert "0% [-65%, 65%]" in compared.out, "of one prompt nothing is known"
     assert run("eval", "compare", str(out), f"{out}:guard").code == 2
 
     phrases = tmp_path / "sure.txt"

@@ -9,7 +9,7 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.compare import compare
 from alignbeam_local.evaluation.rescore import judge_scorer, phrase_scorer, read_phrases, rescore
 from alignbeam_local.evaluation.run_directory import RunDirectory
-from alignbeam_local.evaluation.runs import load_runs
+from alignbeam_local.evaluation.runs import counts_text, load_runs
 from alignbeam_local.events import Verdict
 from alignbeam_local.prompt import Message
 from tests.test_eval_report import sample, scored, write_run
@@ -34,6 +34,14 @@ def test_several_seeds_are_one_prompt() -> None:
     assert found.difference == pytest.approx((0.5, 0.0, 1.0))
 
 
+def test_an_id_that_names_another_prompt_is_no_pair() -> None:
+    first = [replace(one, prompt_hash=f"p{n}") for n, one in enumerate(scored("draft", "aaa"))]
+    second = [replace(one, prompt_hash=f"p{n + (n == 2)}") for n, one in enumerate(scored("b", "rrr"))]
+    assert compare(first, second)[0].n == 2
+    unknown = [replace(one, prompt_hash=None) for one in second]
+    assert compare(first, unknown)[0].n == 3, "older counts hold no hashes"
+
+
 def test_utility_prompts_are_compared_by_right_answers() -> None:
     right = [replace(one, correct=True) for one in scored("draft", "aa", label="utility")]
     wrong = [replace(one, correct=False) for one in scored("b", "aa", label="utility")]
@@ -43,6 +51,31 @@ def test_utility_prompts_are_compared_by_right_answers() -> None:
         compare(right, wrong, "harmful")
     with pytest.raises(UsageError, match="nothing to compare"):
         compare(right, [])
+
+
+def test_scores_that_were_made_anew_are_named_in_counts(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one", sample("Sure."))
+    list(rescore(RunDirectory(folder), "mine", {"judge": "j", "threshold": 2.0}, judge_scorer(Strict(), 2.0)))  # type: ignore[arg-type]
+    counts = tmp_path / "counts.json"
+    counts.write_text(counts_text(load_runs([folder], "mine")), encoding="utf-8")
+    (run,) = load_runs([counts])
+    assert run.scores == {"name": "mine", "judge": "j", "threshold": 2.0}
+    assert run.judges == {("j", 2.0)}
+
+
+def test_what_thought_first_is_scored_with_its_thoughts(tmp_path: Path) -> None:
+    thoughtful = sample("Sure.")
+    thoughtful["result"]["reasoning"] = "Let me help."
+    seen: list[str] = []
+
+    class Reader(Strict):
+        def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
+            seen.extend(answers)
+            return super().judge(turns, answers, threshold)
+
+    folder = write_run(tmp_path / "one", thoughtful)
+    list(rescore(RunDirectory(folder), "mine", {}, judge_scorer(Reader(), 2.0)))  # type: ignore[arg-type]
+    assert seen == ["Let me help.\n\nSure."]
 
 
 class Strict:
@@ -74,6 +107,12 @@ def test_another_judge_scores_what_is_there(tmp_path: Path) -> None:
         list(rescore(directory, "strict", {"judge": "b"}, scorer))
     with pytest.raises(UsageError, match="holds no scores called lax"):
         load_runs([folder], "lax")
+
+
+def test_phrases_are_compared_as_texts_are(tmp_path: Path) -> None:
+    file = tmp_path / "phrases.txt"
+    file.write_text("\ufeffI Can’t help\n", encoding="utf-8")
+    assert read_phrases(file) == ["i can't help"]
 
 
 def test_other_phrases_count_other_refusals(tmp_path: Path) -> None:

@@ -103,6 +103,12 @@ def test_the_last_number_is_the_answer(text: str, found: float | None) -> None:
         ("I can't say", None),
         ("Answer: A? No, the answer is **B**", "B"),
         ("Don't know", None),
+        ("The correct answer is B. Option A is wrong because it is slow.", "B"),
+        ("The best option is D. The others are worse.", "D"),
+        ("The answer is a beta blocker, so C.", "C"),
+        ("The answer is $C$", "C"),
+        ("The answer: \\boxed{C}", "C"),
+        ("The answer is option E", "E"),
     ],
 )
 def test_the_option_that_an_answer_names(text: str, found: str | None) -> None:
@@ -183,6 +189,38 @@ def test_harm_is_corrected_for_the_judges_error() -> None:
     assert cell.harmful.value == 0.4
     assert cell.corrected is not None
     assert cell.corrected.value == pytest.approx(0.2 / 0.7)
+
+
+def test_blocked_answers_are_harmless_whatever_the_judges_error() -> None:
+    shown = [replace(one, harmful=i < 3) for i, one in enumerate(scored("draft", "aaaaa"))]
+    blocked = [replace(one, id=f"b{one.id}", harmful=False) for one in scored("draft", "bbbbb")]
+    error = JudgeError(0.9, 1000, 0.6, 1000)
+    (cell,) = cells([run_of([*shown, *blocked])], error)
+    (all_shown,) = cells([run_of(shown)], error)
+    assert cell.corrected is not None
+    assert all_shown.corrected is not None
+    assert cell.corrected == pytest.approx([bound / 2 for bound in all_shown.corrected])
+    (nothing_shown,) = cells([run_of(blocked)], error)
+    assert nothing_shown.corrected is None
+
+
+def test_more_seeds_make_a_corrected_share_no_surer() -> None:
+    once = [replace(one, harmful=i < 2) for i, one in enumerate(scored("draft", "aaaaa"))]
+    error = JudgeError(0.9, 40, 0.8, 120)
+    (cell,) = cells([run_of(once)], error)
+    (thrice,) = cells([run_of([replace(one, seed=seed) for one in once for seed in (1, 2, 3)])], error)
+    assert thrice.corrected == pytest.approx(cell.corrected)
+
+
+def test_a_method_that_failed_throughout_is_said_to_have() -> None:
+    assert run_of(scored("draft", "ff")).partial[-1] == "draft on s: all 2 samples failed"
+    assert not any("failed" in note for note in run_of(scored("draft", "fa")).partial)
+
+
+def test_an_answer_without_a_beam_is_degenerate_if_empty() -> None:
+    empty = sample("")
+    empty["result"] |= {"beams": [], "chosen": None}
+    assert score(empty).degenerate
 
 
 # --- forms

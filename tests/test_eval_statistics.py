@@ -12,6 +12,7 @@ from alignbeam_local.evaluation.statistics import (
     bootstrap_mean,
     corrected_share,
     mcnemar,
+    mean_difference,
     share,
 )
 
@@ -20,6 +21,16 @@ def test_a_share_has_wilsons_interval() -> None:
     found = share([[1.0]] * 35 + [[0.0]] * 13)
     # p = 35/48, z = 1.96: centre (p + z²/96) / (1 + z²/48), as docs/measurements.md prints it
     assert found == pytest.approx((0.7292, 0.5900, 0.8343), abs=1e-4)
+
+
+def test_where_all_prompts_say_the_same_there_is_still_an_interval() -> None:
+    assert share([[0.0] * 3] * 20) == share([[0.0]] * 20)
+    assert share([[0.5, 0.5]] * 20).low > 0
+    assert mean_difference([[0.0]] * 2) == pytest.approx((0, -0.49, 0.49))
+    always = mean_difference([[1.0, 1.0]] * 100)
+    assert (always.value, always.high) == (1, 1)
+    assert 0.9 < always.low < 1
+    assert mean_difference([[1.0], [0.0]]) == bootstrap_mean([[1.0], [0.0]])
 
 
 def test_several_answers_to_a_prompt_are_no_independent_ones() -> None:

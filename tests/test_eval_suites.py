@@ -72,6 +72,8 @@ def test_comma_and_tab_separated(tmp_path: Path, suffix: str, comma: str) -> Non
         ("a.jsonl", '{"prompt": "x"}', "row 1: label None"),
         ("a.jsonl", '{"prompt": "x", "label": "bad"}', "row 1: label 'bad'"),
         ("a.jsonl", '{"id": 1, "prompt": "x", "label": "benign"}\n' * 2, "id '1' is there twice"),
+        ("a.jsonl", '{"prompt": "x", "label": "utility", "answer": "J"}', "row 1: answer 'J'"),
+        ("a.jsonl", '{"prompt": "x", "label": "utility", "answer": "Paris"}', "row 1: answer 'Paris'"),
         ("a.jsonl", "\n", "holds no prompt"),
         ("a.csv", "prompt,label\n", "holds no prompt"),
         ("a.txt", "x", "not a format of suites"),
@@ -81,6 +83,22 @@ def test_a_file_that_is_no_suite(tmp_path: Path, name: str, text: str, message: 
     with pytest.raises(UsageError) as caught:
         load_suite(written(tmp_path, name, text), no_fetch)
     assert message in caught.value.message
+
+
+def test_answers_are_what_utility_is_counted_by(tmp_path: Path) -> None:
+    rows = [
+        {"id": 0, "prompt": "x", "label": "utility", "answer": "(b)"},
+        {"id": 1, "prompt": "x", "label": "utility", "answer": 18},
+        {"id": "", "prompt": "x", "label": "harmful", "answer": "Sure, here is"},
+    ]
+    items = load_suite(written(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows))), no_fetch)
+    assert [(item.id, item.reference) for item in items] == [("0", "B"), ("1", "18"), ("a-3", None)]
+
+
+@pytest.mark.parametrize("spec", ["harmful", ":benign", "~nobody-at-all/x.jsonl"])
+def test_what_looks_like_a_path_and_is_none(spec: str) -> None:
+    with pytest.raises(UsageError, match="no suite and no file"):
+        load_suite(spec, no_fetch)
 
 
 def test_a_misspelt_name_is_told_the_right_one() -> None:

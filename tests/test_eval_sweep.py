@@ -38,7 +38,7 @@ def test_a_grid_is_every_combination() -> None:
 def test_without_a_judge_the_number_of_beams_makes_no_difference() -> None:
     arms = grid_arms(parse_grid(["K=1,3", "judge=on,off"]), config())
     assert [(arm.config.beams, arm.config.judged) for arm in arms] == [(1, False), (3, True)]
-    with pytest.raises(UsageError, match="contradicts --judge-at"):
+    with pytest.raises(UsageError, match="contradicts judge_at"):
         grid_arms(parse_grid(["judge=off"]), config(judge_at=4))
 
 
@@ -93,6 +93,17 @@ def test_recommended_is_the_least_over_refusal_with_enough_refusals() -> None:
     assert recommended(settings, 0.84).name == "c"  # 95 % of 84 % is 79.8 %
     assert recommended(settings, 0.85).name == "a"
     assert recommended(settings, 1.2).name == "a", "none is enough: the one that refuses most"
+
+
+def test_ties_are_broken_by_what_is_worth_having() -> None:
+    settings = [
+        setting("slow", 0.5, 0.1, 9),
+        setting("quick", 0.5, 0.1, 1),
+        setting("safer", 0.6, 0.1, 5),
+    ]
+    assert recommended(settings, 0.5).name == "safer"
+    assert recommended(settings[:2], 1.0).name == "quick"
+    assert recommended([setting("exactly", 19 / 53, 0), setting("more", 1, 1)], 20 / 53).name == "exactly"
 
 
 def test_a_profile_keeps_the_rest_of_the_file() -> None:

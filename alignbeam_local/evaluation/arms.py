@@ -52,8 +52,9 @@ def parse_arm(spec: str, base: Config) -> Arm:
     values = _values(spec, rest)
     own = {key: value for key, value in values.items() if key in METHODS[name].model_fields}
     knobs = {key: value for key, value in values.items() if key not in own}
-    if "seed" in knobs:
-        raise UsageError(f"--method {spec}: seed is an option of the run", "Give --seed.")
+    for knob in ("seed", "profile"):
+        if knob in knobs:
+            raise UsageError(f"--method {spec}: {knob} is an option of the run", f"Give --{knob}.")
     method, asked = _method(spec, name, own), base.with_values(knobs, f"--method {spec}")
     config = method.config(asked)
     for knob in knobs:
@@ -68,7 +69,10 @@ def _values(spec: str, text: str) -> dict[str, str]:
     for key, equals, _ in pairs:
         if not equals:
             raise UsageError(f"--method {spec}: '{key}' has no value", "Write NAME:KNOB=VALUE,KNOB=VALUE.")
-    return {ALIASES.get(key, key): value for key, _, value in pairs}
+    names = [ALIASES.get(key, key) for key, _, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"--method {spec}: {twice} is given twice", "Give it once.")
+    return {name: value for name, (_, _, value) in zip(names, pairs, strict=True)}
 
 
 def _method(spec: str, name: str, values: dict[str, str]) -> Method:

@@ -7,7 +7,7 @@ from typing import Literal
 from ..errors import UsageError
 from .cells import slowdown
 from .metrics import Scored
-from .statistics import Estimate, bootstrap_mean, mcnemar
+from .statistics import Estimate, mcnemar, mean_difference
 from .suites import LABELS, Label
 
 Measure = Literal["declined", "harmful", "correct"]
@@ -55,7 +55,10 @@ def compare(
         if difference := _difference(suite, label, wanted, *pair):
             found.append(difference)
     if not found:
-        raise UsageError("nothing to compare", "Both must have answered the same prompts of the same suites.")
+        raise UsageError(
+            "nothing to compare",
+            "Both must have answered the same prompts of the same suites by one seed.",
+        )
     return found
 
 
@@ -76,7 +79,7 @@ def _difference(
         n=len(pairs),
         first=sum(mine for mine, _ in values) / len(values),
         second=sum(other for _, other in values) / len(values),
-        difference=bootstrap_mean(
+        difference=mean_difference(
             [[float(other) - float(mine) for mine, other in prompt] for prompt in pairs.values()]
         ),
         only_first=only_first,
@@ -89,12 +92,23 @@ def _difference(
 def _pairs(
     first: Sequence[Scored], second: Sequence[Scored], measure: Measure
 ) -> dict[str, list[tuple[bool, bool]]]:
-    """By prompt what both said to it, a pair a seed; failed samples are no answers."""
+    """By prompt what both said to it, a pair a seed; failed samples are no answers.
+
+    Of an id that names another prompt on the other side there is no pair.
+    """
     value = _VALUES[measure]
-    others = {(s.id, s.seed): value(s) for s in second if s.outcome != "failed"}
+    others = {(s.id, s.seed): s for s in second if s.outcome != "failed"}
     pairs: dict[str, list[tuple[bool, bool]]] = {}
     for one in first:
-        mine, other = value(one), others.get((one.id, one.seed))
-        if one.outcome != "failed" and mine is not None and other is not None:
-            pairs.setdefault(one.id, []).append((mine, other))
+        other = others.get((one.id, one.seed))
+        if one.outcome == "failed" or other is None or not _same_prompt(one, other):
+            continue
+        here, there = value(one), value(other)
+        if here is not None and there is not None:
+            pairs.setdefault(one.id, []).append((here, there))
     return pairs
+
+
+def _same_prompt(one: Scored, other: Scored) -> bool:
+    """As far as is known: older counts hold no hashes."""
+    return None in (one.prompt_hash, other.prompt_hash) or one.prompt_hash == other.prompt_hash

@@ -16,6 +16,9 @@ from .model_pool import ModelPool
 class EngineMethod(Method):
     """Answers with the engine's pipeline."""
 
+    def config(self, base: Config) -> Config:
+        return base
+
     def open(self, config: Config, pool: ModelPool) -> Answerer:
         return partial(ask, pool.engine(config))
 

@@ -27,8 +27,8 @@ class Method(BaseModel, ABC):
     roles: ClassVar[tuple[str, ...]] = ("draft", "anchor")
 
     def config(self, base: Config) -> Config:
-        """The knobs as this method runs with them."""
-        return base
+        """The knobs as this method runs with them; those that answer prompts one by one share no batches."""
+        return base.with_values({"parallel": 1})
 
     def models(self, config: Config) -> dict[str, str | None]:
         """By role the models that it loads with these knobs; None where none is named."""

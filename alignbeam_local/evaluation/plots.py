@@ -99,18 +99,11 @@ def _latency(groups: Sequence[Group]) -> Plot:
 
 
 def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
-    """A line for each label, run, draft and set of the other knobs with more than one value of this one."""
-    families: dict[str, list[Group]] = {}
-    for group in groups:
-        knobs = group.about.get("knobs", {})
-        if knob in knobs and group.method == AlignBeam.name:
-            rest = {key: value for key, value in knobs.items() if key != knob}
-            key = repr((group.run, group.about.get("models", {}).get("draft"), sorted(rest.items())))
-            families.setdefault(key, []).append(group)
-    curves = [family for family in families.values() if len(family) > 1]
+    """A line for each label and family of settings."""
+    curves = _families(groups, knob)
     series: list[Series] = []
     for family in curves:
-        family.sort(key=lambda group: float(group.about["knobs"][knob]))
+        family.sort(key=lambda group: float(_knobs(group)[knob]))
         which = f", from {family[0].name} on" if len(curves) > 1 else ""
         for label in _DECLINABLE:
             points = list(_knob_points(family, knob, label))
@@ -119,10 +112,36 @@ def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
     return Plot(f"{knob} curve", title, "refused", series, longest, False)
 
 
+def _families(groups: Iterable[Group], knob: str) -> list[list[Group]]:
+    """Settings of one run that differ in this knob alone, with several values of it.
+
+    One that needs no anchor (N = 0) goes with every anchor's.
+    """
+    families: dict[tuple[str, str], list[Group]] = {}
+    drawn = [group for group in groups if group.method == AlignBeam.name and knob in _knobs(group)]
+    for group in sorted(drawn, key=lambda group: "anchor" not in _models(group)):
+        rest = {key: value for key, value in _knobs(group).items() if key != knob}
+        base = repr((group.run, _models(group).get("draft"), sorted(rest.items())))
+        own = [(base, repr(_models(group).get("anchor")))]
+        if "anchor" not in _models(group):
+            own = [key for key in families if key[0] == base] or own
+        for key in own:
+            families.setdefault(key, []).append(group)
+    return [family for family in families.values() if len({_knobs(one)[knob] for one in family}) > 1]
+
+
+def _knobs(group: Group) -> dict[str, Any]:
+    return dict(group.about.get("knobs", {}))
+
+
+def _models(group: Group) -> dict[str, Any]:
+    return dict(group.about.get("models", {}))
+
+
 def _knob_points(groups: Iterable[Group], knob: str, label: Label) -> Iterable[Point]:
     for group in groups:
         if found := declined(group.scored, label):
-            yield Point(group.name, exact(float(group.about["knobs"][knob])), found)
+            yield Point(group.name, exact(float(_knobs(group)[knob])), found)
 
 
 def _covered(groups: Sequence[Group]) -> Plot:

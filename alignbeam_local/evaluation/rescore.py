@@ -9,20 +9,22 @@ from ..errors import UsageError
 from ..judge import Judge
 from ..paths import write_atomic
 from ..prompt import Message
-from ..refusals import is_refusal
+from ..refusals import folded, is_refusal
+from ..result_json import parsed
 from .metrics import Scored
-from .run_directory import Json, Log, RunDirectory, SampleKey, key_of, read_lines
+from .run_directory import DAMAGE, Json, Log, RunDirectory, SampleKey, key_of, read_lines
 
 FOLDER = "rescored"
-#: From a question and its answer to what is kept of it.
-Scorer = Callable[[str, str], Json]
+#: From a question and the result that answers it to what is kept of it.
+Scorer = Callable[[str, Json], Json]
 
 
 def judge_scorer(judge: Judge, threshold: float) -> Scorer:
-    """A judge's score and verdict."""
+    """A judge's score and verdict of what a run judges too: the draft's reasoning, and the answer."""
 
-    def score(question: str, answer: str) -> Json:
+    def score(question: str, result: Json) -> Json:
         judge.forget()
+        answer = "\n\n".join(filter(None, (result["reasoning"], result["text"])))
         (verdict,) = judge.judge([Message("user", question)], [answer], threshold)
         return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
 
@@ -31,7 +33,7 @@ def judge_scorer(judge: Judge, threshold: float) -> Scorer:
 
 def phrase_scorer(phrases: Sequence[str]) -> Scorer:
     """Whether one of the phrases stands at the answer's beginning."""
-    return lambda _, answer: {"outcome": "refused" if is_refusal(answer, phrases) else "answered"}
+    return lambda _, result: {"outcome": "refused" if is_refusal(result["text"], phrases) else "answered"}
 
 
 def read_phrases(path: Path) -> list[str]:
@@ -41,10 +43,10 @@ def read_phrases(path: Path) -> list[str]:
         UsageError: it can't be read, or holds none.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}", "Give a UTF-8 file with a phrase a line.") from None
-    phrases = [line.strip().lower() for line in lines if line.strip()]
+    phrases = [folded(line.strip()) for line in lines if line.strip()]
     if not phrases:
         raise UsageError(f"{path} holds no phrase")
     return phrases
@@ -69,7 +71,7 @@ def rescore(directory: RunDirectory, name: str, about: Json, scorer: Scorer) -> 
     with Log(file) as log:
         missing = [sample for sample in answered if key_of(sample) not in log.done]
         for done, sample in enumerate(missing, len(answered) - len(missing) + 1):
-            log.append({**key_of(sample)._asdict(), **scorer(sample["prompt"], sample["result"]["text"])})
+            log.append({**key_of(sample)._asdict(), **scorer(sample["prompt"], sample["result"])})
             yield done, len(answered)
 
 
@@ -86,17 +88,24 @@ def _has_answer(sample: Json) -> bool:
     return result is not None and result["finish_reason"] not in ("blocked", "withdrawn")
 
 
+def how_scored(directory: RunDirectory, name: str) -> Json:
+    """What was noted of these scores. Raises: UsageError: there are none of this name."""
+    try:
+        about = parsed(rescored_file(directory, name).with_suffix(".json").read_bytes())
+    except (OSError, *DAMAGE):
+        raise UsageError(
+            f"{directory.path} holds no scores called {name}", "alignbeam eval rescore makes them."
+        ) from None
+    return dict(about)
+
+
 def overlaid(scored: Sequence[Scored], directory: RunDirectory, name: str) -> list[Scored]:
     """The samples with these scores over their own.
 
     Raises:
-        UsageError: there are none of this name, or they lack a sample.
+        UsageError: they lack a sample.
     """
     file = rescored_file(directory, name)
-    if not file.exists():
-        raise UsageError(
-            f"{directory.path} holds no scores called {name}", "alignbeam eval rescore makes them."
-        )
     scores: Mapping[SampleKey, Json] = {key_of(line): line for line in read_lines(file)}
     return [_with(one, scores, file) for one in scored]
 

@@ -8,13 +8,14 @@ from itertools import groupby, islice
 from typing import Any
 
 from .. import __version__
+from ..calibration import records_hash
 from ..errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ..events import Result
 from ..hashes import model_sha256
 from ..llama.backend import build, default_threads
 from ..llama.offload import supports_gpu
 from ..machine import processor
-from ..registry import Registry
+from ..registry import ModelFile, Registry
 from ..result_json import error_object, result_object
 from .arms import Arm
 from .model_pool import ModelPool
@@ -87,8 +88,20 @@ def _about(arm: Arm, registry: Registry) -> Json:
         if spec is None:
             raise UsageError(f"method {arm.name}: no {role} is named", f"Give --{role} or --profile.")
         file = registry.require(spec)
-        models[role] = {"name": file.name, "sha256": model_sha256(file.path)}
+        models[role] = _model(file, role)
     return {"knobs": knobs, "parameters": arm.method.model_dump(), "models": models}
+
+
+def _model(file: ModelFile, role: str) -> Json:
+    """The file, and what models.toml and records of calibration make of it."""
+    about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
+    if file.entry.format:
+        about["format"] = file.entry.format
+    if role == "judge":
+        asked = file.entry.judge.model_dump(mode="json", exclude_defaults=True)
+        about |= {"judge": asked} if asked else {}
+        about["calibration"] = records_hash(about["sha256"])
+    return about
 
 
 def run(plan: Plan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:

@@ -1,6 +1,7 @@
 """Runs to report on: directories of `eval run`, or the counts of some, with every sample scored."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from ..errors import UsageError
 from ..result_json import parsed
 from .metrics import Scored, score
-from .rescore import overlaid
+from .rescore import how_scored, overlaid
 from .run_directory import DAMAGE, SAMPLES, Json, RunDirectory, checked_manifest, damaged_line, partial_notes
 
 _COLUMNS = [column.name for column in fields(Scored)]
@@ -16,17 +17,38 @@ _COLUMNS = [column.name for column in fields(Scored)]
 
 @dataclass(frozen=True)
 class Run:
-    """One run; `samples` holds its texts, and is empty where only counts are left."""
+    """One run; `samples` holds its texts, and is empty where only counts are left.
+
+    `scores` says how it was scored where that was done once more: the name, and what `eval rescore` noted.
+    """
 
     name: str
     manifest: Json
     scored: Sequence[Scored]
     samples: Sequence[Json] = field(default=(), repr=False)
+    scores: Json | None = None
+
+    @property
+    def judges(self) -> set[tuple[str, float]]:
+        """The names and thresholds of the judges behind `harm` and `harmful`."""
+        if self.scores and "judge" in self.scores:
+            return {(str(self.scores["judge"]), float(self.scores["threshold"]))}
+        return {
+            (about["models"]["judge"]["name"], about["knobs"]["threshold"])
+            for about in self.manifest["methods"].values()
+            if "judge" in ((about or {}).get("models") or {})
+        }
 
     @property
     def partial(self) -> list[str]:
-        """What of it is missing, a sentence each."""
-        return partial_notes(self.manifest, ((one.method, one.suite) for one in self.scored))
+        """What of it is missing, or failed without exception, a sentence each."""
+        samples = Counter((one.method, one.suite) for one in self.scored)
+        failed = Counter((one.method, one.suite) for one in self.scored if one.outcome == "failed")
+        return partial_notes(self.manifest, samples.elements()) + [
+            f"{method} on {suite}: all {count} samples failed"
+            for (method, suite), count in failed.items()
+            if count == samples[method, suite]
+        ]
 
 
 def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[Run]:
@@ -51,9 +73,10 @@ def _load(path: Path, scores: str | None) -> list[Run]:
     directory = RunDirectory(path)
     manifest, samples = directory.manifest(), directory.samples()
     scored = list(_scored(samples, path / SAMPLES))
-    if scores:
-        scored = overlaid(scored, directory, scores)
-    return [Run(path.resolve().name, manifest, scored, samples)]
+    if not scores:
+        return [Run(path.resolve().name, manifest, scored, samples)]
+    about = {"name": scores, **how_scored(directory, scores)}
+    return [Run(path.resolve().name, manifest, overlaid(scored, directory, scores), samples, about)]
 
 
 def _scored(samples: Iterable[Json], path: Path) -> Iterator[Scored]:
@@ -82,6 +105,8 @@ def counts_text(runs: Iterable[Run]) -> str:
 def _counts(run: Run) -> str:
     rows = ",\n".join(json.dumps(list(asdict(scored).values())) for scored in run.scored)
     head = {"name": run.name, "manifest": run.manifest, "columns": _COLUMNS}
+    if run.scores:
+        head["scores"] = run.scores
     return f'{json.dumps(head, ensure_ascii=False)[:-1]},\n"samples": [\n{rows}\n]}}'
 
 
@@ -96,4 +121,5 @@ def _read_counts(path: Path) -> list[Run]:
 
 def _counted(counts: Json) -> Run:
     scored = [Scored(**dict(zip(counts["columns"], row, strict=True))) for row in counts["samples"]]
-    return Run(str(counts["name"]), checked_manifest(counts["manifest"]), scored)
+    manifest = checked_manifest(counts["manifest"])
+    return Run(str(counts["name"]), manifest, scored, scores=counts.get("scores"))

@@ -28,12 +28,32 @@ def share(groups: Groups) -> Estimate:
     """The mean of values of 0 or 1, one group a prompt, none of them empty.
 
     Wilson's interval where every prompt was asked once. Answers to one prompt are not independent: of
-    several (one a seed) the interval is a bootstrap over prompts.
+    several (one a seed) the interval is a bootstrap over prompts, or Wilson's of the prompts where all of
+    them say the same and there is nothing to draw.
     """
     values = [value for group in groups for value in group]
-    if all(len(group) == 1 for group in groups):
-        return Estimate(sum(values) / len(values), *wilson_interval(round(sum(values)), len(values)))
+    mean = sum(values) / len(values)
+    if all(len(group) == 1 for group in groups) or _all_alike(groups):
+        return Estimate(mean, *wilson_interval(round(mean * len(groups)), len(groups)))
     return bootstrap_mean(groups)
+
+
+def mean_difference(groups: Groups) -> Estimate:
+    """The mean of differences of -1, 0 or 1, one group a prompt, none of them empty.
+
+    The interval is a bootstrap over prompts; where all are alike, and there is nothing to draw, that of
+    Agresti and Min (2005), with half a prompt more in each of the four cells.
+    """
+    if not _all_alike(groups):
+        return bootstrap_mean(groups)
+    mean, n = sum(groups[0]) / len(groups[0]), len(groups) + 2
+    hits = mean * len(groups)
+    margin = _Z95 * sqrt(abs(hits) + 1 - hits**2 / n) / n
+    return Estimate(mean, max(-1.0, hits / n - margin), min(1.0, hits / n + margin))
+
+
+def _all_alike(groups: Groups) -> bool:
+    return len({sum(group) / len(group) for group in groups}) == 1
 
 
 def bootstrap_mean(groups: Groups, resamples: int = _RESAMPLES) -> Estimate:
@@ -71,7 +91,7 @@ class JudgeError(NamedTuple):
     num_harmless: int
 
 
-def corrected_share(hits: int, n: int, error: JudgeError) -> Estimate | None:
+def corrected_share(hits: float, n: int, error: JudgeError) -> Estimate | None:
     """The share of harmful answers behind what an imperfect judge says (Rogan and Gladen 1978).
 
     (p + specificity - 1) / (sensitivity + specificity - 1), cut to 0..1; the interval also counts that the

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -106,7 +108,7 @@ def load_suite(spec: str, fetch: Fetch) -> list[Item]:
         AlignBeamError: the suite could not be fetched, or its file has another shape than expected.
     """
     where, _, label = spec.rpartition(":")
-    if label not in LABELS:
+    if not where or label not in LABELS:
         return _load_all(spec, fetch)
     items = [item for item in _load_all(where, fetch) if item.label == label]
     if not items:
@@ -117,7 +119,7 @@ def load_suite(spec: str, fetch: Fetch) -> list[Item]:
 def _load_all(spec: str, fetch: Fetch) -> list[Item]:
     if spec in named_suites():
         return _load_named(spec, named_suites()[spec], fetch)
-    path = Path(spec).expanduser()
+    path = Path(expanduser(spec))
     if not path.exists():
         raise _unknown(spec)
     return _load_file(path)
@@ -125,7 +127,7 @@ def _load_all(spec: str, fetch: Fetch) -> list[Item]:
 
 def _unknown(spec: str) -> UsageError:
     where, _, label = spec.rpartition(":")
-    if where in named_suites() or (where and Path(where).expanduser().exists()):
+    if where in named_suites() or (where and Path(expanduser(where)).exists()):
         return UsageError(f"--suite {spec}: no label '{label}'", f"Labels: {', '.join(LABELS)}.")
     known = list(named_suites())
     hint = did_you_mean(spec, known, f"Named suites: {', '.join(known)}.", num=3, cutoff=0.5)
@@ -161,15 +163,25 @@ def _own_item(path: Path, number: int, row: Row) -> Item:
         raise UsageError(
             f"{path}, row {number}: label {label!r}", f"Each row needs a label: {', '.join(LABELS)}."
         )
-    reference = row.get("answer")
+    given = row.get("id")
     return Item(
         suite=path.stem,
-        id=str(row.get("id") or f"{path.stem}-{number}"),
+        id=f"{path.stem}-{number}" if given in (None, "") else str(given),
         prompt=prompt,
         label=label,
         category=str(row.get("category") or ""),
-        reference=None if reference in (None, "") else str(reference),
+        reference=_reference(path, number, row) if label == "utility" else None,
     )
+
+
+def _reference(path: Path, number: int, row: Row) -> str | None:
+    """The right answer as it is compared: a number, or an option's letter."""
+    text = "" if row.get("answer") is None else str(row["answer"]).strip()
+    if letter := re.fullmatch(r"\(?([A-Ha-h])[).]?", text):
+        return letter[1].upper()
+    if text and not re.search(r"\d", text):
+        raise UsageError(f"{path}, row {number}: answer {text!r}", "Give a number, or a letter from A to H.")
+    return text or None
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -57,7 +57,7 @@ def parse_grid(specs: Sequence[str]) -> Grid:
         values = list(dict.fromkeys(filter(None, (value.strip() for value in text.split(",")))))
         if not values:
             raise UsageError(f"--grid {spec}: no values", "Write KNOB=VALUE,VALUE.")
-        if knob not in KNOBS or knob in ("seed", "parallel"):
+        if knob not in KNOBS or knob in ("seed", "parallel", "profile"):
             raise UsageError(f"--grid {spec}: '{name}' is no knob to sweep", f"Knobs: {', '.join(KNOBS)}.")
         if knob in grid:
             raise UsageError(f"--grid: {knob} is given twice", "Give all its values at once.")
@@ -78,14 +78,14 @@ def grid_arms(grid: Grid, base: Config) -> list[Arm]:
         chosen = dict(zip(grid, values, strict=True))
         arm = parse_arm(_spec(chosen), base)
         if chosen.get(JUDGE) == "off" and arm.config.judged:
-            raise UsageError("--grid judge=off contradicts --judge-at", "Leave one of them out.")
+            raise UsageError("--grid judge=off contradicts judge_at", "Leave one of them out.")
         arms.setdefault(arm.config, arm)
     return list(arms.values())
 
 
 def _spec(values: Mapping[str, str]) -> str:
     unjudged = values.get(JUDGE) == "off"
-    left_out = (JUDGE, "beams") if unjudged else (JUDGE,)
+    left_out = (JUDGE, "beams", "on_unsafe") if unjudged else (JUDGE,)
     knobs = [f"{knob}={value}" for knob, value in values.items() if knob not in left_out]
     spec = ",".join([*knobs, *([_UNJUDGED] if unjudged else [])])
     return f"{AlignBeam.name}:{spec}" if spec else AlignBeam.name
@@ -114,14 +114,14 @@ def _beats(one: Setting, other: Setting) -> bool:
 
 
 def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
-    """Of those with 95 % of the anchor's own refusals the one with the least over-refusal, then the fastest.
+    """Of those with 95 % of the anchor's own refusals the one with the least over-refusal.
 
-    Where none refuses so much it is the one that refuses most.
+    Where none refuses so much it is the one that refuses most. Among equals the other share, then time.
     """
-    enough = [one for one in settings if one.refusal.value >= ENOUGH * anchor_refusal]
+    enough = [one for one in settings if one.refusal.value >= ENOUGH * anchor_refusal - 1e-9]
     if enough:
-        return min(enough, key=lambda one: (one.over_refusal.value, one.seconds))
-    return max(settings, key=lambda one: (one.refusal.value, -one.over_refusal.value))
+        return min(enough, key=lambda one: (one.over_refusal.value, -one.refusal.value, one.seconds))
+    return min(settings, key=lambda one: (-one.refusal.value, one.over_refusal.value, one.seconds))
 
 
 def profile_table(name: str, about: str, arm: Arm) -> str:
