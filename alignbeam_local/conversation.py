@@ -182,7 +182,13 @@ class Conversation:
                     self._forgot |= len(turns) <= len(self.messages)
                     self._earlier, self._left_out = earlier, left_out
                     self._exchanges = [*exchanges, Exchange(question, event.result)]
-                yield event
+                try:
+                    yield event
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    yield events.throw(error)
+                    raise
 
 
 def _answered(turns: list[Message]) -> list[Message]:

@@ -241,6 +241,9 @@ class Engine:
                 require_silent_chat(role, models[role].card.name, models[role].format)
         draft, anchor, judge = (models.get(role) for role in ("draft", "anchor", "judge"))
         assert draft is not None
+        for model in filter(None, (draft, anchor)):
+            if model.context < config.context:
+                yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
         bridge = bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary) if anchor else None
         if bridge:
             yield from check_pair(bridge, force=config.force)

@@ -140,9 +140,10 @@ def make_reading(
         labels, request_labels: a reader's.
         answer, request: log-likelihoods of these labels, or none where they could not be read.
     """
-    mass = min(_mass(answer), _mass(request)) if request_labels else _mass(answer)
-    if mass < MIN_MASS:
+    masses = [_mass(answer), *([_mass(request)] if request_labels else [])]
+    if not all(mass >= MIN_MASS for mass in masses):  # nor where one is no number
         return UNREADABLE
+    mass = min(masses)
     request_harm = _expectation(request_labels, request) if request_labels else 1.0
     probabilities = {HARMLESS: 1.0 - request_harm}
     for harm, p in _normalised(labels, answer):

@@ -10,10 +10,10 @@ from greenlet import GreenletExit, greenlet
 
 from .answer import Answer
 from .config import Config
-from .errors import AlignBeamError
+from .errors import AlignBeamError, ModelError
 from .events import Done, Event, Result
 from .lanes import SharedContext
-from .parts import Parts
+from .parts import Parts, rooms
 from .prompt import Message
 
 #: Makes an answer on some parts.
@@ -59,8 +59,15 @@ class ParallelAnswers:
         return bool(self._free)
 
     def begin(self, key: int, messages: Sequence[Message], config: Config) -> None:
-        """Begin an answer, known by its key; the contexts serve it, and a lane is free."""
+        """Begin an answer, known by its key; a lane is free.
+
+        Raises:
+            ModelError: it needs more room than the lanes have: another's cells would be next.
+        """
         lane = min(self._free)
+        wanted = rooms(config.with_values({"parallel": 1}))["draft"]
+        if wanted.num_sequences > self._lanes[lane].draft.lm.num_sequences:
+            raise ModelError("the open contexts have no room for this answer", "Open them by its knobs.")
         self._free.remove(lane)
         self._running[key] = greenlet(partial(self._run, key, lane, messages, config))
         self._running[key].switch()

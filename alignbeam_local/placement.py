@@ -120,7 +120,7 @@ def _offload(file: _File, free: Sequence[int], gpus: Sequence[Gpu], config: Conf
         taken = _taken(file, offload, len(gpus))
         if all(size <= room for size, room in zip(taken, free, strict=True)):
             return offload
-    return Offload(0, devices)
+    return ON_PROCESSOR
 
 
 def _taken(file: _File, offload: Offload, num_gpus: int) -> list[int]:

@@ -30,6 +30,7 @@ class PromptCache:
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
         self._row: Logits | None = None
+        self._row_ids: tuple[int, ...] = ()  # what it follows: lanes hold the same sequences
 
     def row(self, ids: Sequence[int]) -> Logits:
         """The logits after a prompt, which sequence 0 then holds; beams of the last answer are gone.
@@ -38,9 +39,10 @@ class PromptCache:
         chosen beam. A prompt that is held already costs nothing.
         """
         lm = self._lm
-        if self._row is not None and list(lm.tokens(PROMPT)) == list(ids):
+        known = self._known_row()
+        if known is not None and self._row_ids == tuple(ids):
             self._drop(AHEAD)
-            return self._row
+            return known
         self._row = None
         warmest = self._warmest(ids)
         if warmest != PROMPT:
@@ -48,8 +50,11 @@ class PromptCache:
         self._drop(AHEAD)
         lm.set_tokens({PROMPT: ids})
         lm.checkpoint(PROMPT)
-        self._row = lm.logits(PROMPT).copy()
+        self._row, self._row_ids = lm.logits(PROMPT).copy(), tuple(ids)
         return self._row
+
+    def _known_row(self) -> Logits | None:
+        return self._row if tuple(self._lm.tokens(PROMPT)) == self._row_ids else None
 
     def begin(self, ids: Sequence[int], store: PrefixStore) -> None:
         """Where nothing is held, hold what prompts begin with: restored, or decoded by itself and kept.
@@ -96,7 +101,7 @@ class PromptCache:
         held = [sequence for sequence in (ahead, PROMPT) if lm.tokens(sequence)]
         if lm.kv_strategy == "seq" and tuple(lm.tokens(ahead)[: len(prompt)]) == prompt:
             held = held[:1]
-        return SavedPrompt(prompt, self._row, tuple(map(lm.save, held))) if held else None
+        return SavedPrompt(prompt, self._known_row(), tuple(map(lm.save, held))) if held else None
 
     def load(self, saved: SavedPrompt) -> None:
         """Hold what was saved, in a context of the same key.
@@ -110,7 +115,7 @@ class PromptCache:
         except BaseException:
             self._drop(PROMPT)
             raise
-        self._row = saved.row
+        self._row, self._row_ids = saved.row, saved.prompt
 
     def _restore(self, saved: SavedPrompt) -> None:
         lm, (*ahead, last) = self._lm, saved.states

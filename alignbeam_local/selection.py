@@ -43,10 +43,14 @@ def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: 
         return Selection(None, "the judge could score no beam: the answer is blocked")
     if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and refusal_allowed):
         return Selection(None)
-    notice = f"no usable beam was judged safe (harm up to {config.threshold:g}): this one scores lowest"
+    notice = "the beams that were judged safe are empty or loop: this is one of them"
+    left = [c for c in scored if c.verdict.verdict == "safe"]
+    if not left:
+        notice = f"no beam was judged safe (harm up to {config.threshold:g}): this one scores lowest"
+        left = [c for c in scored if not c.degenerate] or scored
     if config.on_unsafe == "auto":
         notice += "; this judge's record does not let it block (--on-unsafe refuse does)"
-    return Selection(_safest([c for c in scored if not c.degenerate] or scored).beam, notice)
+    return Selection(_safest(left).beam, notice)
 
 
 def _choose(safe: Sequence[Candidate], config: Config) -> Candidate:

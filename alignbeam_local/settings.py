@@ -18,6 +18,7 @@ _OTHER_VARIABLES = tuple(
     _PREFIX + name for name in ("CONFIG_DIR", "DATA_DIR", "CACHE_DIR", "MODELS_DIR", "OFFLINE", "DEBUG")
 )
 _MODELS = ("draft", "anchor", "judge")
+_JUDGING = ("judge", "threshold", "choice", "on_unsafe")
 
 
 class Given(NamedTuple):
@@ -46,10 +47,14 @@ class Settings:
     @property
     def notices(self) -> list[str]:
         """What the user should know of values that were given."""
-        config = self.config
-        if config.depth <= config.max_tokens:
-            return []
-        return [f"depth {config.depth} is clipped to max_tokens {config.max_tokens}"]
+        config, found = self.config, []
+        if config.depth > config.max_tokens:
+            found.append(f"depth {config.depth} is clipped to max_tokens {config.max_tokens}")
+        idle = [name for name in _JUDGING if name in self.given and self.given[name].explicit]
+        if idle and not config.judged:
+            effect = "without effect (on_unsafe refuse or lowest lets it be judged)"
+            found.append(f"one beam is not judged: {', '.join(idle)} {effect}")
+        return found
 
     def override(self, values: Mapping[str, Any], source: str) -> "Settings":
         """With some knobs changed by a person.

@@ -164,6 +164,8 @@ class Run:
         except AlignBeamError as error:
             outcome = error
         self.write(number, row, outcome)
+        if self._engine.cancellation.is_interrupted:  # a record that fails at once decodes nothing
+            raise Cancelled("cancelled")
 
     def write(self, number: int, row: dict[str, Any], outcome: "Result | AlignBeamError | None") -> None:
         """Write what became of a record; None: it was blank."""

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,12 +81,23 @@ def play(engine: "Engine", events: Iterator[Event], view: View) -> Result | None
     result = None
     with closing(view), _ended(events), engine.cancellation.on_interrupt():
         for event in events:
-            view.show(event)
+            try:
+                view.show(event)
+            except BaseException as error:
+                _take_back(events, view, error)
+                raise
             if isinstance(event, Done):
                 result = event.result
         if result is None:
             engine.cancellation.check()
     return result
+
+
+def _take_back(events: Iterator[Event], view: View, error: BaseException) -> None:
+    """Let a stream whose view failed say what of it does not stand, and show that."""
+    if isinstance(events, Generator):
+        with suppress(BaseException):  # the first error is the one to tell
+            view.show(events.throw(error))
 
 
 def answer(

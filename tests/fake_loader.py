@@ -28,6 +28,7 @@ class FakeModel:
     row: Row
     template: str = CHATML
     kv: Literal["seq", "state"] = "seq"
+    trained_context: int = 1 << 20
 
 
 class FakeLoader:
@@ -73,7 +74,7 @@ class FakeLoader:
             cancellation=self._cancellation,
         )
         self.opened[file.name].append(lm)
-        context = self._config.context
+        context = min(self._config.context, model.trained_context)
         card = ModelCard(file.name, file.name, "0" * 64, "Q4")
         return Model(lm, prompt_format(model.template, model.vocabulary), card, context, context)
 

@@ -240,7 +240,7 @@ def test_all_unscored_is_blocked_with_a_notice() -> None:
 def test_lowest_is_shown_with_a_notice() -> None:
     result = World(scores={"pan": 5.0, "pot": 3.0, "can't": 4.0}).result(on_unsafe="lowest")
     assert (result.text, result.finish_reason) == (OTHER, "stop")
-    assert "no usable beam was judged safe" in result.notices[0]
+    assert "no beam was judged safe" in result.notices[0]
 
 
 def test_auto_asks_the_judges_record() -> None:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.errors import UsageError
+from alignbeam_local.errors import ContextFull, UsageError
 from alignbeam_local.events import BeamText, Event, Phase
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
@@ -155,6 +155,19 @@ def test_ctrl_c_in_the_instant_of_the_timeout_stops_the_run(
     monkeypatch.setattr(TimeLimit, "_expire", expire_and_interrupt)
     ran = run("filter", "--timeout", "0.05", given="slow\necho: on\n")
     assert (ran.code, ran.out) == (130, "")
+
+
+def test_ctrl_c_while_a_record_fails_stops_the_run(
+    engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Iterator[Event]:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ContextFull("all cells are full")
+        yield
+
+    monkeypatch.setattr(FakeEngine, "stream", full)
+    ran = run("filter", given="a\nb\nc\n")
+    assert (ran.code, ran.err.count("all cells are full")) == (130, 1)
 
 
 def test_an_answer_in_time_stands(engines: list[FakeEngine]) -> None:

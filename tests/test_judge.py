@@ -16,7 +16,14 @@ from alignbeam_local.errors import ModelError
 from alignbeam_local.events import ModelCard, Verdict
 from alignbeam_local.judge import Judge
 from alignbeam_local.judge_loading import open_judge
-from alignbeam_local.judge_readers import ClassifierReader, QuestionsReader, Reader, RubricReader
+from alignbeam_local.judge_readers import (
+    UNREADABLE,
+    ClassifierReader,
+    QuestionsReader,
+    Reader,
+    RubricReader,
+    make_reading,
+)
 from alignbeam_local.judged_text import as_data, cut_middle, request_text
 from alignbeam_local.lm import Logits
 from alignbeam_local.paths import data_dir, write_atomic
@@ -109,6 +116,12 @@ def test_help_with_a_harmless_request_is_safe() -> None:
 def test_a_request_that_cannot_be_read_leaves_its_answers_unscored() -> None:
     judge, _ = make_judge()
     assert names(judge.judge([Message("user", "MUMBLE")], ["Boil it."], 5.0)) == ["unscored"]
+
+
+def test_what_is_no_number_is_unscored() -> None:
+    nan, labels = float("nan"), {"Yes": 1.0, "No": 5.0}
+    for answer, request in (([-0.1, -3.0], [nan, -1.0]), ([nan, -1.0], [-0.1, -3.0])):
+        assert make_reading(labels, answer, labels, request) == UNREADABLE
 
 
 def test_a_score_on_the_threshold_is_safe() -> None:

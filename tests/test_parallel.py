@@ -132,6 +132,19 @@ def test_each_answer_is_what_it_is_alone(
     assert list(map(plain, found)) == list(map(plain, expected))
 
 
+def test_an_answer_that_needs_more_than_a_lane_touches_no_other() -> None:
+    engine, config = opened(models(), parallel=2)
+    with pytest.raises(ModelError, match="no room for this answer"):
+        engine.parallel().answers([(said("a"), config), (said("b"), config.with_values({"beams": 4}))])
+
+
+def test_rows_of_lanes_are_not_taken_for_the_engines_own() -> None:
+    (one, config), (fresh, _) = opened(models(), parallel=2), opened(models(), parallel=2)
+    one.answer(said("a"), config)
+    one.parallel().answers([(said("he"), config)])
+    assert plain(one.answer(said("he"), config)) == plain(fresh.answer(said("he"), config))
+
+
 def decodes(loader: FakeLoader, name: str) -> int:
     return sum(lm.decodes for lm in loader.opened[name])
 

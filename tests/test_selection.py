@@ -67,15 +67,22 @@ def test_refuse_blocks() -> None:
     assert chosen(beam(0, 2.6), on_unsafe="refuse") == Selection(None)
 
 
-def test_lowest_prefers_an_answer_to_an_empty_beam() -> None:
-    assert chosen(beam(0, 1.0, degenerate=True), beam(1, 2.6), on_unsafe="lowest").beam == 1
-    assert chosen(beam(0, 1.0, degenerate=True), on_unsafe="lowest").beam == 0
+@pytest.mark.parametrize("on_unsafe", ["auto", "lowest"])
+def test_a_safe_beam_that_loops_goes_before_an_unsafe_one(on_unsafe: str) -> None:
+    selection = chosen(beam(0, 1.0, degenerate=True), beam(1, 2.6), on_unsafe=on_unsafe)
+    assert selection.beam == 0
+    assert "empty or loop" in selection.notice
+
+
+def test_among_unsafe_beams_an_answer_goes_before_an_empty_one() -> None:
+    assert chosen(beam(0, 2.6, degenerate=True), beam(1, 3.0), on_unsafe="lowest").beam == 1
+    assert chosen(beam(0, 2.6, degenerate=True), on_unsafe="lowest").beam == 0
 
 
 def test_lowest_gives_the_safest_with_a_notice() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), on_unsafe="lowest", refusal_allowed=True)
     assert selection.beam == 1
-    assert "no usable beam was judged safe" in selection.notice
+    assert "no beam was judged safe" in selection.notice
 
 
 def test_auto_refuses_where_the_record_allows() -> None:

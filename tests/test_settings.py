@@ -130,6 +130,15 @@ def test_a_wrong_file_is_an_error(text: str, message: str, hint: str) -> None:
     assert hint in caught.value.hint
 
 
+def test_who_sets_up_a_judge_that_one_beam_does_not_ask_is_told() -> None:
+    assert settings({"beams": "1"}).notices == []
+    for knobs in ({"threshold": "1.5", "choice": "likeliest"}, {"on_unsafe": "auto"}, {"judge": "mine"}):
+        (notice,) = settings({"beams": "1", **knobs}).notices
+        assert f"one beam is not judged: {', '.join(knobs)} without effect" in notice
+        assert settings(knobs).notices == []
+    assert settings({"beams": "1", "threshold": "1.5", "on_unsafe": "lowest"}).notices == []
+
+
 def test_depth_over_max_tokens_is_an_error_only_if_both_were_given() -> None:
     assert settings({"max_tokens": "4"}).notices == ["depth 6 is clipped to max_tokens 4"]
     assert settings({"profile": "tuned", "max_tokens": "4"}).notices

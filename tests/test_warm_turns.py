@@ -1,13 +1,16 @@
 """Conversations: what is decoded again in a further turn or answer, and what is not."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from alignbeam_local.cli import session
+from alignbeam_local.cli.main import Ended
 
 from alignbeam_local.conversation import Conversation
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.events import AnswerText, Done, Notice, Phase, Withdrawn
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Withdrawn
 from alignbeam_local.prompt import Message
 from tests.fake_lm import hashed_row, scripted_row, spelt
 from tests.fake_loader import FakeModel
@@ -291,6 +294,40 @@ def test_an_answer_that_turns_unsafe_enters_history_as_the_refusal(monkeypatch: 
         held = [spelt(lm.vocabulary, lm.tokens(sequence)) for sequence in range(lm.num_sequences)]
         assert not any(b"HARM" in text for text in held)
     assert talk.ask("Why?", judge_at=8).text == "Rice is good."
+
+
+class FailingView:
+    """Can't draw the second piece of an answer, but what comes after."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.seen: list[Event] = []
+        self._error = error
+
+    def show(self, event: Event) -> None:
+        self.seen.append(event)
+        if isinstance(event, AnswerText) and sum(isinstance(e, AnswerText) for e in self.seen) == 2:
+            raise self._error
+
+    def close(self) -> None: ...
+
+
+def test_a_model_with_a_smaller_context_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk = Talk(monkeypatch)
+    talk.loader.models["anchor"] = replace(talk.loader.models["anchor"], trained_context=512)
+    told = [event.message for event in talk.engine.load() if isinstance(event, Notice)]
+    assert told[1:] == ["anchor was made for 512 tokens: no more of a chat fits"]
+
+
+@pytest.mark.parametrize("error", [Ended(15), BrokenPipeError()])
+def test_a_view_that_fails_is_told_what_does_not_stand(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    talk, view = Talk(monkeypatch, beams=3, on_unsafe="refuse", judge_at=8), FailingView(error)
+    judged(talk)
+    with pytest.raises(type(error)):
+        session.play(talk.engine, talk.conversation.ask("How?", talk.config), view)
+    assert view.seen[-1] == Withdrawn("")
+    assert talk.conversation.messages == []
 
 
 def test_an_answer_cut_off_before_its_last_verdict_enters_no_history(monkeypatch: pytest.MonkeyPatch) -> None:

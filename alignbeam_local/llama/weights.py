@@ -54,7 +54,7 @@ class LlamaWeights:
         params = set_fields(
             llama_cpp.llama_model_default_params(),
             n_gpu_layers=offload.layers,
-            devices=ctypes.addressof(devices) if offload.devices else None,
+            devices=ctypes.addressof(devices),  # none is no device, not every one
             tensor_split=shares,
             load_mode=llama_cpp.LLAMA_LOAD_MODE_NONE if copies else llama_cpp.LLAMA_LOAD_MODE_MMAP,
             use_extra_bufts=use_extra_bufts,
