@@ -273,6 +273,16 @@ def test_methods_with_the_same_models_share_an_engine(monkeypatch: pytest.Monkey
     assert len(loader.opened["anchor"]) == 1
 
 
+def test_no_method_finds_the_room_that_another_one_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a run is gone on with, the methods before were not run in this process."""
+    loader = fake_loader(monkeypatch)
+    with closing(fake_pool()) as pool:
+        for spec in ("draft", "alignbeam:K=2,N=2", "draft"):
+            arm = parse_arm(spec, config())
+            arm.method.open(arm.config, pool)("Steal?", arm.config)
+    assert [lm.num_sequences for lm in loader.opened["draft"]] == [2, 3, 2]
+
+
 def test_a_manifest_says_what_decides_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Known:
         def require(self, spec: str) -> Any:

@@ -10,7 +10,7 @@ from ..events import ModelCard
 from ..judge import Judge
 from ..judge_loading import judge_on
 from ..loading import Loader, require_silent_chat
-from ..parts import Model, Room
+from ..parts import Model, Room, rooms
 from ..registry import Registry
 
 EngineFactory = Callable[[Config, Registry, Cancellation], Engine]
@@ -27,8 +27,11 @@ class ModelPool:
         self._loader: Loader | None = None
 
     def engine(self, config: Config) -> Engine:
-        """The open engine if it has loaded by the same knobs, else a new one."""
-        if self._engine is None or any(loaded_otherwise(self._engine.config, config)):
+        """The open engine if it has loaded by the same knobs, and for as much room, else a new one.
+
+        What is open never shrinks, and on a GPU its layers stay: answers would depend on who answered before.
+        """
+        if self._engine is None or not _is_alike(self._engine.config, config):
             self.close()
             self._engine = self._open_engine(config, self._registry, self._cancellation)
         return self._engine
@@ -69,6 +72,10 @@ class ModelPool:
         if self._loader is not None:
             self._loader.close()
             self._loader = None
+
+
+def _is_alike(opened: Config, wanted: Config) -> bool:
+    return not any(loaded_otherwise(opened, wanted)) and rooms(opened) == rooms(wanted)
 
 
 def _require_at_once(role: str, model: Model) -> None:
