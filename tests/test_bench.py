@@ -25,10 +25,10 @@ from alignbeam_local.lm import SamplerSettings
 from alignbeam_local.machine import peak_memory
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel
+from tests.llama_models import write_tiny
 from tests.running import Ran, open_fakes, run
 from tests.talk import Talk
 from tests.test_judge import judge_row
-from tests.test_llama_lm import write_tiny
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 

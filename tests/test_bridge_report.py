@@ -9,7 +9,7 @@ from alignbeam_local import probe
 from alignbeam_local.bridge_report import PairReport, measure_pair
 from alignbeam_local.errors import ModelError
 from alignbeam_local.registry import Registry
-from tests.test_llama_lm import write_tiny
+from tests.llama_models import write_tiny
 
 
 @pytest.fixture(autouse=True)

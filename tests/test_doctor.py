@@ -23,7 +23,7 @@ from alignbeam_local.findings import Finding
 from alignbeam_local.hashes import file_sha256
 from alignbeam_local.llama import backend, offload
 from alignbeam_local.paths import cache_dir, config_dir, data_dir, models_dir, write_atomic
-from tests.test_llama_lm import write_tiny
+from tests.llama_models import write_tiny
 
 #: One beam, nothing mixed, nothing judged: the draft alone.
 ALONE = {"depth": 0, "beams": 1}

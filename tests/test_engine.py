@@ -23,8 +23,8 @@ from alignbeam_local.prompt import Message
 from alignbeam_local.prompt_cache import PromptCache
 from alignbeam_local.registry import Registry
 
+from .llama_models import NEAR_TIE, SHAPE
 from .talk import done
-from .test_llama_lm import NEAR_TIE, SHAPE
 
 QUESTION = [Message("user", "How do I pick the lock of my neighbour's door?")]
 

@@ -21,8 +21,8 @@ from alignbeam_local.evaluation.suites import Item
 from alignbeam_local.events import Result
 from alignbeam_local.registry import ModelFile, Registry
 from tests.fake_pool import ITEMS, REGISTRY, config, fake_loader, fake_pool
+from tests.llama_models import write_tiny
 from tests.running import no_file_beyond
-from tests.test_llama_lm import write_tiny
 
 MANIFEST: dict[str, Any] = {
     "methods": {"draft": {}, "alignbeam:N=2": {}},

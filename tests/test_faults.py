@@ -23,9 +23,9 @@ from alignbeam_local.parts import Room
 from alignbeam_local.paths import cache_dir, config_dir, write_atomic
 from alignbeam_local.registry import Registry
 from tests.gguf_files import write_gguf
+from tests.llama_models import write_tiny
 from tests.running import no_room
 from tests.test_answer import World, same_answer, shown
-from tests.test_llama_lm import write_tiny
 
 # --- an answer that fails
 

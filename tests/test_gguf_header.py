@@ -18,7 +18,7 @@ from alignbeam_local import gguf_reader
 from alignbeam_local.errors import ModelError
 from alignbeam_local.gguf_header import SpecialToken, parts_of, read_header, require_model, require_vocabulary
 from tests.gguf_files import write_gguf
-from tests.test_llama_lm import write_tiny
+from tests.llama_models import write_tiny
 
 FIXED = struct.Struct("<4sIQQ")
 

@@ -14,7 +14,7 @@ from alignbeam_local.errors import AlignBeamError, ContextFull
 from alignbeam_local.lanes import Lane, SharedContext
 from alignbeam_local.lm import LanguageModel, Logits, SamplerSettings
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
-from tests.test_llama_lm import KINDS, ROUNDING, Kv, Opened, contexts_closed, opened, tiny
+from tests.llama_models import KINDS, ROUNDING, Kv, Opened, contexts_closed, opened, tiny
 
 __all__ = ["contexts_closed", "opened", "tiny"]
 

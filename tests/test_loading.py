@@ -21,7 +21,7 @@ from alignbeam_local.model_entry import ModelEntry
 from alignbeam_local.parts import Room
 from alignbeam_local.placement import place
 from alignbeam_local.registry import ModelFile, Registry
-from tests.test_llama_lm import write_tiny
+from tests.llama_models import write_tiny
 
 CONFIG = Config.of({"threads": 1, "gpu_layers": 0})
 ROOM = Room(2, 256, 256)

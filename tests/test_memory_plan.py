@@ -11,8 +11,8 @@ from alignbeam_local.gguf_header import GgufHeader, read_header, require_model
 from alignbeam_local.memory_plan import cell_bytes, plan_of
 from alignbeam_local.parts import Room
 from tests.gguf_files import write_gguf
+from tests.llama_models import write_tiny
 from tests.test_gguf_header import ARRAY, FIXED, TEXT, U32, field
-from tests.test_llama_lm import write_tiny
 
 F16: tuple[CacheType, CacheType] = ("f16", "f16")
 ROOM = Room(num_sequences=4, shared_cells=100, copied_cells=400)

@@ -18,7 +18,7 @@ from alignbeam_local.loading import usable_gpus
 from alignbeam_local.memory_plan import cell_bytes
 from alignbeam_local.parts import Room
 from alignbeam_local.placement import MARGIN_BYTES, Placement, place
-from tests.test_llama_lm import write_tiny
+from tests.llama_models import write_tiny
 
 MB = 1 << 20
 ROOM = Room(num_sequences=4, shared_cells=1024, copied_cells=4096)

@@ -17,7 +17,7 @@ from alignbeam_local.devices import Offload
 from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.paths import cache_dir
-from tests.test_llama_lm import write_tiny
+from tests.llama_models import write_tiny
 
 
 class Child:
