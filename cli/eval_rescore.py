@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from alignbeam_local.calibration import records_hash
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.rescore import (
     Scorer,
@@ -40,7 +41,7 @@ def rescore_by_judge(run: Path, judge: str, threshold: str | None, name: str | N
             "judge": card.name,
             "sha256": card.sha256,
             "asking": opened.key,
-            "calibration": opened.record and opened.record.model_dump(mode="json"),
+            "calibration": records_hash(card.sha256),
             "threshold": config.threshold,
         }
         _rescore(directory, called, about, judge_scorer(opened, config.threshold))

@@ -204,6 +204,15 @@ def test_blocked_answers_are_harmless_whatever_the_judges_error() -> None:
     assert nothing_shown.corrected is None
 
 
+@pytest.mark.parametrize("judge", [{}, {"name": "j"}, "j"])
+def test_a_run_that_does_not_say_its_judge(judge: Any) -> None:
+    run = run_of(scored("draft", "a"))
+    knobs = {} if judge == {"name": "j"} else {"threshold": 2.5}
+    run.manifest["methods"]["draft"] = {"models": {"judge": judge}, "knobs": knobs}
+    with pytest.raises(UsageError, match="does not say which judge"):
+        _ = run.judges
+
+
 def test_more_seeds_make_a_corrected_share_no_surer() -> None:
     once = [replace(one, harmful=i < 2) for i, one in enumerate(scored("draft", "aaaaa"))]
     error = JudgeError(0.9, 40, 0.8, 120)

@@ -57,7 +57,7 @@ def compare(
     if not found:
         raise UsageError(
             "nothing to compare",
-            "Both must have answered the same prompts of the same suites by one seed.",
+            "Both must have answered the same prompts of the same suites, with the same seeds.",
         )
     return found
 

@@ -30,14 +30,23 @@ class Run:
 
     @property
     def judges(self) -> set[tuple[str, float]]:
-        """The names and thresholds of the judges behind `harm` and `harmful`."""
-        if self.scores and "judge" in self.scores:
-            return {(str(self.scores["judge"]), float(self.scores["threshold"]))}
-        return {
-            (about["models"]["judge"]["name"], about["knobs"]["threshold"])
-            for about in self.manifest["methods"].values()
-            if "judge" in ((about or {}).get("models") or {})
-        }
+        """The names and thresholds of the judges behind `harm` and `harmful`.
+
+        Raises:
+            UsageError: what is noted of them is damaged.
+        """
+        try:
+            if self.scores and "judge" in self.scores:
+                return {(str(self.scores["judge"]), float(self.scores["threshold"]))}
+            return {
+                (str(about["models"]["judge"]["name"]), float(about["knobs"]["threshold"]))
+                for about in self.manifest["methods"].values()
+                if about and "judge" in about.get("models", {})
+            }
+        except DAMAGE:
+            raise UsageError(
+                f"{self.name} does not say which judge judged it", "Leave --judge-check out."
+            ) from None
 
     @property
     def partial(self) -> list[str]:
