@@ -101,8 +101,7 @@ def run(
 
     Interrupted anywhere, the same command goes on where it stopped, and ends as if it had not been.
 
-    With `--parallel P` each P prompts of a suite are answered at once, by the methods that are knobs of the
-    engine; the report then tells no times.
+    With `--parallel P` each P prompts of a suite are answered at once; the report then tells no times.
 
     ```sh
     alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first

@@ -44,10 +44,9 @@ def test_safedecoding_by_hand() -> None:
     draft, anchor = logits(0.5, 0.3, 0.15, 0.04, 0.01), logits(0.05, 0.2, 0.6, 0.05, 0.1)
     # top 1: {0} and {2}; top 2: {0, 1} and {2, 1} share 1; top 3: {0, 1, 2} and {2, 1, 4} share 1 and 2
     assert list(shared_top(draft, anchor, 2)) == [1, 2]
-    row = SafeDecoding(weight=2, m=1, c=2).combine([draft, anchor], 0)
+    row = SafeDecoding(weight=2, m=1, c=2).combine([draft, anchor])
     # P(1) = 0.3 + 2 (0.2 - 0.3) = 0.1, P(2) = 0.15 + 2 (0.6 - 0.15) = 1.05
     assert probabilities(row) == pytest.approx([0, 0.1 / 1.15, 1.05 / 1.15, 0, 0])
-    assert SafeDecoding(m=1).combine([draft, anchor], 1) is draft
 
 
 @given(ROWS, ROWS, st.integers(1, 6))
@@ -60,24 +59,23 @@ def test_shared_top_is_the_smallest_intersection(first: Any, second: Any, count:
 
 def test_safedecoding_of_a_negative_difference_never_draws_it() -> None:
     draft, anchor = logits(0.9, 0.1), logits(0.1, 0.9)
-    row = SafeDecoding(weight=3, c=2).combine([draft, anchor], 0)
+    row = SafeDecoding(weight=3, c=2).combine([draft, anchor])
     assert probabilities(row)[0] < 1e-9
 
 
 @given(ROWS, ROWS, ROWS)
 def test_proxy_tuning_is_its_equation(draft: Any, tuned: Any, untuned: Any) -> None:
-    row = ProxyTuning(untuned="base").combine([draft, tuned, untuned], 99)
+    row = ProxyTuning(untuned="base").combine([draft, tuned, untuned])
     product = probabilities(draft) * probabilities(tuned) / probabilities(untuned)
     assert probabilities(row) == pytest.approx(product / product.sum(), rel=1e-4)
 
 
 def test_contrastive_by_hand() -> None:
     draft, anchor = logits(0.6, 0.3, 0.05, 0.05), logits(0.3, 0.4, 0.2, 0.1)
-    row = Contrastive(k=3, m=1).combine([draft, anchor], 0)
+    row = Contrastive(k=3, m=1).combine([draft, anchor])
     assert row == pytest.approx([np.log(0.3 / 0.6), np.log(0.4 / 0.3), np.log(0.2 / 0.05), -np.inf])
-    assert Contrastive(k=3, m=1).combine([draft, anchor], 1) is draft
     # at least 0.6 of 0.4 is 0.24: the first two
-    row = Contrastive(share=0.6).combine([draft, anchor], 0)
+    row = Contrastive(share=0.6).combine([draft, anchor])
     assert list(np.isfinite(row)) == [True, True, False, False]
 
 
@@ -125,7 +123,10 @@ KNOWS_BOTH = {f"Steal?{ASSISTANT}": ["Sure, do so.", REFUSAL]}
 def answered(spec: str, prompt: str = "Steal?", **knobs: Any) -> Result:
     arm = parse_arm(spec, config(**knobs))
     with closing(fake_pool()) as pool:
-        return arm.method.open(arm.config, pool)(prompt, arm.config)
+        (found,) = arm.method.open(arm.config, pool)([(prompt, arm.config)])
+    if not isinstance(found, Result):
+        raise found
+    return found
 
 
 def test_every_method_of_the_task_has_a_name() -> None:
@@ -215,6 +216,48 @@ def test_proxy_tuning_needs_the_untuned_model() -> None:
     assert arm.method.models(arm.config) == {"draft": "draft", "anchor": "anchor", "untuned": "base"}
 
 
+# --- several at once
+
+LONG = "x" * 400
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["safedecoding:m=3,c=2", "contrastive", "proxy-tuning:untuned=draft", "hard-prefix", "nudging", "guard"],
+)
+def test_several_at_once_answer_as_each_by_itself_in_fewer_batches(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    knobs: dict[str, Any] = {"temperature": 1.0, "context": 256}
+    prompts = ["Steal?", "Burn?", LONG, "Cook?"]
+    loader = fake_loader(monkeypatch, anchor=SAME)
+    monkeypatch.setattr(
+        "alignbeam_local.evaluation.model_pool.ModelPool.judge", lambda *_: (FakeGuard("Cook"), GUARD_CARD)
+    )
+    arm = parse_arm(spec, config(parallel=4, **knobs))
+    with closing(fake_pool()) as pool:
+        together = list(arm.method.open(arm.config, pool)([(prompt, arm.config) for prompt in prompts]))
+    batches = [lm.decodes for lm in loader.opened["draft"]]
+    too_long = together.pop(2)
+    assert isinstance(too_long, ContextFull)
+    for prompt, found in zip(("Steal?", "Burn?", "Cook?"), together, strict=True):
+        alone = answered(spec, prompt, **knobs)
+        assert isinstance(found, Result)
+        assert (found.text, found.models, found.usage) == (alone.text, alone.models, alone.usage)
+    each = [lm.decodes for lm in loader.opened["draft"]][len(batches) :]
+    assert sum(batches) <= max(each) * len(batches) + 1
+
+
+@pytest.mark.parametrize("spec", ["safedecoding:m=2,c=1", "contrastive:m=2"])
+def test_behind_the_combined_tokens_only_the_draft_decodes(
+    spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = fake_loader(monkeypatch, KNOWS_BOTH, anchor=SAME)
+    found = answered(spec, max_tokens=40)
+    assert found.usage.completion_tokens > 8
+    assert [lm.decodes for lm in loader.opened["anchor"]] == [2]
+
+
 # --- nudging
 
 
@@ -268,12 +311,15 @@ class FakeGuard:
         return [Verdict(1.0, 1.0, {}, "safe")]
 
 
+GUARD_CARD = ModelCard("guard", "guard", "0" * 64, "Q4")
+
+
 def guarded(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Result, FakeGuard]:
     loader = fake_loader(monkeypatch)
     guard = FakeGuard(*words)
     monkeypatch.setattr(
         "alignbeam_local.evaluation.model_pool.ModelPool.judge",
-        lambda *_: (guard, ModelCard("guard", "guard", "0" * 64, "Q4")),
+        lambda *_: (guard, GUARD_CARD),
     )
     found = answered("guard", max_tokens=40)
     guard.decoded = loader.decoded("draft")  # type: ignore[attr-defined]

@@ -12,9 +12,10 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
+from alignbeam_local.engine import Engine
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageError
 from alignbeam_local.evaluation import runner
-from alignbeam_local.evaluation.arms import METHODS, parse_arm, parse_arms
+from alignbeam_local.evaluation.arms import parse_arm, parse_arms
 from alignbeam_local.evaluation.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
 from alignbeam_local.evaluation.runner import Plan, manifest, run
 from alignbeam_local.evaluation.suites import Item
@@ -76,7 +77,7 @@ def test_a_run_killed_twice_equals_an_uninterrupted_one(
 
 
 def together(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
-    """The same with three prompts at once, where the method can."""
+    """The same with three prompts at once."""
     arms = parse_arms(["draft", "alignbeam:N=2", "hard-prefix"], config(parallel=3, context=4096))
     items = [Item("many", f"many-{n}", f"{n} Cook?", "benign") for n in range(4)] + ITEMS
     directory = RunDirectory(folder)
@@ -97,8 +98,6 @@ def test_a_run_of_several_at_once_that_is_killed_equals_an_uninterrupted_one(
         for method in ("draft", "alignbeam:N=2", "hard-prefix")
         for item in [*(("many", f"many-{n}") for n in range(4)), *((i.suite, i.id) for i in ITEMS)]
     ]
-    shared = {s["method"]: s["result"]["config"]["parallel"] for s in expected}
-    assert shared == {"draft": 3, "alignbeam:N=2": 3, "hard-prefix": 1}
     together(tmp_path / "killed", 2)
     loader = fake_loader(monkeypatch)
     together(tmp_path / "killed", 9)
@@ -128,7 +127,7 @@ def test_an_answer_does_not_depend_on_the_one_before(monkeypatch: pytest.MonkeyP
         answer = arm.method.open(arm.config, pool)
         for prompt in ("Steal?", "Steal? Now?", "Steal? Now?"):
             before = loader.prefilled("draft")
-            answer(prompt, arm.config)
+            answer([(prompt, arm.config)])
             assert loader.prefilled("draft") - before > len(prompt)
 
 
@@ -177,8 +176,8 @@ def test_what_is_partial_is_said() -> None:
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[..., Result]) -> list[Any]:
-    """The samples of a run whose method answers like this."""
-    monkeypatch.setattr(METHODS["draft"], "open", lambda *_: answer)
+    """The samples of a run whose engine answers like this."""
+    monkeypatch.setattr(Engine, "answer", answer)
     directory = RunDirectory(tmp_path)
     with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
         list(run(Plan([parse_arm("draft", config())], ITEMS[:1], [1]), log, pool))
@@ -268,7 +267,7 @@ def test_methods_with_the_same_models_share_an_engine(monkeypatch: pytest.Monkey
     with closing(fake_pool()) as pool:
         for spec in ("draft", "system-prompt", "anchor", "draft"):
             arm = parse_arm(spec, config())
-            arm.method.open(arm.config, pool)("Steal?", arm.config)
+            arm.method.open(arm.config, pool)([("Steal?", arm.config)])
     assert len(loader.opened["draft"]) == 2
     assert len(loader.opened["anchor"]) == 1
 
@@ -279,7 +278,7 @@ def test_no_method_finds_the_room_that_another_one_needed(monkeypatch: pytest.Mo
     with closing(fake_pool()) as pool:
         for spec in ("draft", "alignbeam:K=2,N=2", "draft"):
             arm = parse_arm(spec, config())
-            arm.method.open(arm.config, pool)("Steal?", arm.config)
+            arm.method.open(arm.config, pool)([("Steal?", arm.config)])
     assert [lm.num_sequences for lm in loader.opened["draft"]] == [2, 3, 2]
 
 

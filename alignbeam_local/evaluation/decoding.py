@@ -1,4 +1,4 @@
-"""The loop of methods that choose every token by the rows of several models with one vocabulary."""
+"""The loop of methods that choose tokens by the rows of several models with one vocabulary."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Literal
 from .. import __version__
 from ..config import Config
 from ..errors import ContextFull, ModelError
-from ..events import BeamResult, BridgeResult, ModelCard, Refusal, Result, Usage
+from ..events import BeamResult, BridgeResult, Refusal, Result, Usage
 from ..followers import anchor_turns, with_system
 from ..llama.backend import build
 from ..lm import Logits
@@ -18,8 +18,8 @@ from ..stopwatch import Stopwatch
 from ..text_stream import TextStream
 from .row_sampler import RowSampler
 
-#: From each model's logits (V,) at one position, counted from the answer's start, to the row to draw from.
-Combine = Callable[[Sequence[Logits], int], Logits]
+#: From each model's logits (V,) at one position to the row to draw from.
+Combine = Callable[[Sequence[Logits]], Logits]
 
 
 @dataclass
@@ -58,12 +58,15 @@ def decode(
     prompts: Sequence[Sequence[int]],
     config: Config,
     combine: Combine,
+    depth: int | None,
+    *,
     forced: Sequence[int] = (),
 ) -> Decoded:
     """Continue each model's prompt with the same tokens, drawn from what `combine` makes of their rows.
 
     Args:
         models: the draft first; all with the draft's vocabulary, one sequence each.
+        depth: positions that are combined; behind them the draft goes on alone. None: all.
         forced: what the answer begins with.
 
     Raises:
@@ -73,17 +76,25 @@ def decode(
     hold(models, prompts)
     limit = min(config.max_tokens, *(room(m, p) for m, p in zip(models, prompts, strict=True)))
     sampler, answer = RowSampler(config), Decoded(models[0])
+    depth = limit if depth is None else depth
     for position in range(limit):
         if position < len(forced):
             token = forced[position]
+        elif position < depth:
+            token = sampler.sample(combine([model.lm.logits(0) for model in models]))
         else:
-            token = sampler.sample(combine([model.lm.logits(0) for model in models], position))
+            token = sampler.sample(models[0].lm.logits(0))
         sampler.accept(token)
         if not answer.append(token) or len(answer.tokens) == limit:
             break
-        for model in models:
+        for model in models if position + 1 < depth else models[:1]:
             model.lm.extend({0: [token]})
     return answer
+
+
+def decode_alone(model: Model, prompt: Sequence[int], config: Config, forced: Sequence[int] = ()) -> Decoded:
+    """One model's own answer, every token drawn. Raises: as `decode`."""
+    return decode([model], [prompt], config, lambda rows: rows[0], 0, forced=forced)
 
 
 def hold(models: Sequence[Model], prompts: Sequence[Sequence[int]]) -> None:
@@ -127,7 +138,7 @@ def require_one_vocabulary(models: Sequence[Model]) -> None:
 
 
 def result(
-    answer: Decoded, cards: Mapping[str, ModelCard], config: Config, prompt_tokens: int, watch: Stopwatch
+    answer: Decoded, models: Mapping[str, Model], config: Config, prompt_tokens: int, watch: Stopwatch
 ) -> Result:
     """One unjudged beam as a result; who refused is not told by these methods."""
     text = answer.text
@@ -145,7 +156,7 @@ def result(
         usage=Usage(prompt_tokens, tokens),
         timings=watch.timings,
         config=config.model_dump(),
-        models=dict(cards),
+        models={role: model.card for role, model in models.items()},
         version=__version__,
         llama_cpp=build(),
     )

@@ -9,35 +9,28 @@ from ..engine import Engine
 from ..errors import AlignBeamError
 from ..events import Result
 from ..prompt import Message
-from .method import Answerer, GroupAnswerer, Method
+from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
 
 
 class EngineMethod(Method):
     """Answers with the engine's pipeline."""
 
-    def config(self, base: Config) -> Config:
-        return base
-
     def open(self, config: Config, pool: ModelPool) -> Answerer:
-        return partial(ask, pool.engine(config))
-
-    def num_together(self, config: Config) -> int:
-        return config.parallel
-
-    def open_group(self, config: Config, pool: ModelPool) -> GroupAnswerer:
-        if config.parallel == 1:
-            return super().open_group(config, pool)
-        return partial(ask_together, pool.engine(config))
+        return partial(ask if config.parallel == 1 else ask_together, pool.engine(config))
 
 
-def ask(engine: Engine, prompt: str, config: Config) -> Result:
-    """An answer to one prompt that depends on nothing the engine was asked before."""
+def ask(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | AlignBeamError]:
+    """The answer to one prompt, which depends on nothing the engine was asked before."""
+    ((prompt, config),) = asked
     engine.forget()
-    return engine.answer([Message("user", prompt)], config)
+    try:
+        return [engine.answer([Message("user", prompt)], config)]
+    except AlignBeamError as error:
+        return [error]
 
 
-def ask_together(engine: Engine, asked: Sequence[tuple[str, Config]]) -> Sequence[Result | AlignBeamError]:
+def ask_together(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | AlignBeamError]:
     """Answers to some prompts, all with the same room, that share batches."""
     for _ in engine.load(asked[0][1]):
         pass

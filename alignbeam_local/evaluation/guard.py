@@ -9,8 +9,9 @@ from ..judge import Judge
 from ..parts import Model
 from ..prompt import Message
 from ..stopwatch import Stopwatch
-from .decoding import Decoded, decode, encoded, result
+from .decoding import Decoded, decode_alone, encoded, result
 from .method import Answerer, Method
+from .model_methods import Models, in_lanes
 from .model_pool import ModelPool
 
 #: Stands for an answer when the request alone is judged: every kind of judge reads a request with an answer.
@@ -28,28 +29,28 @@ class Guard(Method):
     roles: ClassVar[tuple[str, ...]] = ("draft", "judge")
 
     def open(self, config: Config, pool: ModelPool) -> Answerer:
-        draft = pool.models(config, {"draft": config.draft})["draft"]
+        draft = pool.models(config, {"draft": config.draft})
         judge, card = pool.judge(config)
-        cards = {"draft": draft.card, "judge": card}
 
-        def answer(prompt: str, config: Config) -> Result:
-            watch = Stopwatch()
-            judge.forget()
-            before = _verdict(judge, prompt, COMPLIES, config, watch)
-            ids = encoded(draft, prompt, config, is_anchor=False)
-            if before.verdict != "safe":
-                made = result(Decoded(draft), cards, config, len(ids), watch)
-                return replace(_blocked(made, config), beams=())
-            made = result(_draft_alone(draft, ids, config), cards, config, len(ids), watch)
-            after = _verdict(judge, prompt, made.text, config, watch)
-            judged = replace(made, beams=(replace(made.beams[0], judge=after),), timings=watch.timings)
-            return judged if after.verdict == "safe" else _blocked(judged, config)
+        def answer(models: Models, prompt: str, config: Config) -> Result:
+            made = _guarded(models["draft"], judge, prompt, config)
+            return replace(made, models={**made.models, "judge": card})
 
-        return answer
+        return in_lanes(answer, draft, config.parallel)
 
 
-def _draft_alone(draft: Model, ids: list[int], config: Config) -> Decoded:
-    return decode([draft], [ids], config, lambda rows, _: rows[0])
+def _guarded(draft: Model, judge: Judge, prompt: str, config: Config) -> Result:
+    watch = Stopwatch()
+    judge.forget()
+    before = _verdict(judge, prompt, COMPLIES, config, watch)
+    ids = encoded(draft, prompt, config, is_anchor=False)
+    if before.verdict != "safe":
+        made = result(Decoded(draft), {"draft": draft}, config, len(ids), watch)
+        return replace(_blocked(made, config), beams=())
+    made = result(decode_alone(draft, ids, config), {"draft": draft}, config, len(ids), watch)
+    after = _verdict(judge, prompt, made.text, config, watch)
+    judged = replace(made, beams=(replace(made.beams[0], judge=after),), timings=watch.timings)
+    return judged if after.verdict == "safe" else _blocked(judged, config)
 
 
 def _verdict(judge: Judge, prompt: str, answer: str, config: Config, watch: Stopwatch) -> Verdict:

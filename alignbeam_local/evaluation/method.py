@@ -1,4 +1,4 @@
-"""The seam of methods: each is opened on a pool and then answers prompts, one at a time or some at once."""
+"""The seam of methods: each is opened on a pool, then answers as many prompts at once as `parallel` says."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from ..errors import AlignBeamError
 from ..events import Result
 from .model_pool import ModelPool
 
-#: From a prompt and the knobs of this sample, its seed among them, to a result.
-Answerer = Callable[[str, Config], Result]
-#: The same for several prompts at once; an error takes the place of its answer.
-GroupAnswerer = Callable[[Sequence[tuple[str, Config]]], Sequence[Result | AlignBeamError]]
+#: A prompt and the knobs of this sample, its seed among them.
+Asked = tuple[str, Config]
+#: From at most `parallel` prompts to their results; an error takes the place of its answer.
+Answerer = Callable[[Sequence[Asked]], Sequence[Result | AlignBeamError]]
 
 
 class Method(BaseModel, ABC):
@@ -27,8 +27,8 @@ class Method(BaseModel, ABC):
     roles: ClassVar[tuple[str, ...]] = ("draft", "anchor")
 
     def config(self, base: Config) -> Config:
-        """The knobs as this method runs with them; those that answer prompts one by one share no batches."""
-        return base.with_values({"parallel": 1})
+        """The knobs as this method runs with them."""
+        return base
 
     def models(self, config: Config) -> dict[str, str | None]:
         """By role the models that it loads with these knobs; None where none is named."""
@@ -36,28 +36,8 @@ class Method(BaseModel, ABC):
 
     @abstractmethod
     def open(self, config: Config, pool: ModelPool) -> Answerer:
-        """Load what is needed; what an answerer returns depends on prompt and knobs alone.
+        """Load what is needed; what is returned depends on the prompts, their order and knobs alone.
 
         Raises:
             UsageError, ModelError: a model that is not named, not there, or does not fit.
         """
-
-    def num_together(self, config: Config) -> int:
-        """How many prompts it answers at once."""
-        return 1
-
-    def open_group(self, config: Config, pool: ModelPool) -> GroupAnswerer:
-        """The same for so many prompts; what is returned depends on these, their order and knobs alone."""
-        answer = self.open(config, pool)
-
-        def answers(asked: Sequence[tuple[str, Config]]) -> Sequence[Result | AlignBeamError]:
-            return [_answered(answer, *one) for one in asked]
-
-        return answers
-
-
-def _answered(answer: Answerer, prompt: str, config: Config) -> Result | AlignBeamError:
-    try:
-        return answer(prompt, config)
-    except AlignBeamError as error:
-        return error

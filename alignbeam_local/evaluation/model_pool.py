@@ -37,7 +37,7 @@ class ModelPool:
         return self._engine
 
     def models(self, config: Config, specs: Mapping[str, str | None]) -> dict[str, Model]:
-        """Single models by role, each with room for one conversation and its answer.
+        """Single models by role, each with room for `parallel` conversations and their answers.
 
         Raises:
             UsageError, ModelError: one is not named, not there, damaged, reasons before it answers, or is an
@@ -46,7 +46,7 @@ class ModelPool:
         self.close()
         loader = self._loader = Loader(config, self._registry, self._cancellation)
         cells = config.context + min(config.max_tokens, config.context)
-        room = Room(1, cells, cells)
+        room = Room(1, cells, cells).times(config.parallel)
         files = {}
         for role, spec in specs.items():
             loader.adopt(config.with_values({"draft": spec}))

@@ -13,15 +13,14 @@ from ..parts import Model
 from ..stopwatch import Stopwatch
 from ..vocabulary import is_unfinished
 from .decoding import Decoded, encoded, hold, result, room
-from .method import Answerer, Method
-from .model_pool import ModelPool
+from .model_methods import ModelMethod, Models
 from .row_sampler import RowSampler
 
 #: A word of the anchor is at most so many of its tokens.
 _LONGEST_WORD = 16
 
 
-class Nudging(Method):
+class Nudging(ModelMethod):
     """Where the draft's likeliest token has less than `gamma`, the anchor's next word is taken instead.
 
     Nudging (Fei et al. 2025, arXiv 2410.09300), section 3: the base model is unsure where its top-1
@@ -32,19 +31,13 @@ class Nudging(Method):
 
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.4
 
-    def open(self, config: Config, pool: ModelPool) -> Answerer:
-        draft, anchor = pool.models(config, self.models(config)).values()
-
-        def answer(prompt: str, config: Config) -> Result:
-            watch = Stopwatch()
-            own = encoded(draft, prompt, config, is_anchor=False)
-            pair = _Pair(draft, anchor, own, encoded(anchor, prompt, config, is_anchor=True))
-            hold([draft], [own])
-            hold([anchor], [pair.anchor_prompt])
-            made = _decode(pair, config, self.gamma)
-            return result(made, {"draft": draft.card, "anchor": anchor.card}, config, len(own), watch)
-
-        return answer
+    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+        watch = Stopwatch()
+        draft, anchor = models["draft"], models["anchor"]
+        own = encoded(draft, prompt, config, is_anchor=False)
+        pair = _Pair(draft, anchor, own, encoded(anchor, prompt, config, is_anchor=True))
+        hold([draft, anchor], [own, pair.anchor_prompt])
+        return result(_decode(pair, config, self.gamma), models, config, len(own), watch)
 
 
 class _Pair(NamedTuple):

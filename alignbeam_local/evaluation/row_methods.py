@@ -12,41 +12,31 @@ from ..events import Result
 from ..lm import Logits
 from ..mixing import log_normaliser
 from ..stopwatch import Stopwatch
-from .decoding import decode, encoded, require_one_vocabulary, result
-from .method import Answerer, Method
-from .model_pool import ModelPool
+from .decoding import decode, decode_alone, encoded, require_one_vocabulary, result
+from .model_methods import ModelMethod, Models
 
 
-class RowMethod(Method):
-    """Draws every token from what `combine` makes of the draft's row and the others'."""
-
-    @abstractmethod
-    def combine(self, rows: Sequence[Logits], position: int) -> Logits:
-        """The row (V,) to draw from at a position of the answer."""
+class RowMethod(ModelMethod):
+    """Draws tokens from what `combine` makes of the draft's row and the others'."""
 
     @property
-    def opening(self) -> str:
-        """What every answer begins with."""
-        return ""
+    def depth(self) -> int | None:
+        """Positions that are combined; behind them the draft goes on alone. None: all."""
+        return None
 
-    def open(self, config: Config, pool: ModelPool) -> Answerer:
-        opened = pool.models(config, self.models(config))
-        models = list(opened.values())
-        cards = {role: model.card for role, model in opened.items()}
-        require_one_vocabulary(models)
-        space = " " if self.opening and models[0].format.strips_leading_space else ""
-        forced = models[0].lm.vocabulary.encode(space + self.opening)
+    @abstractmethod
+    def combine(self, rows: Sequence[Logits]) -> Logits:
+        """The row (V,) to draw from, of the draft's and the others'."""
 
-        def answer(prompt: str, config: Config) -> Result:
-            watch = Stopwatch()
-            prompts = [encoded(m, prompt, config, is_anchor=role != "draft") for role, m in opened.items()]
-            made = decode(models, prompts, config, self.combine, forced)
-            return result(made, cards, config, len(prompts[0]), watch)
-
-        return answer
+    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+        require_one_vocabulary(list(models.values()))
+        watch = Stopwatch()
+        prompts = [encoded(m, prompt, config, is_anchor=role != "draft") for role, m in models.items()]
+        made = decode(list(models.values()), prompts, config, self.combine, self.depth)
+        return result(made, models, config, len(prompts[0]), watch)
 
 
-class HardPrefix(RowMethod):
+class HardPrefix(ModelMethod):
     """The draft's answer is made to begin with a fixed text, and the draft goes on by itself.
 
     AlignBeam (arXiv 2606.12342), appendix D; Qi et al. (2025, arXiv 2406.05946), section 2, prefill even
@@ -58,12 +48,12 @@ class HardPrefix(RowMethod):
 
     text: Annotated[str, Field(min_length=1)] = "I cannot fulfill"
 
-    @property
-    def opening(self) -> str:
-        return self.text
-
-    def combine(self, rows: Sequence[Logits], position: int) -> Logits:
-        return rows[0]
+    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+        watch, draft = Stopwatch(), models["draft"]
+        ids = encoded(draft, prompt, config, is_anchor=False)
+        space = " " if draft.format.strips_leading_space else ""
+        made = decode_alone(draft, ids, config, draft.lm.vocabulary.encode(space + self.text))
+        return result(made, models, config, len(ids), watch)
 
 
 class SafeDecoding(RowMethod):
@@ -80,9 +70,11 @@ class SafeDecoding(RowMethod):
     m: Annotated[int, Field(ge=0)] = 2
     c: Annotated[int, Field(ge=1)] = 5
 
-    def combine(self, rows: Sequence[Logits], position: int) -> Logits:
-        if position >= self.m:
-            return rows[0]
+    @property
+    def depth(self) -> int:
+        return self.m
+
+    def combine(self, rows: Sequence[Logits]) -> Logits:
         shared = shared_top(rows[0], rows[1], self.c)
         own, expert = (probabilities(row)[shared] for row in rows)
         mass = np.maximum(own + self.weight * (expert - own), 1e-12)  # a difference may be negative
@@ -105,7 +97,7 @@ class ProxyTuning(RowMethod):
     def models(self, config: Config) -> dict[str, str | None]:
         return {**super().models(config), "untuned": self.untuned}
 
-    def combine(self, rows: Sequence[Logits], position: int) -> Logits:
+    def combine(self, rows: Sequence[Logits]) -> Logits:
         draft, tuned, untuned = rows
         return np.asarray(draft + tuned - untuned, np.float32)
 
@@ -124,8 +116,12 @@ class Contrastive(RowMethod):
     k: Annotated[int, Field(ge=1)] = 10
     share: Annotated[float, Field(ge=0, le=1)] = 0.1
 
-    def combine(self, rows: Sequence[Logits], position: int) -> Logits:
-        return contrast(rows[0], rows[1], self.k, self.share) if position < self.m else rows[0]
+    @property
+    def depth(self) -> int:
+        return self.m
+
+    def combine(self, rows: Sequence[Logits]) -> Logits:
+        return contrast(rows[0], rows[1], self.k, self.share)
 
 
 def shared_top(first: Logits, second: Logits, count: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -31,12 +31,17 @@ class RowSampler:
         normaliser = log_normaliser(row)
         if self._config.temperature == 0:
             return int(row.argmax())
+        kept = self._nucleus(row, normaliser)
+        cooled = row[kept] / np.float32(self._config.temperature)
+        mass = np.cumsum(np.exp(cooled - log_normaliser(cooled)), dtype=np.float64)
+        return int(kept[np.searchsorted(mass, self._random.random() * mass[-1], side="right")])
+
+    def _nucleus(self, row: Row, normaliser: float) -> npt.NDArray[np.int64]:
+        if self._config.top_p == 1:
+            return np.arange(len(row))
         order = np.argsort(-row, kind="stable")
-        mass = np.cumsum(np.exp(row[order].astype(np.float64) - normaliser))
-        kept = order[: int(np.searchsorted(mass, self._config.top_p)) + 1]
-        cooled = (row[kept] / np.float32(self._config.temperature)).astype(np.float32)
-        weights = np.exp(cooled.astype(np.float64) - log_normaliser(cooled))
-        return int(self._random.choice(kept, p=weights / weights.sum()))
+        mass = np.cumsum(np.exp(row[order] - normaliser), dtype=np.float64)
+        return order[: int(np.searchsorted(mass, self._config.top_p)) + 1]
 
     def _penalised(self, row: Row) -> Row:
         """llama.cpp's: positive logits are divided, others multiplied."""

@@ -42,9 +42,8 @@ class Plan:
 
     def groups(self, arm: Arm) -> Iterator[list[tuple[SampleKey, Item]]]:
         """The same in the groups that are answered together: fixed ones, because batches move logits."""
-        size = arm.method.num_together(arm.config)
         for _, suite in groupby(self.samples(arm), key=lambda sample: sample[0].suite):
-            while group := list(islice(suite, size)):
+            while group := list(islice(suite, arm.config.parallel)):
                 yield group
 
 
@@ -117,7 +116,7 @@ def run(plan: Plan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json
         groups = [group for group in plan.groups(arm) if any(key not in log.done for key, _ in group)]
         if not groups:
             continue
-        answers = arm.method.open_group(arm.config, pool)
+        answers = arm.method.open(arm.config, pool)
         for group in groups:
             found = answers(
                 [(item.prompt, arm.config.with_values({"seed": key.seed})) for key, item in group]
