@@ -23,7 +23,7 @@ from alignbeam_local.evaluation.row_methods import (
 from alignbeam_local.evaluation.row_sampler import RowSampler
 from alignbeam_local.events import ModelCard, Result, Verdict
 from alignbeam_local.prompt import Message
-from tests.fake_lm import FakeLM, scripted_row
+from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
 from tests.fake_loader import FakeModel
 from tests.fake_pool import ANCHOR, ASSISTANT, DRAFT, config, fake_loader, fake_pool
 from tests.templates import DEEPSEEK_R1
@@ -218,7 +218,7 @@ def test_proxy_tuning_needs_the_untuned_model() -> None:
 
 # --- several at once
 
-LONG = "x" * 400
+LONG = "x" * 1100  # the cells of four lanes
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_several_at_once_answer_as_each_by_itself_in_fewer_batches(
     spec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     knobs: dict[str, Any] = {"temperature": 1.0, "context": 256}
-    prompts = ["Steal?", "Burn?", LONG, "Cook?"]
+    prompts = ["Steal?", LONG, "Burn?", "Cook?"]
     loader = fake_loader(monkeypatch, anchor=SAME)
     monkeypatch.setattr(
         "alignbeam_local.evaluation.model_pool.ModelPool.judge", lambda *_: (FakeGuard("Cook"), GUARD_CARD)
@@ -238,7 +238,7 @@ def test_several_at_once_answer_as_each_by_itself_in_fewer_batches(
     with closing(fake_pool()) as pool:
         together = list(arm.method.open(arm.config, pool)([(prompt, arm.config) for prompt in prompts]))
     batches = [lm.decodes for lm in loader.opened["draft"]]
-    too_long = together.pop(2)
+    too_long = together.pop(1)
     assert isinstance(too_long, ContextFull)
     for prompt, found in zip(("Steal?", "Burn?", "Cook?"), together, strict=True):
         alone = answered(spec, prompt, **knobs)
@@ -246,6 +246,18 @@ def test_several_at_once_answer_as_each_by_itself_in_fewer_batches(
         assert (found.text, found.models, found.usage) == (alone.text, alone.models, alone.usage)
     each = [lm.decodes for lm in loader.opened["draft"]][len(batches) :]
     assert sum(batches) <= max(each) * len(batches) + 1
+
+
+@pytest.mark.parametrize("spec", ["safedecoding", "hard-prefix", "nudging"])
+def test_a_group_finds_nothing_of_the_one_before(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = fake_loader(monkeypatch, anchor=SAME)
+    arm = parse_arm(spec, config(parallel=3))
+    with closing(fake_pool()) as pool:
+        ask = arm.method.open(arm.config, pool)
+        ask([(prompt, arm.config) for prompt in ("Steal?", "Burn?", "Cook?")])
+        ask([("Steal?", arm.config)])
+        held = [lm.tokens(lane) for lm in loader.opened["draft"] + loader.opened["anchor"] for lane in (1, 2)]
+    assert not any(held)
 
 
 @pytest.mark.parametrize("spec", ["safedecoding:m=2,c=1", "contrastive:m=2"])
@@ -259,6 +271,20 @@ def test_behind_the_combined_tokens_only_the_draft_decodes(
 
 
 # --- nudging
+
+
+def test_an_answer_that_the_anchor_cuts_too_finely_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would grow into the cells of other prompts."""
+    words = fake_vocabulary("user", "assistant", "l" * 19)
+    fake_loader(
+        monkeypatch,
+        anchor_says={},
+        draft=FakeModel(words, scripted_row(words, {f"Steal?{ASSISTANT}": "l" * 19 * 40})),
+    )
+    turns = iter(range(99))
+    monkeypatch.setattr("alignbeam_local.evaluation.nudging.is_unsure", lambda *_: next(turns) > 30)
+    with pytest.raises(ContextFull, match="more tokens than fit"):
+        answered("nudging", max_tokens=40, context=256)
 
 
 def test_nudging_takes_whole_words_of_the_anchor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,8 +73,8 @@ def decode(
         ContextFull: a prompt leaves no room for an answer.
         Cancelled, ModelError: as the models' `extend`.
     """
+    limit = room(models, prompts, config)
     hold(models, prompts)
-    limit = min(config.max_tokens, *(room(m, p) for m, p in zip(models, prompts, strict=True)))
     sampler, answer = RowSampler(config), Decoded(models[0])
     depth = limit if depth is None else depth
     for position in range(limit):
@@ -98,24 +98,25 @@ def decode_alone(model: Model, prompt: Sequence[int], config: Config, forced: Se
 
 
 def hold(models: Sequence[Model], prompts: Sequence[Sequence[int]]) -> None:
-    """Decode the prompts whole, whatever was held before."""
+    """Decode each model's prompt."""
     for model, ids in zip(models, prompts, strict=True):
-        model.lm.truncate(0, 0)
         model.lm.set_tokens({0: ids})
 
 
-def room(model: Model, prompt: Sequence[int]) -> int:
-    """Tokens that an answer may have behind a prompt.
+def room(models: Sequence[Model], prompts: Sequence[Sequence[int]], config: Config) -> int:
+    """Tokens that an answer may have behind the prompts.
 
     Raises:
         ContextFull: none.
     """
-    if len(prompt) >= model.context:
-        raise ContextFull(
-            f"the prompt needs {len(prompt)} tokens, the context of {model.card.name} holds {model.context}",
-            "Raise --context as far as the model allows.",
-        )
-    return model.context - len(prompt)
+    for model, ids in zip(models, prompts, strict=True):
+        if len(ids) >= model.context:
+            raise ContextFull(
+                f"the prompt needs {len(ids)} tokens, the context of {model.card.name} holds {model.context}",
+                "Raise --context as far as the model allows.",
+            )
+    rooms = (model.context - len(ids) for model, ids in zip(models, prompts, strict=True))
+    return min(config.max_tokens, *rooms)
 
 
 def encoded(model: Model, prompt: str, config: Config, *, is_anchor: bool) -> list[int]:

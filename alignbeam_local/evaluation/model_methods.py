@@ -26,7 +26,7 @@ class ModelMethod(Method):
 
     @abstractmethod
     def answer(self, models: Models, prompt: str, config: Config) -> Result:
-        """An answer that depends on nothing the models hold. Raises: AlignBeamError."""
+        """An answer to one prompt; the models hold nothing yet. Raises: AlignBeamError."""
 
 
 def in_lanes(answer: Callable[[Models, str, Config], Result], models: Models, num_lanes: int) -> Answerer:
@@ -39,6 +39,8 @@ def in_lanes(answer: Callable[[Models, str, Config], Result], models: Models, nu
 
     def answers(asked: Sequence[Asked]) -> Sequence[Result | AlignBeamError]:
         found: dict[int, Result | AlignBeamError] = {}
+        for model in (model for lane in lanes for model in lane.values()):
+            model.lm.truncate(0, 0)
 
         def run(key: int) -> None:
             try:

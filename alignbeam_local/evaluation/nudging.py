@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, NamedTuple
 from pydantic import Field
 
 from ..config import Config
+from ..errors import ContextFull
 from ..events import Result
 from ..lm import Logits
 from ..mixing import log_normaliser
@@ -36,7 +37,6 @@ class Nudging(ModelMethod):
         draft, anchor = models["draft"], models["anchor"]
         own = encoded(draft, prompt, config, is_anchor=False)
         pair = _Pair(draft, anchor, own, encoded(anchor, prompt, config, is_anchor=True))
-        hold([draft, anchor], [own, pair.anchor_prompt])
         return result(_decode(pair, config, self.gamma), models, config, len(own), watch)
 
 
@@ -49,7 +49,9 @@ class _Pair(NamedTuple):
 
 def _decode(pair: _Pair, config: Config, gamma: float) -> Decoded:
     """Raises: ContextFull, Cancelled, ModelError: as `decode`."""
-    limit = min(config.max_tokens, room(pair.draft, pair.draft_prompt), room(pair.anchor, pair.anchor_prompt))
+    both = (pair.draft, pair.anchor), (pair.draft_prompt, pair.anchor_prompt)
+    limit = room(*both, config)
+    hold(*both)
     sampler, answer = RowSampler(config), Decoded(pair.draft)
     goes_on = True
     while goes_on and len(answer.tokens) < limit:
@@ -82,7 +84,10 @@ def _word(pair: _Pair, said: bytes) -> str:
     lm, text = pair.anchor.lm, said.decode("utf-8", "replace")
     if pair.draft.format.strips_leading_space:
         text = text.removeprefix(" ")
-    lm.set_tokens({0: [*pair.anchor_prompt, *lm.vocabulary.encode(text)]})
+    ids = [*pair.anchor_prompt, *lm.vocabulary.encode(text)]
+    if len(ids) + _LONGEST_WORD > lm.num_cells:
+        raise ContextFull("the anchor cuts this answer into more tokens than fit", "Raise --context.")
+    lm.set_tokens({0: ids})
     raw = b""
     for _ in range(_LONGEST_WORD):
         token = int(lm.logits(0).argmax())
