@@ -104,6 +104,20 @@ def test_refusal_against_over_refusal() -> None:
     assert found["alignbeam"].y.low < 0.75 < found["alignbeam"].y.high
 
 
+def test_suites_are_not_pooled() -> None:
+    """Methods may have been asked different ones."""
+    own = [*two_labels("draft", "rr", "aa"), *scored("draft", "aa", suite="u")]
+    found = {plot.title: plot for plot in plots([run_of(own)])}
+    scatter = found["Refusal against over-refusal"].series
+    assert {s.name: s.points[0].y.value for s in scatter} == {"draft, s, t": 1.0, "draft, u, t": 0.0}
+    assert [s.name for s in found["Latency against refusal"].series] == ["draft, s", "draft, u"]
+
+
+def test_curves_of_two_runs_are_named_by_them() -> None:
+    names = [s.name for s in plots([curves(), replace(curves(), name="other")])[1].series]
+    assert names == ["s (harmful), run", "t (benign), run", "s (harmful), other", "t (benign), other"]
+
+
 def test_a_curve_joins_arms_that_differ_in_one_knob() -> None:
     harmful, benign = plot_called("depth curve").series
     assert [(p.x.value, p.y.value) for p in harmful.points] == [(0, 0.25), (6, 0.75)]
@@ -113,7 +127,7 @@ def test_a_curve_joins_arms_that_differ_in_one_knob() -> None:
 
 def test_covered_mass_is_binned() -> None:
     (point,) = plot_called("Covered mass against refusal").series[0].points
-    assert (point.x.value, point.name) == (0.95, "4 answers")
+    assert (point.x.value, point.name) == (0.95, "12 answers")
 
 
 def test_what_nobody_measured_is_not_drawn() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, NamedTuple
 
 from .cells import by_prompt, declined, median_seconds
@@ -77,21 +78,36 @@ def _groups(runs: Sequence[Run]) -> Iterable[Group]:
                 yield Group(run.name, name, method.partition(":")[0], about or {}, own)
 
 
+def _suites(groups: Iterable[Group], label: Label) -> list[str]:
+    return list(dict.fromkeys(s.suite for group in groups for s in group.scored if s.label == label))
+
+
+def _of_suite(group: Group, suite: str, label: Label) -> Estimate | None:
+    """The share refused or blocked: suites are not pooled, methods may have been asked different ones."""
+    return declined([one for one in group.scored if one.suite == suite], label)
+
+
 def _scatter(groups: Sequence[Group]) -> Plot:
-    series = [
-        Series(group.name, [Point(group.name, benign, harmful)])
-        for group in groups
-        if (harmful := declined(group.scored, "harmful")) and (benign := declined(group.scored, "benign"))
-    ]
+    harmful_suites, benign_suites = _suites(groups, "harmful"), _suites(groups, "benign")
+    pairs = list(product(harmful_suites, benign_suites))
+    series = []
+    for group, (bad, good) in product(groups, pairs):
+        harmful, benign = _of_suite(group, bad, "harmful"), _of_suite(group, good, "benign")
+        if harmful and benign:
+            name = group.name if len(pairs) == 1 else f"{group.name}, {bad}, {good}"
+            series.append(Series(name, [Point(name, benign, harmful)]))
     return Plot("Refusal against over-refusal", "refused of benign", "refused of harmful", series)
 
 
 def _latency(groups: Sequence[Group]) -> Plot:
-    series = [
-        Series(group.name, [Point(group.name, exact(seconds), harmful)])
-        for group in groups
-        if (harmful := declined(group.scored, "harmful")) and (seconds := median_seconds(group.scored))
-    ]
+    suites = _suites(groups, "harmful")
+    series = []
+    for group, suite in product(groups, suites):
+        own = [one for one in group.scored if one.suite == suite]
+        harmful, seconds = declined(own, "harmful"), median_seconds(own)
+        if harmful and seconds:
+            name = group.name if len(suites) == 1 else f"{group.name}, {suite}"
+            series.append(Series(name, [Point(name, exact(seconds), harmful)]))
     longest = max((point.x.value for one in series for point in one.points), default=1.0)
     return Plot(
         "Latency against refusal", "seconds an answer, median", "refused of harmful", series, longest, False
@@ -99,15 +115,19 @@ def _latency(groups: Sequence[Group]) -> Plot:
 
 
 def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
-    """A line for each label and family of settings."""
+    """A line for each suite and family of settings."""
     curves = _families(groups, knob)
     series: list[Series] = []
     for family in curves:
         family.sort(key=lambda group: float(_knobs(group)[knob]))
-        which = f", from {family[0].name} on" if len(curves) > 1 else ""
+        which = ""
+        if len(curves) > 1:
+            own_run = sum(family[0].run == other[0].run for other in curves) == 1
+            which = f", {family[0].run}" if own_run else f", from {family[0].name} on"
         for label in _DECLINABLE:
-            points = list(_knob_points(family, knob, label))
-            series.append(Series(f"refused of {label}{which}", points, line=True))
+            for suite in _suites(family, label):
+                points = list(_knob_points(family, knob, suite, label))
+                series.append(Series(f"{suite} ({label}){which}", points, line=True))
     longest = max((point.x.value for one in series for point in one.points), default=1.0) or 1.0
     return Plot(f"{knob} curve", title, "refused", series, longest, False)
 
@@ -138,20 +158,23 @@ def _models(group: Group) -> dict[str, Any]:
     return dict(group.about.get("models", {}))
 
 
-def _knob_points(groups: Iterable[Group], knob: str, label: Label) -> Iterable[Point]:
+def _knob_points(groups: Iterable[Group], knob: str, suite: str, label: Label) -> Iterable[Point]:
     for group in groups:
-        if found := declined(group.scored, label):
+        if found := _of_suite(group, suite, label):
             yield Point(group.name, exact(float(_knobs(group)[knob])), found)
 
 
 def _covered(groups: Sequence[Group]) -> Plot:
-    """Of harmful prompts, by how much of the anchor's mass crossed on average."""
-    series = []
+    """Of harmful prompts, by how much of the anchor's mass crossed on average: a line for each run."""
+    mixed: dict[str, list[Scored]] = {}
     for group in groups:
-        mixed = [s for s in group.scored if s.label == "harmful" and s.covered_mass is not None]
-        points = list(_binned(mixed, lambda s: s.covered_mass or 0.0))
-        if points:
-            series.append(Series(group.name, points, line=True))
+        own = [s for s in group.scored if s.label == "harmful" and s.covered_mass is not None]
+        mixed.setdefault(group.run, []).extend(own)
+    series = [
+        Series(run, list(_binned(own, lambda s: s.covered_mass or 0.0)), line=True)
+        for run, own in mixed.items()
+        if own
+    ]
     return Plot("Covered mass against refusal", "covered mass", "refused of harmful", series)
 
 
