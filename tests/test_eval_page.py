@@ -126,8 +126,12 @@ def test_a_curve_joins_arms_that_differ_in_one_knob() -> None:
 
 
 def test_covered_mass_is_binned() -> None:
-    (point,) = plot_called("Covered mass against refusal").series[0].points
-    assert (point.x.value, point.name) == (0.95, "12 answers")
+    masses = (0.95, 0.93, 0.91, 1.0, 0.99, 0.1)
+    answers = zip(scored("alignbeam", "rrrraa"), masses, strict=True)
+    (plot,) = plots([run_of([replace(one, covered_mass=mass, total_ms=None) for one, mass in answers])])
+    (series,) = plot.series
+    (point,) = series.points  # one answer at 0.1 is no share
+    assert (point.x.value, point.y.value, point.name) == (0.95, 0.8, "5 answers")
 
 
 def test_what_nobody_measured_is_not_drawn() -> None:

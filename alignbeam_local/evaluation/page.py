@@ -20,7 +20,7 @@ from .report import table
 from .runs import Run, texts
 
 _DATA = Path(__file__).parents[1] / "data"
-_WIDTH, _HEIGHT = 420, 300
+_WIDTH, _HEIGHT = 400, 290
 _LEFT, _BOTTOM, _MARGIN = 54, 40, 20
 _COLOURS = 24
 

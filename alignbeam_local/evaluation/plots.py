@@ -13,6 +13,7 @@ from .statistics import Estimate, share
 from .suites import Label
 
 _BINS = 10
+_FEWEST = 5  # answers in a bin that is drawn
 _DECLINABLE: tuple[Label, ...] = ("harmful", "benign")
 
 
@@ -165,16 +166,13 @@ def _knob_points(groups: Iterable[Group], knob: str, suite: str, label: Label) -
 
 
 def _covered(groups: Sequence[Group]) -> Plot:
-    """Of harmful prompts, by how much of the anchor's mass crossed on average: a line for each run."""
-    mixed: dict[str, list[Scored]] = {}
+    """Of harmful prompts, by how much of the anchor's mass crossed on average."""
+    series = []
     for group in groups:
-        own = [s for s in group.scored if s.label == "harmful" and s.covered_mass is not None]
-        mixed.setdefault(group.run, []).extend(own)
-    series = [
-        Series(run, list(_binned(own, lambda s: s.covered_mass or 0.0)), line=True)
-        for run, own in mixed.items()
-        if own
-    ]
+        mixed = [s for s in group.scored if s.label == "harmful" and s.covered_mass is not None]
+        points = list(_binned(mixed, lambda s: s.covered_mass or 0.0))
+        if points:
+            series.append(Series(group.name, points, line=True))
     return Plot("Covered mass against refusal", "covered mass", "refused of harmful", series)
 
 
@@ -183,6 +181,8 @@ def _binned(scored: Sequence[Scored], value: Callable[[Scored], float]) -> Itera
     for one in scored:
         bins.setdefault(min(int(value(one) * _BINS), _BINS - 1), []).append(one)
     for index, own in sorted(bins.items()):
+        if len(own) < _FEWEST:
+            continue
         name = f"{len(own)} answers"
         yield Point(name, exact((index + 0.5) / _BINS), share(by_prompt(own, lambda s: s.declined)))
 
