@@ -222,21 +222,32 @@ def reselect(
             "--grid", metavar="KNOB=VALUE,VALUE,...", help="of threshold, choice, on_unsafe; repeatable"
         ),
     ],
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="MODEL",
+            help="judge every beam anew, by this model",
+            autocompletion=model_names,
+        ),
+    ] = None,
     out: Out,
 ) -> None:
-    """Choose among the beams of a run once more, by other thresholds or rules; nothing is generated again.
+    """Choose among the beams of a run once more, by other thresholds, rules or another judge.
+
+    Nothing is generated again.
 
     Every method with several judged beams becomes one method a combination, in a run directory of its own.
     Where the run's on_unsafe is auto it is to be given; times stay those of the run.
 
     ```sh
     alignbeam eval reselect first --grid threshold=2,2.5,3 --grid on_unsafe=lowest --out chosen
-    alignbeam eval report chosen
+    alignbeam eval reselect first --judge qwen2.5-coder-1.5b-instruct --grid on_unsafe=refuse --out strict
     ```
     """
     from .eval_reselect import reselect_run
 
-    reselect_run(run, grid, out)
+    reselect_run(run, grid, judge, out)
 
 
 @eval_app.command()

@@ -1,8 +1,8 @@
 """Choosing anew among a run's beams gives what a run with those knobs gives."""
 
 import json
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,23 @@ import pytest
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.arms import parse_arms
-from alignbeam_local.evaluation.reselect import require_selecting, reselected, reselected_manifest
+from alignbeam_local.evaluation.reselect import (
+    judged_anew,
+    require_selecting,
+    reselected,
+    reselected_manifest,
+)
 from alignbeam_local.evaluation.run_directory import Log, key_of
 from alignbeam_local.evaluation.runner import Plan, run
 from alignbeam_local.evaluation.sweep import parse_grid
+from alignbeam_local.events import ModelCard, Verdict
+from alignbeam_local.judge_loading import open_judge
 from alignbeam_local.lm import Logits
+from alignbeam_local.prompt import Message
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import hashed_row
 from tests.fake_loader import FakeModel
-from tests.fake_pool import ANCHOR, ITEMS, config, fake_loader, fake_pool
+from tests.fake_pool import ANCHOR, ITEMS, REGISTRY, config, fake_loader, fake_pool
 from tests.running import run as run_command
 
 GRID = parse_grid(["threshold=1.5,2.9,3,3.1,5", "choice=safest,likeliest", "on_unsafe=refuse,lowest"])
@@ -65,11 +73,49 @@ def test_it_equals_a_run_with_those_knobs(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(outcomes) > 2  # the knobs made a difference
 
 
+def hedging_row(tokens: Sequence[int]) -> Logits:
+    """A judge that says Yes and No by other turns."""
+    row = hashed_row(ANCHOR.size, scale=2.0)(tokens)[::-1].copy()
+    row[list(b"YN")] += 20
+    return row
+
+
+@pytest.mark.usefixtures("few_examples")
+def test_beams_judged_anew_equal_a_run_with_that_judge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = fake_loader(
+        monkeypatch, judge=FakeModel(ANCHOR, unsure_row), other=FakeModel(ANCHOR, hedging_row)
+    )
+    monkeypatch.setattr("alignbeam_local.judge_loading.Loader", loader)
+    generated = samples_of(["alignbeam:on_unsafe=lowest"], tmp_path / "first")
+    made = samples_of(["alignbeam:judge=other,on_unsafe=refuse"], tmp_path / "made")
+    knobs = config(depth=2, beams=3, judge="other", on_unsafe="refuse", seed=1)
+    with open_judge(knobs, REGISTRY) as (judge, card):
+        anew = [judged_anew(sample, judge, card, knobs.threshold) for sample in generated]
+    found = [reselected(sample, "alignbeam:judge=other,on_unsafe=refuse", knobs) for sample in anew]
+    same = [key for key in WHOLE if key != "config"] + ["models"]
+    for own, other in zip(made, found, strict=True):
+        assert key_of(own) == key_of(other)
+        assert {key: own["result"][key] for key in same} == {key: other["result"][key] for key in same}
+    assert [s["result"]["beams"] for s in generated] != [s["result"]["beams"] for s in anew]
+
+
+def test_reasoning_that_is_gone_is_not_judged_without() -> None:
+    beams = [{"index": 0, "tokens": 3}]
+    result = {"beams": beams, "chosen": None, "reasoning": None, "usage": {"completion_tokens": 9}}
+    sample = {"id": "x-1", "prompt": "Steal?", "result": result}
+    with pytest.raises(UsageError, match="x-1: what the draft reasoned before a blocked answer is not kept"):
+        judged_anew(sample, None, None, 2.5)  # type: ignore[arg-type]
+
+
 def test_what_has_no_answer_stays_as_it_is() -> None:
     failed = {"method": "alignbeam", "suite": "s", "id": "1", "seed": 1, "error": {"type": "context"}}
     assert reselected(failed, "other", config()) == {**failed, "method": "other"}
     reasoning = {**failed, "result": {"beams": [], "text": "", "finish_reason": "length"}}
     assert reselected(reasoning, "other", config())["result"] == reasoning["result"]
+    for sample in (failed, reasoning):
+        assert judged_anew(sample, None, None, 2.5) == sample  # type: ignore[arg-type]
 
 
 def test_names_go_on_from_the_methods() -> None:
@@ -115,3 +161,42 @@ def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:
     old = run_command(*words[:-1], str(tmp_path / "other"))
     assert (old.code, "of an older version" in old.err) == (2, True)
     assert not (tmp_path / "other").exists()
+
+
+class CountingJudge:
+    """Calls every beam unsafe."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def forget(self) -> None: ...
+
+    def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+        self.asked += 1
+        return [Verdict(4.5, 4.5, {}, "unsafe") for _ in answers]
+
+
+def test_the_command_with_another_judge_goes_on_where_it_stopped(
+    engines: list[FakeEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, name = CountingJudge(), "smollm2-135m-instruct"
+
+    @contextmanager
+    def opened(*_: object) -> Iterator[tuple[CountingJudge, ModelCard]]:
+        yield judge, ModelCard(name, name, "0" * 64, "Q4")
+
+    monkeypatch.setattr("alignbeam_local.judge_loading.open_judge", opened)
+    suite = tmp_path / "s.jsonl"
+    rows = [{"prompt": f"judged {n}", "label": "harmful"} for n in range(3)]
+    suite.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    first, out = tmp_path / "first", tmp_path / "strict"
+    run_command("eval", "run", "--suite", str(suite), "--method", "alignbeam", "--out", str(first))
+    words = ("eval", "reselect", str(first), "--judge", name, "--grid", "on_unsafe=refuse", "--out", str(out))
+    assert run_command(*words).code == 0
+    whole = (out / "samples.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line)["result"]["finish_reason"] for line in whole.splitlines()] == ["blocked"] * 3
+    (out / "samples.jsonl").write_text(whole.splitlines(keepends=True)[0], encoding="utf-8")
+    assert run_command(*words).code == 0
+    assert (out / "samples.jsonl").read_text(encoding="utf-8") == whole
+    assert judge.asked == 3 + 2
+    assert run_command(*words[:3], *words[5:]).code == 2  # the directory holds another judge's

@@ -1,15 +1,18 @@
-"""A run's beams chosen from once more: by another threshold, choice or `on_unsafe`, nothing generated again.
+"""A run's beams chosen from once more: by another threshold, choice, `on_unsafe` or judge.
 
-Every beam's text and score are in the run, and these knobs work on nothing else.
+Nothing is generated again: every beam's text and score are in the run, and these work on nothing else.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from itertools import product
 from typing import Any
 
 from ..config import Config
 from ..errors import UsageError
-from ..events import Verdict
+from ..events import ModelCard, Verdict
+from ..judge import Judge
+from ..prompt import Message
 from ..refusals import is_refusal
 from ..selection import Candidate, select
 from .engine_methods import AlignBeam, BestOfK
@@ -28,8 +31,12 @@ def require_selecting(grid: Grid) -> None:
             )
 
 
-def reselected_manifest(manifest: Json, grid: Grid) -> tuple[Json, dict[str, list[tuple[str, Config]]]]:
+def reselected_manifest(
+    manifest: Json, grid: Grid, judge: Json | None = None
+) -> tuple[Json, dict[str, list[tuple[str, Config]]]]:
     """The manifest of what the choices come to, and by method of the run the names and knobs of its choices.
+
+    `judge` is what a manifest says of a model, if the beams are judged anew.
 
     Raises:
         UsageError: no method's beams were all judged at their ends, or a value is out of range, or
@@ -43,7 +50,8 @@ def reselected_manifest(manifest: Json, grid: Grid) -> tuple[Json, dict[str, lis
         choices[name] = list(_choices(name, about["knobs"], grid))
         for chosen, config in choices[name]:
             changed = {knob: getattr(config, knob) for knob in KNOBS}
-            methods[chosen] = {**about, "knobs": {**about["knobs"], **changed}}
+            models = about["models"] | ({"judge": judge} if judge else {})
+            methods[chosen] = {**about, "knobs": {**about["knobs"], **changed}, "models": models}
     if not methods:
         raise UsageError(
             "no method of this run has judged beams to choose from", "Run one with K over 1, no judge_at."
@@ -74,6 +82,31 @@ def reselected(sample: Json, name: str, config: Config) -> Json:
     if sample.get("result", {}).get("beams"):
         changed["result"] = _chosen_anew(sample["result"], config)
     return changed
+
+
+def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -> Json:
+    """A sample whose beams this judge has read, all at once as in a run.
+
+    Raises:
+        UsageError: the answer was blocked, and what the draft had reasoned before it is not kept.
+        ContextFull, Cancelled, ModelError: as `Judge.judge`.
+    """
+    result = sample.get("result", {})
+    if not result.get("beams"):
+        return sample
+    if result["reasoning"] is None and _thought_tokens(result):
+        raise UsageError(
+            f"{sample['id']}: what the draft reasoned before a blocked answer is not kept",
+            "Run the method with this judge.",
+        )
+    judge.forget()
+    texts = ["\n\n".join(filter(None, (result["reasoning"], beam["text"]))) for beam in result["beams"]]
+    verdicts = judge.judge([Message("user", sample["prompt"])], texts, threshold)
+    beams = [
+        {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
+    ]
+    models = result["models"] | {"judge": asdict(card)}
+    return {**sample, "result": {**result, "beams": beams, "models": models}}
 
 
 def _chosen_anew(result: Json, config: Config) -> Json:

@@ -87,12 +87,12 @@ def _about(arm: Arm, registry: Registry) -> Json:
         if spec is None:
             raise UsageError(f"method {arm.name}: no {role} is named", f"Give --{role} or --profile.")
         file = registry.require(spec)
-        models[role] = _model(file, role)
+        models[role] = about_model(file, role)
     return {"knobs": knobs, "parameters": arm.method.model_dump(), "models": models}
 
 
-def _model(file: ModelFile, role: str) -> Json:
-    """The file, and what models.toml and records of calibration make of it."""
+def about_model(file: ModelFile, role: str) -> Json:
+    """The file, and what models.toml and records of calibration make of it, as manifests say it."""
     about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
     if file.entry.format:
         about["format"] = file.entry.format
