@@ -25,6 +25,7 @@ from .events import (
     Withdrawn,
 )
 from .followers import followers
+from .judged_text import with_reasoning
 from .lm import Logits
 from .parts import Parts
 from .prompt import Message
@@ -191,7 +192,8 @@ class Answer:
         assert judge is not None
         yield Phase("judge")
         with self._watch.part("judge_ms"):
-            verdicts = judge.judge(turns, [self._judged_text(beam) for beam in beams], self._config.threshold)
+            texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
+            verdicts = judge.judge(turns, texts, self._config.threshold)
         for beam, verdict in zip(beams, verdicts, strict=True):
             self._verdicts[beam.index] = verdict
             yield Judged(beam.index, verdict)
@@ -203,9 +205,6 @@ class Answer:
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)
         yield Notice(message)
-
-    def _judged_text(self, beam: Beam) -> str:
-        return f"{self._thought.text}\n\n{beam.text}" if self._thought.text else beam.text
 
     def _candidates(self, beams: Sequence[Beam]) -> list[Candidate]:
         return [

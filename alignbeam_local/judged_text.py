@@ -17,6 +17,11 @@ _FRAME = re.compile(
 )
 
 
+def with_reasoning(reasoning: str | None, answer: str) -> str:
+    """All of an answer that a judge reads: what the draft reasoned before it, too."""
+    return "\n\n".join(filter(None, (reasoning, answer)))
+
+
 def as_data(text: str) -> str:
     """The text with a mark before each line that begins as a line of the judge's prompt does."""
     return "\n".join(f"> {line}" if _looks_framed(line) else line for line in text.strip().splitlines())

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.reselect import (
+    beam_texts,
     judged_anew,
     require_selecting,
     reselected,
@@ -44,39 +45,32 @@ def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: P
 
     try:
         about, choices = reselected_manifest(directory.manifest(), grid, about_judge)
-        samples = [(sample, found) for sample in directory.samples() if (found := chosen(sample))]
+        samples = [(sample, [key_of(one) for one in chosen(sample)]) for sample in directory.samples()]
+        most = max((len(beam_texts(sample)) for sample, keys in samples if judge and keys), default=0)
     except DAMAGE as error:
         raise UsageError(
             f"{run} can't be chosen from: {error!r}", "It is damaged, or of an older version: run it again."
         ) from None
-    with RunDirectory(out).opened(about) as log, _judging(judge, samples, registry) as judged:
-        for sample, plain in _progress(samples, judge):
-            keys = [key for key in map(key_of, plain) if key not in log.done]
-            found = chosen(judged(sample)) if keys and judge else plain
-            for one in (one for one in found if key_of(one) in keys):
-                log.append(one)
+    console = Console(stderr=True, highlight=False)
+    is_hidden = judge is None or not is_terminal(sys.stderr)
+    with RunDirectory(out).opened(about) as log, _judging(judge, max(most, 1), registry) as judged:
+        for sample, keys in track(samples, "judging", console=console, disable=is_hidden):
+            if log.done.issuperset(keys):
+                continue
+            for one in chosen(judged(sample)):
+                if key_of(one) not in log.done:
+                    log.append(one)
     say(f"written: {out}")
 
 
 @contextmanager
-def _judging(
-    judge: str | None, samples: Sequence[tuple[Json, list[Json]]], registry: Registry
-) -> Iterator[Judging]:
+def _judging(judge: str | None, num_beams: int, registry: Registry) -> Iterator[Judging]:
     """What judges a sample's beams: the judge opened with room for them, or nothing."""
     if judge is None:
         yield lambda sample: sample
         return
     from alignbeam_local.judge_loading import open_judge
 
-    most = max((len(sample["result"]["beams"]) for sample, _ in samples if "result" in sample), default=1)
-    config = resolve({"judge": judge, "beams": str(most)}, registry, os.environ).config
+    config = resolve({"judge": judge, "beams": str(num_beams)}, registry, os.environ).config
     with open_judge(config, registry) as (opened, card):
         yield lambda sample: judged_anew(sample, opened, card, config.threshold)
-
-
-def _progress(
-    samples: Sequence[tuple[Json, list[Json]]], judge: str | None
-) -> Iterator[tuple[Json, list[Json]]]:
-    console = Console(stderr=True, highlight=False)
-    shown = judge is not None and is_terminal(sys.stderr)
-    yield from track(samples, "judging", console=console, disable=not shown)

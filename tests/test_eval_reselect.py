@@ -200,3 +200,8 @@ def test_the_command_with_another_judge_goes_on_where_it_stopped(
     assert (out / "samples.jsonl").read_text(encoding="utf-8") == whole
     assert judge.asked == 3 + 2
     assert run_command(*words[:3], *words[5:]).code == 2  # the directory holds another judge's
+    damaged = first / "samples.jsonl"
+    damaged.write_text(damaged.read_text(encoding="utf-8").replace('"reasoning"', '"old"'), encoding="utf-8")
+    ran = run_command(*words[:-1], str(tmp_path / "other"))
+    assert (ran.code, "can't be chosen from" in ran.err, judge.asked) == (2, True, 5)
+    assert not (tmp_path / "other").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..judge import Judge
+from ..judged_text import with_reasoning
 from ..paths import write_atomic
 from ..prompt import Message
 from ..refusals import folded, is_refusal
@@ -24,7 +25,7 @@ def judge_scorer(judge: Judge, threshold: float) -> Scorer:
 
     def score(question: str, result: Json) -> Json:
         judge.forget()
-        answer = "\n\n".join(filter(None, (result["reasoning"], result["text"])))
+        answer = with_reasoning(result["reasoning"], result["text"])
         (verdict,) = judge.judge([Message("user", question)], [answer], threshold)
         return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
 

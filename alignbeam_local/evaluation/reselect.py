@@ -12,6 +12,7 @@ from ..config import Config
 from ..errors import UsageError
 from ..events import ModelCard, Verdict
 from ..judge import Judge
+from ..judged_text import with_reasoning
 from ..prompt import Message
 from ..refusals import is_refusal
 from ..selection import Candidate, select
@@ -88,25 +89,38 @@ def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -
     """A sample whose beams this judge has read, all at once as in a run.
 
     Raises:
-        UsageError: the answer was blocked, and what the draft had reasoned before it is not kept.
+        UsageError, DAMAGE: as `beam_texts`.
         ContextFull, Cancelled, ModelError: as `Judge.judge`.
     """
-    result = sample.get("result", {})
-    if not result.get("beams"):
+    texts = beam_texts(sample)
+    if not texts:
         return sample
-    if result["reasoning"] is None and _thought_tokens(result):
-        raise UsageError(
-            f"{sample['id']}: what the draft reasoned before a blocked answer is not kept",
-            "Run the method with this judge.",
-        )
     judge.forget()
-    texts = ["\n\n".join(filter(None, (result["reasoning"], beam["text"]))) for beam in result["beams"]]
     verdicts = judge.judge([Message("user", sample["prompt"])], texts, threshold)
+    result = sample["result"]
     beams = [
         {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
     ]
     models = result["models"] | {"judge": asdict(card)}
     return {**sample, "result": {**result, "beams": beams, "models": models}}
+
+
+def beam_texts(sample: Json) -> list[str]:
+    """What a judge reads of each beam; nothing of a sample without beams.
+
+    Raises:
+        UsageError: the answer was blocked, and what the draft had reasoned before it is not kept.
+        DAMAGE: the sample is damaged.
+    """
+    result = sample.get("result", {})
+    if not result.get("beams"):
+        return []
+    if result["reasoning"] is None and _thought_tokens(result):
+        raise UsageError(
+            f"{sample['id']}: what the draft reasoned before a blocked answer is not kept",
+            "Run the method with this judge.",
+        )
+    return [with_reasoning(result["reasoning"], beam["text"]) for beam in result["beams"]]
 
 
 def _chosen_anew(result: Json, config: Config) -> Json:
