@@ -10,6 +10,8 @@ from .events import Result, Step
 
 #: The names that a result takes in an object.
 RESULT_FIELDS = tuple(field.name for field in fields(Result))
+#: JSON may hold them as they are, but Python's splitlines and others end a line there.
+_LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
 def result_object(result: Result) -> dict[str, Any]:
@@ -28,10 +30,13 @@ def error_object(error: AlignBeamError) -> dict[str, Any]:
 
 
 def json_line(value: Any) -> str:
-    """One line of JSON; lone surrogates stay escaped, what is no number is null."""
+    """One line of JSON, whatever its reader takes for the end of one; what is no number is null.
+
+    Lone surrogates stay escaped.
+    """
     value = _safe(value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    return text if _encodable(text) else json.dumps(value, allow_nan=False)
+    return text.translate(_LINE_ENDS) if _encodable(text) else json.dumps(value, allow_nan=False)
 
 
 def parsed(text: str | bytes) -> Any:

@@ -32,6 +32,7 @@ from alignbeam_local.events import (
     TopToken,
     Withdrawn,
 )
+from alignbeam_local.result_json import json_line
 from tests.fake_engine import FakeEngine, fake_result
 from tests.running import STARTER, touch_models
 from tests.screen import Screen
@@ -84,6 +85,13 @@ rows = st.dictionaries(
     | st.lists(st.text(max_size=3)),
     max_size=5,
 )
+
+
+@pytest.mark.parametrize("mark", ["\x85", "\u2028", "\u2029", "\x1c", "\n"])
+def test_an_object_is_one_line_to_every_reader(mark: str) -> None:
+    line = json_line({"id": mark})
+    assert line.splitlines() == [line]
+    assert json.loads(line) == {"id": mark}
 
 
 @pytest.mark.usefixtures("fake")
