@@ -49,10 +49,14 @@ def import_model(
     """Put a GGUF file among the models and into the user's models.toml. A link that is impossible is a copy.
 
     Raises:
-        UsageError: the name is taken by another file, or cannot be one.
+        UsageError: the name is taken by another file, or cannot be one; a part of a split model.
         ModelError: not a whole GGUF file, or no room on the disk.
     """
-    read_header(path)
+    if read_header(path).split_count > 1:
+        raise UsageError(
+            f"{path} is one of several parts of a model",
+            "Give the first part's path as a model, or join them: llama-gguf-split --merge FIRST WHOLE.",
+        )
     name = name or re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-._")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UsageError(

@@ -1,5 +1,6 @@
 """Differences between methods on the same prompts, and answers scored once more."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,16 @@ def test_another_judge_scores_what_is_there(tmp_path: Path) -> None:
         list(rescore(directory, "strict", {"judge": "b"}, scorer))
     with pytest.raises(UsageError, match="holds no scores called lax"):
         load_runs([folder], "lax")
+
+
+def test_two_processes_do_not_make_the_same_scores(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "one", sample("Sure."))
+    scorer = judge_scorer(Strict(), 2.5)  # type: ignore[arg-type]
+    with closing(rescore(RunDirectory(folder), "strict", {}, scorer)) as scoring:
+        next(scoring)
+        with pytest.raises(UsageError, match="another process makes scores called strict"):
+            list(rescore(RunDirectory(folder), "strict", {}, scorer))
+    assert list(rescore(RunDirectory(folder), "strict", {}, scorer)) == []
 
 
 def test_phrases_are_compared_as_texts_are(tmp_path: Path) -> None:

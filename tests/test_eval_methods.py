@@ -202,6 +202,14 @@ def test_an_answer_is_cut_at_its_length(monkeypatch: pytest.MonkeyPatch) -> None
     assert (found.usage.completion_tokens, found.finish_reason) == (3, "length")
 
 
+@pytest.mark.parametrize("spec", ["hard-prefix:text=No", "nudging", "safedecoding:m=0"])
+def test_an_end_may_be_gone_past(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_loader(monkeypatch, {f"Steal?{ASSISTANT}No": ".", f"Steal?{ASSISTANT}": "No."}, anchor=SAME)
+    assert answered(spec, max_tokens=9).finish_reason == "stop"
+    found = answered(spec, max_tokens=9, ignore_eos=True)
+    assert (found.usage.completion_tokens, found.finish_reason) == (9, "length")
+
+
 @pytest.mark.parametrize("spec", ["safedecoding", "nudging", "hard-prefix"])
 def test_a_prompt_that_does_not_fit_is_an_error(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_loader(monkeypatch, KNOWS_BOTH, anchor=SAME)

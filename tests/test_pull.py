@@ -513,6 +513,8 @@ def test_import_refuses_a_taken_name_and_what_is_no_model(home: Path, content: b
     (home / "page.gguf").write_text("<html>")
     with pytest.raises(ModelError, match="is not a GGUF file"):
         local_models.import_model(registry, home / "page.gguf")
+    with pytest.raises(UsageError, match="one of several parts"):
+        local_models.import_model(registry, write_gguf(home / "m-00001-of-00002.gguf", split_count=2))
     assert not (home / "models").exists()
 
 

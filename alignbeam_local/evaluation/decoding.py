@@ -27,6 +27,7 @@ class Decoded:
     """An answer in the making, in the draft's tokens; the end token is not one of them."""
 
     model: Model
+    config: Config
     stream: TextStream = field(init=False)
     tokens: list[int] = field(default_factory=list)
     finish: Literal["stop", "length"] = "length"
@@ -38,7 +39,7 @@ class Decoded:
     def append(self, token: int) -> bool:
         """Take a token; whether the answer goes on."""
         vocabulary = self.model.lm.vocabulary
-        if token in vocabulary.end_tokens:
+        if token in vocabulary.end_tokens and not self.config.ignore_eos:
             self.finish = "stop"
             return False
         self.tokens.append(token)
@@ -75,7 +76,7 @@ def decode(
     """
     limit = room(models, prompts, config)
     hold(models, prompts)
-    sampler, answer = RowSampler(config), Decoded(models[0])
+    sampler, answer = RowSampler(config), Decoded(models[0], config)
     depth = limit if depth is None else depth
     for position in range(limit):
         if position < len(forced):

@@ -45,7 +45,7 @@ def _guarded(draft: Model, judge: Judge, prompt: str, config: Config) -> Result:
     before = _verdict(judge, prompt, COMPLIES, config, watch)
     ids = encoded(draft, prompt, config, is_anchor=False)
     if before.verdict != "safe":
-        made = result(Decoded(draft), {"draft": draft}, config, len(ids), watch)
+        made = result(Decoded(draft, config), {"draft": draft}, config, len(ids), watch)
         return replace(_blocked(made, config), beams=())
     made = result(decode_alone(draft, ids, config), {"draft": draft}, config, len(ids), watch)
     after = _verdict(judge, prompt, made.text, config, watch)

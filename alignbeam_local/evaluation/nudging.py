@@ -52,7 +52,7 @@ def _decode(pair: _Pair, config: Config, gamma: float) -> Decoded:
     both = (pair.draft, pair.anchor), (pair.draft_prompt, pair.anchor_prompt)
     limit = room(*both, config)
     hold(*both)
-    sampler, answer = RowSampler(config), Decoded(pair.draft)
+    sampler, answer = RowSampler(config), Decoded(pair.draft, config)
     goes_on = True
     while goes_on and len(answer.tokens) < limit:
         for token in _next(pair, sampler, answer, gamma)[: limit - len(answer.tokens)]:

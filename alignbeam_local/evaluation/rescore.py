@@ -1,19 +1,19 @@
 """Samples scored once more, by another judge or other phrases, without generating anything again."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UsageError
 from ..judge import Judge
 from ..judged_text import with_reasoning
-from ..paths import write_atomic
+from ..paths import ensure_dir, write_atomic
 from ..prompt import Message
 from ..refusals import folded, is_refusal
 from ..result_json import parsed
 from .metrics import Scored
-from .run_directory import DAMAGE, Json, Log, RunDirectory, SampleKey, key_of, read_lines
+from .run_directory import DAMAGE, Json, Log, RunDirectory, SampleKey, key_of, read_lines, sole_writer
 
 FOLDER = "rescored"
 #: From a question and the result that answers it to what is kept of it.
@@ -58,22 +58,26 @@ def rescored_file(directory: RunDirectory, name: str) -> Path:
     return directory.path / FOLDER / f"{name}.jsonl"
 
 
-def rescore(directory: RunDirectory, name: str, about: Json, scorer: Scorer) -> Iterator[tuple[int, int]]:
+def rescore(
+    directory: RunDirectory, name: str, about: Json, scorer: Scorer
+) -> Generator[tuple[int, int], None, None]:
     """Score what a run answered and these scores do not hold yet; yields how many are done, of how many.
 
     `about` says how it is scored. Blocked and failed samples have no answer to score.
 
     Raises:
-        UsageError: scores of this name were made in another way.
+        UsageError: scores of this name were made in another way, or are being made.
     """
     file = rescored_file(directory, name)
-    _adopt(file.with_suffix(".json"), about)
     answered = [sample for sample in directory.samples() if _has_answer(sample)]
-    with Log(file) as log:
-        missing = [sample for sample in answered if key_of(sample) not in log.done]
-        for done, sample in enumerate(missing, len(answered) - len(missing) + 1):
-            log.append({**key_of(sample)._asdict(), **scorer(sample["prompt"], sample["result"])})
-            yield done, len(answered)
+    lock_file = ensure_dir(file.parent) / f".{name}.lock"
+    with sole_writer(lock_file, f"another process makes scores called {name}", "--name"):
+        _adopt(file.with_suffix(".json"), about)
+        with Log(file) as log:
+            missing = [sample for sample in answered if key_of(sample) not in log.done]
+            for done, sample in enumerate(missing, len(answered) - len(missing) + 1):
+                log.append({**key_of(sample)._asdict(), **scorer(sample["prompt"], sample["result"])})
+                yield done, len(answered)
 
 
 def _adopt(file: Path, about: Json) -> None:

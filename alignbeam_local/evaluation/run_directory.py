@@ -73,19 +73,10 @@ class RunDirectory:
             UsageError: the directory holds another run, something else, or a run that is being written.
         """
         ensure_dir(self.path)
-        lock = FileLock(self.path / ".lock", mode=0o600)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"another process writes to {self.path}", "Wait for it, or choose another --out."
-            ) from None
-        try:
+        with sole_writer(self.path / ".lock", f"another process writes to {self.path}", "--out"):
             self._adopt(manifest)
             with Log(self.path / SAMPLES) as log:
                 yield log
-        finally:
-            lock.release()
 
     def _adopt(self, manifest: Json) -> None:
         if not (self.path / MANIFEST).exists():
@@ -141,6 +132,24 @@ class Log:
         self._file.flush()
         os.fsync(self._file.fileno())
         self.done.add(key_of(sample))
+
+
+@contextmanager
+def sole_writer(lock_file: Path, complaint: str, option: str) -> Iterator[None]:
+    """Hold a lock meanwhile.
+
+    Raises:
+        UsageError: another process holds it; `option` would choose another place.
+    """
+    lock = FileLock(lock_file, mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(complaint, f"Wait for it, or choose another {option}.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_lines(path: Path) -> Iterator[Json]:
