@@ -106,11 +106,16 @@ def test_refusal_against_over_refusal() -> None:
 
 def test_suites_are_not_pooled() -> None:
     """Methods may have been asked different ones."""
-    own = [*two_labels("draft", "rr", "aa"), *scored("draft", "aa", suite="u")]
-    found = {plot.title: plot for plot in plots([run_of(own)])}
-    scatter = found["Refusal against over-refusal"].series
-    assert {s.name: s.points[0].y.value for s in scatter} == {"draft, s, t": 1.0, "draft, u, t": 0.0}
-    assert [s.name for s in found["Latency against refusal"].series] == ["draft, s", "draft, u"]
+    covered = [replace(one, covered_mass=0.7) for one in scored("draft", "rrrra", suite="u")]
+    own = [*two_labels("draft", "rr", "aa"), *covered]
+    drawn = [plot for plot in plots([run_of(own)]) if len(plot.series) == 1]
+    assert [(plot.title.split()[0], plot.y_title, plot.series[0].points[0].y.value) for plot in drawn] == [
+        ("Refusal", "refused of s", 1.0),
+        ("Refusal", "refused of u", 0.8),
+        ("Latency", "refused of s", 1.0),
+        ("Latency", "refused of u", 0.8),
+        ("Covered", "refused of u", 0.8),
+    ]
 
 
 def test_curves_of_two_runs_are_named_by_them() -> None:

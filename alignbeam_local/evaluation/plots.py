@@ -61,11 +61,11 @@ def plots(runs: Iterable[Run]) -> list[Plot]:
     """Every plot for which the runs hold something."""
     groups = list(_groups(list(runs)))
     drawn = [
-        _scatter(groups),
+        *_scatters(groups),
         _curve(groups, "depth", "N, mixed tokens"),
         _curve(groups, "alpha", "alpha, the anchor's weight"),
-        _latency(groups),
-        _covered(groups),
+        *_latencies(groups),
+        *_covered(groups),
     ]
     return [plot for plot in drawn if any(series.points for series in plot.series)]
 
@@ -85,34 +85,35 @@ def _suites(groups: Iterable[Group], label: Label) -> list[str]:
 
 def _of_suite(group: Group, suite: str, label: Label) -> Estimate | None:
     """The share refused or blocked: suites are not pooled, methods may have been asked different ones."""
-    return declined([one for one in group.scored if one.suite == suite], label)
+    return declined(_asked(group, suite), label)
 
 
-def _scatter(groups: Sequence[Group]) -> Plot:
-    harmful_suites, benign_suites = _suites(groups, "harmful"), _suites(groups, "benign")
-    pairs = list(product(harmful_suites, benign_suites))
-    series = []
-    for group, (bad, good) in product(groups, pairs):
-        harmful, benign = _of_suite(group, bad, "harmful"), _of_suite(group, good, "benign")
-        if harmful and benign:
-            name = group.name if len(pairs) == 1 else f"{group.name}, {bad}, {good}"
-            series.append(Series(name, [Point(name, benign, harmful)]))
-    return Plot("Refusal against over-refusal", "refused of benign", "refused of harmful", series)
+def _asked(group: Group, suite: str) -> list[Scored]:
+    return [one for one in group.scored if one.suite == suite]
 
 
-def _latency(groups: Sequence[Group]) -> Plot:
-    suites = _suites(groups, "harmful")
-    series = []
-    for group, suite in product(groups, suites):
-        own = [one for one in group.scored if one.suite == suite]
-        harmful, seconds = declined(own, "harmful"), median_seconds(own)
-        if harmful and seconds:
-            name = group.name if len(suites) == 1 else f"{group.name}, {suite}"
-            series.append(Series(name, [Point(name, exact(seconds), harmful)]))
-    longest = max((point.x.value for one in series for point in one.points), default=1.0)
-    return Plot(
-        "Latency against refusal", "seconds an answer, median", "refused of harmful", series, longest, False
-    )
+def _scatters(groups: Sequence[Group]) -> Iterable[Plot]:
+    """One for every harmful suite and benign one."""
+    for bad, good in product(_suites(groups, "harmful"), _suites(groups, "benign")):
+        series = []
+        for group in groups:
+            harmful, benign = _of_suite(group, bad, "harmful"), _of_suite(group, good, "benign")
+            if harmful and benign:
+                series.append(Series(group.name, [Point(group.name, benign, harmful)]))
+        yield Plot("Refusal against over-refusal", f"refused of {good}, benign", f"refused of {bad}", series)
+
+
+def _latencies(groups: Sequence[Group]) -> Iterable[Plot]:
+    for suite in _suites(groups, "harmful"):
+        series = []
+        for group in groups:
+            own = _asked(group, suite)
+            harmful, seconds = declined(own, "harmful"), median_seconds(own)
+            if harmful and seconds:
+                series.append(Series(group.name, [Point(group.name, exact(seconds), harmful)]))
+        longest = max((point.x.value for one in series for point in one.points), default=1.0)
+        title, x_title = "Latency against refusal", "seconds an answer, median"
+        yield Plot(title, x_title, f"refused of {suite}", series, longest, False)
 
 
 def _curve(groups: Sequence[Group], knob: str, title: str) -> Plot:
@@ -165,15 +166,16 @@ def _knob_points(groups: Iterable[Group], knob: str, suite: str, label: Label) -
             yield Point(group.name, exact(float(_knobs(group)[knob])), found)
 
 
-def _covered(groups: Sequence[Group]) -> Plot:
+def _covered(groups: Sequence[Group]) -> Iterable[Plot]:
     """Of harmful prompts, by how much of the anchor's mass crossed on average."""
-    series = []
-    for group in groups:
-        mixed = [s for s in group.scored if s.label == "harmful" and s.covered_mass is not None]
-        points = list(_binned(mixed, lambda s: s.covered_mass or 0.0))
-        if points:
-            series.append(Series(group.name, points, line=True))
-    return Plot("Covered mass against refusal", "covered mass", "refused of harmful", series)
+    for suite in _suites(groups, "harmful"):
+        series = []
+        for group in groups:
+            own = [s for s in _asked(group, suite) if s.label == "harmful" and s.covered_mass is not None]
+            points = list(_binned(own, lambda s: s.covered_mass or 0.0))
+            if points:
+                series.append(Series(group.name, points, line=True))
+        yield Plot("Covered mass against refusal", "covered mass", f"refused of {suite}", series)
 
 
 def _binned(scored: Sequence[Scored], value: Callable[[Scored], float]) -> Iterable[Point]:
