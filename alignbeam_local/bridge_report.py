@@ -11,12 +11,14 @@ from . import probe
 from .bridge import Bridge, bridge_between
 from .bridge_map import landing_counts
 from .gguf_header import require_vocabulary
+from .hashes import file_sha256
 from .llama.backend import default_threads
 from .llama.lm import LlamaLM
 from .llama.weights import LlamaWeights, load_vocabulary
 from .mixing import UNMAPPED, log_normaliser, top_tokens
 from .pair_check import HOPELESS, POOR, single_share
 from .prompt import Message, PromptFormat, prompt_format
+from .pull import check_sha256
 from .registry import ModelFile, Registry
 
 #: What the anchor is asked where no prompts are given: half to be refused, half to be answered.
@@ -97,11 +99,14 @@ def measure_pair(
     """Measure a pair. The draft's weights are not needed; without the anchor's its top B is left out.
 
     Raises:
-        UsageError, ModelError: a model that is not there or can't be read; an anchor that can't be run.
+        UsageError, ModelError: a model that is not there, can't be read, or is not the file that its name
+            promises; an anchor that can't be run.
     """
     draft_file, anchor_file = registry.require(draft), registry.require(anchor)
     require_vocabulary(draft_file.path)
     has_weights = require_vocabulary(anchor_file.path).parameters > 0
+    for file in (draft_file, anchor_file):
+        check_sha256(file, file_sha256(file.path))
     for file in (draft_file, anchor_file):
         probe.require_vocabulary(file.path)
     draft_vocabulary, draft_template = load_vocabulary(draft_file.path)

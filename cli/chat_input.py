@@ -34,7 +34,7 @@ class Reader(Protocol):
         """
 
     def edited(self, text: str) -> str | None:
-        """The text as it comes back from the user's editor; None if it was given up.
+        """The text as the user changed it, in an editor if that may write it; None if it was given up.
 
         Raises:
             UsageError: there is no terminal to edit on.
@@ -79,7 +79,11 @@ class PlainReader(PipedReader):
 
 
 class LineEditor:
-    """A line editor whose history outlives the chat, readable by the user alone."""
+    """A line editor whose history outlives the chat, readable by the user alone.
+
+    Without `keeps_history` nothing that is typed reaches the disk: no external editor is opened either, which
+    reads a temporary file.
+    """
 
     def __init__(
         self, completer: "Completer", toolbar: Callable[[], str], *, keeps_history: bool = True
@@ -88,6 +92,7 @@ class LineEditor:
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.output.color_depth import ColorDepth
 
+        self._may_open_editor = keeps_history
         self._notes: list[str] = []  # for the user, before the next prompt: over this one they would smear
         self._session = PromptSession[str](
             _PROMPT,
@@ -99,7 +104,7 @@ class LineEditor:
             complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
             reserve_space_for_menu=_MENU_ROWS,
             bottom_toolbar=toolbar,
-            enable_open_in_editor=True,
+            enable_open_in_editor=keeps_history,
             tempfile_suffix=".md",
             color_depth=ColorDepth.from_env(),
         )
@@ -123,7 +128,7 @@ class LineEditor:
             buffer.open_in_editor(validate_and_handle=True)
 
         try:
-            return self._session.prompt(default=text, pre_run=open_editor)
+            return self._session.prompt(default=text, pre_run=open_editor if self._may_open_editor else None)
         except (KeyboardInterrupt, EOFError):
             return None
 

@@ -8,6 +8,7 @@ import pytest
 from alignbeam_local import probe
 from alignbeam_local.bridge_report import PairReport, measure_pair
 from alignbeam_local.errors import ModelError
+from alignbeam_local.model_entry import ModelEntry
 from alignbeam_local.registry import Registry
 from tests.llama_models import write_tiny
 
@@ -48,3 +49,15 @@ def test_an_anchor_that_cannot_run_is_an_error(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(probe, "weights_may_be_repacked", crash)
     with pytest.raises(ModelError, match="crashes"):
         measured(tmp_path)
+
+
+@pytest.mark.parametrize("role", ["draft", "anchor"])
+def test_a_file_other_than_its_name_promises_is_not_tried(
+    role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "require_vocabulary", lambda path: pytest.fail(f"tried {path}"))
+    names = {"draft": "good", "anchor": "good", role: "bad"}
+    good = write_tiny(tmp_path / "good.gguf", "llama")
+    known = {"good": ModelEntry(path=good), "bad": ModelEntry(path=good, sha256="0" * 64)}
+    with pytest.raises(ModelError, match="is not the file that 'bad' names"):
+        measure_pair(**names, registry=Registry(known, {}, ""), bridge_width=5)

@@ -192,6 +192,24 @@ def test_the_users_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert [one.question for one in log.exchanges(kept.id)] == ["echo: edited (echo: edited (a draft))"]
 
 
+def test_without_a_log_no_editor_gets_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor, opened = tmp_path / "editor", tmp_path / "opened"
+    editor.write_text(f"#!/bin/sh\ntouch {opened}\n")
+    editor.chmod(0o700)
+    monkeypatch.setenv("EDITOR", str(editor))
+    with Terminal("--no-log") as terminal:
+        terminal.type("echo: one", "\x18\x05", " two")
+        terminal.expect(">>> echo: one two")
+        terminal.type(ENTER)
+        terminal.prompt_after("one two\nbeam 1 of 1")
+        terminal.type("/edit", ENTER)
+        terminal.expect(">>> /edit\n>>> echo: one two")
+        terminal.type(" more", ENTER)
+        terminal.prompt_after("one two more\nbeam 1 of 1")
+        assert terminal.leave() == 0
+    assert not opened.exists()
+
+
 def test_a_window_may_change_its_size_while_beams_run() -> None:
     with Terminal(columns=100) as terminal:
         terminal.type("hang", ENTER)
