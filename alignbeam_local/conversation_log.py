@@ -126,11 +126,11 @@ class ConversationLog:
         with self._writing(), _name_is_free(name):
             self._connection.execute(
                 "INSERT INTO conversation VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
-                (conversation, name and checked_name(name), _now()),
+                (conversation, name and checked_name(name), now()),
             )
             row = self._connection.execute(
                 "INSERT INTO exchange (conversation, asked, question, answer, result) VALUES (?, ?, ?, ?, ?)",
-                (conversation, _now(), *_texts(question, result)),
+                (conversation, now(), *_texts(question, result)),
             )
         assert row.lastrowid is not None
         return row.lastrowid
@@ -144,7 +144,7 @@ class ConversationLog:
         with self._writing():
             row = self._connection.execute(
                 "UPDATE exchange SET asked = ?, question = ?, answer = ?, result = ? WHERE id = ?",
-                (_now(), *_texts(question, result), exchange),
+                (now(), *_texts(question, result), exchange),
             )
             if row.rowcount == 0:
                 raise UsageError("the answer to replace was deleted meanwhile", "Ask the question again.")
@@ -164,7 +164,7 @@ class ConversationLog:
             self._connection.execute(
                 "INSERT INTO conversation VALUES (?, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET name = excluded.name",
-                (conversation, checked_name(name), _now()),
+                (conversation, checked_name(name), now()),
             )
 
     def delete(self, conversations: Sequence[str]) -> None:
@@ -315,7 +315,8 @@ def _time(text: str) -> str:
     return _EPOCH.isoformat(timespec="milliseconds")
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as the log keeps it: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 

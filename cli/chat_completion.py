@@ -7,6 +7,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 
 from alignbeam_local.config import ALIASES, KNOBS, Config
+from alignbeam_local.errors import AlignBeamError
 
 from .chat_commands import COMMANDS
 from .chat_knobs import ROLES
@@ -61,8 +62,12 @@ class ChatCompleter(Completer):
         return (*ROLES, *registry.models)
 
     def _conversations(self, _: Sequence[str], __: str) -> Iterable[str]:
+        """None where the log can't be read: an error here would be printed over what the user types."""
         log = self._chat.transcript.log
-        return (one.name or one.id for one in log.conversations()) if log else ()
+        try:
+            return [one.name or one.id for one in log.conversations()] if log else ()
+        except AlignBeamError:
+            return ()
 
 
 def _values(knob: str) -> Iterable[str]:

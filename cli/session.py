@@ -80,31 +80,29 @@ def play(engine: "Engine", events: Iterator[Event], view: View) -> Result | None
     """
     result = None
     with closing(view), _ended(events), engine.cancellation.on_interrupt():
-        for event in events:
-            try:
+        try:
+            for event in events:
                 view.show(event)
-            except BaseException as error:
-                _take_back(events, view, error)
-                raise
-            if isinstance(event, Done):
-                result = event.result
+                if isinstance(event, Done):
+                    result = event.result
+        except BaseException as error:
+            _take_back(events, view, error)
+            raise
         if result is None:
             engine.cancellation.check()
     return result
 
 
 def _take_back(events: Iterator[Event], view: View, error: BaseException) -> None:
-    """Let a stream whose view failed say what of it does not stand, and show that."""
+    """Let a stream that was left half-way say what of it does not stand, and show that."""
     if isinstance(events, Generator):
         with suppress(BaseException):  # the first error is the one to tell
             view.show(events.throw(error))
 
 
-def answer(
-    engine: "Engine", messages: Sequence["Message"], view: View, config: Config | None = None
-) -> Result:
+def answer(engine: "Engine", messages: Sequence["Message"], view: View) -> Result:
     """Show one answer in the making, and return it."""
-    result = play(engine, engine.stream(messages, config), view)
+    result = play(engine, engine.stream(messages), view)
     assert result is not None, "a stream ends in Done"
     return result
 

@@ -2,11 +2,17 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from alignbeam_local.conversation_export import Exported
-from alignbeam_local.conversation_log import Conversation, ConversationLog, Exchange, checked_name, new_id
+from alignbeam_local.conversation_log import (
+    Conversation,
+    ConversationLog,
+    Exchange,
+    checked_name,
+    new_id,
+    now,
+)
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.events import Result
 from alignbeam_local.prompt import Message
@@ -28,14 +34,15 @@ class Transcript:
 
     def begin(self, name: str | None = None) -> None:
         """Go over to a new conversation; the one before stays in the log."""
-        self.id, self.name, self.started = new_id(), name and checked_name(name), _now()
+        self.id, self.name, self.started = new_id(), name and checked_name(name), now()
         self.exchanges: list[Exchange] = []
 
     def take_up(self, conversation: Conversation) -> None:
         """Go on with a conversation of the log."""
         assert self.log is not None
+        exchanges = self.log.exchanges(conversation.id)  # it may fail: nothing is changed then
         self.id, self.name, self.started = conversation.id, conversation.name, conversation.started
-        self.exchanges = self.log.exchanges(conversation.id)
+        self.exchanges = exchanges
 
     def find_or_begin(self, name: str) -> None:
         """Go on with the conversation of this name or id; without one, begin it."""
@@ -131,7 +138,7 @@ class Transcript:
                 self.exchanges[index] = exchange._replace(id=stored)
 
     def _exchange(self, stored: int, question: str, result: Result) -> Exchange:
-        return Exchange(stored, self.id, _now(), question, result.text, result_object(result))
+        return Exchange(stored, self.id, now(), question, result.text, result_object(result))
 
 
 @contextmanager
@@ -172,7 +179,3 @@ def _last(log: ConversationLog) -> Conversation:
     if last is None:
         raise UsageError("there is no conversation to go on with", "Leave --continue out to begin one.")
     return last
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

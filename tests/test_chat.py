@@ -3,16 +3,21 @@
 import json
 import os
 import re
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from alignbeam_local.cli import chat as chat_command
 from alignbeam_local.cli.chat_commands import COMMANDS
+from alignbeam_local.cli.chat_completion import ChatCompleter
 from alignbeam_local.cli.chat_input import LineEditor, is_open, typed_lines, unquoted
 from prompt_toolkit.application import create_app_session
-from prompt_toolkit.completion import DummyCompleter
+from prompt_toolkit.completion import CompleteEvent, DummyCompleter
+from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
@@ -344,6 +349,28 @@ def test_sessions_are_named_listed_and_loaded(engines: list[FakeEngine]) -> None
     assert "Did you mean first?" in ran.err
     assert "the name 'second' is taken" in ran.err
     assert kept() == [["one", "three"], ["two"]]
+
+
+def test_a_log_that_cannot_be_read_completes_nothing() -> None:
+    class Broken:
+        def conversations(self) -> list[Any]:
+            raise AlignBeamError("the file is damaged")
+
+    chat = SimpleNamespace(transcript=SimpleNamespace(log=Broken()))
+    completer = ChatCompleter(chat)
+    assert list(completer.get_completions(Document("/load "), CompleteEvent())) == []
+
+
+def test_a_session_that_cannot_be_read_is_not_gone_over_to(engines: list[FakeEngine]) -> None:
+    chat("one", args=("--session", "first"))
+    chat("two", args=("--session", "second"))
+    with closing(sqlite3.connect(default_path())) as database, database:
+        database.execute("UPDATE exchange SET result = 'no JSON' WHERE question = 'two'")
+    ran = chat("/load second", "three", args=("--session", "first"))
+    assert ran.code == 1
+    with ConversationLog() as log:
+        first = next(one for one in log.conversations() if one.name == "first")
+        assert [one.question for one in log.exchanges(first.id)] == ["one", "three"]
 
 
 @pytest.mark.parametrize(

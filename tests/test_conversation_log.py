@@ -76,7 +76,7 @@ def test_an_answer_that_was_replaced_counts_as_use(
     log: ConversationLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(f"2026-05-01T00:00:0{second}.000+00:00" for second in range(9))
-    monkeypatch.setattr(conversation_log, "_now", lambda: next(times))
+    monkeypatch.setattr(conversation_log, "now", lambda: next(times))
     first = add(log, "one", "q", "a")
     add(log, "two", "q", "a")
     log.replace(first, "q", fake_result("b", CONFIG))

@@ -330,6 +330,29 @@ def test_a_view_that_fails_is_told_what_does_not_stand(
     assert talk.conversation.messages == []
 
 
+def test_a_signal_between_two_events_leaves_no_unjudged_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    talk, seen = Talk(monkeypatch, beams=3, on_unsafe="refuse", judge_at=8), list[Event]()
+
+    class Signalled(type):
+        def __instancecheck__(cls, event: object) -> bool:
+            if sum(isinstance(one, AnswerText) for one in seen) == 2:
+                raise Ended(15)
+            return False
+
+    class View:
+        def show(self, event: Event) -> None:
+            seen.append(event)
+
+        def close(self) -> None: ...
+
+    judged(talk)
+    monkeypatch.setattr(session, "Done", Signalled("Done", (), {}))
+    with pytest.raises(Ended):
+        session.play(talk.engine, talk.conversation.ask("How?", talk.config), View())
+    assert seen[-1] == Withdrawn("")
+    assert talk.conversation.messages == []
+
+
 def test_an_answer_cut_off_before_its_last_verdict_enters_no_history(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch, script={**SCRIPT, **HARM}, beams=3, on_unsafe="refuse", judge_at=8)
     judged(talk)
