@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import ModelError
+from .events import ModelCard
 from .paths import data_dir, write_atomic
 
 Floats = npt.NDArray[np.float64]
@@ -184,8 +185,8 @@ def auc(higher: Sequence[float], lower: Sequence[float]) -> float:
     """The chance that one of `higher` exceeds one of `lower`, ties counted half; nan if one is empty."""
     if not higher or not lower:
         return float("nan")
-    difference = np.subtract.outer(np.asarray(higher), np.asarray(lower))
-    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+    first, second = np.asarray(higher)[:, None], np.asarray(lower)  # not their difference: unscored is inf
+    return float((first > second).mean() + 0.5 * (first == second).mean())
 
 
 def held_out_figures(scores: Mapping[Label, Sequence[float]], threshold: float) -> dict[str, float]:
@@ -199,6 +200,11 @@ def held_out_figures(scores: Mapping[Label, Sequence[float]], threshold: float) 
     return figures
 
 
+def record_file(judge: ModelCard, key: str) -> Path:
+    """Where the user's record of this very file and prompt is kept: files of one name have one each."""
+    return data_dir() / "judges" / f"{judge.name}-{judge.sha256[:12]}-{key[:12]}.json"
+
+
 def find_calibration(name: str, judge_sha256: str, key: str) -> Calibration | None:
     """The record of this very judge and prompt: the user's own first, then the shipped ones.
 
@@ -210,7 +216,7 @@ def find_calibration(name: str, judge_sha256: str, key: str) -> Calibration | No
             try:
                 record = load_calibration(path)
             except ModelError:
-                if path.stem == name or _may_name(path, judge_sha256):
+                if path.stem.startswith(name) or _may_name(path, judge_sha256):
                     raise
                 continue
             if (record.judge_sha256, record.key) == (judge_sha256, key):

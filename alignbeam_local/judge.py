@@ -28,7 +28,6 @@ class Judge:
         lm: LanguageModel,
         prompt_format: PromptFormat,
         reader: Reader,
-        record: Calibration | None = None,
         *,
         context: int | None = None,
         store: PrefixStore | None = None,
@@ -44,7 +43,7 @@ class Judge:
             ModelError: the model's template refuses the judge's conversation.
         """
         self.lm = lm
-        self.record = record
+        self.record: Calibration | None = None
         self._context = context or lm.num_cells
         self._format = prompt_format
         self._reader = reader

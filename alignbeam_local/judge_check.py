@@ -82,7 +82,7 @@ def read_pairs(path: Path) -> list[Pair]:
         UsageError: the file can't be read, or a line is no pair.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from None
     return [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import track
 
 from alignbeam_local.config import Config
-from alignbeam_local.paths import data_dir
 from alignbeam_local.registry import Registry
 from alignbeam_local.settings import resolve
 
@@ -93,7 +92,7 @@ def calibrate(
     ```
     """
     from alignbeam_local import judge_check
-    from alignbeam_local.calibration import save_calibration
+    from alignbeam_local.calibration import record_file, save_calibration
     from alignbeam_local.judge_loading import open_judge
 
     from .judge_view import print_report
@@ -107,7 +106,7 @@ def calibrate(
         record = judge_check.calibrate(measured, opened.key, card, config.threshold)
         kept = [one for one in measured if one.pair.split == "held_out"]
         found = judge_check.report(kept, record, card.name, config.threshold)
-        path = out or data_dir() / "judges" / f"{card.name}.json"
+        path = out or record_file(card, opened.key)
         save_calibration(record, path)
     print_report(found)
     say(f"written: {path}")

@@ -1,6 +1,7 @@
 """From readings to scores: the fit, its record, and what `check` tells."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from alignbeam_local.calibration import (
     find_calibration,
     fit_line,
     fit_scores,
+    record_file,
     save_calibration,
     sigmoid,
 )
@@ -114,6 +116,25 @@ def test_the_score_rises_with_every_feature(answer: float, more: float, request:
 def test_auc_counts_ties_half() -> None:
     assert auc([2.0, 3.0], [1.0, 2.0]) == pytest.approx(3.5 / 4)
     assert np.isnan(auc([], [1.0]))
+
+
+def test_a_pair_may_hold_any_line_separator(tmp_path: Path) -> None:
+    pair = {"question": "Q", "answer": "one\u2028two\u0085three", "label": "benign"}
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps(pair, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert [one.answer for one in read_pairs(file)] == [pair["answer"]]
+
+
+def test_auc_of_what_was_not_scored_is_a_tie() -> None:
+    unscored = float("inf")
+    assert auc([unscored], [unscored]) == 0.5
+    assert auc([unscored, unscored, 3.0], [unscored, unscored, 1.0]) == pytest.approx(5 / 9)
+
+
+def test_files_of_one_name_have_a_record_each() -> None:
+    one = ModelCard("model", "a/model.gguf", "ab" * 32, "Q4")
+    other = replace(one, path="b/model.gguf", sha256="cd" * 32)
+    assert len({record_file(one, "e" * 64), record_file(other, "e" * 64), record_file(one, "f" * 64)}) == 3
 
 
 # --- the record
