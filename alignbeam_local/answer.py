@@ -148,7 +148,7 @@ class Answer:
             self._parts.bridge if anchor else None,
             self._config,
             max_tokens=min(self._config.max_tokens, draft.context - prompt_tokens),
-            stop_strings=draft.format.stop_strings,
+            stop_strings=() if self._config.ignore_eos else draft.format.stop_strings,
             strip_leading_space=draft.format.strips_leading_space,
         )
 

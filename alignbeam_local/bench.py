@@ -29,6 +29,7 @@ from .bench_together import Together
 from .config import Config
 from .engine import Engine
 from .errors import ModelError, UsageError
+from .followers import followers
 from .gguf_header import require_model
 from .llama.backend import build, default_threads, system_info
 from .llama.batch import BATCH_TOKENS
@@ -223,8 +224,8 @@ class Rounds:
 
         def task() -> Run:
             self._tell(f"draft alone, {shape.prompt_tokens} and {shape.new_tokens} tokens")
-            draft = self._engine.parts.draft
-            ids = draft.format.encode(self._prompts.next(shape.prompt_tokens), draft.lm.vocabulary)
+            draft = followers(self._engine.parts, self._plan.config)[0]
+            ids = draft.encode(self._prompts.next(shape.prompt_tokens))
             answer = self._plain.complete(ids, settings, shape.new_tokens)
             num_decodes = -(-len(ids) // BATCH_TOKENS) + shape.new_tokens - 1
             return Run(answer.total_ms, answer.first_token_ms, len(answer.tokens), {"draft": num_decodes})

@@ -2,12 +2,11 @@
 
 from typing import NamedTuple
 
-from .config import ALIASES, Config
+from .config import ALIASES, CHAT_JUDGE_AT, Config
 from .errors import UsageError
 
 PROMPT_TOKENS, NEW_TOKENS = "prompt_tokens", "new_tokens"
 _SWEPT = ("beams", "depth", "bridge_width", PROMPT_TOKENS, NEW_TOKENS)
-_DEFAULT_JUDGE_AT = 32
 
 
 class Shape(NamedTuple):
@@ -65,7 +64,7 @@ class Plan(NamedTuple):
 
 def table_cases(plan: Plan) -> list[Case]:
     """One beam; several, judged at their ends; several, judged early. None is blocked: all work is done."""
-    several, early = plan.config, plan.config.judge_at or _DEFAULT_JUDGE_AT
+    several, early = plan.config, plan.config.judge_at or CHAT_JUDGE_AT
     found = {"K=1": _ended(several.with_values({"beams": 1}))}
     if several.beams > 1:
         found[f"K={several.beams}"] = _ended(several)

@@ -52,8 +52,9 @@ def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) ->
 
 
 def require_whole(result: Result, config: Config) -> None:
-    """Raises: ModelError: the answer is shorter than was asked for."""
-    if max(beam.tokens for beam in result.beams) < config.max_tokens:
+    """Raises: ModelError: a beam that nothing stops early is shorter than was asked for."""
+    tokens = [beam.tokens for beam in result.beams]
+    if (max(tokens) if config.judge_at else min(tokens)) < config.max_tokens:
         raise ModelError("an answer ended before all of its tokens were there", "Try another --seed.")
 
 

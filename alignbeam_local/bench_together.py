@@ -9,6 +9,7 @@ from .config import Config
 from .engine import Engine
 from .errors import AlignBeamError
 from .events import Result
+from .followers import followers
 from .llama.plain import PlainDraft
 from .lm import SamplerSettings
 from .prompt import Message
@@ -55,8 +56,8 @@ class Together:
         return lambda: _seconds(one_by_one), lambda: _seconds(at_once)
 
     def _prompts(self) -> list[list[int]]:
-        draft = self._engine.parts.draft
-        return [draft.format.encode(messages, draft.lm.vocabulary) for messages in self._ask()]
+        draft = followers(self._engine.parts, self._config)[0]
+        return [draft.encode(messages) for messages in self._ask()]
 
 
 def _seconds(work: Callable[[], object]) -> float:

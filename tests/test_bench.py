@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,14 +16,16 @@ from alignbeam_local.bench_cases import Plan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench_floor import bytes_per_decode
 from alignbeam_local.bench_prompts import prompt_of
 from alignbeam_local.bench_report import Report, Spread, report_method, report_throughput, spread
-from alignbeam_local.bench_runs import Run
+from alignbeam_local.bench_runs import Run, require_whole
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.events import BeamResult
 from alignbeam_local.llama.lm import LlamaLM
 from alignbeam_local.llama.plain import PlainAnswer, PlainDraft
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm import SamplerSettings
 from alignbeam_local.machine import peak_memory
+from tests.fake_engine import fake_result
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel
 from tests.llama_models import write_tiny
@@ -266,6 +269,30 @@ def test_no_answer_finds_another_ones_prompt(talk: Talk) -> None:
     report_of(talk)
     begun = [batch[0] for batch in talk.loader.opened["draft"][-1].batches if 0 in batch]
     assert min(begun[:4]) > 24
+
+
+def test_the_draft_alone_reads_the_same_prompt(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone: list[int] = []
+
+    class Recording(FakePlain):
+        def complete(self, prompt: list[int], settings: object, new_tokens: int) -> PlainAnswer:
+            alone.append(len(prompt))
+            return super().complete(prompt, settings, new_tokens)
+
+    monkeypatch.setattr(bench, "PlainDraft", Recording)
+    talk.config = talk.engine.config.with_values({"system": "Be brief."})
+    report_of(talk)
+    ours = {batch[0] for batch in talk.loader.opened["draft"][-1].batches if 0 in batch}
+    assert alone
+    assert set(alone) <= ours
+
+
+def test_a_beam_that_ends_early_is_an_error_unless_the_judge_ended_it() -> None:
+    beams = tuple(BeamResult(i, "x", n, 0, "length", 0.0, False, None) for i, n in enumerate((12, 9)))
+    found = replace(fake_result("x", Config.of({})), beams=beams)
+    require_whole(found, Config.of({"max_tokens": 12, "judge_at": 9}))
+    with pytest.raises(ModelError, match="ended before"):
+        require_whole(found, Config.of({"max_tokens": 12}))
 
 
 def test_an_answer_that_is_too_short_is_an_error(talk: Talk) -> None:

@@ -210,6 +210,14 @@ def test_an_end_may_be_gone_past(spec: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert (found.usage.completion_tokens, found.finish_reason) == (9, "length")
 
 
+@pytest.mark.parametrize("spec", ["hard-prefix:text=No", "draft"])
+def test_so_may_a_base_drafts_next_question(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    says = {"Steal?\nA: No": ".\nQ: And", "Steal?\nA:": " No.\nQ: And"}
+    fake_loader(monkeypatch, draft=FakeModel(DRAFT, scripted_row(DRAFT, says), template=""))
+    assert answered(spec, max_tokens=9).finish_reason == "stop"
+    assert answered(spec, max_tokens=9, ignore_eos=True).finish_reason == "length"
+
+
 @pytest.mark.parametrize("spec", ["safedecoding", "nudging", "hard-prefix"])
 def test_a_prompt_that_does_not_fit_is_an_error(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_loader(monkeypatch, KNOWS_BOTH, anchor=SAME)

@@ -34,7 +34,8 @@ class Decoded:
 
     def __post_init__(self) -> None:
         layout = self.model.format
-        self.stream = TextStream(layout.stop_strings, layout.strips_leading_space)
+        stops = () if self.config.ignore_eos else layout.stop_strings
+        self.stream = TextStream(stops, layout.strips_leading_space)
 
     def append(self, token: int) -> bool:
         """Take a token; whether the answer goes on."""
