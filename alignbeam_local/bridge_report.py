@@ -10,6 +10,7 @@ import numpy as np
 from . import probe
 from .bridge import Bridge, bridge_between
 from .bridge_map import landing_counts
+from .errors import UsageError
 from .gguf_header import require_vocabulary
 from .hashes import file_sha256
 from .llama.backend import default_threads
@@ -100,7 +101,8 @@ def measure_pair(
 
     Raises:
         UsageError, ModelError: a model that is not there, can't be read, or is not the file that its name
-            promises; an anchor that can't be run.
+            promises; an anchor that can't be run, or a
+            prompt too long for it.
     """
     draft_file, anchor_file = registry.require(draft), registry.require(anchor)
     require_vocabulary(draft_file.path)
@@ -180,6 +182,11 @@ def _coverage(
     covered: list[float] = []
     for prompt in prompts:
         ids = layout.encode([Message("user", prompt)], lm.vocabulary)
+        if len(ids) + POSITIONS > _CELLS:
+            raise UsageError(
+                f"a prompt of {len(ids)} tokens is too long here: it begins {prompt[:40]!r}",
+                f"Give prompts of at most {_CELLS - POSITIONS} tokens.",
+            )
         for _ in range(POSITIONS):
             lm.set_tokens({0: ids})
             row = lm.logits(0)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from .errors import UsageError
 from .gguf_header import read_header
-from .hashes import HashProgress, file_sha256, fresh_sha256
+from .hashes import file_sha256, fresh_sha256
 from .model_entry import ModelEntry
 from .models_toml import append_table
 from .paths import ensure_dir, models_dir
@@ -31,7 +31,7 @@ class Verified(NamedTuple):
         return None if self.expected is None else self.sha256 == self.expected
 
 
-def verify(registry: Registry, spec: str, progress: HashProgress | None = None) -> Verified:
+def verify(registry: Registry, spec: str) -> Verified:
     """Compute the file's hash anew and check that every tensor is there.
 
     Raises:
@@ -40,7 +40,7 @@ def verify(registry: Registry, spec: str, progress: HashProgress | None = None) 
     """
     file = registry.require(spec)
     read_header(file.path)
-    return Verified(file.name, fresh_sha256(file.path, progress), expected_sha256(file))
+    return Verified(file.name, fresh_sha256(file.path), expected_sha256(file))
 
 
 def import_model(
@@ -75,7 +75,7 @@ def import_model(
 
 
 def _check_free(registry: Registry, name: str, target: Path, sha256: str) -> None:
-    taken = name in registry.models and registry.models[name].sha256 != sha256
+    taken = name in registry.models and registry.models[name].sha256 not in (None, sha256)
     if taken or (target.exists() and file_sha256(target) != sha256):
         raise UsageError(f"the name '{name}' belongs to another file", "Choose another one with --name.")
 

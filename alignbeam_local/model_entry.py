@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Score = Annotated[float, Field(ge=1, le=5)]
@@ -92,5 +92,12 @@ class ModelEntry(_Table):
     hub: Hub | None = None
     mirror: Mirror | None = None
     first_source: Literal["hub", "mirror"] = "hub"
-    format: Literal["base", "chat"] | None = None
+    format: str | None = None
     judge: JudgeFormat = JudgeFormat()
+
+    @field_validator("format")
+    @classmethod
+    def _is_a_format(cls, value: str | None) -> str | None:
+        if value not in (None, "base", "chat") and "{" not in value:
+            raise ValueError("give base, chat, or the text of a Jinja template")
+        return value

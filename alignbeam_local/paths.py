@@ -54,7 +54,15 @@ def write_atomic(path: Path, text: str) -> None:
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, readable by the user alone; it takes its name at the end, if there was no error."""
+    """A file to write, readable by the user alone; it takes its name at the end, if there was no error.
+
+    A link stays, and what it leads to is written; so is a device or a pipe, at once.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
     ensure_dir(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

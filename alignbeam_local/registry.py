@@ -77,8 +77,14 @@ class Registry:
             "model", spec, self.models, "Or give the path of a .gguf file, or hf:owner/repo/file.gguf."
         )
 
+    def lasting(self, spec: str) -> str:
+        """What names the same model from any directory. Raises: UsageError: as `resolve`."""
+        if spec.startswith("hf:") or spec in self.models:
+            return spec
+        return str(self.resolve(spec).path.absolute())
+
     def require(self, spec: str) -> ModelFile:
-        """The same, and the file must be there.
+        """The file behind a spec, and the file must be there.
 
         Raises:
             UsageError: no such name.

@@ -55,7 +55,7 @@ def print_comparison(first: str, second: str, measure: Measure | None) -> None:
 
 
 def _side(spec: str) -> Side:
-    """RUN[:METHOD], or COUNTS:RUN[:METHOD] where counts hold several; a path may hold colons too."""
+    """RUN[:METHOD], or COUNTS:RUN[:METHOD] where counts hold several; only a RUN alone may hold colons."""
     path, _, method = (spec, "", "") if Path(spec).exists() else spec.partition(":")
     runs = {run.name: run for run in load_runs([Path(path)])}
     if len(runs) > 1:

@@ -81,6 +81,8 @@ def execute(request: Request, arms: "Sequence[Arm]", prepared: session.Session) 
     from alignbeam_local.evaluation.runner import Plan, manifest, run
 
     seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
+    for seed in seeds:  # one that is out of range is said before anything is written
+        prepared.settings.config.with_values({"seed": seed})
     plan = Plan(arms, _items(request, offline=prepared.options.offline), seeds)
     specs = [spec for arm in arms for spec in arm.method.models(arm.config).values() if spec]
     session.provide_models(prepared, dict.fromkeys(specs))

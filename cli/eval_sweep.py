@@ -56,7 +56,7 @@ def sweep_request(request: Request, grid: Sequence[str], profile: str | None, op
     _print(settings, best)
     if profile is not None:
         arm = next(arm for arm in combinations if arm.name == best.name)
-        write_profile(profile, f"recommended by a sweep of {len(settings)} settings", arm)
+        write_profile(profile, f"recommended by a sweep of {len(settings)} settings", arm, prepared.registry)
         say(f"written: profile {profile}; use it with --profile {profile}")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from alignbeam_local import probe
 from alignbeam_local.bridge_report import PairReport, measure_pair
-from alignbeam_local.errors import ModelError
+from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.model_entry import ModelEntry
 from alignbeam_local.registry import Registry
 from tests.llama_models import write_tiny
@@ -49,6 +49,12 @@ def test_an_anchor_that_cannot_run_is_an_error(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(probe, "weights_may_be_repacked", crash)
     with pytest.raises(ModelError, match="crashes"):
         measured(tmp_path)
+
+
+def test_a_prompt_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    model = str(write_tiny(tmp_path / "one.gguf", "llama"))
+    with pytest.raises(UsageError, match="is too long here: it begins 'xyxy"):
+        measure_pair(model, model, Registry({}, {}, ""), bridge_width=5, prompts=["xy" * 4096])
 
 
 @pytest.mark.parametrize("role", ["draft", "anchor"])

@@ -79,6 +79,13 @@ def test_a_run_and_its_report(engines: list[FakeEngine], suite: str, tmp_path: P
     assert run("eval", "report", str(counts), "--format", "markdown").out == text.out
 
 
+def test_a_seed_that_cannot_be_leaves_no_run(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    ran = run("eval", "run", "--suite", suite, "--seed", "4294967295", "--out", str(tmp_path / "out"))
+    assert ran.code == 2
+    assert "seed" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_seeds_limits_and_labels(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("--limit", "1", "--pick", "even", "--seed", "3", "--seed", "4")

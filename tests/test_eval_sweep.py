@@ -21,6 +21,7 @@ from alignbeam_local.evaluation.sweep import (
     settings_of,
     write_profile,
 )
+from alignbeam_local.model_entry import ModelEntry
 from alignbeam_local.registry import Registry
 from tests.fake_engine import FakeEngine
 from tests.fake_pool import config
@@ -106,13 +107,26 @@ def test_ties_are_broken_by_what_is_worth_having() -> None:
     assert recommended([setting("exactly", 19 / 53, 0), setting("more", 1, 1)], 20 / 53).name == "exactly"
 
 
+#: The models that the fake configuration names.
+KNOWN = Registry({name: ModelEntry() for name in ("draft", "anchor", "judge")}, {}, "")
+
+
+def test_a_profile_names_files_for_every_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arm = parse_arm("alignbeam", config(draft="./my.gguf", judge="hf:owner/repo/file.gguf"))
+    table = profile_table("x", "y", arm, KNOWN)
+    assert f'draft = "{tmp_path}/my.gguf"' in table
+    assert 'anchor = "anchor"' in table
+    assert 'judge = "hf:owner/repo/file.gguf"' in table
+
+
 def test_a_profile_keeps_the_rest_of_the_file() -> None:
     folder = Path(os.environ["ALIGNBEAM_CONFIG_DIR"])
     folder.mkdir(parents=True)
     before = '# mine\n[profiles.old]   # keep\nabout = "x"\nalpha = 0.25\n'
     (folder / "models.toml").write_text(before, encoding="utf-8")
     arm = parse_arm('alignbeam:alpha=0.75,choice=likeliest,anchor_system=Say "no"\\', config())
-    write_profile("new.one", "found", arm)
+    write_profile("new.one", "found", arm, KNOWN)
     assert (folder / "models.toml").read_text(encoding="utf-8").startswith(before)
     profiles = Registry.load().profiles
     written = dict(profiles["new.one"].knobs)
@@ -120,7 +134,7 @@ def test_a_profile_keeps_the_rest_of_the_file() -> None:
     assert (written["draft"], written["anchor_system"]) == ("draft", 'Say "no"\\')
     assert Config.of(written) == arm.config.with_values({"max_tokens": 512, "force": False})
     with pytest.raises(UsageError, match="cannot be added"):
-        write_profile("new.one", "again", arm)
+        write_profile("new.one", "again", arm, KNOWN)
     with pytest.raises(UsageError, match="already"):
         check_profile_name("old", profiles)
     with pytest.raises(UsageError, match="can't be a profile's name"):
@@ -128,7 +142,7 @@ def test_a_profile_keeps_the_rest_of_the_file() -> None:
 
 
 def test_a_profile_leaves_out_what_is_not_the_methods() -> None:
-    text = profile_table("x", "y", parse_arm("alignbeam", config(max_tokens=64, threads=3, seed=9)))
+    text = profile_table("x", "y", parse_arm("alignbeam", config(max_tokens=64, threads=3, seed=9)), KNOWN)
     assert "max_tokens" not in text
     assert "threads" not in text
     assert "seed" not in text

@@ -146,6 +146,26 @@ def test_a_present_file_asks_no_source(home: Path, content: bytes) -> None:
     assert source.fetched == 0
 
 
+@pytest.mark.parametrize("remembered", [False, True])
+def test_a_file_of_the_wrong_hash_is_pulled_again(home: Path, content: bytes, remembered: bool) -> None:
+    file = wanted(home, None if remembered else content)
+    pull(file, sources=[FakeSource("hub", content)])
+    if remembered:
+        (source,) = sources_of(file)
+        hashes.remember_hash(source.identity, hashlib.sha256(content).hexdigest())
+    file.path.write_bytes(content[:-1] + b"\1")
+    pull(file, sources=[FakeSource("hub", content)])
+    assert file.path.read_bytes() == content
+
+
+def test_a_file_without_a_source_is_not_called_whole_if_it_is_not(home: Path, content: bytes) -> None:
+    (home / "models").mkdir()
+    file = ModelFile("mine", home / "models" / "mine.gguf", ModelEntry(sha256="0" * 64))
+    file.path.write_bytes(content)
+    with pytest.raises(ModelError, match="is not the file that 'mine' names"):
+        pull(file)
+
+
 def test_a_file_of_the_wrong_size_is_pulled_again(home: Path, content: bytes) -> None:
     file = wanted(home, content)
     file.path.parent.mkdir()
@@ -510,6 +530,10 @@ def test_import_refuses_a_taken_name_and_what_is_no_model(home: Path, content: b
         local_models.import_model(registry, home / "source.gguf", "gemma-3-270m")
     with pytest.raises(UsageError, match="cannot be a model's name"):
         local_models.import_model(registry, home / "source.gguf", "../x")
+    unhashed = next(name for name, entry in registry.models.items() if entry.sha256 is None)
+    assert local_models.import_model(registry, home / "source.gguf", unhashed).name == unhashed
+    (home / "models" / f"{unhashed}.gguf").unlink()
+    (home / "models").rmdir()
     (home / "page.gguf").write_text("<html>")
     with pytest.raises(ModelError, match="is not a GGUF file"):
         local_models.import_model(registry, home / "page.gguf")

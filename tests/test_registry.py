@@ -1,4 +1,5 @@
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +221,30 @@ def test_write_atomic_leaves_the_old_file_when_it_fails(home: Path, monkeypatch:
     with pytest.raises(OSError, match="disk"):
         paths.write_atomic(home / "x", "new")
     assert [(file.name, file.read_text()) for file in home.iterdir() if file.is_file()] == [("x", "old")]
+
+
+def test_write_atomic_keeps_a_link_and_a_device(home: Path) -> None:
+    (home / "dotfiles").mkdir()
+    link = home / "x"
+    link.symlink_to(home / "dotfiles" / "x")
+    paths.write_atomic(link, "text")
+    assert link.is_symlink()
+    assert (home / "dotfiles" / "x").read_text() == "text"
+    pipe = home / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    paths.write_atomic(pipe, "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+
+
+def test_a_format_is_a_name_or_a_template() -> None:
+    write_user_file("[models.x]\nformat = '{{ messages[0].content }}'\n[models.y]\nformat = 'base'")
+    assert Registry.load().models["x"].format == "{{ messages[0].content }}"
+    write_user_file("[models.x]\nformat = 'chatml'")
+    with pytest.raises(UsageError, match="base, chat, or the text of a jinja template"):
+        Registry.load()
 
 
 def test_models_file_of_an_installed_wheel(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

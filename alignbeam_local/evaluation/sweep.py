@@ -11,6 +11,7 @@ from ..config import ALIASES, KNOBS, Config
 from ..errors import UsageError
 from ..model_entry import Name
 from ..models_toml import append_table
+from ..registry import Registry
 from .arms import Arm, parse_arm
 from .cells import declined, median_seconds
 from .engine_methods import AlignBeam
@@ -124,20 +125,21 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
     return min(settings, key=lambda one: (-one.refusal.value, one.over_refusal.value, one.seconds))
 
 
-def profile_table(name: str, about: str, arm: Arm) -> str:
+def profile_table(name: str, about: str, arm: Arm, registry: Registry) -> str:
     """A profile with the arm's models and all that was measured, defaults too: they may change."""
     knobs = arm.config.model_dump(include=_MEASURED, exclude_none=True)
+    knobs |= {role: registry.lasting(knobs[role]) for role in ("draft", "anchor", "judge") if role in knobs}
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     return "\n".join([f"[profiles.{json.dumps(name)}]", f"about = {json.dumps(about)}", *lines]) + "\n"
 
 
-def write_profile(name: str, about: str, arm: Arm) -> None:
+def write_profile(name: str, about: str, arm: Arm, registry: Registry) -> None:
     """Add it to the user's models.toml.
 
     Raises:
         UsageError: the file is no TOML, or has the name already.
     """
-    append_table(profile_table(name, about, arm))
+    append_table(profile_table(name, about, arm, registry))
 
 
 def check_profile_name(name: str, known: Container[str]) -> None:
