@@ -32,7 +32,7 @@ class Judge:
         context: int | None = None,
         store: PrefixStore | None = None,
     ) -> None:
-        """`lm` is the judge's own: three sequences or more, four more than answers for a single batch.
+        """`lm` is the judge's own: three sequences or more, three more than answers for a single batch.
 
         `context` is the longest text the model was made to read, if that is less than its cells.
 
