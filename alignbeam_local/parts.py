@@ -106,7 +106,7 @@ def larger(opened: dict[str, Room], wanted: dict[str, Room]) -> dict[str, Room]:
 
 
 def judge_room(config: Config) -> Room:
-    """Two prefixes and the request once, each answer beside them, and a spare one for a long answer's windows."""
+    """Two prefixes and the request once, each answer beside them, and a spare sequence for windows."""
     sequences = config.beams + 4
     answers = config.beams * (2 * _longest(config) + 64)
     return Room(
