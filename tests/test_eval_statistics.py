@@ -19,7 +19,7 @@ from alignbeam_local.evaluation.statistics import (
 
 def test_a_share_has_wilsons_interval() -> None:
     found = share([[1.0]] * 35 + [[0.0]] * 13)
-    # p = 35/48, z = 1.96: centre (p + z²/96) / (1 + z²/48), as docs/measurements.md prints it
+    # p = 35/48, z = 1.96: centre (p + z²/96) / (1 + z²/48)
     assert found == pytest.approx((0.7292, 0.5900, 0.8343), abs=1e-4)
 
 
