@@ -18,8 +18,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import ModelError
-from .events import ModelCard
-from .paths import data_dir, write_atomic
+from .paths import data_dir, write_named
 
 Floats = npt.NDArray[np.float64]
 Label = Literal["compliance", "refusal", "benign", "alarming"]
@@ -200,9 +199,9 @@ def held_out_figures(scores: Mapping[Label, Sequence[float]], threshold: float) 
     return figures
 
 
-def record_file(judge: ModelCard, key: str) -> Path:
-    """Where the user's record of this very file and prompt is kept: files of one name have one each."""
-    return data_dir() / "judges" / f"{judge.name}-{judge.sha256[:12]}-{key[:12]}.json"
+def record_file(judge_sha256: str, key: str) -> Path:
+    """Where the user's record of this very file and prompt is kept, whatever the file is called."""
+    return data_dir() / "judges" / f"{judge_sha256[:12]}-{key[:12]}.json"
 
 
 def find_calibration(name: str, judge_sha256: str, key: str) -> Calibration | None:
@@ -211,12 +210,13 @@ def find_calibration(name: str, judge_sha256: str, key: str) -> Calibration | No
     Raises:
         ModelError: a record is damaged, and is this judge's as far as its name and its text tell.
     """
+    own = record_file(judge_sha256, key)
     for folder in (data_dir() / "judges", SHIPPED):
-        for path in sorted(folder.glob("*.json")):
+        for path in sorted(folder.glob("*.json"), key=lambda path: (path != own, path)):
             try:
                 record = load_calibration(path)
             except ModelError:
-                if path.stem.startswith(name) or _may_name(path, judge_sha256):
+                if path == own or path.stem == name or _may_name(path, judge_sha256):
                     raise
                 continue
             if (record.judge_sha256, record.key) == (judge_sha256, key):
@@ -258,5 +258,5 @@ def load_calibration(path: Path) -> Calibration:
 
 def save_calibration(record: Calibration, path: Path) -> None:
     """Write a record, whole or not at all."""
-    write_atomic(path, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
+    write_named(path, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
     load_calibration.cache_clear()

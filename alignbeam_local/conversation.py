@@ -177,18 +177,18 @@ class Conversation:
                 f"the context is full: of {len(turns)} turns the oldest {left_out} are left out from now on"
             )
         with closing(self._engine.stream(turns[left_out:], config)) as events:
-            for event in events:
-                if isinstance(event, Done) and counts(event.result):
-                    self._forgot |= len(turns) <= len(self.messages)
-                    self._earlier, self._left_out = earlier, left_out
-                    self._exchanges = [*exchanges, Exchange(question, event.result)]
-                try:
+            try:
+                for event in events:
+                    if isinstance(event, Done) and counts(event.result):
+                        self._forgot |= len(turns) <= len(self.messages)
+                        self._earlier, self._left_out = earlier, left_out
+                        self._exchanges = [*exchanges, Exchange(question, event.result)]
                     yield event
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    yield events.throw(error)
-                    raise
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                yield events.throw(error)
+                raise
 
 
 def _answered(turns: list[Message]) -> list[Message]:

@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 from .errors import UsageError
 from .gguf_header import read_header
-from .hashes import file_sha256, fresh_sha256
+from .hashes import file_sha256, fresh_sha256, remember_hash
 from .model_entry import ModelEntry
 from .models_toml import append_table
 from .paths import ensure_dir, models_dir
-from .pull import expected_sha256
+from .pull import expected_sha256, sources_of
 from .registry import ModelFile, Registry
 from .sources import SLACK, check_space
 
@@ -64,20 +64,31 @@ def import_model(
         )
     sha256 = file_sha256(path)
     target = models_dir() / f"{name}.gguf"
-    _check_free(registry, name, target, sha256)
+    _check_free(registry, name, path, target, sha256)
     if not target.exists():
         _place(path.resolve(), target, how)
     if name not in registry.models:
         _add_entry(name, target.stat().st_size, sha256)
+    elif expected_sha256(registry.resolve(name)) is None:
+        for source in sources_of(registry.resolve(name)):
+            remember_hash(source.identity, sha256)
     return ModelFile(
         name, target, registry.models.get(name, ModelEntry(bytes=target.stat().st_size, sha256=sha256))
     )
 
 
-def _check_free(registry: Registry, name: str, target: Path, sha256: str) -> None:
-    taken = name in registry.models and registry.models[name].sha256 not in (None, sha256)
+def _check_free(registry: Registry, name: str, path: Path, target: Path, sha256: str) -> None:
+    taken = name in registry.models and not _may_be(registry.resolve(name), path, sha256)
     if taken or (target.exists() and file_sha256(target) != sha256):
         raise UsageError(f"the name '{name}' belongs to another file", "Choose another one with --name.")
+
+
+def _may_be(known: ModelFile, path: Path, sha256: str) -> bool:
+    """Whether a file is the one that a name stands for, as far as that is known."""
+    if known.entry.path:  # it stays where it is: nothing among the models stands for it
+        return False
+    size, expected = known.entry.bytes, expected_sha256(known)
+    return size in (None, path.stat().st_size) and expected in (None, sha256)
 
 
 def _place(path: Path, target: Path, how: Literal["link", "copy"]) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from .config import Config, by_name
 from .errors import AlignBeamError, UsageError, did_you_mean
 from .model_entry import Hub, JudgeFormat, Mirror, ModelEntry, Name
-from .paths import config_dir, locked, write_atomic
+from .paths import config_dir, locked, write_named
 
 _DISTRIBUTION = "alignbeam-local"
 _TOP_LEVEL = ("models", "profiles", "default_profile")
@@ -62,7 +62,7 @@ def append_table(table: str) -> None:
         except tomllib.TOMLDecodeError as error:
             heading = table.partition("\n")[0]
             raise UsageError(f"{heading} cannot be added to {file}: {error}", "Correct that file.") from None
-        write_atomic(file, after)
+        write_named(file, after)
 
 
 class Source(NamedTuple):

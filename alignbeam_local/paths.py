@@ -1,5 +1,6 @@
 """Where this program keeps its files, and how it writes them."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -52,17 +53,25 @@ def write_atomic(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def write_named(path: Path, text: str) -> None:
+    """The same for a file that the user named: a link stays a link, and a device or a pipe takes the text.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    try:
+        target = path.resolve()
+    except RuntimeError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+    write_atomic(target, text)
+
+
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, readable by the user alone; it takes its name at the end, if there was no error.
-
-    A link stays, and what it leads to is written; so is a device or a pipe, at once.
-    """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        with path.open("wb") as file:
-            yield file
-        return
+    """A file to write, readable by the user alone; it takes its name at the end, if there was no error."""
     ensure_dir(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

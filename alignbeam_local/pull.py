@@ -38,7 +38,7 @@ def pull(
         UsageError: a path, not a name: there is nowhere to pull from.
         ModelError: offline, no room on the disk, or no source that delivers the right bytes.
     """
-    if _is_whole(file):
+    if _is_whole(file, progress):
         return file.path
     sources = sources_of(file) if sources is None else sources
     if not sources and file.present:
@@ -53,7 +53,7 @@ def pull(
             "Leave out --offline, and unset ALIGNBEAM_OFFLINE and HF_HUB_OFFLINE.",
         )
     with _locked(file, notice):
-        if not _is_whole(file):
+        if not _is_whole(file, progress):
             _pull_first_good(file, sources, progress, notice)
     return file.path
 
@@ -150,12 +150,14 @@ def _check(source: Source, file: ModelFile, partial: Path, progress: PullProgres
     return sha256
 
 
-def _is_whole(file: ModelFile) -> bool:
+def _is_whole(file: ModelFile, progress: PullProgress) -> bool:
     """It is there, with the size and the hash it must have, as far as they are known."""
     if not file.present or file.entry.bytes not in (None, file.path.stat().st_size):
         return False
     expected = expected_sha256(file)
-    return expected is None or file_sha256(file.path) == expected
+    if expected is None:
+        return True
+    return file_sha256(file.path, lambda done, total: progress("here", "check", done, total)) == expected
 
 
 def _partial_root(file: ModelFile) -> Path:

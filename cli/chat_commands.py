@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _KEYS = """\
 Enter sends. Alt-Enter (or Esc, Enter) begins a new line; so does \"\"\" until the next \"\"\".
-Ctrl-R searches what was typed before, Ctrl-X Ctrl-E opens the editor, Tab completes.
+Ctrl-R searches what was typed before, Ctrl-X Ctrl-E opens the editor (not with --no-log), Tab completes.
 Ctrl-C stops an answer or clears the line, Ctrl-D leaves. A space before a / makes it a question.
 /help NAME tells more of a command or a knob."""
 
@@ -93,7 +93,11 @@ COMMANDS = {
             chat_turns.retry,
         ),
         Command("/undo", "forget the last question and its answer", chat_turns.undo),
-        Command("/edit", "change the last question in your editor and ask it anew", chat_turns.edit),
+        Command(
+            "/edit",
+            "change the last question, in your editor if a log is kept, and ask it anew",
+            chat_turns.edit,
+        ),
         Command("/clear", "begin a new conversation", chat_turns.clear),
         Command("/save NAME", "give the conversation a name to go on with", chat_files.save),
         Command("/load NAME", "go on with another conversation, by its name or id", chat_files.load),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 from alignbeam_local.conversation_export import ExportFormat, exported
 from alignbeam_local.conversation_log import Conversation
 from alignbeam_local.errors import AlignBeamError, UsageError
-from alignbeam_local.paths import write_atomic
+from alignbeam_local.paths import write_named
 
 from .clipboard import copy_to_terminal
 from .tables import Column, table
@@ -69,7 +69,7 @@ def export(chat: "Chat", words: str) -> None:
         path = path.expanduser()
         if path.exists() and not words.endswith("!"):
             raise UsageError(f"{path} is there already", f"/export {path} ! overwrites it.")
-        write_atomic(path, "".join(f"{line}\n" for line in lines))
+        write_named(path, "".join(f"{line}\n" for line in lines))
     except (OSError, RuntimeError, ValueError) as error:
         raise AlignBeamError(f"cannot write {path}: {error}", "Give another place.") from None
     say(f"written: {path}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.paths import config_file, write_atomic
+from alignbeam_local.paths import config_file, write_named
 from alignbeam_local.registry import Registry
 from alignbeam_local.settings import resolve
 
@@ -34,7 +34,7 @@ def init(
     path = config_file()
     if path.exists() and not force:
         raise UsageError(f"{path} is there already", "Edit it, or replace it with --force.")
-    write_atomic(path, config_template())
+    write_named(path, config_template())
     say(f"written: {path}")
 
 

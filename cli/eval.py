@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.paths import write_atomic
+from alignbeam_local.paths import write_named
 
 from .completion import model_names
 from .eval_report import judge_error_of, print_report, report_text
@@ -144,13 +144,13 @@ def report(
     loaded = load_runs(runs, scores)
     found = cells(loaded, judge_error_of(judge_check, loaded))
     if counts:
-        write_atomic(counts, counts_text(loaded))
+        write_named(counts, counts_text(loaded))
     if format_ is Format.TERMINAL and out is None:
         print_report(loaded, found)
         return
     text = report_text(format_.value, loaded, found)
     if out:
-        write_atomic(out, text)
+        write_named(out, text)
         say(f"written: {out}")
     else:
         sys.stdout.write(for_stream(text, sys.stdout))

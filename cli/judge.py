@@ -106,7 +106,7 @@ def calibrate(
         record = judge_check.calibrate(measured, opened.key, card, config.threshold)
         kept = [one for one in measured if one.pair.split == "held_out"]
         found = judge_check.report(kept, record, card.name, config.threshold)
-        path = out or record_file(card, opened.key)
+        path = out or record_file(card.sha256, opened.key)
         save_calibration(record, path)
     print_report(found)
     say(f"written: {path}")

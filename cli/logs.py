@@ -17,7 +17,7 @@ from alignbeam_local.conversation_export import (
 )
 from alignbeam_local.conversation_log import Conversation, ConversationLog, default_path
 from alignbeam_local.errors import UsageError
-from alignbeam_local.paths import write_atomic
+from alignbeam_local.paths import write_named
 from alignbeam_local.result_json import json_line
 
 from .chat_input import typed_lines
@@ -134,7 +134,7 @@ def export(
         chosen = [log.find(word) for word in conversations or []] or log.conversations()[::-1]
         lines = exported(read(log, chosen), form)
         if out:
-            write_atomic(out, "".join(f"{line}\n" for line in lines))
+            write_named(out, "".join(f"{line}\n" for line in lines))
             return
         for line in lines:
             _print(line)

@@ -1,7 +1,6 @@
 """From readings to scores: the fit, its record, and what `check` tells."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from alignbeam_local.calibration import (
     find_calibration,
     fit_line,
     fit_scores,
+    load_calibration,
     record_file,
     save_calibration,
     sigmoid,
@@ -132,8 +132,7 @@ def test_auc_of_what_was_not_scored_is_a_tie() -> None:
 
 
 def test_files_of_one_name_have_a_record_each() -> None:
-    one = ModelCard("model", "a/model.gguf", "ab" * 32, "Q4")
-    other = replace(one, path="b/model.gguf", sha256="cd" * 32)
+    one, other = "ab" * 32, "cd" * 32
     assert len({record_file(one, "e" * 64), record_file(other, "e" * 64), record_file(one, "f" * 64)}) == 3
 
 
@@ -185,6 +184,19 @@ def test_a_damaged_record_is_an_error_of_its_own_judge_alone(data_dir: Path, fil
     with pytest.raises(ModelError, match=rf"{file}\.json"):
         find_calibration("fake", "ab", "cd")
     assert find_calibration("other", "ef", "cd") is not None
+
+
+def test_a_record_made_anew_takes_the_place_of_damaged_and_older_ones(data_dir: Path) -> None:
+    save_calibration(record(judge="old"), data_dir / "judges" / "0.json")
+    (data_dir / "judges" / "fake.json").write_text("{")
+    save_calibration(record(judge="new"), record_file("ab", "cd"))
+    found = find_calibration("fake", "ab", "cd")
+    assert found is not None
+    assert found.judge == "new"
+    record_file("ab", "cd").write_text("{")
+    load_calibration.cache_clear()
+    with pytest.raises(ModelError, match=r"ab-cd\.json"):
+        find_calibration("renamed", "ab", "cd")
 
 
 def test_slopes_of_a_record_do_not_fall() -> None:

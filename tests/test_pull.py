@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -530,16 +530,31 @@ def test_import_refuses_a_taken_name_and_what_is_no_model(home: Path, content: b
         local_models.import_model(registry, home / "source.gguf", "gemma-3-270m")
     with pytest.raises(UsageError, match="cannot be a model's name"):
         local_models.import_model(registry, home / "source.gguf", "../x")
-    unhashed = next(name for name, entry in registry.models.items() if entry.sha256 is None)
-    assert local_models.import_model(registry, home / "source.gguf", unhashed).name == unhashed
-    (home / "models" / f"{unhashed}.gguf").unlink()
-    (home / "models").rmdir()
     (home / "page.gguf").write_text("<html>")
     with pytest.raises(ModelError, match="is not a GGUF file"):
         local_models.import_model(registry, home / "page.gguf")
     with pytest.raises(UsageError, match="one of several parts"):
         local_models.import_model(registry, write_gguf(home / "m-00001-of-00002.gguf", split_count=2))
     assert not (home / "models").exists()
+
+
+def test_the_first_import_of_a_name_without_a_hash_is_remembered(home: Path, content: bytes) -> None:
+    registry = Registry.load()
+    name = next(name for name, entry in registry.models.items() if entry.sha256 is None)
+    file = local_models.import_model(registry, home / "source.gguf", name)
+    assert local_models.verify(registry, name).ok
+    file.path.unlink()
+    (home / "other.gguf").write_bytes(content[:-1] + b"\1")
+    with pytest.raises(UsageError, match="belongs to another file"):
+        local_models.import_model(registry, home / "other.gguf", name)
+
+
+@pytest.mark.usefixtures("content")
+@pytest.mark.parametrize("known", [{"path": "there.gguf"}, {"bytes": 7}])
+def test_an_import_under_a_name_that_is_something_else_is_refused(home: Path, known: dict[str, Any]) -> None:
+    registry = Registry({"mine": ModelEntry(**known)}, {}, "")
+    with pytest.raises(UsageError, match="belongs to another file"):
+        local_models.import_model(registry, home / "source.gguf", "mine")
 
 
 def test_verify_sees_a_changed_byte(home: Path, content: bytes) -> None:

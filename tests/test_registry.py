@@ -223,20 +223,36 @@ def test_write_atomic_leaves_the_old_file_when_it_fails(home: Path, monkeypatch:
     assert [(file.name, file.read_text()) for file in home.iterdir() if file.is_file()] == [("x", "old")]
 
 
-def test_write_atomic_keeps_a_link_and_a_device(home: Path) -> None:
+def test_a_file_that_the_user_named_may_be_a_link_or_a_pipe(home: Path) -> None:
     (home / "dotfiles").mkdir()
     link = home / "x"
     link.symlink_to(home / "dotfiles" / "x")
-    paths.write_atomic(link, "text")
+    paths.write_named(link, "text")
     assert link.is_symlink()
     assert (home / "dotfiles" / "x").read_text() == "text"
     pipe = home / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    paths.write_atomic(pipe, "text")
+    paths.write_named(pipe, "text")
     assert os.read(reader, 10) == b"text"
     os.close(reader)
     assert pipe.is_fifo()
+    read_end, write_end = os.pipe()
+    paths.write_named(Path(f"/dev/fd/{write_end}"), "text")
+    assert os.read(read_end, 10) == b"text"
+    for end in (read_end, write_end):
+        os.close(end)
+    (home / "loop").symlink_to(home / "loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        paths.write_named(home / "loop", "text")
+
+
+def test_the_programs_own_files_follow_no_link(home: Path) -> None:
+    victim = home / "victim"
+    victim.write_text("kept")
+    (home / "own").symlink_to(victim)
+    paths.write_atomic(home / "own", "text")
+    assert (victim.read_text(), (home / "own").read_text()) == ("kept", "text")
 
 
 def test_a_format_is_a_name_or_a_template() -> None:

@@ -2,12 +2,14 @@
 
 import threading
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import pytest
 from alignbeam_local.cli import session
 from alignbeam_local.cli.main import Ended
 
+from alignbeam_local import conversation
 from alignbeam_local.conversation import Conversation
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Withdrawn
@@ -330,7 +332,10 @@ def test_a_view_that_fails_is_told_what_does_not_stand(
     assert talk.conversation.messages == []
 
 
-def test_a_signal_between_two_events_leaves_no_unjudged_text(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("module", [session, conversation])
+def test_a_signal_between_two_events_leaves_no_unjudged_text(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     talk, seen = Talk(monkeypatch, beams=3, on_unsafe="refuse", judge_at=8), list[Event]()
 
     class Signalled(type):
@@ -346,7 +351,7 @@ def test_a_signal_between_two_events_leaves_no_unjudged_text(monkeypatch: pytest
         def close(self) -> None: ...
 
     judged(talk)
-    monkeypatch.setattr(session, "Done", Signalled("Done", (), {}))
+    monkeypatch.setattr(module, "Done", Signalled("Done", (), {}))
     with pytest.raises(Ended):
         session.play(talk.engine, talk.conversation.ask("How?", talk.config), View())
     assert seen[-1] == Withdrawn("")
