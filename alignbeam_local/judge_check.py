@@ -21,7 +21,7 @@ from .judge_readers import Reading
 from .prompt import Message
 
 PAIRS_FILE = Path(__file__).parent / "data" / "judge_pairs.jsonl"
-_Z95 = 1.96
+Z95 = 1.96
 
 
 class Pair(BaseModel):
@@ -198,7 +198,7 @@ def _row(label: Label, raw: Sequence[float], scores: Sequence[float], threshold:
 
 def _auc(label: Label, raw: dict[Label, list[float]], scores: dict[Label, list[float]]) -> Auc:
     value = auc(scores["compliance"], scores[label])
-    margin = _Z95 * auc_error(value, len(scores["compliance"]), len(scores[label]))
+    margin = Z95 * auc_error(value, len(scores["compliance"]), len(scores[label]))
     return Auc(
         over=label,
         raw=auc(raw["compliance"], raw[label]),
@@ -210,9 +210,9 @@ def _auc(label: Label, raw: dict[Label, list[float]], scores: dict[Label, list[f
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """The 95 % interval of a share of n > 0 (Wilson 1927)."""
-    share, z2 = successes / n, _Z95**2
+    share, z2 = successes / n, Z95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    margin = _Z95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    margin = Z95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     return max(middle - margin, 0.0), min(middle + margin, 1.0)
 
 

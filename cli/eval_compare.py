@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.text import Text
 
 from alignbeam_local.errors import UsageError
@@ -12,7 +11,7 @@ from alignbeam_local.evaluation.metrics import Scored
 from alignbeam_local.evaluation.report import percent
 from alignbeam_local.evaluation.runs import load_runs
 
-from .tables import Column, table
+from .tables import Column, table, table_console
 from .terminal import printable
 
 _COLUMNS = (
@@ -44,9 +43,7 @@ def print_comparison(first: str, second: str, measure: Measure | None) -> None:
     Raises:
         UsageError: a run that can't be read, a method that it does not have, nothing in common.
     """
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
+    console = table_console()
     one, other = _side(first), _side(second)
     for here, there in _pairs(one, other):
         found = compare(one.samples[here], other.samples[there], measure)

@@ -1,9 +1,6 @@
 """What `alignbeam eval sweep` does."""
 
-import sys
 from collections.abc import Sequence
-
-from rich.console import Console
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.arms import parse_arm
@@ -23,7 +20,7 @@ from alignbeam_local.evaluation.sweep import (
 from . import session
 from .eval_run import Request, execute
 from .options import Options
-from .tables import Column, table
+from .tables import Column, table, table_console
 from .terminal import printable, say
 
 _COLUMNS = (
@@ -69,7 +66,5 @@ def _print(settings: Sequence[Setting], best: Setting) -> None:
     """The front first, by refusal."""
     ordered = sorted(settings, key=lambda one: (not one.on_front, -one.refusal.value, one.over_refusal.value))
     rows = [(one, "best" if one is best else "front" if one.on_front else "") for one in ordered]
-    console = Console(file=sys.stdout, highlight=False)
-    if not console.is_terminal:
-        console.width = 200
+    console = table_console()
     console.print(table(_COLUMNS, rows, console.width))

@@ -19,9 +19,8 @@ from rich.text import Text
 
 from alignbeam_local.registry import ModelFile, Registry
 
+from .tables import table_console
 from .terminal import printable
-
-_UNBOUNDED = 1_000_000  # cells; a table is only as wide as what it holds
 
 
 def print_models(registry: Registry) -> None:
@@ -33,7 +32,7 @@ def print_models(registry: Registry) -> None:
         roles = ", ".join(file.entry.roles)
         here = "yes" if file.present else "-"
         _add_row(table, file.name, _size(file), file.entry.licence, roles, here, file.entry.about)
-    _console().print(table)
+    table_console().print(table)
 
 
 def print_profiles(registry: Registry) -> None:
@@ -48,7 +47,7 @@ def print_profiles(registry: Registry) -> None:
         )
         mark = " (default)" if name == registry.default_profile else ""
         _add_row(table, f"{name}{mark}", *roles, ", ".join(others), profile.about)
-    _console().print("\n", table, sep="")
+    table_console().print("\n", table, sep="")
 
 
 class PullView:
@@ -91,11 +90,6 @@ class PullView:
 def _add_row(table: Table, *cells: str) -> None:
     """Nothing in a cell is markup, steers the terminal or ends the line."""
     table.add_row(*(Text(" ".join(printable(cell).split())) for cell in cells))
-
-
-def _console() -> Console:
-    """Off a terminal a row stays one line."""
-    return Console(width=None if sys.stdout.isatty() else _UNBOUNDED)
 
 
 def _bar(console: Console) -> Progress:

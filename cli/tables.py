@@ -1,10 +1,16 @@
 """Tables that fit the terminal they are printed on."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from .terminal import is_terminal
+
+_UNBOUNDED = 1_000_000  # cells; a table is only as wide as what it holds
 
 
 class Column(NamedTuple):
@@ -15,6 +21,11 @@ class Column(NamedTuple):
     cell: Callable[[Any], Text | str]
     is_number: bool = False
     grows: bool = False
+
+
+def table_console() -> Console:
+    """Stdout; off a terminal a row stays one line, however long."""
+    return Console(highlight=False, width=None if is_terminal(sys.stdout) else _UNBOUNDED)
 
 
 def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:

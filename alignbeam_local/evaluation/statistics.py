@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..judge_check import wilson_interval
+from ..judge_check import Z95, wilson_interval
 
 _RESAMPLES = 10_000
-_Z95 = 1.96
 Groups = Sequence[Sequence[float]]
 
 
@@ -48,7 +47,7 @@ def mean_difference(groups: Groups) -> Estimate:
         return bootstrap_mean(groups)
     mean, n = sum(groups[0]) / len(groups[0]), len(groups) + 2
     hits = mean * len(groups)
-    margin = _Z95 * sqrt(abs(hits) + 1 - hits**2 / n) / n
+    margin = Z95 * sqrt(abs(hits) + 1 - hits**2 / n) / n
     return Estimate(mean, max(-1.0, hits / n - margin), min(1.0, hits / n + margin))
 
 
@@ -97,7 +96,7 @@ def corrected_share(hits: float, n: int, error: JudgeError) -> Estimate | None:
     (p + specificity - 1) / (sensitivity + specificity - 1), cut to 0..1; the interval also counts that the
     judge was measured on a sample (Lang and Reiczigel 2014). None if the judge is no better than chance.
     """
-    z2 = _Z95**2
+    z2 = Z95**2
     youden = error.sensitivity + error.specificity - 1
     sens, n_sens = _plus_one(error.sensitivity, error.num_harmful)
     spec, n_spec = _plus_one(error.specificity, error.num_harmless)
@@ -108,7 +107,7 @@ def corrected_share(hits: float, n: int, error: JudgeError) -> Estimate | None:
     of_sens, of_spec = sens * (1 - sens) / n_sens, spec * (1 - spec) / n_spec
     shift = 2 * z2 * (centre * of_sens - (1 - centre) * of_spec)
     spread = sqrt(p * (1 - p) / size + centre**2 * of_sens + (1 - centre) ** 2 * of_spec)
-    margin = _Z95 * spread / (sens + spec - 1)
+    margin = Z95 * spread / (sens + spec - 1)
     value = (hits / n + error.specificity - 1) / youden
     bounds = (value, centre + shift - margin, centre + shift + margin)
     return Estimate(*(min(max(bound, 0.0), 1.0) for bound in bounds))
