@@ -101,8 +101,7 @@ def measure_pair(
 
     Raises:
         UsageError, ModelError: a model that is not there, can't be read, or is not the file that its name
-            promises; an anchor that can't be run, or a
-            prompt too long for it.
+            promises; an anchor that can't be run, or a prompt too long for it.
     """
     draft_file, anchor_file = registry.require(draft), registry.require(anchor)
     require_vocabulary(draft_file.path)

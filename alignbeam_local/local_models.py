@@ -64,21 +64,20 @@ def import_model(
         )
     sha256 = file_sha256(path)
     target = models_dir() / f"{name}.gguf"
-    _check_free(registry, name, path, target, sha256)
+    known = registry.resolve(name) if name in registry.models else None
+    _check_free(known, name, path, target, sha256)
     if not target.exists():
         _place(path.resolve(), target, how)
-    if name not in registry.models:
+    if known is None:
         _add_entry(name, target.stat().st_size, sha256)
-    elif expected_sha256(registry.resolve(name)) is None:
-        for source in sources_of(registry.resolve(name)):
+    elif expected_sha256(known) is None:
+        for source in sources_of(known):
             remember_hash(source.identity, sha256)
-    return ModelFile(
-        name, target, registry.models.get(name, ModelEntry(bytes=target.stat().st_size, sha256=sha256))
-    )
+    return known or ModelFile(name, target, ModelEntry(bytes=target.stat().st_size, sha256=sha256))
 
 
-def _check_free(registry: Registry, name: str, path: Path, target: Path, sha256: str) -> None:
-    taken = name in registry.models and not _may_be(registry.resolve(name), path, sha256)
+def _check_free(known: ModelFile | None, name: str, path: Path, target: Path, sha256: str) -> None:
+    taken = known is not None and not _may_be(known, path, sha256)
     if taken or (target.exists() and file_sha256(target) != sha256):
         raise UsageError(f"the name '{name}' belongs to another file", "Choose another one with --name.")
 

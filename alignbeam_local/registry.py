@@ -84,7 +84,7 @@ class Registry:
         return str(self.resolve(spec).path.absolute())
 
     def require(self, spec: str) -> ModelFile:
-        """The file behind a spec, and the file must be there.
+        """The file behind a spec, which must be there.
 
         Raises:
             UsageError: no such name.
