@@ -17,15 +17,15 @@ from .terminal import printable
 _COLUMNS = (
     Column("suite", 0, lambda d: d.suite),
     Column("label", 0, lambda d: d.label),
-    Column("share", 0, lambda d: d.measure),
+    Column("share", 125, lambda d: d.measure),
     Column("prompts", 0, lambda d: str(d.n), is_number=True),
     Column("first", 0, lambda d: f"{d.first:.0%}", is_number=True),
     Column("second", 0, lambda d: f"{d.second:.0%}", is_number=True),
     Column("difference, 95 %", 0, lambda d: percent(d.difference)),
-    Column("only first", 80, lambda d: "" if d.only_first is None else str(d.only_first), is_number=True),
-    Column("only second", 80, lambda d: "" if d.only_second is None else str(d.only_second), is_number=True),
+    Column("only first", 115, lambda d: "" if d.only_first is None else str(d.only_first), is_number=True),
+    Column("only second", 115, lambda d: "" if d.only_second is None else str(d.only_second), is_number=True),
     Column("p", 0, lambda d: "" if d.p is None else f"{d.p:.3g}", is_number=True),
-    Column("x time", 100, lambda d: "" if d.slowdown is None else f"{d.slowdown:.1f}", is_number=True),
+    Column("x time", 135, lambda d: "" if d.slowdown is None else f"{d.slowdown:.1f}", is_number=True),
 )
 
 

@@ -197,6 +197,16 @@ def test_a_narrow_terminal_gets_what_counts_most(
     assert max(map(len, screen.splitlines())) <= 80
 
 
+def test_a_comparison_cuts_no_figure_on_a_narrow_terminal(
+    engines: list[FakeEngine], suite: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    run("eval", "run", "--suite", suite, "--out", out, "--method", "draft", "--method", "alignbeam")
+    screen = on_terminal("eval", "compare", f"{out}:draft", f"{out}:alignbeam")
+    assert "difference, 95 %" in screen
+    assert "…" not in screen
+
+
 def test_compare_rescore_and_a_page(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft", "--method", "alignbeam")
