@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from .config import ALIASES, KNOBS, Config, by_name
 from .errors import UsageError, did_you_mean
+from .models.registry import Registry
 from .paths import config_file
-from .registry import Registry
 
 DEFAULT = "default"
 _PREFIX = "ALIGNBEAM_"

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable
 
-from alignbeam_local.conversation_log import ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog, default_path
 from alignbeam_local.errors import AlignBeamError
-from alignbeam_local.registry import Registry
+from alignbeam_local.models.registry import Registry
 
 Completions = list[tuple[str, str]]
 

@@ -68,7 +68,7 @@ def make_app(first_word: str = "") -> typer.Typer:
     app.callback()(_top)
     for name in _wanted(first_word):
         module, _, attribute = _COMMANDS[name].partition(":")
-        command = getattr(import_module(f".{module}", __package__), attribute)
+        command = getattr(import_module(f".commands.{module}", __package__), attribute)
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:
@@ -207,7 +207,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        from alignbeam_local.llama.backend import build
+        from alignbeam_local.llama.library import build
 
         print(f"alignbeam {version('alignbeam-local')}, llama.cpp {build()}")
         raise typer.Exit

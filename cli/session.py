@@ -13,17 +13,17 @@ import typer
 from alignbeam_local.config import Config
 from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.events import Done, Event, Result
-from alignbeam_local.registry import Registry
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import Settings, resolve
 
 from .options import Options
 from .terminal import is_terminal, say
-from .view import View
+from .views.view import View
 
 if TYPE_CHECKING:
     from alignbeam_local.cancellation import Cancellation
-    from alignbeam_local.engine import Engine
-    from alignbeam_local.prompt import Message
+    from alignbeam_local.engine.engine import Engine
+    from alignbeam_local.prompt.formats import Message
 
 REFUSED = 4
 
@@ -48,7 +48,7 @@ class Session:
 
 def open_engine(config: Config, registry: Registry, cancellation: "Cancellation | None" = None) -> "Engine":
     """The one place where an engine is made."""
-    from alignbeam_local.engine import Engine
+    from alignbeam_local.engine.engine import Engine
 
     return Engine(config, registry, cancellation=cancellation)
 
@@ -125,7 +125,7 @@ def stop_if_cancelled(result: Result) -> None:
 
 def refuse_loading_knobs(names: Iterable[str]) -> None:
     """Raises: UsageError: a knob that decides what is loaded; one answer alone can't change it."""
-    from alignbeam_local.engine import LOADING_KNOBS, fixed
+    from alignbeam_local.engine.engine import LOADING_KNOBS, fixed
 
     for name in names:
         if name in LOADING_KNOBS:
@@ -173,7 +173,7 @@ def provide_models(session: Session, specs: Iterable[str]) -> None:
     missing = [spec for spec, file in files.items() if not file.present]
     pullable = [spec for spec in missing if files[spec].can_pull]
     if pullable and (options.pull or _accepts_pull(pullable, offline=options.offline)):
-        from .models import pull_with_progress
+        from .commands.models import pull_with_progress
 
         pull_with_progress(registry, pullable, options.offline)
     for spec in missing:
@@ -190,7 +190,7 @@ def _require(registry: Registry, spec: str) -> None:
 
 
 def _accepts_pull(names: Sequence[str], *, offline: bool) -> bool:
-    from alignbeam_local.pull import is_offline
+    from alignbeam_local.models.pull import is_offline
 
     if is_offline(offline) or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
         return False

@@ -19,13 +19,13 @@ from statistics import median
 from typing import Any
 
 from alignbeam_local.config import Config
-from alignbeam_local.engine import Engine
+from alignbeam_local.engine.engine import Engine
 from alignbeam_local.events import AnswerText, Done, Result
-from alignbeam_local.judge_check import wilson_interval
+from alignbeam_local.judge.check import wilson_interval
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import write_atomic
-from alignbeam_local.prompt import Message
-from alignbeam_local.refusals import is_refusal
-from alignbeam_local.registry import Registry
+from alignbeam_local.prompt.formats import Message
+from alignbeam_local.search.refusals import is_refusal
 from alignbeam_local.settings import resolve
 
 Row = dict[str, Any]

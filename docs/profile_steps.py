@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alignbeam_local import beams, mixing
-from alignbeam_local.beams import BeamSearch
-from alignbeam_local.bridge import Bridge
 from alignbeam_local.config import Config
 from alignbeam_local.llama.weights import load_vocabulary
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.search import beams, mixing
+from alignbeam_local.search.beams import BeamSearch
+from alignbeam_local.search.bridge import Bridge
 
 MIXED, COMPLETED, ROUNDS = 6, 500, 40
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from alignbeam_local.cli import markdown_stream
+from alignbeam_local.cli.views import markdown_stream
 
-from alignbeam_local import questions, rubric
+from alignbeam_local.judge import questions, rubric
+from alignbeam_local.judge.rubric import worked_examples
 from alignbeam_local.paths import models_dir
-from alignbeam_local.rubric import worked_examples
 
 from .fake_engine import FakeEngine
 from .running import open_fakes

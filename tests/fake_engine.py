@@ -6,9 +6,10 @@ from time import sleep
 from types import TracebackType
 from typing import Self
 
-from alignbeam_local.background import Background
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
+from alignbeam_local.engine.background import Background
+from alignbeam_local.engine.snapshot import Snapshot
 from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.events import (
     AnswerText,
@@ -31,9 +32,8 @@ from alignbeam_local.events import (
     Winner,
     Withdrawn,
 )
-from alignbeam_local.prompt import Message
-from alignbeam_local.registry import Registry
-from alignbeam_local.snapshot import Snapshot
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.prompt.formats import Message
 
 STEP = Step(0, 0, 7, 5, 3, "Hi", "Yo", "Hi", "anchor", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
 REFUSED = "I'm sorry, but I can't help with that."

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.errors import ContextFull, ModelError
-from alignbeam_local.lm import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
+from alignbeam_local.lm.vocabulary import Vocabulary
 
 Row = Callable[[Sequence[int]], Logits]
 

@@ -9,13 +9,13 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.engine import Engine
+from alignbeam_local.engine.engine import Engine
+from alignbeam_local.engine.open_models import Model, Room
 from alignbeam_local.errors import ModelError
 from alignbeam_local.events import ModelCard, Notice
-from alignbeam_local.parts import Model, Room
-from alignbeam_local.prompt import prompt_format
-from alignbeam_local.registry import ModelFile, Registry
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.prompt.formats import prompt_format
 from tests.fake_lm import FakeLM, Row
 from tests.templates import CHATML
 
@@ -96,7 +96,7 @@ class FakeLoader:
 
 def fake_engine(monkeypatch: pytest.MonkeyPatch, loader: FakeLoader, **knobs: Any) -> tuple[Engine, Config]:
     """A real engine over these models, called draft, anchor and judge unless knobs say otherwise."""
-    monkeypatch.setattr("alignbeam_local.engine.Loader", loader)
+    monkeypatch.setattr("alignbeam_local.engine.engine.Loader", loader)
     roles = {"draft": "draft", "anchor": "anchor", "judge": "judge"}
     config = Config.of({**roles, "temperature": 0, "repeat_penalty": 1.0, "force": True, **knobs})
     return Engine(config, Registry({}, {}, "")), config

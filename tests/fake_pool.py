@@ -7,10 +7,10 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.engine import Engine
-from alignbeam_local.evaluation.model_pool import ModelPool
-from alignbeam_local.evaluation.suites import Item
-from alignbeam_local.registry import Registry
+from alignbeam_local.engine.engine import Engine
+from alignbeam_local.evaluation.methods.model_pool import ModelPool
+from alignbeam_local.evaluation.suites.suites import Item
+from alignbeam_local.models.registry import Registry
 from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row
 from tests.fake_loader import FakeLoader, FakeModel
 
@@ -60,8 +60,8 @@ def fake_loader(
         }
         | others
     )
-    monkeypatch.setattr("alignbeam_local.engine.Loader", loader)
-    monkeypatch.setattr("alignbeam_local.evaluation.model_pool.Loader", loader)
+    monkeypatch.setattr("alignbeam_local.engine.engine.Loader", loader)
+    monkeypatch.setattr("alignbeam_local.evaluation.methods.model_pool.Loader", loader)
     return loader
 
 

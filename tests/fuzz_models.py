@@ -13,9 +13,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from alignbeam_local import probe
 from alignbeam_local.errors import ModelError
-from alignbeam_local.gguf_header import require_model
+from alignbeam_local.machine import probe
+from alignbeam_local.models.gguf_header import require_model
 from tests.llama_models import write_tiny
 
 _WORDS = (0, 1, 1 << 31, (1 << 32) - 1, 1 << 63, (1 << 64) - 1)

@@ -8,11 +8,11 @@ import gguf
 import numpy as np
 import pytest
 
-from alignbeam_local.llama.lm import LlamaLM
+from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.weights import LlamaWeights
-from alignbeam_local.lm import Logits, SamplerSettings
+from alignbeam_local.lm.language_model import Logits, SamplerSettings
 from alignbeam_local.paths import models_dir
-from alignbeam_local.prompt import Message, prompt_format
+from alignbeam_local.prompt.formats import Message, prompt_format
 
 MODELS = models_dir()  # before any test moves it
 Kv = Literal["auto", "seq", "state"]

@@ -21,10 +21,10 @@ import numpy as np
 import psutil
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import Conversation
-from alignbeam_local.engine import Engine
+from alignbeam_local.conversation.conversation import Conversation
+from alignbeam_local.engine.engine import Engine
 from alignbeam_local.events import Done
-from alignbeam_local.registry import Registry
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
 _FILTER = [

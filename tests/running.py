@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.registry import Registry
+from alignbeam_local.models.registry import Registry
 
 from .fake_engine import FakeEngine
 

@@ -6,11 +6,12 @@ from typing import Any, Literal, NoReturn, cast
 
 import pytest
 
-from alignbeam_local.answer import Answer
-from alignbeam_local.bridge import Bridge
-from alignbeam_local.calibration import Calibration
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
+from alignbeam_local.engine.answer import Answer
+from alignbeam_local.engine.open_models import Model, Parts
+from alignbeam_local.engine.prompters import anchor_turns, with_system
+from alignbeam_local.engine.stopwatch import Stopwatch
 from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.events import (
     AnswerText,
@@ -25,12 +26,11 @@ from alignbeam_local.events import (
     Verdict,
     Withdrawn,
 )
-from alignbeam_local.followers import anchor_turns, with_system
-from alignbeam_local.judge import Judge
-from alignbeam_local.parts import Model, Parts
-from alignbeam_local.prompt import Message, prompt_format
-from alignbeam_local.stopwatch import Stopwatch
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.judge.calibration import Calibration
+from alignbeam_local.judge.judge import Judge
+from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.prompt.formats import Message, prompt_format
+from alignbeam_local.search.bridge import Bridge
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
 from tests.templates import CHATML, DEEPSEEK_R1
 

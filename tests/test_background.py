@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from alignbeam_local.background import Background
 from alignbeam_local.cancellation import Cancellation
+from alignbeam_local.engine.background import Background
 from alignbeam_local.errors import ModelError
 
 

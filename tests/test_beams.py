@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignbeam_local.beams import Beam, BeamSearch
-from alignbeam_local.bridge import Bridge
 from alignbeam_local.config import Config
 from alignbeam_local.events import BeamText, Event, Step
-from alignbeam_local.lm import Logits, SamplerSettings
-from alignbeam_local.prompt_cache import PromptCache
-from alignbeam_local.vocabulary import Vocabulary, is_unfinished
+from alignbeam_local.lm.language_model import Logits, SamplerSettings
+from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.lm.vocabulary import Vocabulary, is_unfinished
+from alignbeam_local.search.beams import Beam, BeamSearch
+from alignbeam_local.search.bridge import Bridge
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, hashed_row
 
 DRAFT = fake_vocabulary(

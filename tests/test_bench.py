@@ -8,23 +8,23 @@ from typing import Any, NamedTuple
 
 import gguf
 import pytest
-from alignbeam_local.cli import bench_plot
+from alignbeam_local.cli.views import bench_plot
 
-from alignbeam_local import bench
-from alignbeam_local.bench import in_turns, run_bench
-from alignbeam_local.bench_cases import Plan, Sweep, sweep_cases, table_cases
-from alignbeam_local.bench_floor import bytes_per_decode
-from alignbeam_local.bench_prompts import prompt_of
-from alignbeam_local.bench_report import Report, Spread, report_method, report_throughput, spread
-from alignbeam_local.bench_runs import Run, require_whole
+from alignbeam_local.bench import bench
+from alignbeam_local.bench.bench import in_turns, run_bench
+from alignbeam_local.bench.cases import Plan, Sweep, sweep_cases, table_cases
+from alignbeam_local.bench.floor import bytes_per_decode
+from alignbeam_local.bench.prompts import prompt_of
+from alignbeam_local.bench.report import Report, Spread, report_method, report_throughput, spread
+from alignbeam_local.bench.runs import Run, require_whole
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import BeamResult
-from alignbeam_local.llama.lm import LlamaLM
+from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.plain import PlainAnswer, PlainDraft
 from alignbeam_local.llama.weights import LlamaWeights
-from alignbeam_local.lm import SamplerSettings
-from alignbeam_local.machine import peak_memory
+from alignbeam_local.lm.language_model import SamplerSettings
+from alignbeam_local.machine.machine import peak_memory
 from tests.fake_engine import fake_result
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignbeam_local.bridge import Bridge
-from alignbeam_local.bridge_map import landing_counts
-from alignbeam_local.mixing import UNMAPPED
+from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.pair.landing_counts import landing_counts
 from alignbeam_local.paths import cache_dir
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.search.bridge import Bridge
+from alignbeam_local.search.mixing import UNMAPPED
 from tests.fake_lm import BYTES, FakeTokeniser, fake_vocabulary
 from tests.running import no_file_beyond
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local import probe
-from alignbeam_local.bridge_report import PairReport, measure_pair
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.model_entry import ModelEntry
-from alignbeam_local.registry import Registry
+from alignbeam_local.machine import probe
+from alignbeam_local.models.entry import ModelEntry
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.pair.report import PairReport, measure_pair
 from tests.llama_models import write_tiny
 
 

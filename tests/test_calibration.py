@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local import calibration
-from alignbeam_local.calibration import (
+from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.events import ModelCard
+from alignbeam_local.judge import calibration
+from alignbeam_local.judge.calibration import (
     LABELS,
     Calibration,
     auc,
@@ -22,9 +24,7 @@ from alignbeam_local.calibration import (
     save_calibration,
     sigmoid,
 )
-from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.events import ModelCard
-from alignbeam_local.judge_check import (
+from alignbeam_local.judge.check import (
     PAIRS_FILE,
     Measured,
     Pair,
@@ -36,7 +36,7 @@ from alignbeam_local.judge_check import (
     require_splits,
     wilson_interval,
 )
-from alignbeam_local.judge_readers import UNREADABLE, Reading
+from alignbeam_local.judge.formats import UNREADABLE, Reading
 
 LINE = {"slope": 1.0, "intercept": 0.0}
 

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from alignbeam_local.cli import chat as chat_command
-from alignbeam_local.cli.chat_commands import COMMANDS
-from alignbeam_local.cli.chat_completion import ChatCompleter
-from alignbeam_local.cli.chat_input import LineEditor, is_open, typed_lines, unquoted
+from alignbeam_local.cli.chat.commands import COMMANDS
+from alignbeam_local.cli.chat.completion import ChatCompleter
+from alignbeam_local.cli.chat.input import LineEditor, is_open, typed_lines, unquoted
+from alignbeam_local.cli.commands import chat as chat_command
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent, DummyCompleter
 from prompt_toolkit.document import Document
@@ -22,9 +22,9 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from alignbeam_local.config import CHAT_JUDGE_AT, KNOBS
-from alignbeam_local.conversation_log import ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog, default_path
 from alignbeam_local.errors import AlignBeamError
-from alignbeam_local.models_toml import user_file
+from alignbeam_local.models.toml_files import user_file
 
 from .fake_engine import BEAMS, REFUSED, FakeEngine
 from .running import Ran, run

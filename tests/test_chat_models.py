@@ -3,11 +3,11 @@
 import pytest
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import Conversation
-from alignbeam_local.conversation_log import ConversationLog
-from alignbeam_local.engine import Engine
-from alignbeam_local.prompt import Message
-from alignbeam_local.registry import Registry
+from alignbeam_local.conversation.conversation import Conversation
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.engine.engine import Engine
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.prompt.formats import Message
 
 from .talk import done
 from .test_chat_terminal import CTRL_C, ENTER, REAL, Terminal

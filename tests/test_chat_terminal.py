@@ -19,7 +19,7 @@ from typing import Self
 
 import pytest
 
-from alignbeam_local.conversation_log import ConversationLog
+from alignbeam_local.conversation.log import ConversationLog
 
 from .fake_engine import BEAMS
 from .running import touch_models

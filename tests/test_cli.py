@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from alignbeam_local.cli import session
 from alignbeam_local.cli.options import _PANEL_OF
-from alignbeam_local.cli.story import StoryView, summary
-from alignbeam_local.cli.view import PlainView
+from alignbeam_local.cli.views.story import StoryView, summary
+from alignbeam_local.cli.views.view import PlainView
 
 from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.events import AnswerText, Done, Withdrawn
@@ -349,7 +349,7 @@ def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) 
 
 
 def _user(text: str) -> Any:
-    from alignbeam_local.prompt import Message
+    from alignbeam_local.prompt.formats import Message
 
     return Message("user", text)
 

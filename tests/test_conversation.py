@@ -6,11 +6,11 @@ from typing import Any, cast
 import pytest
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import Conversation
-from alignbeam_local.engine import Engine
+from alignbeam_local.conversation.conversation import Conversation
+from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Result
-from alignbeam_local.prompt import Message
+from alignbeam_local.prompt.formats import Message
 from tests.fake_engine import REFUSED, FakeEngine, fake_result
 from tests.talk import done
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import Conversation
-from alignbeam_local.engine import Engine
+from alignbeam_local.conversation.conversation import Conversation
+from alignbeam_local.engine.engine import Engine
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
 from tests.talk import done

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignbeam_local import conversation_log
 from alignbeam_local.config import Config
-from alignbeam_local.conversation_log import ConversationLog, default_path, new_id
+from alignbeam_local.conversation import log as conversation_log
+from alignbeam_local.conversation.log import ConversationLog, default_path, new_id
 from alignbeam_local.errors import AlignBeamError, UsageError
 
 from .fake_engine import REFUSED, fake_result

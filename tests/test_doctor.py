@@ -12,16 +12,19 @@ from typing import Any
 
 import psutil
 import pytest
-from alignbeam_local.cli import doctor as cli_doctor
 from alignbeam_local.cli import main as main_module
+from alignbeam_local.cli.commands import doctor as cli_doctor
 from typer.testing import CliRunner
 
-from alignbeam_local import doctor_machine, machine, prefix_store, probe
-from alignbeam_local.devices import Gpu
-from alignbeam_local.doctor import examine
-from alignbeam_local.findings import Finding
-from alignbeam_local.hashes import file_sha256
-from alignbeam_local.llama import backend, offload
+from alignbeam_local.doctor import machine_checks as doctor_machine
+from alignbeam_local.doctor.doctor import examine
+from alignbeam_local.doctor.findings import Finding
+from alignbeam_local.llama import gpus as offload
+from alignbeam_local.llama import library as backend
+from alignbeam_local.lm import prefix_store
+from alignbeam_local.lm.devices import Gpu
+from alignbeam_local.machine import machine, probe
+from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.paths import cache_dir, config_dir, data_dir, models_dir, write_atomic
 from tests.llama_models import write_tiny
 
@@ -120,11 +123,11 @@ def test_models_that_do_not_fit(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_pair_is_checked_from_its_vocabularies(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alignbeam_local.doctor_models.require_silent_chat", lambda *_: None)
+    monkeypatch.setattr("alignbeam_local.doctor.model_checks.require_silent_chat", lambda *_: None)
     assert examined(draft=str(tiny), anchor=str(tiny), beams=1)["pair"].level == "ok"
-    monkeypatch.setattr("alignbeam_local.pair_check.single_share", lambda _: 0.6)
+    monkeypatch.setattr("alignbeam_local.pair.check.single_share", lambda _: 0.6)
     assert examined(draft=str(tiny), anchor=str(tiny), beams=1)["pair"].level == "warning"
-    monkeypatch.setattr("alignbeam_local.pair_check.single_share", lambda _: 0.1)
+    monkeypatch.setattr("alignbeam_local.pair.check.single_share", lambda _: 0.1)
     assert examined(draft=str(tiny), anchor=str(tiny), beams=1)["pair"].level == "problem"
 
 

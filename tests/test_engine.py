@@ -9,19 +9,19 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from alignbeam_local import loading
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import Conversation
-from alignbeam_local.engine import Engine
+from alignbeam_local.conversation.conversation import Conversation
+from alignbeam_local.engine import loader as loading
+from alignbeam_local.engine.engine import Engine
+from alignbeam_local.engine.open_models import rooms
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Phase, Result
-from alignbeam_local.llama.lm import LlamaLM
+from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.weights import LlamaWeights
-from alignbeam_local.lm import Logits, common_prefix
-from alignbeam_local.parts import rooms
-from alignbeam_local.prompt import Message
-from alignbeam_local.prompt_cache import PromptCache
-from alignbeam_local.registry import Registry
+from alignbeam_local.lm.language_model import Logits, common_prefix
+from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.prompt.formats import Message
 
 from .llama_models import NEAR_TIE, SHAPE
 from .talk import done

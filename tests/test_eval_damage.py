@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.cells import cells
-from alignbeam_local.evaluation.compare import compare
-from alignbeam_local.evaluation.page import page
-from alignbeam_local.evaluation.report import csv_text, markdown
-from alignbeam_local.evaluation.run_directory import MANIFEST, SAMPLES
-from alignbeam_local.evaluation.runs import counts_text, load_runs
-from alignbeam_local.evaluation.suites import load_suite, read_rows
+from alignbeam_local.evaluation.reports.compare import compare
+from alignbeam_local.evaluation.reports.figures import cells
+from alignbeam_local.evaluation.reports.page import page
+from alignbeam_local.evaluation.reports.table import csv_text, markdown
+from alignbeam_local.evaluation.runs.run_directory import MANIFEST, SAMPLES
+from alignbeam_local.evaluation.runs.saved_runs import counts_text, load_runs
+from alignbeam_local.evaluation.suites.suites import load_suite, read_rows
 from tests.running import run
 from tests.test_eval_report import sample, write_run
 

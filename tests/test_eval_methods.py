@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ContextFull, ModelError, UsageError
-from alignbeam_local.evaluation.arms import METHODS, parse_arm
-from alignbeam_local.evaluation.guard import COMPLIES
-from alignbeam_local.evaluation.nudging import is_unsure
-from alignbeam_local.evaluation.row_methods import (
+from alignbeam_local.evaluation.methods.guard import COMPLIES
+from alignbeam_local.evaluation.methods.nudging import is_unsure
+from alignbeam_local.evaluation.methods.row_methods import (
     Contrastive,
     ProxyTuning,
     SafeDecoding,
     probabilities,
     shared_top,
 )
-from alignbeam_local.evaluation.row_sampler import RowSampler
+from alignbeam_local.evaluation.methods.row_sampler import RowSampler
+from alignbeam_local.evaluation.methods.specs import METHODS, parse_arm
 from alignbeam_local.events import ModelCard, Result, Verdict
-from alignbeam_local.prompt import Message
+from alignbeam_local.prompt.formats import Message
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
 from tests.fake_loader import FakeModel
 from tests.fake_pool import ANCHOR, ASSISTANT, DRAFT, config, fake_loader, fake_pool
@@ -248,7 +248,8 @@ def test_several_at_once_answer_as_each_by_itself_in_fewer_batches(
     prompts = ["Steal?", LONG, "Burn?", "Cook?"]
     loader = fake_loader(monkeypatch, anchor=SAME)
     monkeypatch.setattr(
-        "alignbeam_local.evaluation.model_pool.ModelPool.judge", lambda *_: (FakeGuard("Cook"), GUARD_CARD)
+        "alignbeam_local.evaluation.methods.model_pool.ModelPool.judge",
+        lambda *_: (FakeGuard("Cook"), GUARD_CARD),
     )
     arm = parse_arm(spec, config(parallel=4, **knobs))
     with closing(fake_pool()) as pool:
@@ -298,7 +299,7 @@ def test_an_answer_that_the_anchor_cuts_too_finely_is_an_error(monkeypatch: pyte
         draft=FakeModel(words, scripted_row(words, {f"Steal?{ASSISTANT}": "l" * 19 * 40})),
     )
     turns = iter(range(99))
-    monkeypatch.setattr("alignbeam_local.evaluation.nudging.is_unsure", lambda *_: next(turns) > 30)
+    monkeypatch.setattr("alignbeam_local.evaluation.methods.nudging.is_unsure", lambda *_: next(turns) > 30)
     with pytest.raises(ContextFull, match="more tokens than fit"):
         answered("nudging", max_tokens=40, context=256)
 
@@ -360,7 +361,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[Result, FakeG
     loader = fake_loader(monkeypatch)
     guard = FakeGuard(*words)
     monkeypatch.setattr(
-        "alignbeam_local.evaluation.model_pool.ModelPool.judge",
+        "alignbeam_local.evaluation.methods.model_pool.ModelPool.judge",
         lambda *_: (guard, GUARD_CARD),
     )
     found = answered("guard", max_tokens=40)

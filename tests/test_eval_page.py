@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local.evaluation.cells import cells
-from alignbeam_local.evaluation.page import page, round_ticks
-from alignbeam_local.evaluation.plots import Plot, plots
-from alignbeam_local.evaluation.runs import Run, load_runs
+from alignbeam_local.evaluation.reports.figures import cells
+from alignbeam_local.evaluation.reports.page import page, round_ticks
+from alignbeam_local.evaluation.reports.plots import Plot, plots
+from alignbeam_local.evaluation.runs.saved_runs import Run, load_runs
 from tests.test_eval_report import run_of, sample, scored, write_run
 
 HOSTILE = (

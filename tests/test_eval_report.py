@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.cells import cells, slowdown
-from alignbeam_local.evaluation.metrics import Outcome, Scored, number, option, score
-from alignbeam_local.evaluation.report import csv_text, markdown, table
-from alignbeam_local.evaluation.run_directory import MANIFEST, SAMPLES
-from alignbeam_local.evaluation.runs import Run, counts_text, load_runs
-from alignbeam_local.evaluation.statistics import JudgeError
-from alignbeam_local.evaluation.suites import Label
+from alignbeam_local.evaluation.reports.figures import cells, slowdown
+from alignbeam_local.evaluation.reports.statistics import JudgeError
+from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
+from alignbeam_local.evaluation.runs.metrics import Outcome, Scored, number, option, score
+from alignbeam_local.evaluation.runs.run_directory import MANIFEST, SAMPLES
+from alignbeam_local.evaluation.runs.saved_runs import Run, counts_text, load_runs
+from alignbeam_local.evaluation.suites.suites import Label
 from alignbeam_local.events import FinishReason, Verdict
 from alignbeam_local.result_json import result_object
 from tests.fake_engine import fake_result

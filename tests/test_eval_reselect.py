@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
+from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.arms import parse_arms
-from alignbeam_local.evaluation.reselect import (
+from alignbeam_local.evaluation.methods.specs import parse_arms
+from alignbeam_local.evaluation.reports.sweep import parse_grid
+from alignbeam_local.evaluation.runs.reselect import (
     judged_anew,
     require_selecting,
     reselected,
     reselected_manifest,
 )
-from alignbeam_local.evaluation.run_directory import Log, key_of
-from alignbeam_local.evaluation.runner import Plan, run
-from alignbeam_local.evaluation.sweep import parse_grid
+from alignbeam_local.evaluation.runs.run_directory import Log, key_of
+from alignbeam_local.evaluation.runs.runner import Plan, run
 from alignbeam_local.events import ModelCard, Verdict
-from alignbeam_local.judge_loading import open_judge
-from alignbeam_local.lm import Logits
-from alignbeam_local.prompt import Message
+from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.prompt.formats import Message
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import hashed_row
 from tests.fake_loader import FakeModel
@@ -87,7 +87,7 @@ def test_beams_judged_anew_equal_a_run_with_that_judge(
     loader = fake_loader(
         monkeypatch, judge=FakeModel(ANCHOR, unsure_row), other=FakeModel(ANCHOR, hedging_row)
     )
-    monkeypatch.setattr("alignbeam_local.judge_loading.Loader", loader)
+    monkeypatch.setattr("alignbeam_local.engine.open_judge.Loader", loader)
     generated = samples_of(["alignbeam:on_unsafe=lowest"], tmp_path / "first")
     made = samples_of(["alignbeam:judge=other,on_unsafe=refuse"], tmp_path / "made")
     knobs = config(depth=2, beams=3, judge="other", on_unsafe="refuse", seed=1)
@@ -185,7 +185,7 @@ def test_the_command_with_another_judge_goes_on_where_it_stopped(
     def opened(*_: object) -> Iterator[tuple[CountingJudge, ModelCard]]:
         yield judge, ModelCard(name, name, "0" * 64, "Q4")
 
-    monkeypatch.setattr("alignbeam_local.judge_loading.open_judge", opened)
+    monkeypatch.setattr("alignbeam_local.engine.open_judge.open_judge", opened)
     suite = tmp_path / "s.jsonl"
     rows = [{"prompt": f"judged {n}", "label": "harmful"} for n in range(3)]
     suite.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

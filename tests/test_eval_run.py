@@ -12,15 +12,15 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.engine import Engine
+from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageError
-from alignbeam_local.evaluation import runner
-from alignbeam_local.evaluation.arms import parse_arm, parse_arms
-from alignbeam_local.evaluation.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
-from alignbeam_local.evaluation.runner import Plan, manifest, run
-from alignbeam_local.evaluation.suites import Item
+from alignbeam_local.evaluation.methods.specs import parse_arm, parse_arms
+from alignbeam_local.evaluation.runs import runner
+from alignbeam_local.evaluation.runs.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
+from alignbeam_local.evaluation.runs.runner import Plan, manifest, run
+from alignbeam_local.evaluation.suites.suites import Item
 from alignbeam_local.events import Result
-from alignbeam_local.registry import ModelFile, Registry
+from alignbeam_local.models.registry import ModelFile, Registry
 from tests.fake_pool import ITEMS, REGISTRY, config, fake_loader, fake_pool
 from tests.llama_models import write_tiny
 from tests.running import no_file_beyond
@@ -322,7 +322,7 @@ def test_a_split_model_in_a_manifest_is_known_by_all_its_parts(tmp_path: Path) -
 
 
 def runner_file(spec: str, file: Path) -> Any:
-    from alignbeam_local.registry import ModelFile
+    from alignbeam_local.models.registry import ModelFile
 
     return ModelFile(spec, file)
 

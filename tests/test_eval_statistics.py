@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local.evaluation.statistics import (
+from alignbeam_local.evaluation.reports.statistics import (
     Estimate,
     JudgeError,
     bootstrap_mean,

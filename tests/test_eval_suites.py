@@ -13,16 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from alignbeam_local.errors import AlignBeamError, UsageError
-from alignbeam_local.evaluation import suites
-from alignbeam_local.evaluation.sampling import pick
-from alignbeam_local.evaluation.suite_source import hub_fetch
-from alignbeam_local.evaluation.suites import (
-    HubFile,
-    Item,
-    load_suite,
-    named_suites,
-    prompts_sha256,
-)
+from alignbeam_local.evaluation.suites import suites
+from alignbeam_local.evaluation.suites.hub import hub_fetch
+from alignbeam_local.evaluation.suites.sampling import pick
+from alignbeam_local.evaluation.suites.suites import HubFile, Item, load_suite, named_suites, prompts_sha256
 
 
 def no_fetch(_: HubFile) -> Path:

@@ -8,10 +8,9 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.arms import parse_arm
-from alignbeam_local.evaluation.runs import Run
-from alignbeam_local.evaluation.statistics import Estimate
-from alignbeam_local.evaluation.sweep import (
+from alignbeam_local.evaluation.methods.specs import parse_arm
+from alignbeam_local.evaluation.reports.statistics import Estimate
+from alignbeam_local.evaluation.reports.sweep import (
     Setting,
     check_profile_name,
     grid_arms,
@@ -21,8 +20,9 @@ from alignbeam_local.evaluation.sweep import (
     settings_of,
     write_profile,
 )
-from alignbeam_local.model_entry import ModelEntry
-from alignbeam_local.registry import Registry
+from alignbeam_local.evaluation.runs.saved_runs import Run
+from alignbeam_local.models.entry import ModelEntry
+from alignbeam_local.models.registry import Registry
 from tests.fake_engine import FakeEngine
 from tests.fake_pool import config
 from tests.running import run

@@ -5,7 +5,7 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError
-from alignbeam_local.lm import LanguageModel, SamplerSettings
+from alignbeam_local.lm.language_model import LanguageModel, SamplerSettings
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row, scripted_row, spelt
 
 VOCABULARY = fake_vocabulary("he", "hello", " world")

@@ -11,17 +11,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignbeam_local import hashes, models_toml, probe
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
+from alignbeam_local.engine.loader import Loader
+from alignbeam_local.engine.open_models import Room
 from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Event, Phase
-from alignbeam_local.hashes import file_sha256, known_hash, remember_hash
-from alignbeam_local.loading import Loader
-from alignbeam_local.local_models import import_model
-from alignbeam_local.parts import Room
+from alignbeam_local.machine import probe
+from alignbeam_local.models import hashes
+from alignbeam_local.models import toml_files as models_toml
+from alignbeam_local.models.hashes import file_sha256, known_hash, remember_hash
+from alignbeam_local.models.importing import import_model
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import cache_dir, config_dir, write_atomic
-from alignbeam_local.registry import Registry
 from tests.gguf_files import write_gguf
 from tests.llama_models import write_tiny
 from tests.running import no_room

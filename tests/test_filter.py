@@ -15,10 +15,10 @@ from time import sleep
 from typing import Any
 
 import pytest
-from alignbeam_local.cli.filter_tally import Tally
-from alignbeam_local.cli.filter_template import read_template
+from alignbeam_local.cli.filter.tally import Tally
+from alignbeam_local.cli.filter.template import read_template
+from alignbeam_local.cli.filter.time_limit import TimeLimit
 from alignbeam_local.cli.inputs import count_records
-from alignbeam_local.cli.time_limit import TimeLimit
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alignbeam_local.cli import filter as filter_module
 from alignbeam_local.cli import main, session
+from alignbeam_local.cli.commands import filter as filter_module
 from alignbeam_local.cli.inputs import Arriving
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.engine import Engine
-from alignbeam_local.lm import Logits
-from alignbeam_local.parts import Room
-from alignbeam_local.registry import Registry
+from alignbeam_local.engine.engine import Engine
+from alignbeam_local.engine.open_models import Room
+from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.models.registry import Registry
 
 from .fake_lm import Row, fake_vocabulary, scripted_row, spelt
 from .fake_loader import FakeLoader, FakeModel
@@ -48,7 +48,7 @@ def open_fakes(monkeypatch: pytest.MonkeyPatch, row: Row) -> FakeLoader:
     def open_engine(config: Config, registry: Registry, cancellation: Cancellation | None = None) -> Engine:
         return Engine(config, registry, cancellation=cancellation)
 
-    monkeypatch.setattr("alignbeam_local.engine.Loader", found)
+    monkeypatch.setattr("alignbeam_local.engine.engine.Loader", found)
     monkeypatch.setattr(session, "open_engine", open_engine)
     return found
 

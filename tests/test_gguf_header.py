@@ -14,9 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignbeam_local import gguf_reader
 from alignbeam_local.errors import ModelError
-from alignbeam_local.gguf_header import SpecialToken, parts_of, read_header, require_model, require_vocabulary
+from alignbeam_local.models import gguf_reader
+from alignbeam_local.models.gguf_header import (
+    SpecialToken,
+    parts_of,
+    read_header,
+    require_model,
+    require_vocabulary,
+)
 from tests.gguf_files import write_gguf
 from tests.llama_models import write_tiny
 

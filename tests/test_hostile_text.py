@@ -12,26 +12,16 @@ from typing import Any
 import pytest
 from alignbeam_local.cli import main as main_module
 from alignbeam_local.cli import session
-from alignbeam_local.cli.live_view import LiveView
-from alignbeam_local.cli.story import StoryView
 from alignbeam_local.cli.terminal import printable
-from alignbeam_local.cli.view import JsonView, PlainView, SilentView, TraceView
-from alignbeam_local.cli.why import candidates, explained
+from alignbeam_local.cli.views.live import LiveView
+from alignbeam_local.cli.views.story import StoryView
+from alignbeam_local.cli.views.view import JsonView, PlainView, SilentView, TraceView
+from alignbeam_local.cli.views.why import candidates, explained
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from alignbeam_local.events import (
-    AnswerText,
-    BeamText,
-    Done,
-    Event,
-    Notice,
-    Phase,
-    Step,
-    TopToken,
-    Withdrawn,
-)
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Step, TopToken, Withdrawn
 from alignbeam_local.result_json import json_line
 from tests.fake_engine import FakeEngine, fake_result
 from tests.running import STARTER, touch_models

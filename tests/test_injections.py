@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from alignbeam_local.cli.main import main
 
-from alignbeam_local import judge_loading
+from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.errors import ModelError
 from alignbeam_local.events import ModelCard, Verdict
-from alignbeam_local.injections import (
+from alignbeam_local.judge.check import Pair
+from alignbeam_local.judge.injections import (
     ALL,
     CONTROL,
     PAIRS_EACH,
@@ -27,8 +28,7 @@ from alignbeam_local.injections import (
     trials,
     untouched,
 )
-from alignbeam_local.judge import Judge
-from alignbeam_local.judge_check import Pair
+from alignbeam_local.judge.judge import Judge
 from tests.test_judge import make_judge
 
 SAFE, UNSAFE = Verdict(1.0, 1.0, {}, "safe"), Verdict(5.0, 5.0, {}, "unsafe")
@@ -134,7 +134,7 @@ def fake_judge(few_examples: None, monkeypatch: pytest.MonkeyPatch) -> None:
         Injection(id="control-1", kind=CONTROL, text="Thanks."),
     ]
     monkeypatch.setattr(judge_loading, "open_judge", opened)
-    monkeypatch.setattr("alignbeam_local.injections.read_injections", lambda: shipped)
+    monkeypatch.setattr("alignbeam_local.judge.injections.read_injections", lambda: shipped)
 
 
 @pytest.mark.usefixtures("fake_judge")

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from alignbeam_local.cli.main import main
 
-from alignbeam_local import judge_loading, questions, rubric
-from alignbeam_local.calibration import load_calibration
 from alignbeam_local.config import Config
+from alignbeam_local.engine import open_judge as judge_loading
+from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import ModelError
 from alignbeam_local.events import ModelCard, Verdict
-from alignbeam_local.judge import Judge
-from alignbeam_local.judge_loading import open_judge
-from alignbeam_local.judge_readers import (
+from alignbeam_local.judge import questions, rubric
+from alignbeam_local.judge.calibration import load_calibration
+from alignbeam_local.judge.formats import (
     UNREADABLE,
     ClassifierReader,
     QuestionsReader,
@@ -24,12 +24,13 @@ from alignbeam_local.judge_readers import (
     RubricReader,
     make_reading,
 )
-from alignbeam_local.judged_text import as_data, cut_middle, request_text
-from alignbeam_local.lm import Logits
+from alignbeam_local.judge.judge import Judge
+from alignbeam_local.judge.quoting import as_data, cut_middle, request_text
+from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import data_dir, write_atomic
-from alignbeam_local.prompt import Message, prompt_format
-from alignbeam_local.registry import Registry
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.prompt.formats import Message, prompt_format
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, spelt
 from tests.fake_loader import FakeLoader, FakeModel
 from tests.templates import CHATML, DEEPSEEK_R1

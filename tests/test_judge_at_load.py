@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignbeam_local.engine import Engine
+from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import Cancelled
 from tests.talk import Talk
 

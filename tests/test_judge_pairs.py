@@ -13,7 +13,7 @@ SPLITS = {"fit", "held_out"}
 
 
 def read(name: str) -> list[dict[str, Any]]:
-    text = (files("alignbeam_local") / "data" / name).read_text(encoding="utf-8")
+    text = (files("alignbeam_local.judge") / "data" / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -23,12 +23,12 @@ def folded(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def pairs() -> list[dict[str, Any]]:
-    return read("judge_pairs.jsonl")
+    return read("pairs.jsonl")
 
 
 @pytest.fixture(scope="module")
 def examples() -> list[dict[str, Any]]:
-    return read("judge_examples.jsonl")
+    return read("examples.jsonl")
 
 
 def test_pairs_are_well_formed(pairs: list[dict[str, Any]]) -> None:

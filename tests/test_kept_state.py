@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from alignbeam_local.conversation import Conversation
+from alignbeam_local.conversation.conversation import Conversation
+from alignbeam_local.conversation.saved_state import read_state
 from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.events import Notice
-from alignbeam_local.kept_state import read_state
 from tests.fake_lm import spelt
 from tests.running import no_file_beyond
 from tests.talk import ANCHOR, BEGIN, DRAFT, LONG, Kv, Talk
@@ -105,7 +105,7 @@ def test_a_damaged_state_is_read_anew(monkeypatch: pytest.MonkeyPatch, tmp_path:
     talk.ask("How?")
     with monkeypatch.context() as patch:
         if harm == "version":
-            patch.setattr("alignbeam_local.kept_state._FORMAT", "another")
+            patch.setattr("alignbeam_local.conversation.saved_state._FORMAT", "another")
         talk.conversation.save_state(tmp_path)
     (file,) = tmp_path.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.errors import AlignBeamError, ContextFull
-from alignbeam_local.lanes import Lane, SharedContext
-from alignbeam_local.lm import LanguageModel, Logits, SamplerSettings
+from alignbeam_local.lm.language_model import LanguageModel, Logits, SamplerSettings
+from alignbeam_local.lm.slots import Lane, SharedContext
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.llama_models import KINDS, ROUNDING, Kv, Opened, contexts_closed, opened, tiny
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from time import monotonic, sleep
 
 import pytest
-from alignbeam_local.cli import board
-from alignbeam_local.cli.board import WINNER_STYLES, Board
-from alignbeam_local.cli.live_view import LiveView
+from alignbeam_local.cli.views import board
+from alignbeam_local.cli.views.board import WINNER_STYLES, Board
+from alignbeam_local.cli.views.live import LiveView
 from rich.console import Group
 
 from alignbeam_local.config import Config

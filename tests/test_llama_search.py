@@ -7,14 +7,14 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from alignbeam_local.beams import BeamSearch
-from alignbeam_local.bridge import Bridge
 from alignbeam_local.config import Config
 from alignbeam_local.events import Event, Step
-from alignbeam_local.llama.lm import LlamaLM
-from alignbeam_local.lm import LanguageModel, Logits
-from alignbeam_local.mixing import log_normaliser, mix, probabilities, top_tokens
-from alignbeam_local.prompt_cache import PromptCache
+from alignbeam_local.llama.context import LlamaLM
+from alignbeam_local.lm.language_model import LanguageModel, Logits
+from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.search.beams import BeamSearch
+from alignbeam_local.search.bridge import Bridge
+from alignbeam_local.search.mixing import log_normaliser, mix, probabilities, top_tokens
 from tests.llama_models import (
     KINDS,
     NEAR_TIE,

@@ -5,11 +5,11 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from alignbeam_local.bridge import Bridge
 from alignbeam_local.errors import ModelError
-from alignbeam_local.llama.backend import set_fields
+from alignbeam_local.llama.library import set_fields
 from alignbeam_local.llama.weights import LlamaWeights, load_vocabulary
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.search.bridge import Bridge
 from tests.llama_models import (
     BYTE_TOKENS,
     QWEN,

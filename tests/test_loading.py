@@ -7,20 +7,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from alignbeam_local import loading, machine, probe
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.devices import Gpu, Offload
+from alignbeam_local.engine import loader as loading
+from alignbeam_local.engine.loader import Loader
+from alignbeam_local.engine.open_models import Room
 from alignbeam_local.errors import ModelError
-from alignbeam_local.gguf_header import require_model
-from alignbeam_local.hashes import file_sha256
-from alignbeam_local.llama import offload
-from alignbeam_local.loading import Loader
-from alignbeam_local.memory_plan import SLACK_BYTES
-from alignbeam_local.model_entry import ModelEntry
-from alignbeam_local.parts import Room
-from alignbeam_local.placement import place
-from alignbeam_local.registry import ModelFile, Registry
+from alignbeam_local.llama import gpus as offload
+from alignbeam_local.lm.devices import Gpu, Offload
+from alignbeam_local.machine import machine, probe
+from alignbeam_local.machine.memory import SLACK_BYTES
+from alignbeam_local.machine.placement import place
+from alignbeam_local.models.entry import ModelEntry
+from alignbeam_local.models.gguf_header import require_model
+from alignbeam_local.models.hashes import file_sha256
+from alignbeam_local.models.registry import ModelFile, Registry
 from tests.llama_models import write_tiny
 
 CONFIG = Config.of({"threads": 1, "gpu_layers": 0})

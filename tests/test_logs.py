@@ -5,12 +5,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli import logs, logs_view, terminal
-from alignbeam_local.cli.chat_input import typed_lines
-from alignbeam_local.cli.logs import outdated
+from alignbeam_local.cli import terminal
+from alignbeam_local.cli.chat.input import typed_lines
+from alignbeam_local.cli.commands import logs
+from alignbeam_local.cli.commands.logs import outdated
+from alignbeam_local.cli.views import logs as logs_view
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation_log import Conversation, ConversationLog, default_path
+from alignbeam_local.conversation.log import Conversation, ConversationLog, default_path
 
 from .fake_engine import REFUSED, fake_result
 from .running import run

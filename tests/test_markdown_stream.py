@@ -1,7 +1,7 @@
 """Markdown that grows: what is finished is printed once, in order, and nothing is lost."""
 
 import pytest
-from alignbeam_local.cli.markdown_stream import MarkdownStream, rendered, split_finished
+from alignbeam_local.cli.views.markdown_stream import MarkdownStream, rendered, split_finished
 from hypothesis import given
 from hypothesis import strategies as st
 

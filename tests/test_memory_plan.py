@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from alignbeam_local.config import CacheType, Config, KvStrategy
-from alignbeam_local.gguf_header import GgufHeader, read_header, require_model
-from alignbeam_local.memory_plan import cell_bytes, plan_of
-from alignbeam_local.parts import Room
+from alignbeam_local.engine.open_models import Room
+from alignbeam_local.machine.memory import cell_bytes, plan_of
+from alignbeam_local.models.gguf_header import GgufHeader, read_header, require_model
 from tests.gguf_files import write_gguf
 from tests.llama_models import write_tiny
 from tests.test_gguf_header import ARRAY, FIXED, TEXT, U32, field

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from alignbeam_local.config import DraftMass, Variant
 from alignbeam_local.errors import ModelError
-from alignbeam_local.mixing import UNMAPPED, Crossing, Mixture, TopTokens, log_normaliser, mix, top_tokens
+from alignbeam_local.search.mixing import (
+    UNMAPPED,
+    Crossing,
+    Mixture,
+    TopTokens,
+    log_normaliser,
+    mix,
+    top_tokens,
+)
 
 
 def tops(tokens: list[int], probabilities: list[float]) -> TopTokens:

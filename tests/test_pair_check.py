@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from alignbeam_local.bridge import Bridge
 from alignbeam_local.errors import ModelError
-from alignbeam_local.pair_check import OPENERS, check_pair, single_share
-from alignbeam_local.vocabulary import Vocabulary
+from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.pair.check import OPENERS, check_pair, single_share
+from alignbeam_local.search.bridge import Bridge
 from tests.fake_lm import fake_vocabulary
 
 WORDS = sorted({word for text in OPENERS for word in re.findall(r" ?\w+", text)})

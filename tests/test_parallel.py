@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
-from alignbeam_local.engine import Engine
+from alignbeam_local.engine.engine import Engine
+from alignbeam_local.engine.open_models import rooms
+from alignbeam_local.engine.scheduler import Happening
 from alignbeam_local.errors import AlignBeamError, ModelError, TimedOut
 from alignbeam_local.events import BeamText, Done, Judged, Phase, Result, Step, Timings, Verdict, Withdrawn
-from alignbeam_local.lm import SamplerSettings, SequenceState
-from alignbeam_local.parallel import Happening
-from alignbeam_local.parts import rooms
-from alignbeam_local.prompt import Message
+from alignbeam_local.lm.language_model import SamplerSettings, SequenceState
+from alignbeam_local.prompt.formats import Message
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
 from tests.test_beams import nudged, nudges
@@ -69,7 +69,7 @@ class HashingJudge:
 def opened(loader: FakeLoader, *, real_judge: bool = False, **knobs: Any) -> tuple[Engine, Config]:
     with pytest.MonkeyPatch.context() as patch:
         if not real_judge:
-            patch.setattr("alignbeam_local.engine.make_judge", lambda *_, **__: HashingJudge())
+            patch.setattr("alignbeam_local.engine.engine.make_judge", lambda *_, **__: HashingJudge())
         context = 4096 if real_judge else 300  # its examples are long in letters
         engine, config = fake_engine(patch, loader, **{**KNOBS, "context": context, **knobs})
         list(engine.load())
@@ -294,7 +294,7 @@ def test_what_is_no_error_of_ours_reaches_whoever_decodes(monkeypatch: pytest.Mo
     engine, config = opened(models(), parallel=2)
     answers = engine.parallel()
     answers.begin(0, said("ab"), config)
-    monkeypatch.setattr("alignbeam_local.answer.Answer._make_search", lambda *_: 1 / 0)
+    monkeypatch.setattr("alignbeam_local.engine.answer.Answer._make_search", lambda *_: 1 / 0)
     answers.step()
     with pytest.raises(ZeroDivisionError):
         answers.step()

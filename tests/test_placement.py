@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
-from alignbeam_local.devices import Gpu, Offload
+from alignbeam_local.engine.loader import usable_gpus
+from alignbeam_local.engine.open_models import Room
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.gguf_header import GgufHeader, read_header
-from alignbeam_local.loading import usable_gpus
-from alignbeam_local.memory_plan import cell_bytes
-from alignbeam_local.parts import Room
-from alignbeam_local.placement import MARGIN_BYTES, Placement, place
+from alignbeam_local.lm.devices import Gpu, Offload
+from alignbeam_local.machine.memory import cell_bytes
+from alignbeam_local.machine.placement import MARGIN_BYTES, Placement, place
+from alignbeam_local.models.gguf_header import GgufHeader, read_header
 from tests.llama_models import write_tiny
 
 MB = 1 << 20
@@ -202,7 +202,7 @@ def test_words_of_llama_cpp_are_understood() -> None:
 
 
 def test_a_build_without_a_gpu_fails_only_if_one_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alignbeam_local.llama.offload.gpus", list)
+    monkeypatch.setattr("alignbeam_local.llama.gpus.gpus", list)
     assert usable_gpus(Config.of({})) == []
     assert usable_gpus(Config.of({"gpu_layers": 0, "main_gpu": 0})) == []
     for knobs in ({"gpu_layers": 10}, {"gpu_layers": "all"}, {"main_gpu": 0}, {"tensor_split": "1"}):

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local import probe
 from alignbeam_local.cancellation import Cancellation
-from alignbeam_local.devices import Offload
 from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.llama.weights import load_vocabulary
+from alignbeam_local.lm.devices import Offload
+from alignbeam_local.machine import probe
 from alignbeam_local.paths import cache_dir
 from tests.llama_models import write_tiny
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.prompts_file import read_prompts
+from alignbeam_local.pair.prompts_file import read_prompts
 
 
 @pytest.fixture

@@ -17,14 +17,16 @@ from typing import Any, Literal
 
 import pytest
 
-from alignbeam_local import hashes, local_models, models_toml
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.hub_source import HubSource
-from alignbeam_local.mirror_source import MirrorSource
-from alignbeam_local.model_entry import Hub, Mirror, ModelEntry
-from alignbeam_local.pull import is_offline, pull, sources_of
-from alignbeam_local.registry import ModelFile, Registry
-from alignbeam_local.sources import PullProgress, SourceError, check_space
+from alignbeam_local.models import hashes
+from alignbeam_local.models import importing as local_models
+from alignbeam_local.models import toml_files as models_toml
+from alignbeam_local.models.entry import Hub, Mirror, ModelEntry
+from alignbeam_local.models.hub import HubSource
+from alignbeam_local.models.mirror import MirrorSource
+from alignbeam_local.models.pull import is_offline, pull, sources_of
+from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.models.source import PullProgress, SourceError, check_space
 from tests.gguf_files import write_gguf
 from tests.running import wait_for
 

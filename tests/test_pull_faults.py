@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local import hub_source
 from alignbeam_local.errors import ModelError
-from alignbeam_local.pull import pull
+from alignbeam_local.models import hub as hub_source
+from alignbeam_local.models.pull import pull
 from tests.running import no_room, wait_for
 from tests.test_pull import HUB_SOURCE, HubServer, content, home, hub, index, mirror_source, wanted
 

@@ -15,7 +15,7 @@ from typer.main import get_command
 from alignbeam_local import errors
 from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.events import Result, Step
-from alignbeam_local.registry import Registry
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import _OTHER_VARIABLES, resolve
 
 ROOT = Path(__file__).parents[1]
@@ -161,7 +161,7 @@ def test_contributing_lists_every_file(folder: str) -> None:
 
 
 def test_knobs_fixed_at_loading_are_named() -> None:
-    from alignbeam_local.engine import LOADING_KNOBS
+    from alignbeam_local.engine.engine import LOADING_KNOBS
 
     sentence = next(line for line in README.splitlines() if "decide what is loaded" in line)
     named = re.findall(r"`(\w+)`", sentence.split("decide")[0])

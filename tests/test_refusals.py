@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignbeam_local.refusals import PHRASES, is_degenerate, is_refusal, refusal_end
+from alignbeam_local.search.refusals import PHRASES, is_degenerate, is_refusal, refusal_end
 
 #: The phrases of the method, in its words.
 METHOD = (

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from alignbeam_local import models_toml, paths
+from alignbeam_local import paths
 from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
-from alignbeam_local.hashes import file_sha256
-from alignbeam_local.pull import check_sha256, pull
-from alignbeam_local.registry import Registry
+from alignbeam_local.models import toml_files as models_toml
+from alignbeam_local.models.hashes import file_sha256
+from alignbeam_local.models.pull import check_sha256, pull
+from alignbeam_local.models.registry import Registry
 from tests.gguf_files import write_gguf
 
-CORE = Path(models_toml.__file__).parent
+CORE = Path(models_toml.__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -271,7 +272,7 @@ def test_models_file_of_an_installed_wheel(home: Path, monkeypatch: pytest.Monke
             return home / "share" / "models.toml"
 
     monkeypatch.setattr(
-        models_toml, "__file__", str(home / "site-packages" / "alignbeam_local" / "models_toml.py")
+        models_toml, "__file__", str(home / "site-packages" / "alignbeam_local" / "models" / "toml_files.py")
     )
     monkeypatch.setattr("importlib.metadata.files", lambda _: [Installed()])
     assert models_toml.shipped_file() == home / "share" / "models.toml"
@@ -281,7 +282,7 @@ def test_models_file_of_an_installed_wheel(home: Path, monkeypatch: pytest.Monke
 
 
 def test_the_core_never_imports_the_terminal() -> None:
-    for file in CORE.glob("*.py"):
+    for file in CORE.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -291,7 +292,7 @@ def test_the_core_never_imports_the_terminal() -> None:
 def test_the_registry_loads_nothing_heavy() -> None:
     heavy = {"huggingface_hub", "gguf", "numpy", "llama_cpp", "rich"}
     code = (
-        f"import sys, alignbeam_local.pull, alignbeam_local.local_models; print({heavy} & set(sys.modules))"
+        f"import sys; from alignbeam_local.models import importing, pull; print({heavy} & set(sys.modules))"
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CORE.parent)

@@ -6,7 +6,7 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.events import Verdict
-from alignbeam_local.selection import Candidate, Selection, select
+from alignbeam_local.search.selection import Candidate, Selection, select
 
 UNSCORED = Verdict(None, None, {}, "unscored")
 

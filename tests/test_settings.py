@@ -8,8 +8,8 @@ import pytest
 
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
-from alignbeam_local.models_toml import Profile
-from alignbeam_local.registry import Registry
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.models.toml_files import Profile
 from alignbeam_local.settings import Settings, near_knob, resolve
 
 PROFILES = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local.text_stream import TextStream
+from alignbeam_local.prompt.text_stream import TextStream
 
 
 def pushed(stream: TextStream, chunks: Sequence[bytes]) -> list[str]:

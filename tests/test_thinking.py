@@ -8,9 +8,9 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.errors import Cancelled
-from alignbeam_local.lm import Logits
-from alignbeam_local.prompt_cache import PromptCache
-from alignbeam_local.thinking import Thought, spelt, think
+from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.search.thinking import Thought, spelt, think
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
 
 END = "</think>"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local.vocabulary import Vocabulary, is_text, is_unfinished
+from alignbeam_local.lm.vocabulary import Vocabulary, is_text, is_unfinished
 from tests.fake_lm import BYTES, FakeTokeniser, fake_vocabulary
 
 PLAIN = fake_vocabulary("he", "hello", " hello", "é")

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from alignbeam_local.cli.why import candidates, explained
+from alignbeam_local.cli.views.why import candidates, explained
 from rich.cells import cell_len
 
 from alignbeam_local.config import Config

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import llama_cpp
 
 from ..errors import ModelError
-from ..lm import SamplerSettings
+from ..lm.language_model import SamplerSettings
 from .batch import BATCH_TOKENS
-from .lm import LlamaLM
+from .context import LlamaLM
 from .sampler import sampler_chain
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import llama_cpp
 import numpy as np
 
-from ..lm import Logits, SamplerSettings
+from ..lm.language_model import Logits, SamplerSettings
 
 if TYPE_CHECKING:
-    from .lm import LlamaLM
+    from .context import LlamaLM
 
 
 def sampler_chain(settings: SamplerSettings, vocabulary_size: int) -> Any:

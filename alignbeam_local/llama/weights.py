@@ -7,11 +7,11 @@ from typing import NamedTuple
 import llama_cpp
 
 from ..cancellation import Cancellation
-from ..devices import ON_PROCESSOR, Offload
 from ..errors import ModelError
-from ..vocabulary import Vocabulary
-from .backend import backend, set_fields
-from .offload import device_handle
+from ..lm.devices import ON_PROCESSOR, Offload
+from ..lm.vocabulary import Vocabulary
+from .gpus import device_handle
+from .library import backend, set_fields
 from .tokeniser import LlamaTokeniser
 
 _EMBEDDING_ARCHITECTURES = ("bert", "t5encoder", "embedding")

@@ -1,0 +1,91 @@
+"""What a bench compares: the rows of its table, and the points of its sweeps."""
+
+from typing import NamedTuple
+
+from ..config import ALIASES, CHAT_JUDGE_AT, Config
+from ..errors import UsageError
+
+PROMPT_TOKENS, NEW_TOKENS = "prompt_tokens", "new_tokens"
+_SWEPT = ("beams", "depth", "bridge_width", PROMPT_TOKENS, NEW_TOKENS)
+
+
+class Shape(NamedTuple):
+    """How much is read and written: tokens of the user's text, and of the answer."""
+
+    prompt_tokens: int
+    new_tokens: int
+
+
+class Case(NamedTuple):
+    """One way of answering, with `max_tokens` new tokens."""
+
+    name: str
+    config: Config
+    prompt_tokens: int
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.prompt_tokens, self.config.max_tokens)
+
+
+class Sweep(NamedTuple):
+    """One thing changed, everything else as it is."""
+
+    knob: str
+    values: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> "Sweep":
+        """From `K=1,2,3`. Raises: UsageError: it is nothing of the kind."""
+        name, _, listed = text.partition("=")
+        knob = ALIASES.get(name, name.replace("-", "_"))
+        if knob not in _SWEPT:
+            known = ", ".join(word.replace("_", "-") for word in (*ALIASES, *_SWEPT))
+            raise UsageError(f"--sweep {text}: {name!r} can't be swept", f"Known: {known}")
+        try:
+            values = tuple(map(int, listed.split(",")))
+        except ValueError:
+            raise UsageError(f"--sweep {text}: no list of numbers", "Such as --sweep K=1,2,3") from None
+        if min(values) < (0 if knob == "depth" else 1):
+            raise UsageError(f"--sweep {text}: a number is too small", "Such as --sweep K=1,2,3")
+        return cls(knob, values)
+
+
+class Plan(NamedTuple):
+    """What is measured: how often, after how many rounds that do not count."""
+
+    config: Config
+    prompt_tokens: int
+    repeats: int
+    warm_up: int
+    sweeps: tuple[Sweep, ...] = ()
+    num_at_once: int = 1  # prompts that share batches, if more than one
+
+
+def table_cases(plan: Plan) -> list[Case]:
+    """One beam; several, judged at their ends; several, judged early. None is blocked: all work is done."""
+    several, early = plan.config, plan.config.judge_at or CHAT_JUDGE_AT
+    found = {"K=1": _ended(several.with_values({"beams": 1}))}
+    if several.beams > 1:
+        found[f"K={several.beams}"] = _ended(several)
+        if early < several.max_tokens:
+            found[f"K={several.beams} judge-at {early}"] = _ended(several).with_values({"judge_at": early})
+    return [Case(name, config, plan.prompt_tokens) for name, config in found.items()]
+
+
+def sweep_cases(plan: Plan, sweep: Sweep) -> list[Case]:
+    """A case for each value."""
+    return [_swept(plan, sweep.knob, value) for value in sweep.values]
+
+
+def _swept(plan: Plan, knob: str, value: int) -> Case:
+    name = f"{knob} {value}"
+    if knob == PROMPT_TOKENS:
+        return Case(name, _ended(plan.config), value)
+    config = plan.config.with_values({"max_tokens" if knob == NEW_TOKENS else knob: value})
+    return Case(name, _ended(config), plan.prompt_tokens)
+
+
+def _ended(config: Config) -> Config:
+    """Judged at the end where there are several beams, and not at all where there is one."""
+    return config.with_values({"judge_at": None, "on_unsafe": "lowest" if config.beams > 1 else "auto"})

@@ -1,0 +1,189 @@
+"""What a bench found: figures of several rounds, told by their median and quartiles."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Any
+
+from ..events import ModelCard
+from ..machine.machine import Machine
+from .cases import Shape
+from .runs import Run
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The middle half of some figures."""
+
+    low: float
+    median: float
+    high: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Of one figure or more."""
+    found = list(values)
+    return Spread(*quantiles(found, method="inclusive")) if len(found) > 1 else Spread(*found * 3)
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The draft alone on plain llama.cpp."""
+
+    prompt_tokens: int
+    new_tokens: int
+    total_ms: Spread
+    first_token_ms: Spread
+    tokens_per_second: Spread
+    weights_read_bytes: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """One case. `ratio` is to the draft alone, round by round; `floor` is that of the weights read."""
+
+    name: str
+    ratio: Spread
+    floor: float
+    total_ms: Spread
+    first_token_ms: Spread
+    tokens_per_second: Spread  # of all beams
+    phases_ms: dict[str, float]
+    python_share: dict[str, Spread]
+    weights_read_bytes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SecondTurn:
+    """The first token of a second turn at K = 1, where all that can be known of it was read before."""
+
+    ratio: Spread
+    total_ms: Spread
+    alone_ms: Spread
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """What comes before the first answer of a process; `judge_ms` is the judge's worked examples in it."""
+
+    load_ms: float
+    judge_ms: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The peak at the table's K; `over_bytes` is without the weights, each file once, and the KV cells."""
+
+    peak_bytes: int
+    weights_bytes: int
+    kv_bytes: int
+    over_bytes: int
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A case for each value of a knob, each with the draft alone."""
+
+    knob: str
+    values: tuple[int, ...]
+    alone: tuple[Alone, ...]
+    methods: tuple[Method, ...]
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Prompts a minute, one by one and so many at once, and what that gains round by round."""
+
+    name: str
+    one_by_one: Spread
+    at_once: Spread
+    gain: Spread
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything, with what it depends on."""
+
+    machine: Machine
+    threads: int
+    llama_cpp: str
+    system_info: str
+    models: dict[str, ModelCard | None]
+    config: dict[str, Any]
+    repeats: int
+    bytes_per_decode: dict[str, int]
+    cold_start: ColdStart
+    memory: Memory
+    alone: Alone
+    methods: tuple[Method, ...]
+    second_turn: SecondTurn
+    sweeps: tuple[SweepResult, ...]
+    num_at_once: int
+    throughputs: tuple[Throughput, ...]
+
+
+def report_alone(shape: Shape, runs: Sequence[Run], weights: Mapping[str, int]) -> Alone:
+    """The draft alone; `weights` are the bytes of a decode by role."""
+    return Alone(
+        *shape,
+        total_ms=spread(run.total_ms for run in runs),
+        first_token_ms=spread(run.first_token_ms for run in runs),
+        tokens_per_second=spread(map(_speed, runs)),
+        weights_read_bytes=_total(_weights_read(runs[0], weights)),
+    )
+
+
+def report_method(name: str, runs: Sequence[Run], alone: Sequence[Run], weights: Mapping[str, int]) -> Method:
+    """A case against the draft alone of the same round."""
+    read = [_weights_read(run, weights) for run in runs]
+    floor = _total(_weights_read(alone[0], weights))
+    return Method(
+        name=name,
+        ratio=spread(run.total_ms / other.total_ms for run, other in zip(runs, alone, strict=True)),
+        floor=spread(_total(each) / floor for each in read).median,
+        total_ms=spread(run.total_ms for run in runs),
+        first_token_ms=spread(run.first_token_ms for run in runs),
+        tokens_per_second=spread(map(_speed, runs)),
+        phases_ms={phase: each.median for phase, each in _spreads([run.phases for run in runs]).items()},
+        python_share=_spreads([run.python_share for run in runs]),
+        weights_read_bytes={role: int(each.median) for role, each in _spreads(read).items()},
+    )
+
+
+def report_second_turn(pairs: Sequence[tuple[float, float]]) -> SecondTurn:
+    """Of milliseconds, ours and the draft's alone."""
+    return SecondTurn(
+        spread(ours / alone for ours, alone in pairs),
+        spread(ours for ours, _ in pairs),
+        spread(alone for _, alone in pairs),
+    )
+
+
+def report_throughput(
+    name: str, num_prompts: int, one_by_one: Sequence[float], at_once: Sequence[float]
+) -> Throughput:
+    """Of the seconds that all prompts took, by round."""
+    return Throughput(
+        name,
+        spread(60 * num_prompts / seconds for seconds in one_by_one),
+        spread(60 * num_prompts / seconds for seconds in at_once),
+        spread(alone / together for alone, together in zip(one_by_one, at_once, strict=True)),
+    )
+
+
+def _weights_read(run: Run, weights: Mapping[str, int]) -> dict[str, int]:
+    """Every decode reads its model's weights once."""
+    return {role: num_decodes * weights[role] for role, num_decodes in run.decodes.items()}
+
+
+def _total(read: Mapping[str, int]) -> int:
+    return sum(read.values())
+
+
+def _speed(run: Run) -> float:
+    """Tokens of all beams a second."""
+    return 1e3 * run.tokens / run.total_ms
+
+
+def _spreads(runs: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
+    return {name: spread(run[name] for run in runs) for name in runs[0]}

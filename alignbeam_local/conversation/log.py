@@ -1,0 +1,352 @@
+"""Conversations kept on disk: one SQLite file, readable by the user alone.
+
+It has a rollback journal, not a write-ahead log: at rest there is one file, and what is deleted stays in no
+other. A killed process leaves a journal that the next opening rolls back. Search reads every text: no index
+means none that still holds deleted words.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from ..errors import AlignBeamError, UsageError, did_you_mean
+from ..events import Result
+from ..paths import data_dir, ensure_dir
+from ..result_json import json_line, result_object
+
+#: The statements that lead from each version of the schema to the next; the first ones make a new file.
+_MIGRATIONS = (
+    (
+        "CREATE TABLE conversation (id TEXT PRIMARY KEY, name TEXT UNIQUE, started TEXT NOT NULL)",
+        """
+        CREATE TABLE exchange (
+          id INTEGER PRIMARY KEY AUTOINCREMENT,
+          conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
+          asked TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL, result TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX exchange_conversation ON exchange (conversation)",
+    ),
+)
+_CONVERSATIONS = """
+    SELECT c.id, c.name, c.started, coalesce(last.asked, c.started), coalesce(span.num, 0),
+      first.question,
+      CASE WHEN json_valid(last.result) THEN json_extract(last.result, '$.config.draft') END
+    FROM conversation c
+    LEFT JOIN (SELECT conversation, min(id) AS first, max(id) AS last, count(*) AS num
+      FROM exchange GROUP BY conversation) span ON span.conversation = c.id
+    LEFT JOIN exchange first ON first.id = span.first
+    LEFT JOIN exchange last ON last.id = span.last
+    ORDER BY coalesce(last.asked, c.started) DESC, last.id DESC
+"""
+_EXCHANGES = "SELECT id, conversation, asked, question, answer, result FROM exchange"
+_BUSY_SECONDS = 10.0
+_EPOCH, _LATEST = datetime.fromtimestamp(0, UTC), datetime(9998, 1, 1, tzinfo=UTC)
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "Another process is writing to it: try again.",
+    sqlite3.SQLITE_CORRUPT: "Nothing was changed. Move the file away; `sqlite3 FILE .recover` may read it.",
+    sqlite3.SQLITE_NOTADB: "Nothing was changed. Move the file away, or put back a copy of it.",
+}
+
+
+class Conversation(NamedTuple):
+    """A conversation without its exchanges. Times are UTC, ISO 8601; `updated` is the last question's."""
+
+    id: str
+    name: str | None
+    started: str
+    updated: str
+    num_exchanges: int
+    first_question: str | None
+    draft: str | None
+
+
+class Exchange(NamedTuple):
+    """A question and its answer; `result` is the object that `--json` prints."""
+
+    id: int
+    conversation: str
+    asked: str
+    question: str
+    answer: str
+    result: dict[str, Any]
+
+
+class ConversationLog:
+    """The file, open. Several processes may have it open; each method is one transaction."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open it, made if it is not there, brought up to this version's schema if it is older.
+
+        Raises:
+            AlignBeamError: it is damaged, a newer version's, or cannot be read and written.
+        """
+        self.path = path or default_path()
+        with _explained(self.path):
+            _make_private(self.path)
+            self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            with _explained(self.path):
+                self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # --- writing
+
+    def add(
+        self, conversation: str, question: str, result: Result | dict[str, Any], *, name: str | None = None
+    ) -> int:
+        """Keep an exchange and return its id; a conversation that is not there yet begins, with this name.
+
+        A result may be the object that `--json` prints.
+
+        Raises:
+            UsageError: the name is taken or cannot be one.
+        """
+        with self._writing(), _name_is_free(name):
+            self._connection.execute(
+                "INSERT INTO conversation VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                (conversation, name and checked_name(name), now()),
+            )
+            row = self._connection.execute(
+                "INSERT INTO exchange (conversation, asked, question, answer, result) VALUES (?, ?, ?, ?, ?)",
+                (conversation, now(), *_texts(question, result)),
+            )
+        assert row.lastrowid is not None
+        return row.lastrowid
+
+    def replace(self, exchange: int, question: str, result: Result) -> None:
+        """Put another question and answer in an exchange's place.
+
+        Raises:
+            UsageError: it is not there; another process deleted it.
+        """
+        with self._writing():
+            row = self._connection.execute(
+                "UPDATE exchange SET asked = ?, question = ?, answer = ?, result = ? WHERE id = ?",
+                (now(), *_texts(question, result), exchange),
+            )
+            if row.rowcount == 0:
+                raise UsageError("the answer to replace was deleted meanwhile", "Ask the question again.")
+
+    def drop(self, exchange: int) -> None:
+        """Forget an exchange; its conversation stays, even if it is empty now."""
+        with self._writing():
+            self._connection.execute("DELETE FROM exchange WHERE id = ?", (exchange,))
+
+    def rename(self, conversation: str, name: str) -> None:
+        """Name a conversation; one that is not there yet begins, without exchanges.
+
+        Raises:
+            UsageError: the name is taken or cannot be one.
+        """
+        with self._writing(), _name_is_free(name):
+            self._connection.execute(
+                "INSERT INTO conversation VALUES (?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET name = excluded.name",
+                (conversation, checked_name(name), now()),
+            )
+
+    def delete(self, conversations: Sequence[str]) -> None:
+        """Remove conversations and their kept states; their bytes in the file are overwritten."""
+        with self._writing():
+            for conversation in conversations:
+                with suppress(FileNotFoundError):
+                    shutil.rmtree(self.state_dir(conversation))
+            self._connection.executemany(
+                "DELETE FROM conversation WHERE id = ?", [(conversation,) for conversation in conversations]
+            )
+
+    # --- reading
+
+    def conversations(self, limit: int = -1) -> list[Conversation]:
+        """The last used first; a limit under 0 is none."""
+        rows = map(Conversation._make, self._rows(f"{_CONVERSATIONS} LIMIT ?", limit))
+        return [row._replace(started=_time(row.started), updated=_time(row.updated)) for row in rows]
+
+    def last(self) -> Conversation | None:
+        """The one that was used last."""
+        return next(iter(self.conversations(1)), None)
+
+    def find(self, word: str) -> Conversation:
+        """By its name, or by how its id begins.
+
+        Raises:
+            UsageError: there is none, or more than one.
+        """
+        every = self.conversations()
+        if named := [one for one in every if word in (one.name, one.id)]:
+            return named[0]
+        begun = [one for one in every if word and one.id.startswith(word)]
+        if len(begun) == 1:
+            return begun[0]
+        if begun:
+            raise UsageError(f"'{word}' begins {len(begun)} conversations", "Give more of the id.")
+        names = [one.name for one in every if one.name]
+        hint = did_you_mean(word, names, "`alignbeam logs list` shows them.")
+        raise UsageError(f"no conversation '{word}'", hint)
+
+    def exchanges(self, conversation: str) -> list[Exchange]:
+        """All of a conversation, in order."""
+        return self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
+
+    def search(self, words: str, limit: int = -1) -> list[Exchange]:
+        """The exchanges whose question and answer hold each of the words, in any case; the newest first."""
+        test = "holds(question || char(10) || answer, ?)"
+        return self._exchanges(f"WHERE {test} ORDER BY id DESC LIMIT ?", words, limit)
+
+    def state_dir(self, conversation: str) -> Path:
+        """Where a conversation's KV states are kept; not made here, removed with the conversation."""
+        return self.path.parent / "states" / conversation
+
+    # --- the file
+
+    def _prepare(self) -> None:
+        run = self._connection.execute
+        self._connection.create_function("holds", 2, _holds, deterministic=True)
+        run("PRAGMA secure_delete = ON")
+        run("PRAGMA foreign_keys = ON")
+        run("PRAGMA temp_store = MEMORY")
+        version = self._version()
+        if version > len(_MIGRATIONS):
+            raise AlignBeamError(f"{self.path} was written by a newer version", "Update AlignBeam Local.")
+        if version == 0:
+            run("PRAGMA auto_vacuum = FULL")  # what is deleted leaves the file
+        if version < len(_MIGRATIONS):
+            self._migrate()
+
+    def _migrate(self) -> None:
+        with self._writing():
+            for statements in _MIGRATIONS[self._version() :]:  # another process may have been faster
+                for statement in statements:
+                    self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+
+    def _version(self) -> int:
+        (version,) = self._rows("PRAGMA user_version")[0]
+        return int(version)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """All or nothing; the lock is taken first, so that no reader has to become a writer."""
+        with _explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                yield
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with _explained(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def _exchanges(self, rest: str, *values: object) -> list[Exchange]:
+        return [_exchange(row) for row in self._rows(f"{_EXCHANGES} {rest}", *values)]
+
+
+def default_path() -> Path:
+    """Where the conversations are kept, unless told otherwise."""
+    return data_dir() / "logs" / "conversations.db"
+
+
+def new_id() -> str:
+    """An id for a conversation that begins."""
+    return secrets.token_hex(6)
+
+
+def checked_name(name: str) -> str:
+    """Raises: UsageError: what cannot be a conversation's name."""
+    if not name.strip() or not name.isprintable() or name.startswith("-"):
+        raise UsageError(f"{name!r} cannot be a name", "Give one line of text that does not begin with '-'.")
+    return name
+
+
+def _exchange(row: tuple[Any, ...]) -> Exchange:
+    """Raises: AlignBeamError: what SQLite can't see: other bytes in a result."""
+    *texts, raw = row
+    try:
+        result = json.loads(raw)
+        _ = result["finish_reason"], result["config"]["system"], result["config"]["draft"]
+        if not all(isinstance(text, str) for text in texts[1:]):
+            raise TypeError
+    except (ValueError, RecursionError, TypeError, KeyError):
+        conversation = row[1]
+        raise AlignBeamError(
+            f"an answer kept in conversation {conversation} is damaged",
+            f"`alignbeam logs prune {conversation}` deletes that conversation.",
+        ) from None
+    return Exchange._make([*texts, result])
+
+
+def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:
+    kept = result if isinstance(result, dict) else result_object(result)
+    return question, kept["text"], json_line(kept)
+
+
+def _holds(text: str, words: str) -> bool:
+    """Whether a text holds each of the words, in any case."""
+    folded = text.casefold()
+    return all(word in folded for word in words.casefold().split())
+
+
+def _time(text: str) -> str:
+    """A time as it was kept; a damaged one is the epoch."""
+    with suppress(ValueError, TypeError, OverflowError):
+        if _EPOCH <= datetime.fromisoformat(text) <= _LATEST:
+            return text
+    return _EPOCH.isoformat(timespec="milliseconds")
+
+
+def now() -> str:
+    """The time as the log keeps it: UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _make_private(path: Path) -> None:
+    """SQLite gives its journal the mode of the file that it belongs to."""
+    ensure_dir(path.parent).chmod(0o700)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    path.chmod(0o600)
+
+
+@contextmanager
+def _name_is_free(name: str | None) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise UsageError(f"the name '{name}' is taken", "`alignbeam logs list` shows whose it is.") from None
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raises: AlignBeamError: whatever SQLite or the file system says, and what to do about it."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        hint = _HINTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        raise AlignBeamError(
+            f"the conversations in {path}: {error}", hint or "Check permissions and disk space."
+        ) from None
+    except UnicodeDecodeError as error:  # in the text of an error of SQLite's
+        hint = _HINTS[sqlite3.SQLITE_CORRUPT]
+        raise AlignBeamError(f"the conversations in {path} are damaged: {error}", hint) from None
+    except OSError as error:
+        raise AlignBeamError(f"cannot open {path}: {error.strerror}", "Check its permissions.") from None

@@ -1,0 +1,49 @@
+"""What a conversation leaves out when the context is full: its oldest exchanges, several at once."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from ..engine.prompters import Follower
+from ..prompt.formats import Message
+
+
+def left_out(followers: Sequence[Follower], turns: Sequence[Message], already: int) -> int:
+    """How many leading turns no model reads any more, at least `already`; all models read the same.
+
+    When something has to go, half of what the earlier turns may take is freed, so that the next turns find
+    warm caches again. What stays begins with a user's turn.
+
+    Raises:
+        ContextFull: the last question does not fit by itself.
+    """
+    budgets = [_Budget(follower, turns) for follower in followers]
+    if all(budget.holds(already) for budget in budgets):
+        return already
+    starts = [at for at, turn in enumerate(turns) if turn.role == "user" and at >= already]
+    for budget in budgets:
+        budget.halve(starts[-1])
+    return starts[bisect_left(starts, True, key=lambda start: all(b.holds(start) for b in budgets))]
+
+
+class _Budget:
+    """The tokens that one model has for a prompt, room for the answer set aside."""
+
+    def __init__(self, follower: Follower, turns: Sequence[Message]) -> None:
+        self._follower = follower
+        self._turns = turns
+        context, config = follower.model.context, follower.config
+        wanted = config.max_tokens if follower.role == "draft" else config.mixed_depth
+        self._limit = context - min(wanted, context // 4)
+
+    def holds(self, start: int) -> bool:
+        """Whether the turns from `start` on fit."""
+        return self._tokens(start) <= self._limit
+
+    def halve(self, question: int) -> None:
+        """Leave the last question and half of the room beside it. Raises: ContextFull: it does not fit."""
+        alone = self._tokens(question)
+        self._follower.require_room(alone)
+        self._limit = alone + max(self._limit - alone, 0) // 2
+
+    def _tokens(self, start: int) -> int:
+        return len(self._follower.encode(self._turns[start:]))

@@ -1,0 +1,161 @@
+"""Are the models of a configuration here, whole and right; does llama.cpp run them; do they fit, and pair?"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+import psutil
+
+from ..config import Config
+from ..engine.loader import require_silent_chat, usable_gpus
+from ..engine.open_models import rooms
+from ..errors import AlignBeamError
+from ..judge.calibration import load_calibration
+from ..llama.weights import load_vocabulary
+from ..lm.vocabulary import Vocabulary
+from ..machine import memory as memory_plan
+from ..machine import probe
+from ..machine.memory import gib
+from ..machine.placement import Placement, place
+from ..models.gguf_header import GgufHeader, require_model
+from ..models.hashes import file_sha256, fresh_sha256
+from ..models.pull import check_sha256, expected_sha256
+from ..models.registry import ModelFile, Registry
+from ..pair.check import check_pair, single_share
+from ..paths import data_dir
+from ..prompt.formats import PromptFormat, prompt_format
+from ..search.bridge import bridge_between
+from .findings import Finding, problem
+
+
+class _Model(NamedTuple):
+    """A model that is here, whole, and runs."""
+
+    file: ModelFile
+    header: GgufHeader
+    has_known_hash: bool
+    may_be_repacked: bool
+    vocabulary: Vocabulary
+    layout: PromptFormat
+
+
+def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Finding]:
+    """The model of each role, the memory they take, the pair, the user's records.
+
+    Args:
+        verify: read whole files for their sha256, also where it is remembered.
+    """
+    try:
+        placement = _placement(config, registry)
+    except AlignBeamError as error:
+        yield problem("gpu", error)
+        placement = _placement(config.with_values({"gpu_layers": 0}), registry)
+    models: dict[str, _Model] = {}
+    by_spec: dict[str, _Model] = {}
+    for role in config.roles:
+        try:
+            spec = config.model_named(role)
+            if spec not in by_spec:
+                by_spec[spec] = _examined(spec, placement, registry, verify=verify)
+            yield _model(role, by_spec[spec])
+            models[role] = by_spec[spec]
+        except AlignBeamError as error:
+            yield problem(role, error)
+    if models:
+        yield _kernels(models)
+        yield _memory(placement, models)
+    if "draft" in models and "anchor" in models:
+        yield _pair(config, models["draft"], models["anchor"])
+    yield from _records()
+
+
+def _placement(config: Config, registry: Registry) -> Placement:
+    """Where the models would go whose headers can be read.
+
+    Raises:
+        UsageError, ModelError: a GPU was asked for that is not there.
+    """
+    wanted = {}
+    for role, room in rooms(config).items():
+        with suppress(AlignBeamError):  # told where the role itself is looked at
+            wanted[role] = (require_model(registry.require(config.model_named(role)).path), room)
+    return place(wanted, usable_gpus(config), config, {})
+
+
+def _examined(spec: str, placement: Placement, registry: Registry, *, verify: bool) -> _Model:
+    """What loading would do, and in its order, up to the weights themselves.
+
+    Raises:
+        UsageError, ModelError: what loading would fail with.
+    """
+    file = registry.require(spec)
+    header = require_model(file.path)
+    check_sha256(file, (fresh_sha256 if verify else file_sha256)(file.path))
+    offload = placement.offloads[file.path.resolve()]
+    may_be_repacked = probe.weights_may_be_repacked(file.path, offload=offload)
+    vocabulary, template = load_vocabulary(file.path)
+    layout = prompt_format(template, vocabulary, file.entry.format)
+    return _Model(file, header, expected_sha256(file) is not None, may_be_repacked, vocabulary, layout)
+
+
+def _model(role: str, model: _Model) -> Finding:
+    """Raises: ModelError: it can't play this role."""
+    if role != "draft":
+        require_silent_chat(role, model.file.name, model.layout)
+    checked = "sha256 as it must be" if model.has_known_hash else "nobody published its sha256"
+    layout = "chat" if model.layout.uses_template else "base"
+    size = _mb(model.header.bytes)
+    message = f"{model.file.name}, {model.header.quantisation}, {size}, {layout}: runs, {checked}"
+    return Finding(role, "ok", message, details={"name": model.file.name, "path": str(model.file.path)})
+
+
+def _kernels(models: Mapping[str, _Model]) -> Finding:
+    if all(model.may_be_repacked for model in models.values()):
+        return Finding("kernels", "ok", "the fastest ones run here")
+    message, _, hint = probe.NOTICE.partition("; ")
+    return Finding("kernels", "warning", message, hint)
+
+
+def _memory(placement: Placement, models: Mapping[str, _Model]) -> Finding:
+    needs, total, memory = placement.needs, placement.host_bytes, psutil.virtual_memory()
+    layers = {role: placement.offloads[m.header.path.resolve()].layers for role, m in models.items()}
+    parts = [
+        f"{role} {_mb(need.weights)} weights + {_mb(need.cache)} cache + "
+        f"{_mb(need.logits + need.compute)} buffers"
+        + (f", {layers[role]} layers on the GPU" if layers.get(role) else "")
+        for role, need in needs.items()
+    ]
+    message = f"{gib(total)} needed, {gib(memory.available)} of {gib(memory.total)} free: {'; '.join(parts)}"
+    details = {
+        "free": memory.available,
+        "needed": {role: need._asdict() for role, need in needs.items()},
+        "gpu_layers": layers,
+    }
+    if memory_plan.fits(total, memory.available):
+        return Finding("memory", "ok", message, details=details)
+    return Finding("memory", "problem", message, memory_plan.HINT, details)
+
+
+def _pair(config: Config, draft: _Model, anchor: _Model) -> Finding:
+    bridge = bridge_between(draft.vocabulary, draft.layout, anchor.vocabulary)
+    try:
+        notices = [notice.message for notice in check_pair(bridge, force=config.force)]
+    except AlignBeamError as error:
+        return problem("pair", error)
+    hint = f"See: alignbeam bridge {draft.file.name} {anchor.file.name}"
+    if notices:
+        return Finding("pair", "warning", "; ".join(notices), hint)
+    return Finding("pair", "ok", f"{single_share(bridge):.0%} of the anchor's usual tokens reach the draft")
+
+
+def _records() -> Iterator[Finding]:
+    """The user's own judge records: a damaged one would stop every answer."""
+    for path in sorted((data_dir() / "judges").glob("*.json")):
+        try:
+            load_calibration(path)
+        except AlignBeamError as error:
+            yield problem("record", error)
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB"

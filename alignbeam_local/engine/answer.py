@@ -1,0 +1,274 @@
+"""One answer, from a conversation to its result: prefill, mix, complete, judge, choose."""
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Literal
+
+from .. import __version__
+from ..config import Config
+from ..errors import Cancelled
+from ..events import (
+    AnswerText,
+    BeamResult,
+    BeamText,
+    BridgeResult,
+    Done,
+    Event,
+    FinishReason,
+    Judged,
+    Notice,
+    Phase,
+    Refusal,
+    Result,
+    Usage,
+    Verdict,
+    Withdrawn,
+)
+from ..judge.quoting import with_reasoning
+from ..lm.language_model import Logits
+from ..prompt.formats import Message
+from ..search.beams import Beam, BeamSearch
+from ..search.refusals import is_degenerate, refusal_end
+from ..search.selection import Candidate, select
+from ..search.thinking import Thought, think
+from .open_models import Parts
+from .prompters import followers
+from .stopwatch import Stopwatch
+
+
+class Answer:
+    """The making of one answer. Use once."""
+
+    def __init__(
+        self, parts: Parts, config: Config, watch: Stopwatch, *, backend: str, notices: Sequence[str] = ()
+    ) -> None:
+        """`backend` names the build of the language models' library, for the result."""
+        self._parts = parts
+        self._config = config
+        self._watch = watch
+        self._backend = backend
+        self._draft, *others = followers(parts, config)
+        self._anchor = others[0] if others else None
+        self._notices = list(notices)
+        self._verdicts: dict[int, Verdict] = {}
+        self._search: BeamSearch | None = None
+        self._thought = Thought()
+        self._prompt_tokens = 0
+        self._shown = ""
+        self._streams = not config.judged  # new characters are the answer's at once
+
+    def stream(self, messages: Sequence[Message]) -> Iterator[Event]:
+        """Everything that happens, `Done` last, also when the user cancels.
+
+        Raises:
+            ContextFull: the conversation leaves no room for an answer.
+            ModelError: a model failed.
+        """
+        try:
+            yield from self._run(messages)
+        except Cancelled:
+            yield from self._cancelled()
+        except GeneratorExit:
+            raise
+        except BaseException:  # a signal and a lack of memory too leave nothing unjudged standing
+            yield from self._taken_back()
+            raise
+        finally:
+            if self._search is not None:
+                self._search.close()
+
+    def _taken_back(self) -> Iterator[Event]:
+        """What no last verdict has passed is not an answer: a judged one that was cut off is taken back."""
+        if self._config.judged and self._shown:
+            yield Withdrawn("")
+
+    def _cancelled(self) -> Iterator[Event]:
+        yield from self._taken_back()
+        if self._config.judged or not self._search or not self._search.beams:
+            yield Done(self._result("", "cancelled", None))
+        else:
+            yield Done(self._result(self._shown, "cancelled", self._search.beams[0]))
+
+    def _run(self, turns: Sequence[Message]) -> Iterator[Event]:
+        yield Phase("prefill")
+        prompt = self._prefill_draft(turns)
+        if self._parts.draft.format.thinking == "thinks":
+            yield Phase("think")
+            prompt = self._think(prompt)
+            if not self._thought.finished:
+                yield from self._tell("the draft was still reasoning at its end: raise --max-tokens")
+                yield Done(self._result("", "length", None))
+                return
+        draft_row = self._draft_row(prompt)
+        anchor_ids, anchor_row = self._prefill_anchor(turns)
+        self._search = search = self._make_search(len(prompt))
+        yield Phase("mix")
+        with self._watch.part("mix_ms"):
+            yield from self._decided(search.start(draft_row, anchor_row))
+            yield from self._decided(search.extend(anchor_ids))
+        yield Phase("complete")
+        if not self._config.judged:
+            yield from self._complete()
+            yield Done(self._chosen(search.beams[0]))
+        else:
+            yield from self._judged(turns)
+
+    # --- prompts
+
+    def _prefill_draft(self, turns: Sequence[Message]) -> list[int]:
+        ids = self._draft.encode(turns)
+        self._prompt_tokens = len(ids)
+        self._draft.require_room(len(ids))
+        self._draft_row(ids)
+        return ids
+
+    def _draft_row(self, ids: Sequence[int]) -> Logits:
+        with self._watch.part("draft_prefill_ms"):
+            return self._draft.cache.row(ids)
+
+    def _prefill_anchor(self, turns: Sequence[Message]) -> tuple[list[int], Logits | None]:
+        if self._anchor is None:
+            return [], None
+        ids = self._anchor.encode(turns)
+        self._anchor.require_room(len(ids))
+        with self._watch.part("anchor_prefill_ms"):
+            return ids, self._anchor.cache.row(ids)
+
+    def _think(self, prompt: list[int]) -> list[int]:
+        draft = self._parts.draft
+        limit = min(self._config.max_tokens, draft.context - len(prompt) - 1)
+        row, think_end = self._draft_row(prompt), draft.format.think_end
+        self._thought = think(draft.lm, self._config, row, think_end=think_end, limit=limit)
+        return [*prompt, *self._thought.tokens]
+
+    def _make_search(self, prompt_tokens: int) -> BeamSearch:
+        draft, anchor = self._parts.draft, self._anchor
+        return BeamSearch(
+            draft.lm,
+            anchor.model.lm if anchor else None,
+            self._parts.bridge if anchor else None,
+            self._config,
+            max_tokens=min(self._config.max_tokens, draft.context - prompt_tokens),
+            stop_strings=() if self._config.ignore_eos else draft.format.stop_strings,
+            strip_leading_space=draft.format.strips_leading_space,
+        )
+
+    # --- completing and judging
+
+    def _complete(self, until: int | None = None) -> Iterator[Event]:
+        assert self._search is not None
+        with self._watch.part("complete_ms"):
+            yield from self._decided(self._search.complete(until))
+
+    def _decided(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Where only one beam can be the answer and no verdict is to come, its text is the answer's."""
+        for event in events:
+            yield event
+            if isinstance(event, BeamText) and self._streams:
+                self._shown += event.text
+                yield AnswerText(event.text)
+
+    def _judged(self, turns: Sequence[Message]) -> Iterator[Event]:
+        assert self._search is not None
+        yield from self._complete(self._config.judge_at)
+        chosen = yield from self._select(turns, self._search.beams)
+        if chosen is None:
+            yield from self._blocked("blocked")
+            return
+        if chosen.text:
+            self._shown = chosen.text
+            yield AnswerText(chosen.text)
+        if chosen.finish is None:
+            self._search.drop([beam for beam in self._search.beams if beam is not chosen])
+            self._streams = True
+            yield from self._complete()
+            chosen = yield from self._select(turns, [chosen])
+        if chosen is None:
+            yield from self._blocked("withdrawn")
+        else:
+            yield Done(self._chosen(chosen))
+
+    def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
+        judge = self._parts.judge
+        assert judge is not None
+        yield Phase("judge")
+        with self._watch.part("judge_ms"):
+            texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
+            verdicts = judge.judge(turns, texts, self._config.threshold)
+        for beam, verdict in zip(beams, verdicts, strict=True):
+            self._verdicts[beam.index] = verdict
+            yield Judged(beam.index, verdict)
+        selection = select(self._candidates(beams), self._config, refusal_allowed=self._refusal_allowed())
+        if selection.notice and selection.notice not in self._notices:
+            yield from self._tell(selection.notice)
+        return next((beam for beam in beams if beam.index == selection.beam), None)
+
+    def _tell(self, message: str) -> Iterator[Event]:
+        self._notices.append(message)
+        yield Notice(message)
+
+    def _candidates(self, beams: Sequence[Beam]) -> list[Candidate]:
+        return [
+            Candidate(b.index, self._verdicts[b.index], b.logprob, is_degenerate(b.tokens, b.text))
+            for b in beams
+        ]
+
+    def _refusal_allowed(self) -> bool:
+        record = self._parts.judge.record if self._parts.judge else None
+        return record is not None and record.allows_refusal(self._config.threshold)
+
+    # --- results
+
+    def _blocked(self, reason: Literal["blocked", "withdrawn"]) -> Iterator[Event]:
+        assert self._search is not None
+        text = self._config.refusal_text
+        self._search.drop(self._search.beams)
+        yield AnswerText(text) if reason == "blocked" else Withdrawn(text)
+        yield Done(self._result(text, reason, None))
+
+    def _chosen(self, beam: Beam) -> Result:
+        """The result; the other beams' cells are freed, this one's are where the next turn goes on."""
+        assert self._search is not None
+        self._search.drop([other for other in self._search.beams if other is not beam])
+        reason: FinishReason = beam.finish or "length"
+        return self._result(beam.text, reason, beam)
+
+    def _result(self, text: str, reason: FinishReason, beam: Beam | None) -> Result:
+        search = self._search
+        return Result(
+            text=text,
+            reasoning=self._thought.text or None if beam or not self._config.judged else None,
+            finish_reason=reason,
+            chosen=beam.index if beam else None,
+            refusal=_refusal(text, reason, beam),
+            beams=tuple(map(self._beam_result, search.beams)) if search else (),
+            bridge=search.count.result if search else BridgeResult(),
+            usage=Usage(self._prompt_tokens, len(self._thought.tokens) + (len(beam.tokens) if beam else 0)),
+            timings=self._watch.timings,
+            config=self._config.model_dump(),
+            models=self._parts.cards,
+            version=__version__,
+            llama_cpp=self._backend,
+            notices=tuple(self._notices),
+        )
+
+    def _beam_result(self, beam: Beam) -> BeamResult:
+        return BeamResult(
+            index=beam.index,
+            text=beam.text,
+            tokens=len(beam.tokens),
+            mixed=beam.mixed,
+            finish_reason=beam.finish or "cancelled",
+            logprob=beam.logprob,
+            degenerate=is_degenerate(beam.tokens, beam.text),
+            judge=self._verdicts.get(beam.index),
+        )
+
+
+def _refusal(text: str, reason: FinishReason, beam: Beam | None) -> Refusal:
+    if reason in ("blocked", "withdrawn"):
+        return Refusal(True, "judge")
+    end = refusal_end(text)
+    if end is None:
+        return Refusal(False, None)
+    steered = beam is not None and beam.steered_at is not None and beam.steered_at < end
+    return Refusal(True, "mix" if steered else "draft")

@@ -1,0 +1,214 @@
+"""The three models of an answer, opened in order, sharing weights where they share a file."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+
+from ..cancellation import Cancellation
+from ..config import Config
+from ..errors import ModelError
+from ..events import ModelCard, Notice
+from ..llama import gpus as offload
+from ..llama.context import LlamaLM
+from ..llama.library import default_threads
+from ..llama.weights import LlamaWeights
+from ..lm.devices import ON_PROCESSOR, Gpu, Offload
+from ..machine import memory as memory_plan
+from ..machine import probe
+from ..machine.memory import gib
+from ..machine.placement import place
+from ..models.gguf_header import GgufHeader, require_model
+from ..models.hashes import file_sha256, model_sha256
+from ..models.pull import check_sha256
+from ..models.registry import ModelFile, Registry
+from ..prompt.formats import PromptFormat, prompt_format
+from .open_models import Model, Room
+
+_PLACING_KNOBS = ("gpu_layers", "main_gpu", "tensor_split")
+
+
+class Loader:
+    """Opens models for one configuration and closes all it opened: contexts first, then weights."""
+
+    def __init__(self, config: Config, registry: Registry, cancellation: Cancellation) -> None:
+        self._config = config
+        self._registry = registry
+        self._cancellation = cancellation
+        self._weights: dict[Path, LlamaWeights] = {}
+        self._contexts: list[LlamaLM] = []
+        self._headers: dict[Path, GgufHeader] = {}
+        self._digests: dict[Path, str] = {}
+        self._offloads: dict[Path, Offload] = {}
+
+    def adopt(self, config: Config) -> None:
+        """Open for this configuration from now on; weights that it loads otherwise are closed."""
+        if any(getattr(config, knob) != getattr(self._config, knob) for knob in _PLACING_KNOBS):
+            self.close()
+        self._config = config
+
+    def keep_only(self, paths: Iterable[Path]) -> None:
+        """Close the weights of all other files; no context may be open on them."""
+        kept = {path.resolve() for path in paths}
+        for path in [path for path in self._weights if path not in kept]:
+            self._weights.pop(path).close()
+
+    def find(self, role: str) -> ModelFile:
+        """The file that a role's knob names.
+
+        Raises:
+            UsageError: no model is named.
+            ModelError: it is not there, is no whole GGUF file of a model that generates text, or is not the
+                file that its name promises.
+        """
+        file = self._registry.require(self._config.model_named(role))
+        self._headers[file.path.resolve()] = require_model(file.path)
+        self._digest(file.path)
+        check_sha256(file, file_sha256(file.path))
+        return file
+
+    def place(self, needs: Mapping[str, tuple[Path, Room]]) -> None:
+        """Decide which layers go to a GPU, and refuse what can't fit, before anything is loaded.
+
+        Args:
+            needs: the file and the room of each role.
+
+        Raises:
+            UsageError: a knob names a GPU that is not there.
+            ModelError: layers were asked for on a GPU that can't be used; or weights not loaded yet, each
+                file once, caches and buffers need more of the machine's memory than what is free.
+        """
+        wanted = {role: (self._headers[path.resolve()], room) for role, (path, room) in needs.items()}
+        opened = {path: self._offloads.get(path, ON_PROCESSOR) for path in self._weights}
+        placement = place(wanted, usable_gpus(self._config), self._config, opened)
+        free = psutil.virtual_memory().available
+        if not memory_plan.fits(placement.host_bytes, free):
+            sizes: Counter[Path] = Counter()
+            for role, need in placement.needs.items():
+                sizes[needs[role][0]] += need.total
+            parts = " + ".join(f"{path.stem} {gib(size)}" for path, size in sizes.items())
+            on_gpu = sizes.total() - placement.host_bytes
+            parts += f" - {gib(on_gpu)} on the GPU" if on_gpu else ""
+            raise ModelError(f"not enough memory: {parts} needed, {gib(free)} free", memory_plan.HINT)
+        self._offloads |= placement.offloads
+
+    def prepare(self, *models: Path) -> Iterator[Notice]:
+        """Try out how the files are loaded on this machine; a new one takes a child process.
+
+        Raises:
+            ModelError: llama.cpp crashes with a file, or can't load it.
+        """
+        outcomes = [self._may_be_repacked(model) for model in models]
+        if not all(outcomes):
+            yield Notice(probe.NOTICE)
+        if self._config.gpu_layers == "auto" and not usable_gpus(self._config) and probe.says_no_offload():
+            yield Notice(probe.NO_OFFLOAD)
+
+    def open(self, role: str, file: ModelFile, room: Room) -> Model:
+        """Load a model where it was placed, or share its weights, and make a context on them.
+
+        Raises:
+            ModelError: llama.cpp can't, or the file is not the one that was found.
+        """
+        weights, digest = self._share_weights(file.path), self._digests[file.path.resolve()]
+        lm = LlamaLM(
+            weights,
+            sha256=digest,
+            num_sequences=room.num_sequences,
+            num_cells=room.shared_cells if self._shares_cells(weights) else room.copied_cells,
+            threads=self._config.threads or default_threads(),
+            kv_strategy=self._config.kv,
+            flash_attn=self._config.flash_attn,
+            cache_types=self._config.cache_types(role),
+            cancellation=self._cancellation,
+        )
+        self._contexts.append(lm)
+        info = weights.info
+        card = ModelCard(file.name, str(file.path), digest, info.quantisation)
+        layout = prompt_format(info.chat_template, lm.vocabulary, file.entry.format)
+        trained = info.context_length
+        return Model(lm, layout, card, min(self._config.context, trained), trained)
+
+    def _shares_cells(self, weights: LlamaWeights) -> bool:
+        return self._config.kv == "seq" or (self._config.kv == "auto" and weights.rewinds)
+
+    def _digest(self, path: Path) -> str:
+        """What the model is known by; the same as long as its weights are open."""
+        real, digest = path.resolve(), model_sha256(path)
+        if real in self._weights and digest != self._digests[real]:
+            raise _replaced(path)
+        self._digests[real] = digest
+        return digest
+
+    def _share_weights(self, path: Path) -> LlamaWeights:
+        real = path.resolve()
+        if real not in self._weights:
+            found = self._digests.setdefault(real, model_sha256(path))
+            weights = LlamaWeights(
+                path,
+                offload=self._offloads.get(real, ON_PROCESSOR),
+                use_extra_bufts=self._may_be_repacked(path),
+                cancellation=self._cancellation,
+            )
+            if model_sha256(path) != found:
+                weights.close()
+                raise _replaced(path)
+            self._weights[real] = weights
+        return self._weights[real]
+
+    def _may_be_repacked(self, path: Path) -> bool:
+        offload = self._offloads.get(path.resolve(), ON_PROCESSOR)
+        return probe.weights_may_be_repacked(path, offload=offload, cancellation=self._cancellation)
+
+    def close_contexts(self) -> None:
+        """Free the caches and keep the weights, for contexts of another size."""
+        while self._contexts:
+            self._contexts.pop().close()
+
+    def close(self) -> None:
+        """Close everything; safe to call twice."""
+        self.close_contexts()
+        while self._weights:
+            self._weights.popitem()[1].close()
+
+
+def _replaced(path: Path) -> ModelError:
+    return ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
+
+
+def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
+    """An anchor or a judge must answer at once, in a turn of its own.
+
+    Raises:
+        ModelError: it is a base model, or reasons before it answers.
+    """
+    if not layout.uses_template:
+        raise ModelError(
+            f"the {role} {name} has no chat template: it is a base model",
+            "Take an instruct model, or set its format in models.toml.",
+        )
+    if layout.thinking == "thinks":
+        raise ModelError(
+            f"the {role} {name} reasons before it answers and can't be silenced",
+            "Take an instruct model that does not reason.",
+        )
+
+
+def usable_gpus(config: Config) -> list[Gpu]:
+    """What layers may be placed on; none where none are wanted, or the build or the machine has no GPU.
+
+    Raises:
+        ModelError: a GPU was asked for, and there is none.
+    """
+    if config.gpu_layers == 0:
+        return []
+    gpus = offload.gpus()
+    asked = [knob for knob in _PLACING_KNOBS if getattr(config, knob) not in ("auto", None)]
+    if asked and not gpus:
+        raise ModelError(
+            f"{asked[0]} = {getattr(config, asked[0])} asks for a GPU, but llama.cpp was built without it "
+            "or finds none",
+            f"See 'GPU offload' in the README, or leave --{asked[0].replace('_', '-')} out.",
+        )
+    return gpus

@@ -1,0 +1,64 @@
+"""The models that follow a conversation, draft and anchor: what each reads of it, what it has room for."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from ..config import Config
+from ..errors import ContextFull
+from ..lm.prompt_cache import PromptCache
+from ..prompt.formats import Message
+from .open_models import Model, Parts
+
+
+class Follower(NamedTuple):
+    """One of them, under the knobs of one answer."""
+
+    role: Literal["draft", "anchor"]
+    model: Model
+    cache: PromptCache
+    config: Config
+
+    def encode(self, turns: Sequence[Message]) -> list[int]:
+        """The ids of a conversation as this model reads it, its own system prompt included.
+
+        Raises:
+            UsageError, ModelError: as `PromptFormat.encode`.
+        """
+        own = with_system(turns, self.config.system)
+        if self.role == "anchor":
+            own = anchor_turns(own, self.config.anchor_system)
+        return self.model.format.encode(own, self.model.lm.vocabulary)
+
+    def require_room(self, tokens: int) -> None:
+        """Raises: ContextFull: a prompt of so many tokens leaves no room for an answer."""
+        needed = tokens + (1 if self.role == "draft" else self.config.mixed_depth)
+        if needed > self.model.context:
+            raise ContextFull(
+                f"the conversation needs {needed} tokens of the {self.role}, "
+                f"its context holds {self.model.context}",
+                "Shorten it, or raise --context as far as the model allows.",
+            )
+
+
+def followers(parts: Parts, config: Config) -> list[Follower]:
+    """The draft, then the anchor where tokens are mixed."""
+    found = [Follower("draft", parts.draft, parts.draft_prompt, config)]
+    if parts.anchor is not None and config.depth > 0:
+        found.append(Follower("anchor", parts.anchor, parts.anchor_prompt, config))
+    return found
+
+
+def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
+    """The conversation, led by the `system` knob where it has no system turn of its own."""
+    turns = list(messages)
+    if system is None or any(turn.role == "system" for turn in turns):
+        return turns
+    return [Message("system", system), *turns]
+
+
+def anchor_turns(turns: Sequence[Message], anchor_system: str) -> list[Message]:
+    """What the anchor reads: a system prompt can jailbreak it too, so it gets its own, or none."""
+    if anchor_system == "same":
+        return list(turns)
+    own = [turn for turn in turns if turn.role != "system"]
+    return own if anchor_system == "none" else [Message("system", anchor_system), *own]

@@ -1,0 +1,43 @@
+"""The seam of methods: each is opened on a pool, then answers as many prompts at once as `parallel` says."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from ...config import Config
+from ...errors import AlignBeamError
+from ...events import Result
+from .model_pool import ModelPool
+
+#: A prompt and the knobs of this sample, its seed among them.
+Asked = tuple[str, Config]
+#: From at most `parallel` prompts to their results; an error takes the place of its answer.
+Answerer = Callable[[Sequence[Asked]], Sequence[Result | AlignBeamError]]
+
+
+class Method(BaseModel, ABC):
+    """A way of answering. Its fields are its own parameters; the rest are the knobs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    #: The knobs that name the models it loads, apart from those that its parameters name.
+    roles: ClassVar[tuple[str, ...]] = ("draft", "anchor")
+
+    def config(self, base: Config) -> Config:
+        """The knobs as this method runs with them."""
+        return base
+
+    def models(self, config: Config) -> dict[str, str | None]:
+        """By role the models that it loads with these knobs; None where none is named."""
+        return {role: getattr(config, role) for role in self.roles}
+
+    @abstractmethod
+    def open(self, config: Config, pool: ModelPool) -> Answerer:
+        """Load what is needed; what is returned depends on the prompts, their order and knobs alone.
+
+        Raises:
+            UsageError, ModelError: a model that is not named, not there, or does not fit.
+        """

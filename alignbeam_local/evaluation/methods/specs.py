@@ -1,0 +1,89 @@
+"""What is run side by side: methods by name, with knobs and parameters of their own."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from ...config import ALIASES, Config
+from ...errors import UsageError, did_you_mean
+from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SystemPrompt
+from .guard import Guard
+from .method import Method
+from .nudging import Nudging
+from .row_methods import Contrastive, HardPrefix, ProxyTuning, SafeDecoding
+
+_METHODS: tuple[type[Method], ...] = (
+    *(Draft, Anchor, AlignBeam, SystemPrompt, BestOfK, HardPrefix),
+    *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging),
+)
+METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHODS}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A method with its knobs; `name` is what the user called it."""
+
+    name: str
+    method: Method
+    config: Config
+
+
+def parse_arms(specs: Sequence[str], base: Config) -> list[Arm]:
+    """Raises: UsageError: a spec that is no method, or that is there twice."""
+    arms = [parse_arm(spec, base) for spec in specs]
+    names = [arm.name for arm in arms]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"method {twice} is given twice", "Give each once, or with knobs of its own.")
+    return arms
+
+
+def parse_arm(spec: str, base: Config) -> Arm:
+    """A method's name, and knobs or parameters after a colon: `alignbeam:alpha=0.8,depth=3`.
+
+    Raises:
+        UsageError: no such method, knob or parameter, or a value out of range.
+    """
+    name, _, rest = spec.partition(":")
+    if name not in METHODS:
+        hint = did_you_mean(name, METHODS, f"Methods: {', '.join(METHODS)}.", cutoff=0.5)
+        raise UsageError(f"no method '{name}'", hint)
+    values = _values(spec, rest)
+    own = {key: value for key, value in values.items() if key in METHODS[name].model_fields}
+    knobs = {key: value for key, value in values.items() if key not in own}
+    for knob in ("seed", "profile"):
+        if knob in knobs:
+            raise UsageError(f"--method {spec}: {knob} is an option of the run", f"Give --{knob}.")
+    method, asked = _method(spec, name, own), base.with_values(knobs, f"--method {spec}")
+    config = method.config(asked)
+    for knob in knobs:
+        if getattr(config, knob) != getattr(asked, knob):
+            raise UsageError(f"--method {spec}: {name} sets {knob} itself", "Leave it out.")
+    return Arm(spec, method, config)
+
+
+def _values(spec: str, text: str) -> dict[str, str]:
+    """`a=1,b=2`; a comma within a value stays where no name and `=` follow it."""
+    pairs = [pair.partition("=") for pair in re.split(r",(?=\w+=)", text) if pair]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise UsageError(f"--method {spec}: '{key}' has no value", "Write NAME:KNOB=VALUE,KNOB=VALUE.")
+    names = [ALIASES.get(key, key) for key, _, _ in pairs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"--method {spec}: {twice} is given twice", "Give it once.")
+    return {name: value for name, (_, _, value) in zip(names, pairs, strict=True)}
+
+
+def _method(spec: str, name: str, values: dict[str, str]) -> Method:
+    try:
+        return METHODS[name](**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "missing":
+            raise UsageError(
+                f"--method {spec}: {first['loc'][0]} is missing", f"Write {name}:{first['loc'][0]}=VALUE."
+            ) from None
+        raise UsageError(
+            f"--method {spec}: {first['loc'][0]} = {first['input']!r}: {first['msg'].lower()}"
+        ) from None

@@ -1,0 +1,127 @@
+"""Samples scored once more, by another judge or other phrases, without generating anything again."""
+
+import json
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ...errors import UsageError
+from ...judge.judge import Judge
+from ...judge.quoting import with_reasoning
+from ...paths import ensure_dir, write_atomic
+from ...prompt.formats import Message
+from ...result_json import parsed
+from ...search.refusals import folded, is_refusal
+from .metrics import Scored
+from .run_directory import DAMAGE, Json, Log, RunDirectory, SampleKey, key_of, read_lines, sole_writer
+
+FOLDER = "rescored"
+#: From a question and the result that answers it to what is kept of it.
+Scorer = Callable[[str, Json], Json]
+
+
+def judge_scorer(judge: Judge, threshold: float) -> Scorer:
+    """A judge's score and verdict of what a run judges too: the draft's reasoning, and the answer."""
+
+    def score(question: str, result: Json) -> Json:
+        judge.forget()
+        answer = with_reasoning(result["reasoning"], result["text"])
+        (verdict,) = judge.judge([Message("user", question)], [answer], threshold)
+        return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
+
+    return score
+
+
+def phrase_scorer(phrases: Sequence[str]) -> Scorer:
+    """Whether one of the phrases stands at the answer's beginning."""
+    return lambda _, result: {"outcome": "refused" if is_refusal(result["text"], phrases) else "answered"}
+
+
+def read_phrases(path: Path) -> list[str]:
+    """Phrases of a file, one a line, as they are compared.
+
+    Raises:
+        UsageError: it can't be read, or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}", "Give a UTF-8 file with a phrase a line.") from None
+    phrases = [folded(line.strip()) for line in lines if line.strip()]
+    if not phrases:
+        raise UsageError(f"{path} holds no phrase")
+    return phrases
+
+
+def rescored_file(directory: RunDirectory, name: str) -> Path:
+    """Where scores of this name are kept."""
+    return directory.path / FOLDER / f"{name}.jsonl"
+
+
+def rescore(
+    directory: RunDirectory, name: str, about: Json, scorer: Scorer
+) -> Generator[tuple[int, int], None, None]:
+    """Score what a run answered and these scores do not hold yet; yields how many are done, of how many.
+
+    `about` says how it is scored. Blocked and failed samples have no answer to score.
+
+    Raises:
+        UsageError: scores of this name were made in another way, or are being made.
+    """
+    file = rescored_file(directory, name)
+    answered = [sample for sample in directory.samples() if _has_answer(sample)]
+    lock_file = ensure_dir(file.parent) / f".{name}.lock"
+    with sole_writer(lock_file, f"another process makes scores called {name}", "--name"):
+        _adopt(file.with_suffix(".json"), about)
+        with Log(file) as log:
+            missing = [sample for sample in answered if key_of(sample) not in log.done]
+            for done, sample in enumerate(missing, len(answered) - len(missing) + 1):
+                log.append({**key_of(sample)._asdict(), **scorer(sample["prompt"], sample["result"])})
+                yield done, len(answered)
+
+
+def _adopt(file: Path, about: Json) -> None:
+    text = json.dumps(about, indent=1) + "\n"
+    if not file.exists():
+        write_atomic(file, text)
+    elif file.read_text(encoding="utf-8") != text:
+        raise UsageError(f"scores called {file.stem} were made in another way", "Choose another --name.")
+
+
+def _has_answer(sample: Json) -> bool:
+    result = sample.get("result")
+    return result is not None and result["finish_reason"] not in ("blocked", "withdrawn")
+
+
+def how_scored(directory: RunDirectory, name: str) -> Json:
+    """What was noted of these scores. Raises: UsageError: there are none of this name."""
+    try:
+        about = parsed(rescored_file(directory, name).with_suffix(".json").read_bytes())
+    except (OSError, *DAMAGE):
+        raise UsageError(
+            f"{directory.path} holds no scores called {name}", "alignbeam eval rescore makes them."
+        ) from None
+    return dict(about)
+
+
+def overlaid(scored: Sequence[Scored], directory: RunDirectory, name: str) -> list[Scored]:
+    """The samples with these scores over their own.
+
+    Raises:
+        UsageError: they lack a sample.
+    """
+    file = rescored_file(directory, name)
+    scores: Mapping[SampleKey, Json] = {key_of(line): line for line in read_lines(file)}
+    return [_with(one, scores, file) for one in scored]
+
+
+def _with(one: Scored, scores: Mapping[SampleKey, Json], file: Path) -> Scored:
+    if one.outcome in ("blocked", "failed"):
+        return one
+    line = scores.get(SampleKey(one.method, one.suite, one.id, one.seed))
+    if line is None:
+        raise UsageError(f"{file} lacks some of the run's samples", "Give the same `eval rescore` again.")
+    try:
+        return replace(one, **{name: line[name] for name in ("harm", "harmful", "outcome") if name in line})
+    except ValueError:
+        raise UsageError(f"{file} is damaged", "Delete it, and give the same `eval rescore` again.") from None

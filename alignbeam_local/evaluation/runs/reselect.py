@@ -1,0 +1,178 @@
+"""A run's beams chosen from once more: by another threshold, choice, `on_unsafe` or judge.
+
+Nothing is generated again: every beam's text and score are in the run, and these work on nothing else.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import product
+from typing import Any
+
+from ...config import Config
+from ...errors import UsageError
+from ...events import ModelCard, Verdict
+from ...judge.judge import Judge
+from ...judge.quoting import with_reasoning
+from ...prompt.formats import Message
+from ...search.refusals import is_refusal
+from ...search.selection import Candidate, select
+from ..methods.engine_methods import AlignBeam, BestOfK
+from ..reports.sweep import Grid
+from .run_directory import Json
+
+KNOBS = ("threshold", "choice", "on_unsafe")
+
+
+def require_selecting(grid: Grid) -> None:
+    """Raises: UsageError: a knob that decides more than which beam is chosen."""
+    for knob in grid:
+        if knob not in KNOBS:
+            raise UsageError(
+                f"--grid: {knob} decides how beams are made", f"Take {', '.join(KNOBS)}, or `eval sweep`."
+            )
+
+
+def reselected_manifest(
+    manifest: Json, grid: Grid, judge: Json | None = None
+) -> tuple[Json, dict[str, list[tuple[str, Config]]]]:
+    """The manifest of what the choices come to, and by method of the run the names and knobs of its choices.
+
+    `judge` is what a manifest says of a model, if the beams are judged anew.
+
+    Raises:
+        UsageError: no method's beams were all judged at their ends, or a value is out of range, or
+            `on_unsafe` is left at auto, which depends on the judge's record at each threshold.
+    """
+    methods: Json = {}
+    choices: dict[str, list[tuple[str, Config]]] = {}
+    for name, about in manifest["methods"].items():
+        if not _is_judged_whole(name, about["knobs"]):
+            continue
+        choices[name] = list(_choices(name, about["knobs"], grid))
+        for chosen, config in choices[name]:
+            changed = {knob: getattr(config, knob) for knob in KNOBS}
+            models = about["models"] | ({"judge": judge} if judge else {})
+            methods[chosen] = {**about, "knobs": {**about["knobs"], **changed}, "models": models}
+    if not methods:
+        raise UsageError(
+            "no method of this run has judged beams to choose from", "Run one with K over 1, no judge_at."
+        )
+    return {**manifest, "methods": methods}, choices
+
+
+def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
+    chooses = name.partition(":")[0] in (AlignBeam.name, BestOfK.name)
+    return chooses and knobs["beams"] > 1 and knobs["judge_at"] is None
+
+
+def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
+    for values in product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        config = Config.of(knobs).with_values(chosen, "--grid")
+        if config.on_unsafe == "auto":
+            raise UsageError(
+                "what on_unsafe = auto does depends on the judge's record at each threshold",
+                "Add --grid on_unsafe=lowest or --grid on_unsafe=refuse.",
+            )
+        yield f"{name}{',' if ':' in name else ':'}{','.join(f'{k}={v}' for k, v in chosen.items())}", config
+
+
+def reselected(sample: Json, name: str, config: Config) -> Json:
+    """A sample of the method `name` as these knobs would have had it; timings stay as they were."""
+    changed = {**sample, "method": name}
+    if sample.get("result", {}).get("beams"):
+        changed["result"] = _chosen_anew(sample["result"], config)
+    return changed
+
+
+def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -> Json:
+    """A sample whose beams this judge has read, all at once as in a run.
+
+    Raises:
+        UsageError, DAMAGE: as `beam_texts`.
+        ContextFull, Cancelled, ModelError: as `Judge.judge`.
+    """
+    texts = beam_texts(sample)
+    if not texts:
+        return sample
+    judge.forget()
+    verdicts = judge.judge([Message("user", sample["prompt"])], texts, threshold)
+    result = sample["result"]
+    beams = [
+        {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
+    ]
+    models = result["models"] | {"judge": asdict(card)}
+    return {**sample, "result": {**result, "beams": beams, "models": models}}
+
+
+def beam_texts(sample: Json) -> list[str]:
+    """What a judge reads of each beam; nothing of a sample without beams.
+
+    Raises:
+        UsageError: the answer was blocked, and what the draft had reasoned before it is not kept.
+        DAMAGE: the sample is damaged.
+    """
+    result = sample.get("result", {})
+    if not result.get("beams"):
+        return []
+    if result["reasoning"] is None and _thought_tokens(result):
+        raise UsageError(
+            f"{sample['id']}: what the draft reasoned before a blocked answer is not kept",
+            "Run the method with this judge.",
+        )
+    return [with_reasoning(result["reasoning"], beam["text"]) for beam in result["beams"]]
+
+
+def _chosen_anew(result: Json, config: Config) -> Json:
+    beams = [_judged_by(beam, config.threshold) for beam in result["beams"]]
+    candidates = [
+        Candidate(beam["index"], Verdict(**beam["judge"]), beam["logprob"], beam["degenerate"])
+        for beam in beams
+    ]
+    selection = select(candidates, config, refusal_allowed=False)
+    answering = next((beam for beam in beams if beam["index"] == selection.beam), None)
+    return {
+        **result,
+        **(_answer(answering, result) if answering else _blocked(config, result)),
+        "beams": beams,
+        "chosen": selection.beam,
+        "config": {**result["config"], **{knob: getattr(config, knob) for knob in KNOBS}},
+        "notices": [selection.notice] if selection.notice else [],
+    }
+
+
+def _answer(beam: Json, result: Json) -> Json:
+    refusal = {"is_refusal": is_refusal(beam["text"]), "by": None}  # of another beam it is not told by whom
+    if beam["index"] == result["chosen"]:
+        refusal = result["refusal"]
+    tokens = _thought_tokens(result) + beam["tokens"]
+    return {
+        "text": beam["text"],
+        "finish_reason": beam["finish_reason"],
+        "refusal": refusal,
+        "usage": {**result["usage"], "completion_tokens": tokens},
+    }
+
+
+def _blocked(config: Config, result: Json) -> Json:
+    return {
+        "text": config.refusal_text,
+        "reasoning": None,
+        "finish_reason": "blocked",
+        "refusal": {"is_refusal": True, "by": "judge"},
+        "usage": {**result["usage"], "completion_tokens": _thought_tokens(result)},
+    }
+
+
+def _thought_tokens(result: Json) -> int:
+    """What the draft reasoned before its beams: the run counts it with the answer."""
+    chosen = next((beam["tokens"] for beam in result["beams"] if beam["index"] == result["chosen"]), 0)
+    return int(result["usage"]["completion_tokens"]) - int(chosen)
+
+
+def _judged_by(beam: Json, threshold: float) -> Json:
+    judge = beam["judge"]
+    if judge["score"] is None:
+        return beam
+    verdict = "safe" if judge["score"] <= threshold else "unsafe"
+    return {**beam, "judge": {**judge, "verdict": verdict}}

@@ -1,0 +1,148 @@
+"""Runs methods on prompts, sample by sample, into a run directory."""
+
+import platform
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from typing import Any
+
+from ... import __version__
+from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
+from ...events import Result
+from ...judge.calibration import records_hash
+from ...llama.gpus import supports_gpu
+from ...llama.library import build, default_threads
+from ...machine.machine import processor
+from ...models.hashes import model_sha256
+from ...models.registry import ModelFile, Registry
+from ...result_json import error_object, result_object
+from ..methods.model_pool import ModelPool
+from ..methods.specs import Arm
+from ..suites.suites import Item, prompts_sha256
+from .run_directory import Json, Log, SampleKey
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All samples of a run: every arm on every item with every seed."""
+
+    arms: Sequence[Arm]
+    items: Sequence[Item]
+    seeds: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.arms) * len(self.items) * len(self.seeds)
+
+    def samples(self, arm: Arm) -> Iterator[tuple[SampleKey, Item]]:
+        """One prompt after the other, all its seeds together."""
+        for item in self.items:
+            for seed in self.seeds:
+                yield SampleKey(arm.name, item.suite, item.id, seed), item
+
+    def groups(self, arm: Arm) -> Iterator[list[tuple[SampleKey, Item]]]:
+        """The same in the groups that are answered together: fixed ones, because batches move logits."""
+        for _, suite in groupby(self.samples(arm), key=lambda sample: sample[0].suite):
+            while group := list(islice(suite, arm.config.parallel)):
+                yield group
+
+
+def manifest(plan: Plan, registry: Registry) -> Json:
+    """What decides the answers: knobs, models' hashes, prompts, builds, machine.
+
+    Raises:
+        UsageError, ModelError: a model is not named or not here.
+    """
+    suites: dict[str, Any] = {}
+    for name in dict.fromkeys(item.suite for item in plan.items):
+        own = [item for item in plan.items if item.suite == name]
+        labels = Counter(item.label for item in own)
+        suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
+    return {
+        "methods": {arm.name: _about(arm, registry) for arm in plan.arms},
+        "suites": suites,
+        "seeds": list(plan.seeds),
+        "version": __version__,
+        "llama_cpp": build(),
+        "machine": _machine(),
+    }
+
+
+def _machine() -> Json:
+    """What figures depend on; nothing that names the machine's owner."""
+    return {
+        "processor": processor(),
+        "cores": default_threads(),
+        "gpu": supports_gpu(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _about(arm: Arm, registry: Registry) -> Json:
+    no_knobs = {"seed", "draft", "anchor", "judge", "profile", "prompt_cache"}
+    knobs = arm.config.model_dump(exclude=no_knobs)
+    models = {}
+    for role, spec in arm.method.models(arm.config).items():
+        if spec is None:
+            raise UsageError(f"method {arm.name}: no {role} is named", f"Give --{role} or --profile.")
+        file = registry.require(spec)
+        models[role] = about_model(file, role)
+    return {"knobs": knobs, "parameters": arm.method.model_dump(), "models": models}
+
+
+def about_model(file: ModelFile, role: str) -> Json:
+    """The file, and what models.toml and records of calibration make of it, as manifests say it."""
+    about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
+    if file.entry.format:
+        about["format"] = file.entry.format
+    if role == "judge":
+        asked = file.entry.judge.model_dump(mode="json", exclude_defaults=True)
+        about |= {"judge": asked} if asked else {}
+        about["calibration"] = records_hash(about["sha256"])
+    return about
+
+
+def run(plan: Plan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:
+    """Make the samples that the log does not hold yet; each is in it when it is yielded.
+
+    A prompt that does not fit its context is a sample with an error instead of a result.
+
+    Raises:
+        Cancelled: the user stopped it; the log is whole.
+        UsageError, ModelError: a method can't run here.
+    """
+    for arm in plan.arms:
+        groups = [group for group in plan.groups(arm) if any(key not in log.done for key, _ in group)]
+        if not groups:
+            continue
+        answers = arm.method.open(arm.config, pool)
+        for group in groups:
+            found = answers(
+                [(item.prompt, arm.config.with_values({"seed": key.seed})) for key, item in group]
+            )
+            outcomes = [_outcome(one) for one in found]
+            for (key, item), outcome in zip(group, outcomes, strict=True):
+                if key not in log.done:
+                    sample = {**_named(key, item), **outcome}
+                    log.append(sample)
+                    yield key, sample
+
+
+def _named(key: SampleKey, item: Item) -> Json:
+    named: Json = {**key._asdict(), "label": item.label, "prompt": item.prompt}
+    if item.category:
+        named["category"] = item.category
+    if item.reference is not None:
+        named["reference"] = item.reference
+    return named
+
+
+def _outcome(found: Result | AlignBeamError) -> Json:
+    if isinstance(found, ContextFull):
+        return {"error": error_object(found)}
+    if isinstance(found, AlignBeamError):
+        raise found
+    if found.finish_reason == "cancelled":
+        raise Cancelled("cancelled")
+    return {"result": result_object(found)}

@@ -1,0 +1,134 @@
+"""Runs to report on: directories of `eval run`, or the counts of some, with every sample scored."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from ...errors import UsageError
+from ...result_json import parsed
+from .metrics import Scored, score
+from .rescore import how_scored, overlaid
+from .run_directory import DAMAGE, SAMPLES, Json, RunDirectory, checked_manifest, damaged_line, partial_notes
+
+_COLUMNS = [column.name for column in fields(Scored)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run; `samples` holds its texts, and is empty where only counts are left.
+
+    `scores` says how it was scored where that was done once more: the name, and what `eval rescore` noted.
+    """
+
+    name: str
+    manifest: Json
+    scored: Sequence[Scored]
+    samples: Sequence[Json] = field(default=(), repr=False)
+    scores: Json | None = None
+
+    @property
+    def judges(self) -> set[tuple[str, float]]:
+        """The names and thresholds of the judges behind `harm` and `harmful`.
+
+        Raises:
+            UsageError: what is noted of them is damaged.
+        """
+        try:
+            if self.scores and "judge" in self.scores:
+                return {(str(self.scores["judge"]), float(self.scores["threshold"]))}
+            return {
+                (str(about["models"]["judge"]["name"]), float(about["knobs"]["threshold"]))
+                for about in self.manifest["methods"].values()
+                if about and "judge" in about.get("models", {})
+            }
+        except DAMAGE:
+            raise UsageError(
+                f"{self.name} does not say which judge judged it", "Leave --judge-check out."
+            ) from None
+
+    @property
+    def partial(self) -> list[str]:
+        """What of it is missing, or failed without exception, a sentence each."""
+        samples = Counter((one.method, one.suite) for one in self.scored)
+        failed = Counter((one.method, one.suite) for one in self.scored if one.outcome == "failed")
+        return partial_notes(self.manifest, samples.elements()) + [
+            f"{method} on {suite}: all {count} samples failed"
+            for (method, suite), count in failed.items()
+            if count == samples[method, suite]
+        ]
+
+
+def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[Run]:
+    """Run directories and counts files; `scores` names what `eval rescore` made of the directories.
+
+    Raises:
+        UsageError: neither of them, or damaged; two runs of one name, which a report could not tell apart;
+            no such scores.
+    """
+    found = [run for path in paths for run in _load(path, scores)]
+    names = [run.name for run in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"two runs are called {twice}", "Rename one of the directories.")
+    return found
+
+
+def _load(path: Path, scores: str | None) -> list[Run]:
+    if path.is_file():
+        if scores:
+            raise UsageError(f"{path} holds counts: there are no answers to score", "Give the run directory.")
+        return _read_counts(path)
+    directory = RunDirectory(path)
+    manifest, samples = directory.manifest(), directory.samples()
+    scored = list(_scored(samples, path / SAMPLES))
+    if not scores:
+        return [Run(path.resolve().name, manifest, scored, samples)]
+    about = {"name": scores, **how_scored(directory, scores)}
+    return [Run(path.resolve().name, manifest, overlaid(scored, directory, scores), samples, about)]
+
+
+def _scored(samples: Iterable[Json], path: Path) -> Iterator[Scored]:
+    """Raises: UsageError: a line that is JSON, and no sample."""
+    for number, sample in enumerate(samples, 1):
+        try:
+            texts(sample)
+            yield score(sample)
+        except DAMAGE:
+            raise damaged_line(path, number) from None
+
+
+def texts(sample: Json) -> tuple[str, str]:
+    """The prompt, and the answer or why there is none."""
+    result = sample.get("result")
+    answer = sample["error"]["message"] if result is None else result["text"]
+    return str(sample["prompt"]), str(answer)
+
+
+def counts_text(runs: Iterable[Run]) -> str:
+    """What is counted of every sample, a line each, by prompt id: no prompts and no answers."""
+    joined = ",\n".join(map(_counts, runs))
+    return f"[\n{joined}\n]\n"
+
+
+def _counts(run: Run) -> str:
+    rows = ",\n".join(json.dumps(list(asdict(scored).values())) for scored in run.scored)
+    head = {"name": run.name, "manifest": run.manifest, "columns": _COLUMNS}
+    if run.scores:
+        head["scores"] = run.scores
+    return f'{json.dumps(head, ensure_ascii=False)[:-1]},\n"samples": [\n{rows}\n]}}'
+
+
+def _read_counts(path: Path) -> list[Run]:
+    try:
+        return [_counted(counts) for counts in parsed(path.read_bytes())]
+    except (OSError, *DAMAGE) as error:
+        raise UsageError(
+            f"{path} holds no counts: {error}", "Give a run directory, or what `eval report --counts` wrote."
+        ) from None
+
+
+def _counted(counts: Json) -> Run:
+    scored = [Scored(**dict(zip(counts["columns"], row, strict=True))) for row in counts["samples"]]
+    manifest = checked_manifest(counts["manifest"])
+    return Run(str(counts["name"]), manifest, scored, scores=counts.get("scores"))

@@ -1,0 +1,229 @@
+"""How well a judge tells harmful answers from harmless ones: measured on labelled pairs, and calibrated."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
+from itertools import groupby
+from math import sqrt
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .. import __version__
+from ..errors import ModelError, UsageError
+from ..events import ModelCard
+from ..prompt.formats import Message
+from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, held_out_figures
+from .formats import Reading
+from .judge import Judge, score_of
+
+PAIRS_FILE = Path(__file__).parent / "data" / "pairs.jsonl"
+Z95 = 1.96
+
+
+class Pair(BaseModel):
+    """A question, an answer, and what a person calls it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    question: str
+    answer: str
+    label: Label
+    split: Literal["fit", "held_out"] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A pair and what the judge said of it."""
+
+    pair: Pair
+    reading: Reading
+
+
+class Row(BaseModel):
+    """How one label fared; an unscored answer counts as above the threshold."""
+
+    label: Label
+    n: int
+    unscored: int
+    raw_above: float
+    above: float
+    low: float
+    high: float
+
+
+class Auc(BaseModel):
+    """The chance that compliance scores above this label, with its 95 % interval."""
+
+    over: Label
+    raw: float
+    calibrated: float
+    low: float
+    high: float
+
+
+class Report(BaseModel):
+    """What `alignbeam judge check` tells."""
+
+    judge: str
+    calibrated: bool
+    threshold: float
+    rows: list[Row]
+    aucs: list[Auc]
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Labelled pairs, one JSON object a line.
+
+    Raises:
+        UsageError: the file can't be read, or a line is no pair.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from None
+    return [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _pair(path: Path, number: int, line: str) -> Pair:
+    try:
+        return Pair.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            f"{path}, line {number}: {where} {first['msg'].lower()}".replace("  ", " "),
+            f"Each line: question, answer, label ({', '.join(LABELS)}), and split if you calibrate.",
+        ) from None
+
+
+def held_out(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs that no calibration is fitted on."""
+    return [pair for pair in pairs if pair.split == "held_out"]
+
+
+def require_splits(pairs: Iterable[Pair]) -> None:
+    """Raises: UsageError: nothing to fit a calibration on, or nothing to judge the fit by."""
+    found = {(pair.split, pair.label == "compliance") for pair in pairs}
+    for split in ("fit", "held_out"):
+        if not {(split, True), (split, False)} <= found:
+            raise UsageError(
+                f"calibration needs pairs of split '{split}', of label compliance and of another one",
+                f"Labels: {', '.join(LABELS)}.",
+            )
+
+
+def measure(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Measured]:
+    """Ask the judge about each pair; pairs of one question go together. Not in the order given."""
+    for question, group in groupby(sorted(pairs, key=_question), key=_question):
+        together = list(group)
+        readings = judge.readings([Message("user", question)], [pair.answer for pair in together])
+        yield from map(Measured, together, readings)
+
+
+def _question(pair: Pair) -> str:
+    return pair.question
+
+
+def calibrate(measured: Sequence[Measured], key: str, card: ModelCard, threshold: float) -> Calibration:
+    """Fit on the pairs of split `fit`, judge the fit by those of split `held_out`; `key` is the judge's.
+
+    Raises:
+        UsageError: as `require_splits`.
+        ModelError: the judge could not score, or does not tell the classes apart.
+    """
+    require_splits(m.pair for m in measured)
+    fit, rest = ([m for m in measured if m.pair.split == split] for split in ("fit", "held_out"))
+    if any(not m.reading.is_scored for m in measured):
+        raise ModelError("the judge could not score every pair", "See: alignbeam judge check")
+    features = np.array([m.reading.features for m in fit]).reshape(len(fit), -1)
+    draft = Calibration(
+        judge=card.name,
+        judge_sha256=card.sha256,
+        key=key,
+        fit=fit_scores(features, [m.pair.label for m in fit]),
+        held_out={},
+        figures={},
+        pairs_sha256=_hash(m.pair for m in measured),
+        date=date.today().isoformat(),
+        version=__version__,
+    )
+    scores = {
+        label: tuple(round(draft.score(m.reading.features), 3) for m in rest if m.pair.label == label)
+        for label in LABELS
+    }
+    return draft.model_copy(update={"held_out": scores, "figures": held_out_figures(scores, threshold)})
+
+
+def report(measured: Sequence[Measured], record: Calibration | None, name: str, threshold: float) -> Report:
+    """Shares above the threshold and AUCs, per label that occurs."""
+    raw = _by_label(measured, lambda reading: reading.raw)
+    scores = _by_label(measured, lambda reading: score_of(reading, record))
+    found = [label for label in LABELS if label in scores]
+    harmless = [label for label in HARMLESS if label in scores and "compliance" in scores]
+    return Report(
+        judge=name,
+        calibrated=record is not None,
+        threshold=threshold,
+        rows=[_row(label, raw[label], scores[label], threshold) for label in found],
+        aucs=[_auc(label, raw, scores) for label in harmless],
+    )
+
+
+def _by_label(measured: Sequence[Measured], score: Callable[[Reading], float]) -> dict[Label, list[float]]:
+    """Scores by label, infinite where the judge could not tell."""
+    found: dict[Label, list[float]] = {}
+    for m in measured:
+        value = score(m.reading) if m.reading.is_scored else float("inf")
+        found.setdefault(m.pair.label, []).append(value)
+    return found
+
+
+def _row(label: Label, raw: Sequence[float], scores: Sequence[float], threshold: float) -> Row:
+    above = sum(score > threshold for score in scores)
+    low, high = wilson_interval(above, len(scores))
+    return Row(
+        label=label,
+        n=len(scores),
+        unscored=sum(np.isinf(scores)),
+        raw_above=sum(score > threshold for score in raw) / len(raw),
+        above=above / len(scores),
+        low=low,
+        high=high,
+    )
+
+
+def _auc(label: Label, raw: dict[Label, list[float]], scores: dict[Label, list[float]]) -> Auc:
+    value = auc(scores["compliance"], scores[label])
+    margin = Z95 * auc_error(value, len(scores["compliance"]), len(scores[label]))
+    return Auc(
+        over=label,
+        raw=auc(raw["compliance"], raw[label]),
+        calibrated=value,
+        low=max(value - margin, 0.0),
+        high=min(value + margin, 1.0),
+    )
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n > 0 (Wilson 1927)."""
+    share, z2 = successes / n, Z95**2
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    margin = Z95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(middle - margin, 0.0), min(middle + margin, 1.0)
+
+
+def auc_error(value: float, num_positive: int, num_negative: int) -> float:
+    """The standard error of an AUC (Hanley and McNeil 1982)."""
+    q1, q2 = value / (2 - value), 2 * value * value / (1 + value)
+    spread = value * (1 - value)
+    spread += (num_positive - 1) * (q1 - value * value) + (num_negative - 1) * (q2 - value * value)
+    return sqrt(max(spread, 0.0) / (num_positive * num_negative))
+
+
+def _hash(pairs: Iterable[Pair]) -> str:
+    lines = sorted(pair.model_dump_json() for pair in pairs)
+    return sha256("\n".join(lines).encode()).hexdigest()

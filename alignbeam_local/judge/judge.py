@@ -1,0 +1,190 @@
+"""Scores answers for harm with a small instruct model (the method, "Judge")."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import sha256
+
+from ..errors import ContextFull
+from ..events import Verdict
+from ..lm.language_model import LanguageModel, SequenceState
+from ..lm.prefix_store import PrefixStore
+from ..prompt.formats import PROBES, Message, PromptFormat, shared_prefix
+from .calibration import Calibration
+from .formats import Reader, Reading, make_reading
+from .labels import LabelTokens
+from .prompt_cache import Asker, Prompt
+from .quoting import CUT, cut_middle
+
+#: Cells left free for what encoding a cut text anew may add.
+SPARE_TOKENS = 16
+MIN_WINDOW = 32
+
+
+class Judge:
+    """One judge model with its way of asking and, where it was measured, its calibration."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        prompt_format: PromptFormat,
+        reader: Reader,
+        *,
+        context: int | None = None,
+        store: PrefixStore | None = None,
+    ) -> None:
+        """`lm` is the judge's own: three sequences or more, three more than answers for a single batch.
+
+        `context` is the longest text the model was made to read, if that is less than its cells.
+
+        `prefixes` are what every prompt begins with, rubric and examples: they are read once, and `store`
+        keeps them beyond the process.
+
+        Raises:
+            ModelError: the model's template refuses the judge's conversation.
+        """
+        self.lm = lm
+        self.record: Calibration | None = None
+        self._context = context or lm.num_cells
+        self._format = prompt_format
+        self._reader = reader
+        self._labels = LabelTokens.of(reader.labels, lm.vocabulary)
+        self._request_labels = LabelTokens.of(reader.request_labels, lm.vocabulary)
+        self.prefixes = (
+            shared_prefix(lambda text: self._encode([Message("user", text)], text)),
+            shared_prefix(lambda text: self._encode_request([Message("user", text)])),
+        )
+        self._asker = Asker(lm, *self.prefixes, store)
+        self._about_request: tuple[Sequence[int], Sequence[float]] | None = None  # the last one asked
+
+    def read_prefixes(self) -> None:
+        """Read what every prompt begins with; nothing where it is held. Raises as `judge`."""
+        self._asker.hold_prefixes()
+
+    def restore_prefixes(self) -> bool:
+        """Take up what was kept of that; whether it is held now, and nothing is left to read."""
+        return self._asker.restore_prefixes()
+
+    def save_prefixes(self) -> list[SequenceState]:
+        """What is held of them, for a judge in another context. Raises: ModelError: the backend failed."""
+        return self._asker.save()
+
+    def load_prefixes(self, states: Sequence[SequenceState]) -> None:
+        """Hold what was saved. Raises: ContextFull, ModelError: it does not fit; it is then read anew."""
+        self._asker.load(states)
+
+    def forget(self) -> None:
+        """Drop what is held and known of the last request; what every prompt begins with stays."""
+        self._about_request = None
+        self._asker.forget_request()
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that is read around a request and an answer: rubric, examples, template, labels."""
+        reader, turns = self._reader, [Message("user", PROBES[0])]
+        read = [self._encode(turns, PROBES[1]), self._encode_request(turns)]
+        labels = [list(reader.labels.items()), list(reader.request_labels.items())]
+        return sha256(repr((reader.name, labels, read)).encode()).hexdigest()
+
+    def judge(
+        self, conversation: Sequence[Message], answers: Sequence[str], threshold: float
+    ) -> list[Verdict]:
+        """A verdict on each answer to the last user turn; at or under the threshold is safe.
+
+        System turns are not the judge's to read.
+
+        Raises:
+            ContextFull: the model's context is too small for any request.
+            Cancelled, ModelError: as the model's `extend`.
+        """
+        return [self._verdict(reading, threshold) for reading in self.readings(conversation, answers)]
+
+    def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[Reading]:
+        """What the judge says of each answer; the worst of its windows. Raises as `judge`."""
+        turns = self._cut_turns(conversation)
+        around = len(self._encode(turns, "")) + SPARE_TOKENS
+        size = min(self._asker.room(around), self._context - around)
+        windows = {answer: self._windows(answer, size) for answer in dict.fromkeys(answers)}
+        texts = list(dict.fromkeys(text for parts in windows.values() for text in parts))
+        read = dict(zip(texts, self._read(turns, texts), strict=True))
+        worst = {
+            answer: max((read[text] for text in parts), key=self._harm) for answer, parts in windows.items()
+        }
+        return [worst[answer] for answer in answers]
+
+    def _read(self, turns: Sequence[Message], texts: Sequence[str]) -> list[Reading]:
+        if not texts:
+            return []
+        reader = self._reader
+        ids = self._encode_request(turns)
+        about_request = self._known_of(ids)
+        is_new = bool(ids) and not about_request
+        answers = [Prompt(self._encode(turns, text), self._labels) for text in texts]
+        found = self._asker.ask(answers, Prompt(ids, self._request_labels) if is_new else None)
+        if is_new:
+            about_request = found.pop()
+            self._about_request = ids, about_request
+        return [
+            make_reading(reader.labels, likelihoods, reader.request_labels, about_request)
+            for likelihoods in found
+        ]
+
+    def _known_of(self, request: Sequence[int]) -> Sequence[float]:
+        """What was said of this request when it was asked about last; none if another one was."""
+        known = self._about_request
+        return known[1] if known and known[0] == request else []
+
+    def _harm(self, reading: Reading) -> float:
+        return score_of(reading, self.record) if reading.is_scored else float("inf")
+
+    def _verdict(self, reading: Reading, threshold: float) -> Verdict:
+        if not reading.is_scored:
+            return Verdict(None, None, {}, "unscored")
+        score = score_of(reading, self.record)
+        return Verdict(score, reading.raw, reading.probabilities, "safe" if score <= threshold else "unsafe")
+
+    # --- what the model reads
+
+    def _encode(self, turns: Sequence[Message], answer: str) -> list[int]:
+        return self._reader.encode(turns, answer, self._format, self.lm.vocabulary)
+
+    def _encode_request(self, turns: Sequence[Message]) -> list[int]:
+        return self._reader.encode_request(turns, self._format, self.lm.vocabulary)
+
+    def _cut_turns(self, conversation: Sequence[Message]) -> list[Message]:
+        """The conversation in a quarter of the free cells: what is over-long loses its middle."""
+        *earlier, last = [turn for turn in conversation if turn.role != "system"]
+        prefix = len(self.prefixes[0])
+        left = max(min(self._asker.room(prefix), self._context - prefix) // 4, MIN_WINDOW)
+        turns: list[Message] = []
+        for turn in (last, *reversed(earlier)):
+            content = cut_middle(turn.content, left, self.lm.vocabulary)
+            left -= len(self.lm.vocabulary.encode(content))
+            turns.insert(0, Message(turn.role, content))
+            if left < MIN_WINDOW:
+                break
+        return _marked(turns, dropped=len(earlier) + 1 - len(turns))
+
+    def _windows(self, answer: str, size: int) -> list[str]:
+        """The answer, or where it is more than `size` tokens, its parts."""
+        vocabulary = self.lm.vocabulary
+        ids = vocabulary.encode(answer)
+        if len(ids) <= size:
+            return [answer]
+        if size < MIN_WINDOW:
+            raise ContextFull("the judge's context is too small", "Raise --context.")
+        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+        return [vocabulary.pieces(part).decode("utf-8", "replace") for part in parts]
+
+
+def score_of(reading: Reading, record: Calibration | None) -> float:
+    """Calibrated where there is a record, else the raw expectation."""
+    return record.score(reading.features) if record else reading.raw
+
+
+def _marked(turns: list[Message], dropped: int) -> list[Message]:
+    """The turns from the first of a user's on, which tells if anything was dropped before it."""
+    first = next(index for index, turn in enumerate(turns) if turn.role == "user")
+    if not dropped and not first:
+        return turns
+    head, *rest = turns[first:]
+    return [Message(head.role, f"{CUT.lstrip()}{head.content}"), *rest]

@@ -1,0 +1,217 @@
+"""Asks a judge model about a request and its answers, behind constant prefixes, in as few decodes as fit."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ..lm.language_model import LanguageModel, SequenceState, common_prefix
+from ..lm.prefix_store import PrefixStore
+from .labels import LabelTokens
+
+ANSWER_PREFIX, REQUEST_PREFIX, REQUEST, FIRST = 0, 1, 2, 3
+#: A decode of its own costs as much as so many more tokens in another one.
+_WORTH_A_DECODE = 8
+
+
+class Prompt(NamedTuple):
+    """What the judge reads, and the labels of which one should come next."""
+
+    ids: Sequence[int]
+    labels: LabelTokens
+
+
+class _Tail(NamedTuple):
+    """The end of a prompt, behind what a sequence holds."""
+
+    source: int
+    length: int
+    prompt: Prompt
+
+    @property
+    def ids(self) -> Sequence[int]:
+        return self.prompt.ids[self.length :]
+
+
+class Asker:
+    """A judge model's cache: sequence 0 holds what every question about an answer begins with, 2 the request.
+
+    What every question about a request begins with is kept outside and put into sequence 1 for that question
+    alone: attention runs over all cells in use, so it would make every answer's tokens dearer.
+    The questions about answers are forked from what shares most with them, and decoded in one batch. They
+    stay until the next questions: an answer that goes on is then read from where it ended.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        answer_prefix: Sequence[int],
+        request_prefix: Sequence[int],
+        store: PrefixStore | None = None,
+    ) -> None:
+        """`lm` needs three sequences or more and is this object's own; `request_prefix` may be empty.
+
+        With three there is none for the request: answers then read it each for itself.
+        `store` is where prefixes that were read are kept.
+        """
+        self._lm = lm
+        self._first = min(FIRST, lm.num_sequences - 1)
+        self._prefixes = {ANSWER_PREFIX: list(answer_prefix), REQUEST_PREFIX: list(request_prefix)}
+        self._store = store
+        self._request_state: SequenceState | None = None
+
+    def ask(self, answers: Sequence[Prompt], request: Prompt | None) -> list[list[float]]:
+        """The labels' log-likelihoods after each prompt, the request last; none if a logit is not finite.
+
+        Raises:
+            ContextFull, Cancelled, ModelError: as the model's `extend`.
+        """
+        self.hold_prefixes()
+        about_request = [self._ask_about_request(request)] if request else []
+        source, shared = self._hold_request([prompt.ids for prompt in answers])
+        tails = [_Tail(source, shared, prompt) for prompt in answers]
+        found = [found for group in self._groups(tails, shared) for found in self._ask_group(group)]
+        return found + about_request
+
+    def hold_prefixes(self) -> None:
+        """Prefill the prefixes, if they are not held, and keep what was read.
+
+        All in one go, whatever is held: so what is kept is always what the same batches made.
+        """
+        if self._holds_prefixes:
+            return
+        self._clear(ANSWER_PREFIX)
+        self._lm.set_tokens(self._wanted)
+        if self._store:
+            self._store.keep(self._lm, self._wanted)
+        self._set_aside()
+
+    def restore_prefixes(self) -> bool:
+        """Hold the prefixes without reading them, if they were kept; whether they are held now."""
+        if not self._holds_prefixes and self._store:
+            self._clear(ANSWER_PREFIX)
+            if self._store.restore(self._lm, self._wanted):
+                self._set_aside()
+        return self._holds_prefixes
+
+    def save(self) -> list[SequenceState]:
+        """What is held of the prefixes. Raises: ModelError: the backend failed."""
+        held = [self._lm.save(ANSWER_PREFIX)] if self._lm.tokens(ANSWER_PREFIX) else []
+        return [*held, self._request_state] if self._request_state else held
+
+    def load(self, states: Sequence[SequenceState]) -> None:
+        """Hold what was saved and is a prefix here; the rest is read when it is needed.
+
+        Raises:
+            ContextFull, ModelError: it does not fit; nothing is held then.
+        """
+        for state in states:
+            if state.key != self._lm.state_key:
+                continue
+            if list(state.tokens) == self._prefixes[ANSWER_PREFIX]:
+                self._lm.restore(ANSWER_PREFIX, state)
+                self._lm.checkpoint(ANSWER_PREFIX)
+            elif list(state.tokens) == self._prefixes[REQUEST_PREFIX]:
+                self._request_state = state
+
+    @property
+    def _wanted(self) -> dict[int, list[int]]:
+        return {sequence: ids for sequence, ids in self._prefixes.items() if ids}
+
+    @property
+    def _holds_prefixes(self) -> bool:
+        held = {ANSWER_PREFIX: self._lm.tokens(ANSWER_PREFIX)}
+        held[REQUEST_PREFIX] = self._request_state.tokens if self._request_state else ()
+        return all(list(held[sequence]) == ids for sequence, ids in self._wanted.items())
+
+    def _set_aside(self) -> None:
+        """Both prefixes are held: what requests are asked behind leaves the cache."""
+        self._lm.checkpoint(ANSWER_PREFIX)
+        if self._prefixes[REQUEST_PREFIX]:
+            self._request_state = self._lm.save(REQUEST_PREFIX)
+            self._lm.truncate(REQUEST_PREFIX, 0)
+
+    def _ask_about_request(self, request: Prompt) -> list[float]:
+        """The answers to what was asked before are dropped: these cells are where the prefix was read."""
+        lm, state = self._lm, self._request_state
+        assert state is not None, "a request is asked about behind a prefix"
+        self._clear(REQUEST_PREFIX)
+        try:
+            lm.restore(REQUEST_PREFIX, state)
+            lm.set_tokens({REQUEST_PREFIX: request.ids})
+            row = lm.logits(REQUEST_PREFIX).copy()
+            return request.labels.log_likelihoods(lm, REQUEST_PREFIX, row)
+        finally:
+            lm.truncate(REQUEST_PREFIX, 0)
+
+    def forget_request(self) -> None:
+        """Drop all but the prefixes."""
+        self._clear(REQUEST)
+
+    def room(self, request: int) -> int:
+        """Cells left for one answer's end behind a request of so many tokens, its prefix included."""
+        prefixes = sum(map(len, self._prefixes.values()))
+        if self._copies:
+            return self._lm.num_cells - prefixes - 2 * request
+        return self._lm.num_cells - prefixes - max(request - len(self._prefixes[ANSWER_PREFIX]), 0)
+
+    @property
+    def _copies(self) -> bool:
+        return self._lm.kv_strategy == "state"
+
+    def _hold_request(self, prompts: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """Where the prompts' common beginning is held, and how much of it: decoded first where that pays."""
+        lm = self._lm
+        if self._first == REQUEST:
+            self._clear(REQUEST)
+            known = self._prefixes[ANSWER_PREFIX]
+            return ANSWER_PREFIX, min(common_prefix(known, ids) for ids in prompts)
+        shared = min(min(common_prefix(prompts[0], ids), len(ids) - 1) for ids in prompts)
+        beginning = prompts[0][:shared]
+        source, held = self._warmest(beginning)
+        if source not in (ANSWER_PREFIX, REQUEST):
+            lm.fork(source, [REQUEST])
+            source = REQUEST
+        self._clear(FIRST)
+        lm.truncate(REQUEST, held if source == REQUEST else 0)
+        if (len(prompts) - 1) * (shared - held) < _WORTH_A_DECODE:
+            return source, held
+        if source != REQUEST:
+            lm.fork(source, [REQUEST])
+        lm.set_tokens({REQUEST: beginning})
+        return REQUEST, shared
+
+    def _warmest(self, beginning: Sequence[int]) -> tuple[int, int]:
+        """The sequence that shares most with this, and how much; a cache that can't be cut forks no ends."""
+        usable = (ANSWER_PREFIX, REQUEST) if self._copies else range(self._lm.num_sequences)
+        held = {sequence: common_prefix(self._lm.tokens(sequence), beginning) for sequence in usable}
+        source = max(held, key=lambda sequence: held[sequence])
+        return source, held[source]
+
+    def _groups(self, tails: Sequence[_Tail], shared: int) -> Iterator[list[_Tail]]:
+        """As many at a time as there are sequences and cells for."""
+        group, used = list[_Tail](), 0
+        free = self.room(shared) + (shared if self._copies else 0)
+        for tail in tails:
+            cost = len(tail.prompt.ids if self._copies else tail.ids)
+            if group and (used + cost > free or len(group) == self._lm.num_sequences - self._first):
+                yield group
+                group, used = [], 0
+            group.append(tail)
+            used += cost
+        yield group
+
+    def _ask_group(self, group: Sequence[_Tail]) -> list[list[float]]:
+        lm, tails = self._lm, dict(enumerate(group, self._first))
+        self._clear(self._first)
+        for sequence, tail in tails.items():
+            lm.fork(tail.source, [sequence])
+            lm.truncate(sequence, tail.length)
+        lm.extend({sequence: tail.ids for sequence, tail in tails.items()})
+        rows = {sequence: lm.logits(sequence).copy() for sequence in tails}
+        return [
+            tail.prompt.labels.log_likelihoods(lm, sequence, rows[sequence])
+            for sequence, tail in tails.items()
+        ]
+
+    def _clear(self, start: int) -> None:
+        for sequence in range(start, self._lm.num_sequences):
+            self._lm.truncate(sequence, 0)

@@ -1,0 +1,50 @@
+"""Text as a judge reads it: as data that can't pass for the frame around it, cut to size."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from ..lm.vocabulary import Vocabulary
+from ..prompt.formats import Message
+
+CUT = "\n[... cut ...]\n"
+
+#: How lines of the judge's prompts begin, whatever stands before the first letter.
+_FRAME = re.compile(
+    r"\W*(?:(?:request|answer)\s*:|is it harmful|is it a refusal|how harmful)"
+    r"|[^\w\[]*\[\W*(?:now|earlier)\s*,\s*the",
+    re.IGNORECASE,
+)
+
+
+def with_reasoning(reasoning: str | None, answer: str) -> str:
+    """All of an answer that a judge reads: what the draft reasoned before it, too."""
+    return "\n\n".join(filter(None, (reasoning, answer)))
+
+
+def as_data(text: str) -> str:
+    """The text with a mark before each line that begins as a line of the judge's prompt does."""
+    return "\n".join(f"> {line}" if _looks_framed(line) else line for line in text.strip().splitlines())
+
+
+def _looks_framed(line: str) -> bool:
+    return _FRAME.match(unicodedata.normalize("NFKC", line)) is not None
+
+
+def request_text(turns: Sequence[Message]) -> str:
+    """The last user turn, behind the earlier turns that it may refer to, all as data."""
+    *earlier, last = turns
+    names = {"user": "user", "assistant": "chatbot", "system": "operator"}
+    lines = [f"[earlier, the {names[turn.role]}] {as_data(turn.content)}" for turn in earlier]
+    question = as_data(last.content)
+    return "\n".join([*lines, f"[now, the user] {question}"]) if lines else question
+
+
+def cut_middle(text: str, limit: int, vocabulary: Vocabulary) -> str:
+    """The text in at most `limit` tokens and a mark: what is longer loses its middle."""
+    ids = vocabulary.encode(text)
+    if len(ids) <= limit:
+        return text
+    half = limit // 2
+    head, tail = (vocabulary.pieces(part).decode("utf-8", "ignore") for part in (ids[:half], ids[-half:]))
+    return f"{head}{CUT}{tail}"

@@ -1,0 +1,286 @@
+"""One context of many sequences: `LanguageModel` on llama.cpp."""
+
+import ctypes
+from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter
+from typing import Any, Literal
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from ..cancellation import Cancellation
+from ..config import CacheType, FlashAttention
+from ..errors import Cancelled, ContextFull, ModelError
+from ..lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
+from .batch import BATCH_TOKENS, Batch
+from .library import backend, build, set_fields
+from .sampler import LlamaSampler, sample_row
+from .weights import LlamaWeights
+
+_ABORTED, _NO_SLOT = 2, 1
+_FLASH_ATTENTION: dict[FlashAttention, int] = {
+    "auto": llama_cpp.LLAMA_FLASH_ATTN_TYPE_AUTO,
+    "on": llama_cpp.LLAMA_FLASH_ATTN_TYPE_ENABLED,
+    "off": llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED,
+}
+
+
+class LlamaLM:
+    """One context on some weights: `LanguageModel` on llama.cpp.
+
+    `kv_strategy` is `seq` (forks share cells, rewinds cut them) or `state` (forks and rewinds are saved
+    states), for models whose cache can't be cut.
+    """
+
+    def __init__(
+        self,
+        weights: LlamaWeights,
+        *,
+        sha256: str,
+        num_sequences: int,
+        num_cells: int,
+        threads: int,
+        kv_strategy: Literal["auto", "seq", "state"] = "auto",
+        flash_attn: FlashAttention = "auto",
+        cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Make the context.
+
+        Args:
+            cache_types: of the cached keys and values.
+
+        Raises:
+            ModelError: llama.cpp can't (most often: not enough memory), or `seq` is forced on a model
+                whose cache can't be rewound, or the model's heads are no multiple of the cache type's block.
+        """
+        if kv_strategy == "seq" and not weights.rewinds:
+            raise ModelError(f"{weights.path.name} can't rewind its cache", "Leave --kv at auto.")
+        self.weights = weights
+        self.vocabulary = weights.vocabulary
+        self.kv_strategy: Literal["seq", "state"] = (
+            kv_strategy if kv_strategy != "auto" else "seq" if weights.rewinds else "state"
+        )
+        self.decoded_tokens = self.decodes = 0
+        self.compute_seconds = 0.0
+        self._cancellation = cancellation or Cancellation()
+        self.handle = self._open(
+            n_ctx=num_cells,
+            n_seq_max=num_sequences,
+            n_outputs_max=num_sequences,
+            n_threads=threads,
+            n_threads_batch=threads,
+            flash_attn_type=_FLASH_ATTENTION[flash_attn],
+            type_k=_ggml_type(cache_types[0]),
+            type_v=_ggml_type(cache_types[1]),
+        )
+        self._memory = llama_cpp.llama_get_memory(self.handle)
+        self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
+        self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
+        cache = f"unified|{'/'.join(cache_types)}|flash {flash_attn}|{weights.offload.layers} layers on GPUs"
+        self.state_key = f"{sha256}|{build()}|{cache}|{self.kv_strategy}|{self._rope_factors()}"
+        self._batch_tokens = int(llama_cpp.llama_n_batch(self.handle))  # a small context has a smaller one
+        self._batch = Batch(self._batch_tokens)
+        self._tokens: list[list[int]] = [[] for _ in range(self.num_sequences)]
+        self._checkpoints: dict[int, SequenceState] = {}
+        self._rows: dict[int, int] = {}
+        self._copied_rows: dict[int, Logits] = {}
+
+    def _open(self, **wanted: Any) -> Any:
+        most = int(llama_cpp.llama_max_parallel_sequences())
+        if wanted["n_seq_max"] > most:
+            raise ModelError(
+                f"{wanted['n_seq_max']} sequences are wanted, llama.cpp holds {most}",
+                "Lower --parallel or --beams.",
+            )
+        params = set_fields(
+            llama_cpp.llama_context_default_params(),
+            n_batch=BATCH_TOKENS,
+            n_ubatch=BATCH_TOKENS,
+            kv_unified=True,  # seq_cp then marks cells instead of copying them
+            no_perf=True,
+            **wanted,
+        )
+        messages = backend()
+        messages.take()
+        handle = llama_cpp.llama_init_from_model(self.weights.handle, params)
+        if not handle:
+            raise ModelError(
+                f"llama.cpp could not make a context of {params.n_ctx} tokens for {self.weights.path.name}",
+                messages.take() or "Lower --context, --max-tokens or --beams.",
+            )
+        # strlen is true of a non-empty string: a callback in C, so that no graph node waits for Python.
+        abort = ctypes.cast(ctypes.CDLL(None).strlen, llama_cpp.ggml_abort_callback)
+        llama_cpp.llama_set_abort_callback(handle, abort, ctypes.c_void_p(self._cancellation.address))
+        return handle
+
+    def _rope_factors(self) -> str:
+        """Some models place tokens otherwise in a context longer than they were first trained for."""
+        architecture = self.weights.metadata("general.architecture")
+        original = self.weights.metadata(f"{architecture}.rope.scaling.original_context_length")
+        return "long" if original and self.num_cells > int(original) else "short"
+
+    # --- decoding
+
+    def tokens(self, sequence: int) -> Sequence[int]:
+        return self._tokens[sequence]
+
+    def extend(self, tails: Mapping[int, Sequence[int]]) -> None:
+        self._cancellation.check()
+        self._rows, self._copied_rows = {}, {}
+        rows = np.concatenate([self._batch_rows(sequence, tail) for sequence, tail in tails.items()])
+        try:
+            for start in range(0, len(rows), self._batch_tokens):
+                self._copied_rows |= {s: self.logits(s).copy() for s in self._rows}
+                self._decode(rows[start : start + self._batch_tokens])
+        except BaseException:
+            for sequence in tails:
+                self._cut(sequence, len(self._tokens[sequence]))
+            raise
+        for sequence, tail in tails.items():
+            self._tokens[sequence].extend(tail)
+        self.decoded_tokens += len(rows)
+
+    def _batch_rows(self, sequence: int, tail: Sequence[int]) -> npt.NDArray[np.int32]:
+        rows = np.zeros((len(tail), 4), np.int32)
+        start = len(self._tokens[sequence])
+        rows[:, 0] = tail
+        rows[:, 1] = np.arange(start, start + len(tail))
+        rows[:, 2] = sequence
+        rows[-1, 3] = 1
+        return rows
+
+    def _decode(self, rows: npt.NDArray[np.int32]) -> None:
+        self._rows = {}
+        batch, start = self._batch.fill(rows), perf_counter()
+        code = llama_cpp.llama_decode(self.handle, batch)
+        self.compute_seconds += perf_counter() - start
+        self.decodes += 1
+        if code == _ABORTED or self._cancellation.is_set:
+            raise Cancelled("cancelled")
+        if code == _NO_SLOT:
+            raise self._full()
+        if code != 0:
+            raise ModelError(f"llama.cpp failed to decode (code {code})", backend().take())
+        self._rows = {int(rows[i, 2]): int(i) for i in np.flatnonzero(rows[:, 3])}
+
+    def _full(self) -> ContextFull:
+        return ContextFull(
+            f"the conversation does not fit: {self.num_cells} cells are full",
+            "Raise --context, or lower --max-tokens or --beams.",
+        )
+
+    def set_tokens(self, targets: Mapping[int, Sequence[int]]) -> None:
+        tails = {}
+        for sequence, ids in targets.items():
+            keep = min(common_prefix(self._tokens[sequence], ids), len(ids) - 1)
+            tails[sequence] = ids[self._rewind(sequence, keep) :]
+        self.extend(tails)
+
+    def logits(self, sequence: int) -> Logits:
+        if sequence in self._copied_rows:
+            return self._copied_rows[sequence]
+        pointer = llama_cpp.llama_get_logits_ith(self.handle, self._rows[sequence])
+        assert pointer, "llama.cpp has no logits for this row"
+        return np.ctypeslib.as_array(pointer, shape=(self.vocabulary.size,))
+
+    def sample(self, chain: Any, sequence: int) -> int:
+        """Draw from the sequence's latest row by a chain, which accepts the token drawn."""
+        start, copied = perf_counter(), self._copied_rows.get(sequence)
+        if copied is None:
+            token = int(llama_cpp.llama_sampler_sample(chain, self.handle, self._rows[sequence]))
+        else:
+            token = sample_row(chain, copied)
+        self.compute_seconds += perf_counter() - start
+        return token
+
+    def sampler(self, settings: SamplerSettings) -> Sampler:
+        return LlamaSampler(self, settings)
+
+    # --- cache
+
+    def fork(self, source: int, targets: Iterable[int]) -> None:
+        state = self.save(source) if self.kv_strategy == "state" else None
+        for target in targets:
+            if state is not None:
+                self.restore(target, state)
+            else:
+                self._cut(target, 0)
+                llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+                self._tokens[target] = list(self._tokens[source])
+            if source in self._checkpoints:
+                self._checkpoints[target] = self._checkpoints[source]
+
+    def truncate(self, sequence: int, length: int) -> None:
+        wanted = self._tokens[sequence][:length]
+        kept = self._rewind(sequence, length)
+        if kept < length:
+            self.extend({sequence: wanted[kept:]})
+
+    def checkpoint(self, sequence: int) -> None:
+        if self.kv_strategy == "state":
+            self._checkpoints[sequence] = self.save(sequence)
+
+    def _rewind(self, sequence: int, length: int) -> int:
+        """Drop what follows `length`, or more where the cache can't be cut there; returns what was kept."""
+        if length >= len(self._tokens[sequence]):
+            return length
+        if self.kv_strategy == "seq":
+            self._cut(sequence, length)
+            return len(self._tokens[sequence])
+        saved, wanted = self._checkpoints.get(sequence), tuple(self._tokens[sequence][:length])
+        if saved is not None and saved.tokens == wanted[: len(saved.tokens)]:
+            self.restore(sequence, saved)
+        else:
+            self._cut(sequence, 0)
+        return len(self._tokens[sequence])
+
+    def _cut(self, sequence: int, length: int) -> None:
+        """Remove cells from `length` on; all of them where only part can't be removed."""
+        if not llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1):
+            llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+            length = 0
+        del self._tokens[sequence][length:]
+        self._rows.pop(sequence, None)
+        self._copied_rows.pop(sequence, None)
+
+    def save(self, sequence: int) -> SequenceState:
+        size = int(llama_cpp.llama_state_seq_get_size(self.handle, sequence))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(llama_cpp.llama_state_seq_get_data(self.handle, buffer, size, sequence))
+        if written != size:
+            raise ModelError(f"llama.cpp saved {written} of {size} bytes of a sequence", backend().take())
+        at_hand = sequence in self._rows or sequence in self._copied_rows
+        return SequenceState(
+            key=self.state_key,
+            tokens=tuple(self._tokens[sequence]),
+            blob=bytes(buffer),
+            logits=self.logits(sequence).copy() if at_hand else None,
+        )
+
+    def restore(self, sequence: int, state: SequenceState) -> None:
+        if state.key != self.state_key:
+            raise ModelError("a saved state belongs to another model or build", "Prefill again.")
+        self._cut(sequence, 0)
+        blob = (ctypes.c_uint8 * len(state.blob)).from_buffer_copy(state.blob)
+        read = int(llama_cpp.llama_state_seq_set_data(self.handle, blob, len(state.blob), sequence))
+        if not read or read != len(state.blob):
+            self._cut(sequence, 0)
+            if not read and sum(map(len, self._tokens)) + len(state.tokens) > self.num_cells:
+                raise self._full()
+            raise ModelError(f"llama.cpp restored {read} of {len(state.blob)} bytes", backend().take())
+        self._tokens[sequence] = list(state.tokens)
+        if state.logits is not None:
+            self._copied_rows[sequence] = state.logits
+
+    def close(self) -> None:
+        if self.handle:
+            llama_cpp.llama_free(self.handle)
+            self.handle = None
+
+
+def _ggml_type(name: CacheType) -> int:
+    from gguf.constants import GGMLQuantizationType
+
+    return int(GGMLQuantizationType[name.upper()])

@@ -1,0 +1,163 @@
+"""The seam between the method and a backend: what the search asks of a language model, no more.
+
+`llama.lm` implements it on llama.cpp; the tests implement it on a table of probabilities.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..config import Config
+from .vocabulary import Vocabulary
+
+Logits = npt.NDArray[np.float32]  # (n_vocab,)
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How one beam samples: penalties, top_p, temperature, dist, in this order; temperature 0 is greedy."""
+
+    temperature: float
+    top_p: float
+    repeat_penalty: float
+    penalty_last_n: int
+    seed: int
+
+    @classmethod
+    def of(cls, config: Config, longest: int, beam: int = 0) -> Self:
+        """How a beam of at most `longest` tokens samples with these knobs."""
+        return cls(
+            temperature=config.temperature,
+            top_p=config.top_p,
+            repeat_penalty=config.repeat_penalty,
+            penalty_last_n=longest,
+            seed=config.seed + beam,
+        )
+
+
+@dataclass(frozen=True)
+class SequenceState:
+    """A saved sequence: its tokens, the backend's bytes, its last row of logits if it was at hand.
+
+    `key` names all that the bytes depend on (model, context parameters, KV types, build):
+    a state restores only into a context with the same key.
+    """
+
+    key: str
+    tokens: tuple[int, ...]
+    blob: bytes
+    logits: Logits | None
+
+
+class Sampler(Protocol):
+    """A sampling chain with the history of one beam."""
+
+    def accept(self, token: int) -> None:
+        """Tell the chain of a token chosen elsewhere, so that its penalty sees it."""
+
+    def sample(self, sequence: int) -> int:
+        """Draw from the sequence's latest logits and accept the token drawn."""
+
+    def close(self) -> None:
+        """Free the chain."""
+
+
+class LanguageModel(Protocol):
+    """One model with a KV cache of `num_sequences` sequences, each a list of token ids.
+
+    Sequences are named 0 .. num_sequences - 1 and start empty. All methods leave the cache consistent
+    when they raise: a sequence then holds what it held before the call, or a prefix of it.
+    """
+
+    @property
+    def vocabulary(self) -> Vocabulary: ...
+
+    @property
+    def num_sequences(self) -> int: ...
+
+    @property
+    def num_cells(self) -> int:
+        """KV cells, shared by all sequences."""
+
+    @property
+    def kv_strategy(self) -> Literal["seq", "state"]:
+        """How `fork` works here."""
+
+    @property
+    def state_key(self) -> str:
+        """The key of every state saved here."""
+
+    @property
+    def decoded_tokens(self) -> int:
+        """Tokens decoded since the model was opened: what a cache saved is seen by its not growing."""
+
+    @property
+    def decodes(self) -> int:
+        """Batches decoded since then: each reads the weights once."""
+
+    @property
+    def compute_seconds(self) -> float:
+        """Time spent since then in the backend's decoding and sampling."""
+
+    def tokens(self, sequence: int) -> Sequence[int]:
+        """What the sequence holds."""
+
+    def extend(self, tails: Mapping[int, Sequence[int]]) -> None:
+        """Decode non-empty tails onto their sequences, all in one batch where they fit.
+
+        Raises:
+            ContextFull: there are not enough free cells.
+            Cancelled: the user stopped it.
+            ModelError: the backend failed.
+        """
+
+    def set_tokens(self, targets: Mapping[int, Sequence[int]]) -> None:
+        """Make each sequence hold exactly the given non-empty ids, with logits for the last.
+
+        Keeps the longest common prefix of what it holds, drops the rest, decodes the new tail; all in one
+        batch. Where nothing is new the last token is decoded again, for its logits. Raises as `extend`.
+        """
+
+    def logits(self, sequence: int) -> Logits:
+        """The row after the sequence's last token: a view, valid until the next decode."""
+
+    def fork(self, source: int, targets: Iterable[int]) -> None:
+        """Make each target hold what the source holds; nothing is decoded."""
+
+    def truncate(self, sequence: int, length: int) -> None:
+        """Drop what follows the first `length` tokens."""
+
+    def checkpoint(self, sequence: int) -> None:
+        """Mark the sequence's end as a place that later rewinds will come back to.
+
+        Costs nothing where the cache can be rewound; elsewhere the state is saved here, and forks share it.
+        """
+
+    def save(self, sequence: int) -> SequenceState:
+        """Copy a sequence's state out of the cache."""
+
+    def restore(self, sequence: int, state: SequenceState) -> None:
+        """Put a saved state into a sequence.
+
+        Raises:
+            ContextFull: there are not enough free cells.
+            ModelError: the state belongs to another model, context or build, or is damaged.
+        """
+
+    def sampler(self, settings: SamplerSettings) -> Sampler:
+        """A new sampling chain on this model's logits."""
+
+    def close(self) -> None:
+        """Free the context; the weights are their owner's to free."""
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many leading ids two sequences share."""
+    shared = min(len(left), len(right))
+    for index in range(shared):
+        if left[index] != right[index]:
+            return index
+    return shared

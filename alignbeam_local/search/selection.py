@@ -1,0 +1,68 @@
+"""Which judged beam becomes the answer, and what stands in for it when none may (the method, section 1)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..config import Config
+from ..events import Verdict
+
+#: Scores this close count as equal; the draft's own liking of the prefix then decides.
+SCORE_TIE = 0.05
+
+
+class Candidate(NamedTuple):
+    """A finished beam with its verdict, in the order of f~."""
+
+    beam: int
+    verdict: Verdict
+    logprob: float
+    degenerate: bool
+
+
+class Selection(NamedTuple):
+    """The chosen beam, or None for a blocked answer, and a notice for the user."""
+
+    beam: int | None
+    notice: str = ""
+
+
+def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: bool) -> Selection:
+    """Choose a beam, or none.
+
+    Args:
+        candidates: the beams, in the order of f~.
+        config: threshold, choice and on_unsafe are read.
+        refusal_allowed: the judge's record shows that its threshold spares refusals and benign answers,
+            which is what `on_unsafe = auto` refuses by.
+    """
+    safe = [c for c in candidates if c.verdict.verdict == "safe" and not c.degenerate]
+    if safe:
+        return Selection(_choose(safe, config).beam)
+    scored = [c for c in candidates if c.verdict.verdict != "unscored" and c.verdict.score is not None]
+    if not scored:
+        return Selection(None, "the judge could score no beam: the answer is blocked")
+    if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and refusal_allowed):
+        return Selection(None)
+    notice = "the beams that were judged safe are empty or loop: this is one of them"
+    left = [c for c in scored if c.verdict.verdict == "safe"]
+    if not left:
+        notice = f"no beam was judged safe (harm up to {config.threshold:g}): this one scores lowest"
+        left = [c for c in scored if not c.degenerate] or scored
+    if config.on_unsafe == "auto":
+        notice += "; this judge's record does not let it block (--on-unsafe refuse does)"
+    return Selection(_safest(left).beam, notice)
+
+
+def _choose(safe: Sequence[Candidate], config: Config) -> Candidate:
+    return safe[0] if config.choice == "likeliest" else _safest(safe)
+
+
+def _safest(candidates: Sequence[Candidate]) -> Candidate:
+    lowest = min(_score(c) for c in candidates)
+    near = [c for c in candidates if _score(c) <= lowest + SCORE_TIE]
+    return max(near, key=lambda c: (c.logprob, -c.beam))
+
+
+def _score(candidate: Candidate) -> float:
+    assert candidate.verdict.score is not None
+    return candidate.verdict.score

@@ -1,0 +1,52 @@
+"""A draft that can't be silenced reasons first; mixing begins where its reasoning ends."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..config import Config
+from ..lm.language_model import LanguageModel, Logits, SamplerSettings
+from ..lm.prompt_cache import PROMPT
+
+_SCRATCH = 1
+
+
+class Thought(NamedTuple):
+    """Reasoning: its tokens, the end of the block included, its text, and whether the block was closed."""
+
+    tokens: tuple[int, ...] = ()
+    text: str = ""
+    finished: bool = True
+
+
+def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, limit: int) -> Thought:
+    """Let the draft alone reason after the prompt in sequence 0, whose row is given, for `limit` tokens.
+
+    A draft that ends its turn without reasoning has not thought: what it said is dropped, since nothing
+    guarded it, and mixing begins at the prompt.
+    """
+    sampler = draft.sampler(SamplerSettings.of(config, max(limit, 1)))
+    tokens: list[int] = []
+    try:
+        draft.fork(PROMPT, [_SCRATCH])
+        token = int(row.argmax())
+        sampler.accept(token)
+        while len(tokens) < limit:
+            if token in draft.vocabulary.end_tokens:
+                return Thought()
+            tokens.append(token)
+            text = spelt(draft, tokens)
+            if think_end in text:
+                return Thought(tuple(tokens), text.partition(think_end)[0], True)
+            draft.extend({_SCRATCH: [token]})
+            token = sampler.sample(_SCRATCH)
+        return Thought(tuple(tokens), spelt(draft, tokens), False)
+    finally:
+        sampler.close()
+
+
+def spelt(lm: LanguageModel, tokens: Sequence[int]) -> str:
+    """Text in which control tokens are spelt out, as think tags may be."""
+    vocabulary = lm.vocabulary
+    return b"".join(vocabulary.piece(t) or vocabulary.text(t).encode() for t in tokens).decode(
+        "utf-8", "replace"
+    )

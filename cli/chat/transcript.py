@@ -1,0 +1,181 @@
+"""What is kept of a chat's conversation: in the log on disk, or with `--no-log` while the chat lasts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alignbeam_local.conversation.export import Exported
+from alignbeam_local.conversation.log import (
+    Conversation,
+    ConversationLog,
+    Exchange,
+    checked_name,
+    new_id,
+    now,
+)
+from alignbeam_local.errors import AlignBeamError, UsageError
+from alignbeam_local.events import Result
+from alignbeam_local.prompt.formats import Message
+from alignbeam_local.result_json import result_object
+
+from ..terminal import say
+
+#: The id of an exchange that is on no disk.
+_NOT_STORED = 0
+
+
+class Transcript:
+    """The exchanges of one conversation, and the log that they are mirrored to, if any."""
+
+    def __init__(self, log: ConversationLog | None) -> None:
+        """Begin a conversation; the log hears of it with its first exchange."""
+        self.log = log
+        self.begin()
+
+    def begin(self, name: str | None = None) -> None:
+        """Go over to a new conversation; the one before stays in the log."""
+        self.id, self.name, self.started = new_id(), name and checked_name(name), now()
+        self.exchanges: list[Exchange] = []
+
+    def take_up(self, conversation: Conversation) -> None:
+        """Go on with a conversation of the log."""
+        assert self.log is not None
+        exchanges = self.log.exchanges(conversation.id)  # it may fail: nothing is changed then
+        self.id, self.name, self.started = conversation.id, conversation.name, conversation.started
+        self.exchanges = exchanges
+
+    def find_or_begin(self, name: str) -> None:
+        """Go on with the conversation of this name or id; without one, begin it."""
+        every = self.require_log().conversations()
+        found = next((one for one in every if name in (one.name, one.id)), None)
+        if found:
+            self.take_up(found)
+        else:
+            self.begin(name)
+
+    def add(self, question: str, result: Result) -> None:
+        """Keep an exchange, and those before it that could not be stored.
+
+        Raises:
+            AlignBeamError: it could not be stored; it is in memory all the same.
+        """
+        self.exchanges.append(self._exchange(_NOT_STORED, question, result))
+        self._store()
+
+    def replace_last(self, question: str, result: Result) -> None:
+        """Put another exchange in the last one's place.
+
+        Raises:
+            AlignBeamError: as `add`.
+        """
+        last = self.exchanges.pop()
+        if self.log is None or last.id == _NOT_STORED:
+            self.add(question, result)
+            return
+        self.exchanges.append(self._exchange(last.id, question, result))
+        self.log.replace(last.id, question, result)
+
+    def drop_last(self) -> Exchange:
+        """Forget the last exchange, and return it."""
+        last = self.exchanges.pop()
+        if self.log is not None and last.id != _NOT_STORED:
+            self.log.drop(last.id)
+        return last
+
+    def rename(self, name: str) -> None:
+        """Raises: UsageError: the name is taken or cannot be one, or nothing is kept."""
+        log = self.require_log()
+        log.rename(self.id, name)
+        self.name = name
+        self._store()
+
+    def require_log(self) -> ConversationLog:
+        """Raises: UsageError: this chat has none."""
+        if self.log is None:
+            raise UsageError("this chat keeps nothing (--no-log)", "/export FILE writes it to a file.")
+        return self.log
+
+    @property
+    def turns(self) -> list[Message]:
+        """What the models read of it."""
+        return [
+            turn
+            for exchange in self.exchanges
+            for turn in (Message("user", exchange.question), Message("assistant", exchange.answer))
+        ]
+
+    @property
+    def state_dir(self) -> Path | None:
+        """Where the models' states of this conversation are kept."""
+        return self.log.state_dir(self.id) if self.log else None
+
+    @property
+    def system(self) -> str | None:
+        """The system prompt of the last answer."""
+        return self.exchanges[-1].result["config"]["system"] if self.exchanges else None
+
+    def exported(self) -> Exported:
+        """All of it, as the log would give it."""
+        last = self.exchanges[-1] if self.exchanges else None
+        summary = Conversation(
+            id=self.id,
+            name=self.name,
+            started=self.started,
+            updated=last.asked if last else self.started,
+            num_exchanges=len(self.exchanges),
+            first_question=self.exchanges[0].question if last else None,
+            draft=last.result["config"]["draft"] if last else None,
+        )
+        return Exported(summary, list(self.exchanges))
+
+    def _store(self) -> None:
+        """Bring to the log, in order, what is not in it."""
+        if self.log is None:
+            return
+        for index, exchange in enumerate(self.exchanges):
+            if exchange.id == _NOT_STORED:
+                stored = self.log.add(self.id, exchange.question, exchange.result, name=self.name)
+                self.exchanges[index] = exchange._replace(id=stored)
+
+    def _exchange(self, stored: int, question: str, result: Result) -> Exchange:
+        return Exchange(stored, self.id, now(), question, result.text, result_object(result))
+
+
+@contextmanager
+def opened(*, is_kept: bool, name: str | None, continued: bool) -> Iterator[Transcript]:
+    """The conversation to begin or to go on with.
+
+    Raises:
+        UsageError: the one asked for cannot be.
+        AlignBeamError: the log cannot be read, and a conversation in it was asked for.
+    """
+    if name and continued:
+        raise UsageError("--continue and --session exclude each other", "Give one of them.")
+    log = _opened_log(is_wanted=bool(name or continued)) if is_kept else None
+    if log is None:
+        yield Transcript(None)
+        return
+    with log:
+        transcript = Transcript(log)
+        if continued:
+            transcript.take_up(_last(log))
+        elif name:
+            transcript.find_or_begin(name)
+        yield transcript
+
+
+def _opened_log(*, is_wanted: bool) -> ConversationLog | None:
+    try:
+        return ConversationLog()
+    except AlignBeamError as error:
+        if is_wanted:
+            raise
+        say(f"note: this chat is not kept: {error.message}")
+        return None
+
+
+def _last(log: ConversationLog) -> Conversation:
+    last = log.last()
+    if last is None:
+        raise UsageError("there is no conversation to go on with", "Leave --continue out to begin one.")
+    return last

@@ -1,0 +1,67 @@
+"""`alignbeam ask`: one prompt, one answer."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from alignbeam_local.errors import UsageError
+
+from .. import session
+from ..inputs import checked, decoded
+from ..options import Options, with_options_but
+from ..terminal import is_terminal
+from ..views.view import answer_view
+
+
+@with_options_but("parallel")
+def ask(
+    prompt: Annotated[
+        str | None, typer.Argument(help="The question; stdin, if piped, comes before it.")
+    ] = None,
+    fail_on_refusal: Annotated[
+        bool, typer.Option("--fail-on-refusal", help="exit with 4 if the answer is refused or blocked")
+    ] = False,
+    *,
+    options: Options,
+) -> None:
+    """Answer one prompt.
+
+    The answer goes to stdout, as soon as it is decided; on a terminal its story goes to stderr.
+    What is piped in comes before the prompt. Nothing is kept of either.
+
+    ```sh
+    alignbeam ask "Why is the sky blue?"
+    git diff | alignbeam ask "Write a commit message."
+    alignbeam ask --alpha 0.8 --depth 12 --max-tokens 200 "Explain bonds."
+    alignbeam ask --json "Is 91 prime?" | jq -r .text
+    ```
+    """
+    from alignbeam_local.prompt.formats import Message
+
+    prepared = session.prepare(options)
+    messages = [Message("user", whole_prompt(prompt))]
+    with prepared.open() as engine:
+        result = session.answer(engine, messages, answer_view(options))
+    session.stop_if_cancelled(result)
+    if fail_on_refusal and result.refusal.is_refusal:
+        raise typer.Exit(session.REFUSED)
+
+
+def whole_prompt(argument: str | None) -> str:
+    """Stdin, a blank line, the argument; either may be missing.
+
+    Raises:
+        UsageError: both are, or something is not UTF-8.
+    """
+    parts = [_piped_text(), checked(argument or "", "the prompt")]
+    prompt = "\n\n".join(part for part in parts if part.strip())
+    if not prompt:
+        raise UsageError("there is no prompt", 'Give one: alignbeam ask "Why is the sky blue?"')
+    return prompt
+
+
+def _piped_text() -> str:
+    if is_terminal(sys.stdin):
+        return ""
+    return decoded(sys.stdin.buffer.read(), "stdin").rstrip("\r\n")

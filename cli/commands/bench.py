@@ -1,0 +1,83 @@
+"""`alignbeam bench`: what the method costs against the draft alone."""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignbeam_local.errors import UsageError
+from alignbeam_local.result_json import json_line
+
+from .. import session
+from ..options import Options, with_options_but
+from ..terminal import for_stream, is_terminal, say
+
+
+@with_options_but("parallel")
+def bench(
+    *,
+    prompt_tokens: Annotated[
+        int, typer.Option("--prompt-tokens", min=8, help="length of the user's text, in draft tokens")
+    ] = 32,
+    new_tokens: Annotated[
+        int, typer.Option("--new-tokens", min=2, help="length of every answer; ends are ignored")
+    ] = 128,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="rounds that count")] = 5,
+    warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="rounds before them")] = 1,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep", metavar="KNOB=N,N", help="also change K, N, B, prompt-tokens or new-tokens; repeatable"
+        ),
+    ] = None,
+    parallel: Annotated[
+        int,
+        typer.Option("--parallel", min=1, max=64, help="also so many prompts at once"),
+    ] = 1,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="draw the table and the sweeps")
+    ] = None,
+    options: Options,
+) -> None:
+    """Measure answers against the draft alone on plain llama.cpp.
+
+    Every round runs the draft alone and each method once, in turns; ratios are taken within a round. What is
+    told is their median and, in brackets, quartiles. Models are loaded and the judge's examples read before;
+    that is the cold start. Nothing else should run on the machine meanwhile.
+
+    ```sh
+    alignbeam bench
+    alignbeam bench --draft ./my-model.gguf --repeats 9 --json > bench.json
+    alignbeam bench --parallel 4
+    alignbeam bench --sweep K=1,2,3 --sweep N=0,3,6,10 --plot sweeps.png
+    ```
+    """
+    from alignbeam_local.bench.bench import run_bench
+    from alignbeam_local.bench.cases import Plan, Sweep
+
+    from ..views.bench import print_report
+
+    sweeps = tuple(map(Sweep.parse, sweep or ()))
+    if plot:
+        from ..views.bench_plot import draw, require_plots
+
+        require_plots(plot)
+    if options.flags["max_tokens"] is not None:
+        raise UsageError("--max-tokens does nothing here", "Give --new-tokens.")
+    prepared = session.prepare(options)
+    config = prepared.settings.config.with_values({"max_tokens": new_tokens, "ignore_eos": True})
+    tell = say if is_terminal(sys.stderr) and not options.quiet else _say_nothing
+    with prepared.open() as engine:
+        report = run_bench(engine, Plan(config, prompt_tokens, repeats, warm_up, sweeps, parallel), tell)
+    if options.json:
+        print(for_stream(json_line(asdict(report)), sys.stdout))
+    else:
+        print_report(report)
+    if plot:
+        draw(report, plot)
+
+
+def _say_nothing(_: str) -> None:
+    pass

@@ -1,0 +1,289 @@
+"""`alignbeam eval`: measure pairs and methods on benchmarks, and show what was found."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alignbeam_local.errors import UsageError
+from alignbeam_local.paths import write_named
+
+from ..completion import model_names
+from ..eval.report import judge_error_of, print_report, report_text
+from ..eval.run import Request, run_request
+from ..options import Options, with_options_but
+from ..terminal import for_stream, say
+
+eval_app = typer.Typer(
+    no_args_is_help=True,
+    help="""Measure pairs and methods on benchmarks.
+
+    `run` asks every method every prompt and keeps each answer at once; interrupted, the same command goes on.
+    `report` shows shares with their intervals, `compare` the difference of two methods on the same prompts.
+    `rescore` judges the answers that are there anew, `reselect` chooses anew among the beams.
+    `sweep` runs a grid of knobs and recommends one setting.
+    """,
+)
+
+Suites = Annotated[
+    list[str],
+    typer.Option(
+        "--suite",
+        metavar="NAME|PATH[:LABEL]",
+        help="prompts: a named suite, or a file; all, or the harmful, benign or utility ones; repeatable",
+    ),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method",
+        metavar="NAME[:KNOB=VALUE,...]",
+        help="who answers, with knobs or parameters of its own; repeatable "
+        "\\[default: draft, anchor, alignbeam]",
+    ),
+]
+Seeds = Annotated[
+    list[int] | None, typer.Option("--seed", min=0, help="ask every prompt with each; repeatable")
+]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many prompts of each suite")]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory, new or to go on with")]
+PickSeed = Annotated[int, typer.Option("--pick-seed", help="which prompts a stratified limit draws")]
+Runs = Annotated[
+    list[Path], typer.Argument(metavar="RUN...", help="directories of `eval run`, or files of `--counts`")
+]
+
+
+class Pick(StrEnum):
+    """How `--limit` chooses."""
+
+    STRATIFIED = "stratified"
+    EVEN = "even"
+
+
+PickHow = Annotated[
+    Pick, typer.Option("--pick", help="draw from all labels and categories, or evenly spaced")
+]
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TERMINAL = "terminal"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    HTML = "html"
+
+
+class Share(StrEnum):
+    """What `compare` compares."""
+
+    DECLINED = "declined"
+    HARMFUL = "harmful"
+    CORRECT = "correct"
+
+
+@eval_app.command("run")
+@with_options_but("seed", "json", "trace")
+def run(
+    *,
+    suite: Suites,
+    out: Out,
+    method: Methods = None,
+    seed: Seeds = None,
+    limit: Limit = None,
+    pick: PickHow = Pick.STRATIFIED,
+    pick_seed: PickSeed = 0,
+    options: Options,
+) -> None:
+    """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
+
+    Interrupted anywhere, the same command goes on where it stopped, and ends as if it had not been.
+
+    With `--parallel P` each P prompts of a suite are answered at once; the report then tells no times.
+
+    ```sh
+    alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
+    alignbeam eval run --suite advbench --method alignbeam --method alignbeam:alpha=0.8,N=3 --out alpha
+    ```
+    """
+    asked = method or ["draft", "anchor", "alignbeam"]
+    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, out), options)
+
+
+@eval_app.command()
+def report(
+    runs: Runs,
+    *,
+    format_: Annotated[Format, typer.Option("--format", help="how to write it")] = Format.TERMINAL,
+    out: Annotated[Path | None, typer.Option("--out", help="a file, instead of stdout")] = None,
+    counts: Annotated[
+        Path | None,
+        typer.Option("--counts", help="also write outcomes by prompt id, without prompts and answers"),
+    ] = None,
+    judge_check: Annotated[
+        Path | None,
+        typer.Option("--judge-check", help="what `judge check --json` wrote: correct harm for its error"),
+    ] = None,
+    scores: Annotated[str | None, typer.Option("--scores", help="what `eval rescore --name` made")] = None,
+) -> None:
+    """Show what runs found: shares with 95 % intervals, by suite, label and method.
+
+    The HTML page is one file, with plots and the samples to read; prompts and answers are in it.
+
+    ```sh
+    alignbeam eval report first
+    alignbeam eval report first --format html --out first.html
+    alignbeam eval report first second --format markdown --counts counts.json
+    ```
+    """
+    from alignbeam_local.evaluation.reports.figures import cells
+    from alignbeam_local.evaluation.runs.saved_runs import counts_text, load_runs
+
+    loaded = load_runs(runs, scores)
+    found = cells(loaded, judge_error_of(judge_check, loaded))
+    if counts:
+        write_named(counts, counts_text(loaded))
+    if format_ is Format.TERMINAL and out is None:
+        print_report(loaded, found)
+        return
+    text = report_text(format_.value, loaded, found)
+    if out:
+        write_named(out, text)
+        say(f"written: {out}")
+    else:
+        sys.stdout.write(for_stream(text, sys.stdout))
+
+
+@eval_app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="RUN[:METHOD]")],
+    second: Annotated[str, typer.Argument(metavar="RUN[:METHOD]")],
+    share: Annotated[
+        Share | None, typer.Option("--share", help="which share; default: refused or blocked, or correct")
+    ] = None,
+) -> None:
+    """Show how two methods differ on the prompts that both answered: paired bootstrap, McNemar's test.
+
+    Without METHOD each method that both runs have is compared with itself.
+
+    ```sh
+    alignbeam eval compare first:draft first:alignbeam
+    alignbeam eval compare before after
+    ```
+    """
+    from ..eval.compare import print_comparison
+
+    print_comparison(first, second, share.value if share else None)
+
+
+@eval_app.command()
+def rescore(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of `eval run`")],
+    *,
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="score with this judge", autocompletion=model_names)
+    ] = None,
+    phrases: Annotated[
+        Path | None, typer.Option("--phrases", help="count refusals by the phrases of a file, one a line")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="what the scores are called")] = None,
+    threshold: Annotated[
+        str | None, typer.Option("--threshold", help="the highest score that counts as safe")
+    ] = None,
+) -> None:
+    """Score the answers of a run with another judge, or other phrases; nothing is generated again.
+
+    The scores are kept beside the run; `eval report --scores NAME` counts by them. Interrupted, it goes on.
+
+    ```sh
+    alignbeam eval rescore first --judge qwen2.5-coder-1.5b-instruct --name strict
+    alignbeam eval report first --scores strict
+    ```
+    """
+    from ..eval.rescore import rescore_by_judge, rescore_by_phrases
+
+    if judge and not phrases:
+        rescore_by_judge(run, judge, threshold, name)
+    elif phrases and not judge and threshold is None:
+        rescore_by_phrases(run, phrases, name)
+    else:
+        raise UsageError("give either --judge (and --threshold) or --phrases")
+
+
+@eval_app.command()
+def reselect(
+    run: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of `eval run`, or of a sweep")],
+    *,
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            "--grid", metavar="KNOB=VALUE,VALUE,...", help="of threshold, choice, on_unsafe; repeatable"
+        ),
+    ],
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="MODEL",
+            help="judge every beam anew, by this model",
+            autocompletion=model_names,
+        ),
+    ] = None,
+    out: Out,
+) -> None:
+    """Choose among the beams of a run once more, by other thresholds, rules or another judge.
+
+    Nothing is generated again.
+
+    Every method with several judged beams becomes one method a combination, in a run directory of its own.
+    Where the run's on_unsafe is auto it is to be given; times stay those of the run.
+
+    ```sh
+    alignbeam eval reselect first --grid threshold=2,2.5,3 --grid on_unsafe=lowest --out chosen
+    alignbeam eval reselect first --judge qwen2.5-coder-1.5b-instruct --grid on_unsafe=refuse --out strict
+    ```
+    """
+    from ..eval.reselect import reselect_run
+
+    reselect_run(run, grid, judge, out)
+
+
+@eval_app.command()
+@with_options_but("seed", "json", "trace", "parallel")
+def sweep(
+    *,
+    suite: Suites,
+    out: Out,
+    grid: Annotated[
+        list[str],
+        typer.Option(
+            "--grid", metavar="KNOB=VALUE,VALUE,...", help="values to try, judge=on,off too; repeatable"
+        ),
+    ],
+    seed: Seeds = None,
+    limit: Limit = None,
+    pick: PickHow = Pick.STRATIFIED,
+    pick_seed: PickSeed = 0,
+    write_profile: Annotated[
+        str | None,
+        typer.Option("--write-profile", metavar="NAME", help="put the recommended setting in models.toml"),
+    ] = None,
+    options: Options,
+) -> None:
+    """Run AlignBeam with every combination of a grid, beside draft and anchor, and recommend one.
+
+    Needs harmful and benign prompts. Shown are refusal, over-refusal and time of each combination; those that
+    no other beats are on the front. Recommended is the least over-refusal with 95 % of the anchor's refusals.
+    Like `run` it goes on where it stopped.
+
+    ```sh
+    alignbeam eval sweep --suite xstest --grid alpha=0.25,0.5,0.75 --grid N=1,3,6 --limit 50 --out grid
+    alignbeam eval sweep --suite xstest --grid K=1,3 --grid judge=on,off --out judge --write-profile mine
+    ```
+    """
+    from ..eval.sweep import sweep_request
+
+    request = Request(suite, [], seed or [], limit, pick.value, pick_seed, out)
+    sweep_request(request, grid, write_profile, options)

@@ -1,0 +1,150 @@
+"""`alignbeam judge`: measure a judge on labelled pairs, and calibrate it."""
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from alignbeam_local.config import Config
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.settings import resolve
+
+from ..completion import model_names
+from ..terminal import for_stream, is_terminal, say
+
+if TYPE_CHECKING:
+    from alignbeam_local.judge import check as judge_check
+    from alignbeam_local.judge import injections
+    from alignbeam_local.judge.judge import Judge
+
+T = TypeVar("T")
+
+judge_app = typer.Typer(help="Measure and calibrate judges.", no_args_is_help=True)
+
+JudgeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="JUDGE", help="a name, a path or hf:owner/repo/file.gguf", autocompletion=model_names
+    ),
+]
+PairsFile = Annotated[
+    Path | None,
+    typer.Option("--pairs", help="JSON Lines of question, answer, label, split; default: the shipped pairs"),
+]
+Threshold = Annotated[str | None, typer.Option("--threshold", help="the highest score that counts as safe")]
+
+
+@judge_app.command()
+def check(
+    judge: JudgeName,
+    pairs: PairsFile = None,
+    threshold: Threshold = None,
+    injected: Annotated[
+        bool, typer.Option("--injections", metavar="", help="try to talk it into other verdicts instead")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Show how many answers of each label a judge scores above the threshold.
+
+    Of the shipped pairs only those count that no calibration was fitted on.
+
+    With `--injections` texts that argue for a verdict are put before and after answers that comply, and
+    behind their requests: how many verdicts go from unsafe to safe, by kind? Some 600 answers are judged.
+
+    ```sh
+    alignbeam judge check qwen2.5-coder-0.5b-instruct
+    alignbeam judge check ./my-judge.gguf --pairs mine.jsonl
+    alignbeam judge check qwen2.5-coder-0.5b-instruct --injections
+    ```
+    """
+    from alignbeam_local.engine.open_judge import open_judge
+    from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs
+
+    from ..views.judge import print_report
+
+    wanted = read_pairs(pairs) if pairs else held_out(read_pairs(PAIRS_FILE))
+    registry = Registry.load()
+    config = _config(judge, threshold, registry)
+    with open_judge(config, registry) as (opened, card):
+        report = _injected if injected else _checked
+        found = report(opened, card.name, wanted, config.threshold)
+    if as_json:
+        print(for_stream(found.model_dump_json(), sys.stdout))
+    else:
+        print_report(found)
+
+
+@judge_app.command()
+def calibrate(
+    judge: JudgeName,
+    pairs: PairsFile = None,
+    threshold: Threshold = None,
+    out: Annotated[Path | None, typer.Option("--out", help="default: in the data directory")] = None,
+) -> None:
+    """Fit a judge's scores to labelled pairs; where the record is in its default place the judge uses it.
+
+    ```sh
+    alignbeam judge calibrate ./my-judge.gguf
+    ```
+    """
+    from alignbeam_local.engine.open_judge import open_judge
+    from alignbeam_local.judge import check as judge_check
+    from alignbeam_local.judge.calibration import record_file, save_calibration
+
+    from ..views.judge import print_report
+
+    wanted = judge_check.read_pairs(pairs or judge_check.PAIRS_FILE)
+    judge_check.require_splits(wanted)
+    registry = Registry.load()
+    config = _config(judge, threshold, registry)
+    with open_judge(config, registry, calibrated=False) as (opened, card):
+        measured = _measured(opened, wanted)
+        record = judge_check.calibrate(measured, opened.key, card, config.threshold)
+        kept = [one for one in measured if one.pair.split == "held_out"]
+        found = judge_check.report(kept, record, card.name, config.threshold)
+        path = out or record_file(card.sha256, opened.key)
+        save_calibration(record, path)
+    print_report(found)
+    say(f"written: {path}")
+
+
+def _config(judge: str, threshold: str | None, registry: Registry) -> Config:
+    return resolve({"judge": judge, "threshold": threshold}, registry, os.environ).config
+
+
+def _checked(
+    judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
+) -> "judge_check.Report":
+    from alignbeam_local.judge.check import report
+
+    return report(_measured(judge, pairs), judge.record, name, threshold)
+
+
+def _measured(judge: "Judge", pairs: "Sequence[judge_check.Pair]") -> "list[judge_check.Measured]":
+    from alignbeam_local.judge.check import measure
+
+    return _tracked(measure(judge, pairs), len(pairs))
+
+
+def _injected(
+    judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
+) -> "injections.Report":
+    from alignbeam_local.judge import injections
+
+    plain = injections.untouched(pairs)
+    before = _tracked(injections.judged(judge, plain, threshold), len(plain))
+    tried = injections.trials(injections.read_injections(), before)
+    after = _tracked(injections.judged(judge, tried, threshold), len(tried))
+    return injections.report(before, after, judge.record, name, threshold)
+
+
+def _tracked(items: Iterable[T], total: int) -> list[T]:
+    """All of them, with a bar on a terminal."""
+    console = Console(stderr=True)
+    quiet = not is_terminal(sys.stderr)
+    return list(track(items, "judging", total, console=console, disable=quiet))

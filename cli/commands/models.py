@@ -1,0 +1,205 @@
+"""`alignbeam models`: what there is, and getting it."""
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.models.gguf_header import GgufHeader, read_header
+from alignbeam_local.models.importing import Verified, import_model, verify
+from alignbeam_local.models.pull import pull
+from alignbeam_local.models.registry import ModelFile, Registry
+
+from ..completion import model_names, profile_names
+from ..terminal import for_stream
+from ..views.models import PullView, print_models, print_profiles
+
+models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+
+
+@models_app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """The models and the profiles that have a name.
+
+    ```sh
+    alignbeam models list
+    ```
+    """
+    registry = Registry.load()
+    if as_json:
+        _echo_json(_listing(registry))
+        return
+    print_models(registry)
+    print_profiles(registry)
+
+
+@models_app.command("pull")
+def pull_models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, or hf:owner/repo/file.gguf.", autocompletion=model_names),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="pull all models of this profile, besides those named", autocompletion=profile_names
+        ),
+    ] = None,
+    offline: Offline = False,
+) -> None:
+    """Fetch models; without a name, those of the default profile.
+
+    ```sh
+    alignbeam models pull gemma-3-270m
+    alignbeam models pull --profile starter
+    alignbeam models pull hf:owner/repo/file.gguf
+    ```
+    """
+    registry = Registry.load()
+    wanted = list(names or [])
+    if profile or not wanted:
+        wanted += registry.profile_models(profile or registry.default_profile)
+    for file in pull_with_progress(registry, wanted, offline):
+        typer.echo(file.path)
+
+
+@models_app.command("import")
+def import_file(
+    path: Annotated[Path, typer.Argument(help="A .gguf file.")],
+    name: Annotated[str | None, typer.Option(help="Its name; from the file's, if not given.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy it, where a hard link would do.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a GGUF file a name of its own among the models.
+
+    ```sh
+    alignbeam models import ./my-model.gguf --name my-model
+    ```
+    """
+    file = import_model(Registry.load(), path, name, "copy" if copy else "link")
+    if as_json:
+        _echo_json(_model(file))
+    else:
+        typer.echo(f"{file.name}: {file.path}")
+
+
+@models_app.command("path")
+def show_path(
+    name: Annotated[str, typer.Argument(help="A model's name.", autocompletion=model_names)],
+) -> None:
+    """Print where a model's file is.
+
+    ```sh
+    alignbeam models path smollm2-135m-instruct
+    ```
+    """
+    typer.echo(Registry.load().require(name).path)
+
+
+@models_app.command("verify")
+def verify_models(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names; all that are here, if none.", autocompletion=model_names),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute the sha256 anew and compare it with the one it must be.
+
+    ```sh
+    alignbeam models verify
+    ```
+    """
+    registry = Registry.load()
+    wanted = names or [file.name for file in registry.files() if file.present]
+    checked = [_verified(registry, name, quiet=as_json) for name in wanted]
+    if as_json:
+        _echo_json([{**result._asdict(), "ok": result.ok} for result in checked])
+    if bad := [result.name for result in checked if result.ok is False]:
+        raise ModelError(
+            f"wrong sha256: {', '.join(bad)}", "Delete the file (`models path`) and pull it again."
+        )
+
+
+@models_app.command("inspect")
+def inspect_model(
+    model: Annotated[
+        str, typer.Argument(help="A name, or a path of a .gguf file.", autocompletion=model_names)
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """What a GGUF file says about itself.
+
+    ```sh
+    alignbeam models inspect ./my-model.gguf
+    ```
+    """
+    header = read_header(Registry.load().require(model).path)
+    if as_json:
+        _echo_json(_header(header))
+        return
+    for key, value in _header(header).items():
+        typer.echo(for_stream(f"{key:<16} {_short(value)}", sys.stdout))
+
+
+def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) -> list[ModelFile]:
+    """Pull each model once, with the progress on stderr; for `models pull` and for `--pull`."""
+    files = [registry.resolve(name) for name in dict.fromkeys(names)]
+    if unknown := next((file for file in files if not (file.can_pull or file.present)), None):
+        raise UsageError(
+            f"there is nowhere to pull '{unknown.name}' from", "Name a model of `alignbeam models list`."
+        )
+    for file in files:
+        with PullView(file.name) as view:
+            pull(file, offline=offline, progress=view.progress, notice=view.notice)
+    return files
+
+
+def _verified(registry: Registry, name: str, quiet: bool) -> Verified:
+    result = verify(registry, name)
+    if not quiet:
+        typer.echo(
+            f"{ {True: 'ok', False: 'WRONG', None: 'unknown'}[result.ok]:<8} {result.sha256}  {result.name}"
+        )
+    return result
+
+
+def _listing(registry: Registry) -> dict[str, Any]:
+    profiles = {name: {"about": p.about, **p.knobs} for name, p in registry.profiles.items()}
+    models = [_model(file) for file in registry.files()]
+    return {"models": models, "profiles": profiles, "default_profile": registry.default_profile}
+
+
+def _model(file: ModelFile) -> dict[str, Any]:
+    entry = file.entry.model_dump(include={"about", "licence", "roles", "bytes", "sha256", "format"})
+    return {"name": file.name, "path": str(file.path), "present": file.present, **entry}
+
+
+def _header(header: GgufHeader) -> dict[str, Any]:
+    values = asdict(header) | {"path": str(header.path)}
+    return values | {role: token and token._asdict() for role, token in _special_tokens(header)}
+
+
+def _special_tokens(header: GgufHeader) -> list[tuple[str, Any]]:
+    return [("bos", header.bos), ("eos", header.eos), ("eot", header.eot)]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['id']} {value['piece']!r}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    text = "-" if value in (None, "") else str(value)
+    return text if "\n" not in text and len(text) <= 100 else f"{text[:80]!r}... ({len(text)} characters)"
+
+
+def _echo_json(value: Any) -> None:
+    print(for_stream(json.dumps(value, indent=2, ensure_ascii=False), sys.stdout))

@@ -1,0 +1,103 @@
+"""What `alignbeam eval report` shows."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.reports.figures import Cell
+from alignbeam_local.evaluation.reports.page import page
+from alignbeam_local.evaluation.reports.statistics import JudgeError
+from alignbeam_local.evaluation.reports.table import Table as Rows
+from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
+from alignbeam_local.evaluation.runs.saved_runs import Run
+from alignbeam_local.judge.check import Report
+
+from ..terminal import is_terminal, printable, say
+
+#: What a narrow terminal does without, first to last; Markdown and CSV have it all.
+_DISPENSABLE = ("covered", "degenerate", "harm", "x draft", "seconds", "blocked", "refused", "label")
+
+
+def print_report(runs: Sequence[Run], cells: Sequence[Cell]) -> None:
+    """A table on stdout, as wide as the terminal allows, in full in a pipe; what is partial on stderr."""
+    found = table(cells)
+    needed = sum(width + 2 for width in _widths(found))
+    console = Console(file=sys.stdout, highlight=False)
+    if is_terminal(sys.stdout):
+        found = _fitting(found, console.width)
+    else:
+        console.width = max(needed, 1)
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in found.titles:
+        shown.add_column(Text(title))
+    for row in found.rows:
+        shown.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(shown)
+    say_partial(runs)
+
+
+def _fitting(found: Rows, width: int) -> Rows:
+    for title in _DISPENSABLE:
+        if sum(needed + 2 for needed in _widths(found)) <= width:
+            break
+        kept = [index for index, name in enumerate(found.titles) if name != title]
+        rows = [tuple(row[index] for index in kept) for row in found.rows]
+        found = Rows(tuple(found.titles[index] for index in kept), rows)
+    return found
+
+
+def _widths(found: Rows) -> list[int]:
+    return [max(map(len, column)) for column in zip(found.titles, *found.rows, strict=True)]
+
+
+def say_partial(runs: Sequence[Run]) -> None:
+    """What of the runs is missing."""
+    for run in runs:
+        for note in run.partial:
+            say(f"partial: {run.name}: {note}")
+
+
+def report_text(form: str, runs: Sequence[Run], cells: Sequence[Cell]) -> str:
+    """The report as one text."""
+    say_partial(runs)
+    match form:
+        case "markdown":
+            return markdown(cells)
+        case "csv":
+            return csv_text(cells)
+        case _:
+            return page(runs, cells)
+
+
+def judge_error_of(path: Path | None, runs: Sequence[Run]) -> JudgeError | None:
+    """A judge's error from what `judge check --json` wrote: harmless answers of all labels together.
+
+    Raises:
+        UsageError: the file can't be read, or lacks one of the two kinds, or is of another judge or threshold
+            than the runs.
+    """
+    if path is None:
+        return None
+    try:
+        check = Report.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is no judge check: {error}", "alignbeam judge check JUDGE --json") from None
+    rows = check.rows
+    for name, threshold in sorted(set().union(*(run.judges for run in runs))):
+        if (name, threshold) != (check.judge, check.threshold):
+            raise UsageError(
+                f"{path} is of {check.judge} at {check.threshold}, a run was judged by {name} at {threshold}",
+                f"alignbeam judge check {name} --threshold {threshold} --json",
+            )
+    harmful = next((row for row in rows if row.label == "compliance"), None)
+    harmless = [row for row in rows if row.label != "compliance"]
+    if harmful is None or not harmless:
+        raise UsageError(f"{path} needs answers that comply and harmless ones")
+    num_harmless = sum(row.n for row in harmless)
+    above = sum(row.n * row.above for row in harmless)
+    return JudgeError(harmful.above, harmful.n, 1 - above / num_harmless, num_harmless)

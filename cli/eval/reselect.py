@@ -1,0 +1,76 @@
+"""What `alignbeam eval reselect` does."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.reports.sweep import parse_grid
+from alignbeam_local.evaluation.runs.reselect import (
+    beam_texts,
+    judged_anew,
+    require_selecting,
+    reselected,
+    reselected_manifest,
+)
+from alignbeam_local.evaluation.runs.run_directory import DAMAGE, Json, RunDirectory, key_of
+from alignbeam_local.evaluation.runs.runner import about_model
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.settings import resolve
+
+from ..terminal import is_terminal, say
+
+Judging = Callable[[Json], Json]
+
+
+def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: Path) -> None:
+    """Write a run directory with every choice from the run's beams; one that is there is gone on with.
+
+    Raises:
+        UsageError: no such run, nothing in it to choose from, a grid that can't be, another run in `out`.
+        UsageError, ModelError: a model that can't judge, or not these beams.
+    """
+    grid = parse_grid(grid_specs)
+    require_selecting(grid)
+    directory, registry = RunDirectory(run), Registry.load()
+    about_judge = about_model(registry.require(judge), "judge") if judge else None
+
+    def chosen(sample: Json) -> list[Json]:
+        return [reselected(sample, name, config) for name, config in choices.get(sample["method"], [])]
+
+    try:
+        about, choices = reselected_manifest(directory.manifest(), grid, about_judge)
+        samples = [(sample, [key_of(one) for one in chosen(sample)]) for sample in directory.samples()]
+        most = max((len(beam_texts(sample)) for sample, keys in samples if judge and keys), default=0)
+    except DAMAGE as error:
+        raise UsageError(
+            f"{run} can't be chosen from: {error!r}", "It is damaged, or of an older version: run it again."
+        ) from None
+    console = Console(stderr=True, highlight=False)
+    is_hidden = judge is None or not is_terminal(sys.stderr)
+    with RunDirectory(out).opened(about) as log, _judging(judge, max(most, 1), registry) as judged:
+        for sample, keys in track(samples, "judging", console=console, disable=is_hidden):
+            if log.done.issuperset(keys):
+                continue
+            for one in chosen(judged(sample)):
+                if key_of(one) not in log.done:
+                    log.append(one)
+    say(f"written: {out}")
+
+
+@contextmanager
+def _judging(judge: str | None, num_beams: int, registry: Registry) -> Iterator[Judging]:
+    """What judges a sample's beams: the judge opened with room for them, or nothing."""
+    if judge is None:
+        yield lambda sample: sample
+        return
+    from alignbeam_local.engine.open_judge import open_judge
+
+    config = resolve({"judge": judge, "beams": str(num_beams)}, registry, os.environ).config
+    with open_judge(config, registry) as (opened, card):
+        yield lambda sample: judged_anew(sample, opened, card, config.threshold)

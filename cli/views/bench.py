@@ -1,0 +1,146 @@
+"""What a bench found, as tables and bars."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alignbeam_local.bench.report import Alone, Method, Report, Spread, SweepResult
+
+from ..tables import two_columns
+from ..terminal import printable
+
+_BAR_CELLS = 30
+
+
+def print_report(report: Report) -> None:
+    """Everything, on stdout."""
+    console = Console(highlight=False)
+    console.print(two_columns(_facts(report)), "", _table(report.alone, report.methods), "", sep="\n")
+    console.print(two_columns(_more(report)))
+    if report.throughputs:
+        console.print("", _throughputs(report), sep="\n")
+    for sweep in report.sweeps:
+        console.print("", _bars(sweep), sep="\n")
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    machine = report.machine
+    for role, card in report.models.items():
+        if card:
+            size = report.bytes_per_decode[role]
+            yield role, printable(f"{card.name}, {card.quantisation}, {_mb(size)} of weights a decode")
+    yield "machine", f"{machine.processor}, {machine.cores} cores, {machine.system}, load {machine.load:.1f}"
+    yield "llama.cpp", f"{report.llama_cpp}, {report.threads} threads"
+    yield "rounds", f"{report.repeats}; medians, and quartiles in brackets"
+
+
+def _table(alone: Alone, methods: tuple[Method, ...]) -> Table:
+    """The draft alone, then every method against it."""
+    titles = (
+        f"{alone.prompt_tokens} + {alone.new_tokens} tokens",
+        "ratio",
+        "floor",
+        "s",
+        "first, ms",
+        "tokens/s",
+    )
+    rows = [("draft alone", "1", "1", *_times(alone))]
+    rows += [(m.name, _spread(m.ratio), f"{m.floor:.2f}", *_times(m)) for m in methods]
+    return _aligned(titles, rows)
+
+
+def _throughputs(report: Report) -> Table:
+    """Prompts a minute, both ways."""
+    titles = ("prompts a minute", "one by one", f"{report.num_at_once} at once", "gain")
+    rows = [
+        (found.name, _spread(found.one_by_one), _spread(found.at_once), _spread(found.gain))
+        for found in report.throughputs
+    ]
+    return _aligned(titles, rows)
+
+
+def _times(found: Alone | Method) -> tuple[str, str, str]:
+    return (
+        f"{found.total_ms.median / 1e3:.2f}",
+        f"{found.first_token_ms.median:.0f}",
+        f"{found.tokens_per_second.median:.1f}",
+    )
+
+
+def _aligned(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Figures under their titles, behind a name."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for title in titles:
+        table.add_column(Text(title), justify="right" if table.columns else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _more(report: Report) -> Iterator[tuple[str, str]]:
+    turn, memory, cold = report.second_turn, report.memory, report.cold_start
+    for method in report.methods:
+        phases = ", ".join(f"{name} {ms:.0f}" for name, ms in method.phases_ms.items() if ms)
+        yield f"ms, {method.name}", phases
+        shares = (f"{share.median:.1%} of {name}" for name, share in method.python_share.items())
+        yield "of that Python", ", ".join(shares)
+    yield (
+        "second turn",
+        f"first token {_spread(turn.ratio)} of the draft's own "
+        f"({turn.total_ms.median:.0f} and {turn.alone_ms.median:.0f} ms), K=1",
+    )
+    yield (
+        "memory",
+        f"peak {_mb(memory.peak_bytes)} = weights {_mb(memory.weights_bytes)} + KV {_mb(memory.kv_bytes)} "
+        f"+ {_mb(memory.over_bytes)}",
+    )
+    yield (
+        "cold start",
+        f"{cold.load_ms / 1e3:.1f} s before the first answer, {cold.judge_ms / 1e3:.1f} of them the judge's "
+        "worked examples",
+    )
+    yield "floor", _floor(report)
+
+
+def _floor(report: Report) -> str:
+    """The arithmetic: what comes from memory in an answer."""
+    alone = report.alone
+    rate = alone.weights_read_bytes / alone.total_ms.median * 1e3
+    told = [f"draft alone {_gb(alone.weights_read_bytes)} ({_gb(int(rate))}/s)"]
+    for method in report.methods:
+        read = method.weights_read_bytes
+        parts = " + ".join(f"{role} {_gb(size)}" for role, size in read.items() if size)
+        told.append(f"{method.name}: {parts} = {method.floor:.2f} times")
+    return "weights read; " + "; ".join(told)
+
+
+def _bars(sweep: SweepResult) -> Table:
+    """A bar for each value, as long as its ratio and its column allow."""
+    longest = max(method.ratio.median for method in sweep.methods)
+    table = _aligned((sweep.knob.replace("_", " "), "ratio", "floor", "s", "alone, s"), [])
+    table.add_column(max_width=_BAR_CELLS)
+    for value, alone, method in zip(sweep.values, sweep.alone, sweep.methods, strict=True):
+        table.add_row(
+            str(value),
+            _spread(method.ratio),
+            f"{method.floor:.2f}",
+            f"{method.total_ms.median / 1e3:.2f}",
+            f"{alone.total_ms.median / 1e3:.2f}",
+            Bar(longest, 0, method.ratio.median, color="cyan"),
+        )
+    return table
+
+
+def _spread(spread: Spread) -> str:
+    return f"{spread.median:.2f} [{spread.low:.2f}, {spread.high:.2f}]"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:.0f} MB"
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"

@@ -1,0 +1,94 @@
+"""An answer in the making on a terminal: the beams side by side, then the answer, the rest folded away."""
+
+from collections import Counter
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Step, Withdrawn
+
+from ..terminal import printable
+from .board import PHASES, Board
+from .markdown_stream import MarkdownStream
+from .story import steers, summary
+
+_FRAMES_PER_SECOND = 8
+
+
+class LiveView:
+    """The board of beams until the answer is decided; then the answer as Markdown, and a line about it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._board = Board()
+        self._live: Live | None = None
+        self._answer: MarkdownStream | None = None
+        self._steered = Counter[int]()
+        self._later: list[str] = []  # notices that came while the answer was growing
+
+    def show(self, event: Event) -> None:
+        match event:
+            case AnswerText():
+                self._write(event.text)
+            case Withdrawn():
+                self._withdraw(event)
+            case Notice() if self._answer:
+                self._later.append(event.message)
+            case Notice():
+                self._fold()
+                self._tell(f"note: {event.message}")
+            case Done():
+                self.close()
+                if event.result.text:
+                    self._tell(summary(event.result, self._steered))
+            case Phase() if self._answer:
+                self._answer.status(PHASES[event.name])
+            case _ if not self._answer:
+                self._board.add(event)
+                self._open()
+        if isinstance(event, Step):
+            self._steered[event.beam] += steers(event)
+
+    def close(self) -> None:
+        self._fold()
+        if self._answer:
+            self._answer.close()
+            self._answer = None
+        for message in self._later:
+            self._tell(f"note: {message}")
+        self._later = []
+
+    def _open(self) -> None:
+        """Draw the board from here on, in a thread: models decode without a word for seconds."""
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                refresh_per_second=_FRAMES_PER_SECOND,
+                transient=True,
+                get_renderable=lambda: self._board.drawn(self._console),
+            )
+            self._live.start(refresh=True)
+
+    def _fold(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _write(self, text: str) -> None:
+        self._fold()
+        if self._answer is None:
+            self._answer = MarkdownStream(self._console)
+        self._answer.write(printable(text))
+
+    def _withdraw(self, event: Withdrawn) -> None:
+        self._fold()
+        erased = self._answer is None or self._answer.withdraw()
+        self._answer = None
+        which = "what was shown" if erased else "the answer above"
+        self._console.print(Text(f"[withdrawn: {which} did not stand]", style="bold red"))
+        if event.text:
+            self._write(event.text)
+
+    def _tell(self, line: str) -> None:
+        self._console.print(Text(printable(line), style="dim"))

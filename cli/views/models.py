@@ -1,0 +1,111 @@
+"""How models and their pulls look on a terminal, and off it."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from alignbeam_local.models.registry import ModelFile, Registry
+
+from ..tables import table_console
+from ..terminal import printable
+
+
+def print_models(registry: Registry) -> None:
+    """Every named model, one a row."""
+    table = Table(
+        "model", "size", "licence", "roles", "here", "about", box=None, pad_edge=False, title_justify="left"
+    )
+    for file in registry.files():
+        roles = ", ".join(file.entry.roles)
+        here = "yes" if file.present else "-"
+        _add_row(table, file.name, _size(file), file.entry.licence, roles, here, file.entry.about)
+    table_console().print(table)
+
+
+def print_profiles(registry: Registry) -> None:
+    """Every profile, its models and its other knobs."""
+    table = Table("profile", "draft", "anchor", "judge", "knobs", "about", box=None, pad_edge=False)
+    for name, profile in registry.profiles.items():
+        roles = [str(profile.knobs.get(role, "-")) for role in ("draft", "anchor", "judge")]
+        others = (
+            f"{key} = {value}"
+            for key, value in profile.knobs.items()
+            if key not in ("draft", "anchor", "judge")
+        )
+        mark = " (default)" if name == registry.default_profile else ""
+        _add_row(table, f"{name}{mark}", *roles, ", ".join(others), profile.about)
+    table_console().print("\n", table, sep="")
+
+
+class PullView:
+    """One pull on stderr: a bar with rate and time left on a terminal, else a line for each part."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._label = ""
+        self._console = Console(stderr=True)
+        self._bar = _bar(self._console) if sys.stderr.isatty() else None
+        self._task = (
+            self._bar.add_task(escape(name), start=True, total=None, visible=False) if self._bar else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def progress(self, source: str, part: str, done: int, total: int | None) -> None:
+        label = f"{self._name}: {source} {part}"
+        is_new, self._label = label != self._label, label
+        if self._bar and self._task is not None:
+            if is_new and part == "check":
+                self._bar.reset(self._task)
+            self._bar.update(self._task, description=escape(label), completed=done, total=total, visible=True)
+        elif is_new:
+            print(f"{label} ({_mb(total)})", file=sys.stderr)
+
+    def notice(self, message: str) -> None:
+        self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
+
+
+def _add_row(table: Table, *cells: str) -> None:
+    """Nothing in a cell is markup, steers the terminal or ends the line."""
+    table.add_row(*(Text(" ".join(printable(cell).split())) for cell in cells))
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _size(file: ModelFile) -> str:
+    return _mb(file.path.stat().st_size if file.present else file.entry.bytes)
+
+
+def _mb(size: int | None) -> str:
+    return "size unknown" if size is None else f"{size / 1e6:,.0f} MB"

@@ -1,0 +1,163 @@
+"""What a person or a program sees of the events of an answer."""
+
+import sys
+from typing import IO, Any, Protocol
+
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, Withdrawn
+from alignbeam_local.result_json import json_line, result_object, step_object
+
+from ..options import Options
+from ..terminal import for_stream, is_terminal, say
+
+
+class View(Protocol):
+    """Shows the events of one answer."""
+
+    def show(self, event: Event) -> None: ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class PlainView:
+    """The answer's text: as it is decided on a terminal, elsewhere after the last verdict on it."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._live = is_terminal(out)
+        self._line_is_open = False
+
+    def show(self, event: Event) -> None:
+        match event:
+            case AnswerText() if self._live:
+                self._write(event.text)
+            case Withdrawn() if self._live:
+                self._end_line()
+                self._write(f"[withdrawn: the answer above did not stand]\n{event.text}")
+            case Done() if self._live:
+                self._end_line()
+            case Done() if event.result.finish_reason != "cancelled":
+                self._write(event.result.text)
+                self._end_line()
+
+    def close(self) -> None:
+        self._end_line()
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._out.write(for_stream(text, self._out))
+            self._out.flush()
+            self._line_is_open = not text.endswith("\n")
+
+    def _end_line(self) -> None:
+        if self._line_is_open:
+            self._write("\n")
+
+
+class JsonView:
+    """One object at the end, the mixed steps before it where they are asked for."""
+
+    def __init__(self, out: IO[str], *, trace: bool) -> None:
+        self._out = out
+        self._trace = trace
+
+    def show(self, event: Event) -> None:
+        match event:
+            case Step() if self._trace:
+                self._print(step_object(event))
+            case Done() if event.result.finish_reason != "cancelled":
+                self._print(result_object(event.result))
+
+    def _print(self, value: dict[str, Any]) -> None:
+        print(for_stream(json_line(value), self._out), file=self._out, flush=True)
+
+    def close(self) -> None: ...
+
+
+class TraceView:
+    """The mixed steps as JSON lines, before what another view makes of them."""
+
+    def __init__(self, inner: View, out: IO[str]) -> None:
+        self._inner = inner
+        self._out = out
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Step):
+            print(for_stream(json_line(step_object(event)), self._out), file=self._out, flush=True)
+        self._inner.show(event)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class RecordingView:
+    """Keeps the mixed steps, beside what another view shows."""
+
+    def __init__(self, inner: View) -> None:
+        self.steps: list[Step] = []
+        self._inner = inner
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Step):
+            self.steps.append(event)
+        self._inner.show(event)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class SilentView:
+    """Nothing: the caller prints the result itself."""
+
+    def show(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoticeView:
+    """Notices on stderr, beside what another view shows: a script must see them too. Each is said once."""
+
+    def __init__(self, inner: View, said: set[str]) -> None:
+        self._inner = inner
+        self._said = said
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Notice) and event.message not in self._said:
+            self._said.add(event.message)
+            say(f"note: {event.message}")
+        self._inner.show(event)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def answer_view(options: Options) -> View:
+    """The answer on stdout, and its story on stderr if a person reads there."""
+    if options.json:
+        return _with_story(JsonView(sys.stdout, trace=options.trace), options)
+    return _with_story(_traced(PlainView(sys.stdout), options, sys.stderr), options)
+
+
+def silent_view(options: Options, said: set[str], trace_to: IO[str] | None = None, prefix: str = "") -> View:
+    """The progress alone, after a prefix; of the notices those that were not said before."""
+    view = _traced(SilentView(), options, trace_to)
+    return _with_story(view, options, said, progress_only=True, prefix=prefix)
+
+
+def _with_story(
+    inner: View,
+    options: Options,
+    said: set[str] | None = None,
+    *,
+    progress_only: bool = False,
+    prefix: str = "",
+) -> View:
+    if options.quiet or not is_terminal(sys.stderr):
+        return NoticeView(inner, set() if said is None else said)
+    from .story import StoryView
+
+    return StoryView(inner, progress_only=progress_only, prefix=prefix)
+
+
+def _traced(inner: View, options: Options, out: IO[str] | None) -> View:
+    return TraceView(inner, out) if options.trace and out is not None else inner
