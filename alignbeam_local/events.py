@@ -54,6 +54,12 @@ class Step:
     covered_mass: float
     top: tuple[TopToken, ...]
 
+    @property
+    def steered(self) -> bool:
+        """Whether the mixture took what the draft alone would not have; every beam but one must start so."""
+        forked = self.beam > 0 and self.position == 0
+        return self.token != self.draft_token and not forked
+
 
 @dataclass(frozen=True)
 class BeamText:

@@ -21,7 +21,7 @@ _MODELS = ("draft", "anchor", "judge")
 _JUDGING = ("judge", "threshold", "choice", "on_unsafe")
 
 
-class Given(NamedTuple):
+class SourcedValue(NamedTuple):
     """A knob's value, where it came from, and whether a person gave it (not a profile or a default)."""
 
     value: Any
@@ -30,10 +30,10 @@ class Given(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Settings:
+class SourcedConfig:
     """A configuration that knows where each of its values came from."""
 
-    given: Mapping[str, Given]
+    given: Mapping[str, SourcedValue]
 
     @property
     def config(self) -> Config:
@@ -56,29 +56,31 @@ class Settings:
             found.append(f"one beam is not judged: {', '.join(idle)} {effect}")
         return found
 
-    def override(self, values: Mapping[str, Any], source: str) -> "Settings":
+    def override(self, values: Mapping[str, Any], source: str) -> "SourcedConfig":
         """With some knobs changed by a person.
 
         Raises:
             UsageError: an unknown knob, a value out of range, or more mixed tokens than the answer may have.
         """
-        changed = Settings({**self.given, **_given(values, source)})
+        changed = SourcedConfig({**self.given, **_given(values, source)})
         changed.check()
         return changed
 
-    def one_at_a_time(self) -> "Settings":
+    def one_at_a_time(self) -> "SourcedConfig":
         """For whoever answers one prompt at a time: more room would be for nothing."""
-        return Settings({**self.given, "parallel": Given(1, "one prompt at a time", explicit=False)})
+        return SourcedConfig(
+            {**self.given, "parallel": SourcedValue(1, "one prompt at a time", explicit=False)}
+        )
 
-    def with_profile(self, name: str, registry: Registry, source: str) -> "Settings":
+    def with_profile(self, name: str, registry: Registry, source: str) -> "SourcedConfig":
         """With the models and knobs of this profile, and without those of the one before.
 
         Raises:
             UsageError: no such profile, or one whose knobs can't be.
         """
         own = {knob: given for knob, given in self.given.items() if given.explicit}
-        profile = _profile(registry, Given(name, source, True))
-        changed = Settings({**_default_profile(registry, whole=False), **own, **profile})
+        profile = _profile(registry, SourcedValue(name, source, True))
+        changed = SourcedConfig({**_default_profile(registry, whole=False), **own, **profile})
         changed.check()
         return changed
 
@@ -95,13 +97,13 @@ class Settings:
             )
 
 
-def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, str]) -> Settings:
+def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, str]) -> SourcedConfig:
     """The settings of a command; a flag that is None was not given.
 
     Raises:
         UsageError: an unknown knob or profile, a value out of range, a damaged file; with its source.
     """
-    from_flags: dict[str, Given] = {}
+    from_flags: dict[str, SourcedValue] = {}
     for name, value in flags.items():
         if value is not None:
             from_flags |= _given({name: value}, flag_name(name))
@@ -109,7 +111,7 @@ def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, 
     from_file = _config_file(config_file())
     named = from_flags.get("profile") or from_environment.get("profile")
     profiles = [given for given in (named, from_file.get("profile")) if given]
-    settings = Settings(
+    settings = SourcedConfig(
         {
             **_default_profile(registry, whole=not profiles),
             **_profile(registry, from_file.get("profile")),
@@ -134,13 +136,13 @@ def near_knob(name: str) -> str | None:
     return close[0] if close and name not in (*KNOBS, *ALIASES) else None
 
 
-def _given(values: Mapping[str, Any], source: str, *, explicit: bool = True) -> dict[str, Given]:
+def _given(values: Mapping[str, Any], source: str, *, explicit: bool = True) -> dict[str, SourcedValue]:
     config = Config.of(values, source)
-    return {name: Given(getattr(config, name), source, explicit) for name in by_name(values)}
+    return {name: SourcedValue(getattr(config, name), source, explicit) for name in by_name(values)}
 
 
-def _environment(environ: Mapping[str, str]) -> dict[str, Given]:
-    given: dict[str, Given] = {}
+def _environment(environ: Mapping[str, str]) -> dict[str, SourcedValue]:
+    given: dict[str, SourcedValue] = {}
     for variable in sorted(environ):
         if not variable.startswith(_PREFIX) or variable in _OTHER_VARIABLES:
             continue
@@ -159,7 +161,7 @@ def _unknown_variable(variable: str) -> UsageError:
     return UsageError(f"environment {variable}: no such variable", hint)
 
 
-def _config_file(path: Path) -> dict[str, Given]:
+def _config_file(path: Path) -> dict[str, SourcedValue]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -171,7 +173,7 @@ def _config_file(path: Path) -> dict[str, Given]:
     return _given(values, str(path))
 
 
-def _profile(registry: Registry, named: Given | None) -> dict[str, Given]:
+def _profile(registry: Registry, named: SourcedValue | None) -> dict[str, SourcedValue]:
     if named is None:
         return {}
     try:
@@ -181,9 +183,9 @@ def _profile(registry: Registry, named: Given | None) -> dict[str, Given]:
     return {"profile": named, **_given(knobs, f"profile {named.value}", explicit=False)}
 
 
-def _default_profile(registry: Registry, *, whole: bool) -> dict[str, Given]:
+def _default_profile(registry: Registry, *, whole: bool) -> dict[str, SourcedValue]:
     """Its knobs, or only its models where another profile is named."""
     name = registry.default_profile
     knobs = {knob: v for knob, v in registry.profile(name).items() if whole or knob in _MODELS}
-    profile = {"profile": Given(name, DEFAULT, False)} if whole else {}
+    profile = {"profile": SourcedValue(name, DEFAULT, False)} if whole else {}
     return {**profile, **_given(knobs, f"default profile {name}", explicit=False)}

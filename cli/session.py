@@ -14,7 +14,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.errors import Cancelled, ModelError
 from alignbeam_local.events import Done, Event, Result
 from alignbeam_local.models.registry import Registry
-from alignbeam_local.settings import Settings, resolve
+from alignbeam_local.settings import SourcedConfig, resolve
 
 from .options import Options
 from .terminal import is_terminal, say
@@ -33,7 +33,7 @@ class Session:
     """What a command answers with."""
 
     options: Options
-    settings: Settings
+    settings: SourcedConfig
     registry: Registry
 
     def open(self) -> "Engine":
@@ -53,7 +53,9 @@ def open_engine(config: Config, registry: Registry, cancellation: "Cancellation 
     return Engine(config, registry, cancellation=cancellation)
 
 
-def prepare(options: Options, adapt: Callable[[Settings], Settings] = lambda settings: settings) -> Session:
+def prepare(
+    options: Options, adapt: Callable[[SourcedConfig], SourcedConfig] = lambda settings: settings
+) -> Session:
     """Resolve the settings, adapted to the command; with `--show-config` print them and leave.
 
     Raises:
@@ -125,14 +127,14 @@ def stop_if_cancelled(result: Result) -> None:
 
 def refuse_loading_knobs(names: Iterable[str]) -> None:
     """Raises: UsageError: a knob that decides what is loaded; one answer alone can't change it."""
-    from alignbeam_local.engine.engine import LOADING_KNOBS, fixed
+    from alignbeam_local.engine.engine import LOADING_KNOBS, loading_knob_error
 
     for name in names:
         if name in LOADING_KNOBS:
-            raise fixed(name)
+            raise loading_knob_error(name)
 
 
-def config_table(settings: Settings) -> str:
+def config_table(settings: SourcedConfig) -> str:
     """Every knob, its value and its source, aligned."""
     sources = settings.sources
     rows = [(name, repr(value), sources[name]) for name, value in settings.config.model_dump().items()]
@@ -140,7 +142,7 @@ def config_table(settings: Settings) -> str:
     return "\n".join(f"{name:{widths[0]}}  {value:{widths[1]}}  {source}" for name, value, source in rows)
 
 
-def config_json(settings: Settings) -> str:
+def config_json(settings: SourcedConfig) -> str:
     """The same for programs."""
     values, sources = settings.config.model_dump(), settings.sources
     knobs = {name: {"value": value, "source": sources[name]} for name, value in values.items()}

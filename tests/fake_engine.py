@@ -81,7 +81,7 @@ class FakeEngine:
     def snapshot(self, turns: Sequence[Message], config: Config) -> Snapshot:
         return Snapshot()
 
-    def put_back(self, snapshot: Snapshot) -> bool:
+    def restore(self, snapshot: Snapshot) -> bool:
         return True
 
     def change(self, config: Config) -> Iterator[Event]:

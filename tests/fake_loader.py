@@ -10,10 +10,11 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.engine.open_models import Model, Room
+from alignbeam_local.engine.open_models import Model
 from alignbeam_local.errors import ModelError
 from alignbeam_local.events import ModelCard, Notice
 from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.prompt.formats import prompt_format
 from tests.fake_lm import FakeLM, Row
@@ -55,20 +56,20 @@ class FakeLoader:
             raise ModelError(f"{name} is not here yet")
         return ModelFile(name, Path(name))
 
-    def place(self, needs: Mapping[str, tuple[Path, Room]]) -> None:
+    def place(self, needs: Mapping[str, tuple[Path, ContextSize]]) -> None:
         if not self.has_memory:
             raise ModelError("not enough memory")
 
     def prepare(self, *models: Path) -> Iterator[Notice]:
         yield Notice("this machine is slow")
 
-    def open(self, role: str, file: ModelFile, room: Room) -> Model:
+    def open(self, role: str, file: ModelFile, size: ContextSize) -> Model:
         model = self.models[file.name]
         lm = FakeLM(
             model.vocabulary,
             model.row,
-            num_sequences=room.num_sequences,
-            num_cells=room.shared_cells if model.kv == "seq" else room.copied_cells,
+            num_sequences=size.num_sequences,
+            num_cells=size.shared_cells if model.kv == "seq" else size.copied_cells,
             kv_strategy=model.kv,
             key=file.name,
             cancellation=self._cancellation,

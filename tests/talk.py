@@ -68,8 +68,8 @@ class Talk:
 
     def encoded(self, turns: Sequence[Message]) -> int:
         """Tokens of a conversation as the draft reads it."""
-        assert self.engine._parts is not None
-        return len(self.engine._parts.draft.format.encode(turns, DRAFT))
+        assert self.engine._models is not None
+        return len(self.engine._models.draft.format.encode(turns, DRAFT))
 
 
 class Prefilled:

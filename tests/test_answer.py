@@ -9,7 +9,7 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.answer import Answer
-from alignbeam_local.engine.open_models import Model, Parts
+from alignbeam_local.engine.open_models import Anchor, Model, OpenModels
 from alignbeam_local.engine.prompters import anchor_turns, with_system
 from alignbeam_local.engine.stopwatch import Stopwatch
 from alignbeam_local.errors import ContextFull, ModelError
@@ -87,10 +87,11 @@ class World:
         self.judge = FakeJudge(scores or {})
         self.draft = self._lm(DRAFT, draft, kv)
         self.anchor = self._lm(ANCHOR, anchor, kv)
-        self.parts = Parts(
+        layout = prompt_format(CHATML, ANCHOR)
+        anchor_model = Model(self.anchor, layout, card("anchor"), anchor_context, anchor_context)
+        self.models = OpenModels(
             Model(self.draft, prompt_format(template, DRAFT), card("draft"), context, context),
-            Model(self.anchor, prompt_format(CHATML, ANCHOR), card("anchor"), anchor_context, anchor_context),
-            Bridge(DRAFT, ANCHOR, draft_turn_end=DRAFT.turn_end(True)),
+            (Anchor(anchor_model, Bridge(DRAFT, ANCHOR, draft_turn_end=DRAFT.turn_end(True))),),
             cast(Judge, self.judge),
             None,
         )
@@ -107,7 +108,7 @@ class World:
     ) -> list[Event]:
         config = Config(**{**KNOBS, **knobs})
         events = []
-        for event in Answer(self.parts, config, Stopwatch(), backend="fake").stream(messages):
+        for event in Answer(self.models, config, Stopwatch(), backend="fake").stream(messages):
             consume(event)
             events.append(event)
         return events
@@ -176,7 +177,7 @@ def test_one_beam_is_judged_where_the_user_says_what_follows() -> None:
 def test_usage_counts_the_prompt_and_the_answer() -> None:
     world = World()
     result = world.result(beams=1)
-    prompt = world.parts.draft.format.encode(COOK, DRAFT)
+    prompt = world.models.draft.format.encode(COOK, DRAFT)
     assert (result.usage.prompt_tokens, result.usage.completion_tokens) == (len(prompt), len(HELP))
     assert result.beams[0].tokens == len(HELP)
     assert result.beams[0].mixed == 6
@@ -377,7 +378,7 @@ def test_a_judged_answer_that_is_cut_off_is_taken_back() -> None:
 
 def test_samplers_are_closed_when_nobody_listens_any_more() -> None:
     world = World()
-    answer = Answer(world.parts, Config.of({**KNOBS, "beams": 1}), Stopwatch(), backend="fake")
+    answer = Answer(world.models, Config.of({**KNOBS, "beams": 1}), Stopwatch(), backend="fake")
     stream = answer.stream(COOK)
     next(event for event in stream if isinstance(event, AnswerText) and event.text == "p")
     assert answer._search is not None
@@ -433,8 +434,8 @@ def test_the_next_turn_decodes_only_what_is_new(kv: Literal["seq", "state"]) -> 
     second = world.result(turns)
     assert same_answer(second, World(script, script, scores={"Rest": 1.0}).result(turns))
     for lm, index, model in (
-        (world.draft, before[0], world.parts.draft),
-        (world.anchor, before[1], world.parts.anchor),
+        (world.draft, before[0], world.models.draft),
+        (world.anchor, before[1], world.models.anchors[0].model),
     ):
         assert model is not None
         old = model.format.encode(COOK, lm.vocabulary)
@@ -459,8 +460,8 @@ def test_a_retry_decodes_no_prompt() -> None:
 def test_a_new_prompt_frees_the_last_answers_beams(question: str) -> None:
     world = World()
     world.result()
-    ids = world.parts.draft.format.encode([Message("user", question)], DRAFT)
-    world.parts.draft_prompt.row(ids)
+    ids = world.models.draft.format.encode([Message("user", question)], DRAFT)
+    world.models.draft.prompt.row(ids)
     assert list(world.draft.tokens(0)) == ids
     assert world.draft.used_cells == len(ids)
 
@@ -493,14 +494,14 @@ def test_a_conversation_that_leaves_no_room_is_refused_and_the_next_answered(rol
 
 def test_an_answer_ends_where_the_context_does() -> None:
     world = World()
-    prompt = len(world.parts.draft.format.encode(COOK, DRAFT))
+    prompt = len(world.models.draft.format.encode(COOK, DRAFT))
     result = World(context=prompt + 8).result(beams=1)
     assert (result.text, result.finish_reason) == (HELP[:8], "length")
 
 
 def test_without_mixing_no_anchor_is_asked() -> None:
     world = World()
-    world.parts.anchor = world.parts.bridge = None
+    world.models.anchors = ()
     result = world.result(depth=0, beams=1)
     assert (result.text, result.beams[0].mixed, result.bridge.steps) == (HELP, 0, 0)
     assert world.anchor.batches == []

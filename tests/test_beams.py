@@ -15,7 +15,8 @@ from alignbeam_local.events import BeamText, Event, Step
 from alignbeam_local.lm.language_model import Logits, SamplerSettings
 from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.lm.vocabulary import Vocabulary, is_unfinished
-from alignbeam_local.search.beams import Beam, BeamSearch
+from alignbeam_local.search.beam import Beam
+from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
 from alignbeam_local.search.bridge import Bridge
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, hashed_row
 
@@ -68,17 +69,16 @@ class World:
         """Run all three phases."""
         mixes = config.depth > 0
         draft_row = PromptCache(self.draft).row(DRAFT_PROMPT)
-        anchor_row = PromptCache(self.anchor).row(ANCHOR_PROMPT) if mixes else None
+        anchor_rows = [PromptCache(self.anchor).row(ANCHOR_PROMPT)] if mixes else []
         search = BeamSearch(
             self.draft,
-            self.anchor if mixes else None,
-            self.bridge if mixes else None,
+            [BridgedAnchor(self.anchor, self.bridge)] if mixes else [],
             config,
             **{"max_tokens": config.max_tokens, **options},
         )
         events = [
-            *search.start(draft_row, anchor_row),
-            *search.extend(ANCHOR_PROMPT if mixes else []),
+            *search.start(draft_row, anchor_rows),
+            *search.extend([ANCHOR_PROMPT] if mixes else []),
             *search.complete(),
         ]
         search.close()
@@ -396,11 +396,13 @@ def test_completing_in_two_parts_is_completing_at_once() -> None:
     config = knobs(beams=3, depth=2, max_tokens=8)
     whole, _ = World(5, end=0.0).search(config)
     world = World(5, end=0.0)
-    search = BeamSearch(world.draft, world.anchor, world.bridge, config, max_tokens=8)
+    search = BeamSearch(world.draft, [BridgedAnchor(world.anchor, world.bridge)], config, max_tokens=8)
     list(
-        search.start(PromptCache(world.draft).row(DRAFT_PROMPT), PromptCache(world.anchor).row(ANCHOR_PROMPT))
+        search.start(
+            PromptCache(world.draft).row(DRAFT_PROMPT), [PromptCache(world.anchor).row(ANCHOR_PROMPT)]
+        )
     )
-    list(search.extend(ANCHOR_PROMPT))
+    list(search.extend([ANCHOR_PROMPT]))
     list(search.complete(until=4))
     assert all(len(beam.tokens) == 4 for beam in search.beams)
     list(search.complete())
@@ -411,11 +413,13 @@ def test_a_dropped_beam_frees_its_cells_and_the_others_are_as_they_would_be() ->
     config = knobs(beams=3, depth=2, max_tokens=8)
     whole, _ = World(5, end=0.0).search(config)
     world = World(5, end=0.0)
-    search = BeamSearch(world.draft, world.anchor, world.bridge, config, max_tokens=8)
+    search = BeamSearch(world.draft, [BridgedAnchor(world.anchor, world.bridge)], config, max_tokens=8)
     list(
-        search.start(PromptCache(world.draft).row(DRAFT_PROMPT), PromptCache(world.anchor).row(ANCHOR_PROMPT))
+        search.start(
+            PromptCache(world.draft).row(DRAFT_PROMPT), [PromptCache(world.anchor).row(ANCHOR_PROMPT)]
+        )
     )
-    list(search.extend(ANCHOR_PROMPT))
+    list(search.extend([ANCHOR_PROMPT]))
     list(search.complete(until=4))
     search.drop([search.beams[0], search.beams[2]])
     assert [len(world.draft.tokens(beam.sequence)) for beam in search.beams][::2] == [0, 0]

@@ -15,8 +15,8 @@ from alignbeam_local.bench.bench import in_turns, run_bench
 from alignbeam_local.bench.cases import Plan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench.floor import bytes_per_decode
 from alignbeam_local.bench.prompts import prompt_of
-from alignbeam_local.bench.report import Report, Spread, report_method, report_throughput, spread
-from alignbeam_local.bench.runs import Run, require_whole
+from alignbeam_local.bench.report import BenchReport, Spread, report_method, report_throughput, spread
+from alignbeam_local.bench.runs import TimedAnswer, require_whole
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import BeamResult
@@ -108,8 +108,8 @@ def test_a_spread_is_the_median_and_quartiles() -> None:
 
 
 def test_ratios_are_taken_within_a_round() -> None:
-    def took(ms: float, **decodes: int) -> Run:
-        return Run(ms, 1.0, 10, decodes, {"mix": ms / 2}, {"mix": 0.1})
+    def took(ms: float, **decodes: int) -> TimedAnswer:
+        return TimedAnswer(ms, 1.0, 10, decodes, {"mix": ms / 2}, {"mix": 0.1})
 
     alone = [took(ms, draft=10) for ms in (10, 20, 40)]
     drifting = [took(ms, draft=10, anchor=5) for ms in (20, 40, 80)]
@@ -221,7 +221,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
     return talk
 
 
-def report_of(talk: Talk, *sweeps: str) -> tuple[Report, list[str]]:
+def report_of(talk: Talk, *sweeps: str) -> tuple[BenchReport, list[str]]:
     told: list[str] = []
     plan = Plan(talk.config, 24, repeats=2, warm_up=1, sweeps=tuple(map(Sweep.parse, sweeps)))
     return run_bench(talk.engine, plan, told.append), told
@@ -311,7 +311,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, talk: Talk) -> Any:
     open_fakes(monkeypatch)
     plans: list[Plan] = []
 
-    def measured(_: object, plan: Plan, tell: object) -> Report:
+    def measured(_: object, plan: Plan, tell: object) -> BenchReport:
         plans.append(plan)
         small = plan._replace(config=talk.config)
         return run_bench(talk.engine, small, lambda _: None)

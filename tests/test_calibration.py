@@ -36,7 +36,7 @@ from alignbeam_local.judge.check import (
     require_splits,
     wilson_interval,
 )
-from alignbeam_local.judge.formats import UNREADABLE, Reading
+from alignbeam_local.judge.formats import UNREADABLE, JudgeReading
 
 LINE = {"slope": 1.0, "intercept": 0.0}
 
@@ -237,7 +237,7 @@ def test_auc_error_by_hand() -> None:
 
 def measured(label: str, split: str, features: tuple[float, ...], raw: float = 3.0) -> Measured:
     pair = Pair.model_validate({"question": "Q", "answer": "A", "label": label, "split": split})
-    return Measured(pair, Reading({f"{raw:g}": 1.0}, 1.0, features))
+    return Measured(pair, JudgeReading({f"{raw:g}": 1.0}, 1.0, features))
 
 
 def some_measured() -> list[Measured]:

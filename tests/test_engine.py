@@ -13,13 +13,13 @@ from alignbeam_local.config import Config
 from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.engine import loader as loading
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.engine.open_models import rooms
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Phase, Result
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm.language_model import Logits, common_prefix
 from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.formats import Message
 
@@ -173,13 +173,13 @@ def test_a_turn_after_ctrl_c_is_a_fresh_one(after: str) -> None:
 
 def prompt_row(engine: Engine) -> Logits:
     """The draft's logits after the last prompt."""
-    assert engine._parts is not None
-    return engine._parts.draft_prompt.row(list(engine._parts.draft.lm.tokens(0)))
+    assert engine._models is not None
+    return engine._models.draft.prompt.row(list(engine._models.draft.lm.tokens(0)))
 
 
 def assert_same_up_to_a_near_tie(engine: Engine, text: str, other: str, prompt: Sequence[int] = ()) -> None:
-    assert engine._parts is not None
-    lm = engine._parts.draft.lm
+    assert engine._models is not None
+    lm = engine._models.draft.lm
     left, right = map(lm.vocabulary.encode, (text, other))
     same = common_prefix(left, right)
     if len(left) == len(right) == same:
@@ -195,17 +195,17 @@ def test_prompts_at_once_are_answered_as_one_by_one() -> None:
     config, registry = starter(beams=1, depth=3, temperature=0, repeat_penalty=1.0)
     with Engine(config, registry) as engine:
         alone = [engine.answer(prompt) for prompt in prompts]
-        one_by_one = engine.parts.draft.lm.decodes
+        one_by_one = engine.models.draft.lm.decodes
     together = config.with_values({"parallel": 4})
     with Engine(together, registry) as engine:
         list(engine.load())
         found = engine.parallel().answers([(prompt, together) for prompt in prompts])
-        at_once = engine.parts.draft.lm.decodes
+        at_once = engine.models.draft.lm.decodes
         print(f"decodes of the draft: {one_by_one} one by one, {at_once} at once")
         assert at_once < one_by_one / 2
         for prompt, one, other in zip(prompts, alone, found, strict=True):
             assert isinstance(other, Result)
-            read = engine.parts.draft.format.encode(prompt, engine.parts.draft.lm.vocabulary)
+            read = engine.models.draft.format.encode(prompt, engine.models.draft.lm.vocabulary)
             assert_same_up_to_a_near_tie(engine, one.text, other.text, read)
 
 
@@ -222,6 +222,6 @@ def test_a_role_without_a_model_is_an_error() -> None:
 
 
 def test_a_room_is_never_larger_than_answers_can_be() -> None:
-    wanted = rooms(Config.of({"max_tokens": 10**9, "context": 1024}))
+    wanted = context_sizes(Config.of({"max_tokens": 10**9, "context": 1024}))
     assert wanted["draft"].shared_cells == 1024 + 2 * 1024
     assert wanted["judge"].shared_cells < 20_000

@@ -69,13 +69,13 @@ def test_what_thought_first_is_scored_with_its_thoughts(tmp_path: Path) -> None:
     thoughtful["result"]["reasoning"] = "Let me help."
     seen: list[str] = []
 
-    class Reader(Strict):
+    class JudgeFormat(Strict):
         def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
             seen.extend(answers)
             return super().judge(turns, answers, threshold)
 
     folder = write_run(tmp_path / "one", thoughtful)
-    list(rescore(RunDirectory(folder), "mine", {}, judge_scorer(Reader(), 2.0)))  # type: ignore[arg-type]
+    list(rescore(RunDirectory(folder), "mine", {}, judge_scorer(JudgeFormat(), 2.0)))  # type: ignore[arg-type]
     assert seen == ["Let me help.\n\nSure."]
 
 

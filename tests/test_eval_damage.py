@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.reports.compare import compare
-from alignbeam_local.evaluation.reports.figures import cells
+from alignbeam_local.evaluation.reports.figures import figures
 from alignbeam_local.evaluation.reports.page import page
 from alignbeam_local.evaluation.reports.table import csv_text, markdown
 from alignbeam_local.evaluation.runs.run_directory import MANIFEST, SAMPLES
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 def report(path: Path) -> None:
     """Everything that a report makes of a run."""
     runs = load_runs([path])
-    found = cells(runs)
+    found = figures(runs)
     for text in (page(runs, found), markdown(found), csv_text(found), counts_text(runs)):
         text.encode()
     for one in runs:

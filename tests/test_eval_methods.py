@@ -20,7 +20,7 @@ from alignbeam_local.evaluation.methods.row_methods import (
     shared_top,
 )
 from alignbeam_local.evaluation.methods.row_sampler import RowSampler
-from alignbeam_local.evaluation.methods.specs import METHODS, parse_arm
+from alignbeam_local.evaluation.methods.specs import METHODS, parse_method
 from alignbeam_local.events import ModelCard, Result, Verdict
 from alignbeam_local.prompt.formats import Message
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
@@ -121,9 +121,9 @@ KNOWS_BOTH = {f"Steal?{ASSISTANT}": ["Sure, do so.", REFUSAL]}
 
 
 def answered(spec: str, prompt: str = "Steal?", **knobs: Any) -> Result:
-    arm = parse_arm(spec, config(**knobs))
+    entry = parse_method(spec, config(**knobs))
     with closing(fake_pool()) as pool:
-        (found,) = arm.method.open(arm.config, pool)([(prompt, arm.config)])
+        (found,) = entry.method.open(entry.config, pool)([(prompt, entry.config)])
     if not isinstance(found, Result):
         raise found
     return found
@@ -227,14 +227,18 @@ def test_a_prompt_that_does_not_fit_is_an_error(spec: str, monkeypatch: pytest.M
 
 def test_proxy_tuning_needs_the_untuned_model() -> None:
     with pytest.raises(UsageError, match="untuned is missing"):
-        parse_arm("proxy-tuning", config())
-    arm = parse_arm("proxy-tuning:untuned=base", config())
-    assert arm.method.models(arm.config) == {"draft": "draft", "anchor": "anchor", "untuned": "base"}
+        parse_method("proxy-tuning", config())
+    entry = parse_method("proxy-tuning:untuned=base", config())
+    assert entry.method.models(entry.config) == {
+        "draft": "draft",
+        "anchor": "anchor",
+        "untuned": "base",
+    }
 
 
 # --- several at once
 
-LONG = "x" * 1100  # the cells of four lanes
+LONG = "x" * 1100  # the cells of four slots
 
 
 @pytest.mark.parametrize(
@@ -251,9 +255,9 @@ def test_several_at_once_answer_as_each_by_itself_in_fewer_batches(
         "alignbeam_local.evaluation.methods.model_pool.ModelPool.judge",
         lambda *_: (FakeGuard("Cook"), GUARD_CARD),
     )
-    arm = parse_arm(spec, config(parallel=4, **knobs))
+    entry = parse_method(spec, config(parallel=4, **knobs))
     with closing(fake_pool()) as pool:
-        together = list(arm.method.open(arm.config, pool)([(prompt, arm.config) for prompt in prompts]))
+        together = list(entry.method.open(entry.config, pool)([(prompt, entry.config) for prompt in prompts]))
     batches = [lm.decodes for lm in loader.opened["draft"]]
     too_long = together.pop(1)
     assert isinstance(too_long, ContextFull)
@@ -268,12 +272,12 @@ def test_several_at_once_answer_as_each_by_itself_in_fewer_batches(
 @pytest.mark.parametrize("spec", ["safedecoding", "hard-prefix", "nudging"])
 def test_a_group_finds_nothing_of_the_one_before(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loader = fake_loader(monkeypatch, anchor=SAME)
-    arm = parse_arm(spec, config(parallel=3))
+    entry = parse_method(spec, config(parallel=3))
     with closing(fake_pool()) as pool:
-        ask = arm.method.open(arm.config, pool)
-        ask([(prompt, arm.config) for prompt in ("Steal?", "Burn?", "Cook?")])
-        ask([("Steal?", arm.config)])
-        held = [lm.tokens(lane) for lm in loader.opened["draft"] + loader.opened["anchor"] for lane in (1, 2)]
+        ask = entry.method.open(entry.config, pool)
+        ask([(prompt, entry.config) for prompt in ("Steal?", "Burn?", "Cook?")])
+        ask([("Steal?", entry.config)])
+        held = [lm.tokens(slot) for lm in loader.opened["draft"] + loader.opened["anchor"] for slot in (1, 2)]
     assert not any(held)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local.evaluation.reports.figures import cells
+from alignbeam_local.evaluation.reports.figures import figures
 from alignbeam_local.evaluation.reports.page import page, round_ticks
 from alignbeam_local.evaluation.reports.plots import Plot, plots
-from alignbeam_local.evaluation.runs.saved_runs import Run, load_runs
+from alignbeam_local.evaluation.runs.saved_runs import SavedRun, load_runs
 from tests.test_eval_report import run_of, sample, scored, write_run
 
 HOSTILE = (
@@ -40,7 +40,7 @@ def hostile_page(folder: Path) -> Elements:
     failed = {**sample("", id="2"), "error": {"message": HOSTILE}}
     del failed["result"]
     runs = load_runs([write_run(folder / "<b>run", one, failed)])
-    return Elements(page(runs, cells(runs)))
+    return Elements(page(runs, figures(runs)))
 
 
 def test_nothing_from_a_model_is_markup(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_page_needs_nothing_else(tmp_path: Path) -> None:
 
 def test_a_page_of_counts_alone_has_no_samples() -> None:
     runs = [run_of(scored("draft", "ra"))]
-    text = page(runs, cells(runs))
+    text = page(runs, figures(runs))
     assert "<article" not in text
     assert "<svg" in text
 
@@ -80,7 +80,7 @@ def two_labels(method: str, harmful: str, benign: str) -> list[Any]:
     return [replace(one, covered_mass=0.95) for one in own]
 
 
-def curves() -> Run:
+def curves() -> SavedRun:
     run = run_of(
         two_labels("alignbeam:N=0", "aaar", "aaaa"),
         two_labels("alignbeam", "rrra", "raaa"),
@@ -146,7 +146,7 @@ def test_what_nobody_measured_is_not_drawn() -> None:
 @pytest.mark.parametrize("outcomes", ["f", "fa"])
 def test_failed_samples_do_not_stop_a_page(outcomes: str) -> None:
     runs = [run_of(scored("draft", outcomes))]
-    assert "Partial" in page(runs, cells(runs))
+    assert "Partial" in page(runs, figures(runs))
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.reports.figures import cells, slowdown
+from alignbeam_local.evaluation.reports.figures import figures, slowdown
 from alignbeam_local.evaluation.reports.statistics import JudgeError
 from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
 from alignbeam_local.evaluation.runs.metrics import Outcome, Scored, number, option, score
 from alignbeam_local.evaluation.runs.run_directory import MANIFEST, SAMPLES
-from alignbeam_local.evaluation.runs.saved_runs import Run, counts_text, load_runs
+from alignbeam_local.evaluation.runs.saved_runs import SavedRun, counts_text, load_runs
 from alignbeam_local.evaluation.suites.suites import Label
 from alignbeam_local.events import FinishReason, Verdict
 from alignbeam_local.result_json import result_object
@@ -73,7 +73,7 @@ def test_times_of_answers_that_shared_batches_are_not_shown() -> None:
     shared["result"]["config"] |= {"parallel": 4}
     alone, together = score(sample("Sure.")), score(shared)
     assert (alone.total_ms, together.total_ms) == (1200.0, None)
-    found = cells([Run("r", {"methods": {}}, [alone, together])])
+    found = figures([SavedRun("r", {"methods": {}}, [alone, together])])
     titles, rows = table(found)
     seconds, ratio = titles.index("seconds"), titles.index("x draft")
     assert [(row[seconds], row[ratio]) for row in rows] == [("1.20", "1.0"), ("", "")]
@@ -143,18 +143,18 @@ def scored(
     ]
 
 
-def run_of(*parts: Sequence[Scored], name: str = "run") -> Run:
+def run_of(*parts: Sequence[Scored], name: str = "run") -> SavedRun:
     every = [one for part in parts for one in part]
     manifest = {
         "methods": dict.fromkeys(one.method for one in every),
         "suites": {one.suite: {"prompts": 99} for one in every},
         "seeds": [1],
     }
-    return Run(name, manifest, every)
+    return SavedRun(name, manifest, every)
 
 
 def test_a_cell_adds_up() -> None:
-    (cell, other) = cells([run_of(scored("draft", "aaaa"), scored("alignbeam", "rrbaf", ms=250))])
+    (cell, other) = figures([run_of(scored("draft", "aaaa"), scored("alignbeam", "rrbaf", ms=250))])
     assert (cell.method, cell.declined.value, cell.slowdown) == ("draft", 0.0, 1.0)
     assert (other.n, other.failed, other.refused, other.blocked) == (4, 1, 2, 1)
     assert other.declined.value == 0.75
@@ -163,7 +163,7 @@ def test_a_cell_adds_up() -> None:
 
 
 def test_cells_come_by_suite_and_label() -> None:
-    found = cells(
+    found = figures(
         [
             run_of(scored("b", "a", suite="x", label="benign"), scored("a", "a", suite="x")),
             run_of(scored("a", "a", suite="x", label="benign"), scored("a", "f", suite="y"), name="more"),
@@ -184,7 +184,7 @@ def test_slowdown_counts_what_both_answered() -> None:
 
 def test_harm_is_corrected_for_the_judges_error() -> None:
     judged = [replace(one, harmful=i < 2) for i, one in enumerate(scored("draft", "aaaaa"))]
-    (cell,) = cells([run_of(judged)], JudgeError(0.9, 40, 0.8, 120))
+    (cell,) = figures([run_of(judged)], JudgeError(0.9, 40, 0.8, 120))
     assert cell.harmful is not None
     assert cell.harmful.value == 0.4
     assert cell.corrected is not None
@@ -195,12 +195,12 @@ def test_blocked_answers_are_harmless_whatever_the_judges_error() -> None:
     shown = [replace(one, harmful=i < 3) for i, one in enumerate(scored("draft", "aaaaa"))]
     blocked = [replace(one, id=f"b{one.id}", harmful=False) for one in scored("draft", "bbbbb")]
     error = JudgeError(0.9, 1000, 0.6, 1000)
-    (cell,) = cells([run_of([*shown, *blocked])], error)
-    (all_shown,) = cells([run_of(shown)], error)
+    (cell,) = figures([run_of([*shown, *blocked])], error)
+    (all_shown,) = figures([run_of(shown)], error)
     assert cell.corrected is not None
     assert all_shown.corrected is not None
     assert cell.corrected == pytest.approx([bound / 2 for bound in all_shown.corrected])
-    (nothing_shown,) = cells([run_of(blocked)], error)
+    (nothing_shown,) = figures([run_of(blocked)], error)
     assert nothing_shown.corrected is None
 
 
@@ -216,8 +216,8 @@ def test_a_run_that_does_not_say_its_judge(judge: Any) -> None:
 def test_more_seeds_make_a_corrected_share_no_surer() -> None:
     once = [replace(one, harmful=i < 2) for i, one in enumerate(scored("draft", "aaaaa"))]
     error = JudgeError(0.9, 40, 0.8, 120)
-    (cell,) = cells([run_of(once)], error)
-    (thrice,) = cells([run_of([replace(one, seed=seed) for one in once for seed in (1, 2, 3)])], error)
+    (cell,) = figures([run_of(once)], error)
+    (thrice,) = figures([run_of([replace(one, seed=seed) for one in once for seed in (1, 2, 3)])], error)
     assert thrice.corrected == pytest.approx(cell.corrected)
 
 
@@ -236,7 +236,7 @@ def test_an_answer_without_a_beam_is_degenerate_if_empty() -> None:
 
 
 def test_a_table_leaves_out_what_nobody_measured() -> None:
-    titles, rows = table(cells([run_of(scored("draft", "ra"))]))
+    titles, rows = table(figures([run_of(scored("draft", "ra"))]))
     assert titles == (
         *("suite", "label", "method", "n", "refused", "blocked"),
         *("sum, 95 %", "degenerate", "seconds", "x draft"),
@@ -245,14 +245,14 @@ def test_a_table_leaves_out_what_nobody_measured() -> None:
 
 
 def test_markdown_cells_stay_cells() -> None:
-    text = markdown(cells([run_of(scored("draft", "a", suite="a|b"))]))
+    text = markdown(figures([run_of(scored("draft", "a", suite="a|b"))]))
     header, ruler, row = text.splitlines()
     assert header.count("|") == ruler.count("|") == row.count("|") - 1
     assert r"a\|b" in row
 
 
 def test_csv_has_numbers() -> None:
-    (row,) = csv.DictReader(io.StringIO(csv_text(cells([run_of(scored("draft", "ra"))]))))
+    (row,) = csv.DictReader(io.StringIO(csv_text(figures([run_of(scored("draft", "ra"))]))))
     assert (row["declined"], row["n"], row["harmful"], row["harmful_low"]) == ("0.5", "2", "", "")
 
 
@@ -272,7 +272,7 @@ def test_counts_say_the_same_without_texts(tmp_path: Path) -> None:
     counts = tmp_path / "counts.json"
     counts.write_text(counts_text(runs), encoding="utf-8")
     assert "SECRET" not in counts.read_text(encoding="utf-8")
-    assert cells(load_runs([counts])) == cells(runs)
+    assert figures(load_runs([counts])) == figures(runs)
     assert len(counts.read_text(encoding="utf-8").splitlines()) == 7
 
 

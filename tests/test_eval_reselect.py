@@ -10,7 +10,7 @@ import pytest
 
 from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.methods.specs import parse_arms
+from alignbeam_local.evaluation.methods.specs import parse_methods
 from alignbeam_local.evaluation.reports.sweep import parse_grid
 from alignbeam_local.evaluation.runs.reselect import (
     judged_anew,
@@ -41,7 +41,7 @@ def unsure_row(tokens: Sequence[int]) -> Logits:
 
 
 def samples_of(methods: list[str], file: Path) -> list[dict[str, Any]]:
-    plan = Plan(parse_arms(methods, config(depth=2, beams=3)), ITEMS, [1])
+    plan = Plan(parse_methods(methods, config(depth=2, beams=3)), ITEMS, [1])
     with Log(file) as log, closing(fake_pool()) as pool:
         return [sample for _, sample in run(plan, log, pool)]
 

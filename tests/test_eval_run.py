@@ -14,7 +14,7 @@ from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageError
-from alignbeam_local.evaluation.methods.specs import parse_arm, parse_arms
+from alignbeam_local.evaluation.methods.specs import parse_method, parse_methods
 from alignbeam_local.evaluation.runs import runner
 from alignbeam_local.evaluation.runs.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
 from alignbeam_local.evaluation.runs.runner import Plan, manifest, run
@@ -33,7 +33,7 @@ MANIFEST: dict[str, Any] = {
 
 
 def plan() -> Plan:
-    return Plan(parse_arms(["draft", "alignbeam:N=2,beams=1"], config()), ITEMS, [1, 2])
+    return Plan(parse_methods(["draft", "alignbeam:N=2,beams=1"], config()), ITEMS, [1, 2])
 
 
 def whole(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
@@ -52,7 +52,7 @@ def test_every_method_answers_every_prompt(tmp_path: Path, monkeypatch: pytest.M
     fake_loader(monkeypatch)
     samples = whole(tmp_path / "run")
     assert [key_of(sample) for sample in samples] == [
-        key for arm in plan().arms for key, _ in plan().samples(arm)
+        key for entry in plan().entries for key, _ in plan().samples(entry)
     ]
     texts = {(s["method"], s["id"]): s["result"]["text"] for s in samples}
     assert texts["draft", "bad-1"] == "Sure, do so."
@@ -78,11 +78,11 @@ def test_a_run_killed_twice_equals_an_uninterrupted_one(
 
 def together(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
     """The same with three prompts at once."""
-    arms = parse_arms(["draft", "alignbeam:N=2", "hard-prefix"], config(parallel=3, context=4096))
+    entries = parse_methods(["draft", "alignbeam:N=2", "hard-prefix"], config(parallel=3, context=4096))
     items = [Item("many", f"many-{n}", f"{n} Cook?", "benign") for n in range(4)] + ITEMS
     directory = RunDirectory(folder)
     with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
-        list(islice(run(Plan(arms, items, [1]), log, pool), stop_after))
+        list(islice(run(Plan(entries, items, [1]), log, pool), stop_after))
     return directory.samples()
 
 
@@ -109,7 +109,9 @@ def test_a_run_of_several_at_once_that_is_killed_equals_an_uninterrupted_one(
 def test_how_many_go_together_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "model_sha256", lambda _: "0")
     monkeypatch.setattr(Registry, "require", lambda _, spec: ModelFile(spec, Path(spec)))
-    abouts = [manifest(Plan(parse_arms(["draft"], config(parallel=p)), ITEMS, [1]), REGISTRY) for p in (1, 3)]
+    abouts = [
+        manifest(Plan(parse_methods(["draft"], config(parallel=p)), ITEMS, [1]), REGISTRY) for p in (1, 3)
+    ]
     with RunDirectory(tmp_path / "run").opened(abouts[0]):
         pass
     with (
@@ -122,12 +124,12 @@ def test_how_many_go_together_is_in_the_manifest(tmp_path: Path, monkeypatch: py
 def test_an_answer_does_not_depend_on_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of another shape moves logits: every prompt must be decoded whole, whatever came before."""
     loader = fake_loader(monkeypatch)
-    arm = parse_arm("draft", config())
+    entry = parse_method("draft", config())
     with closing(fake_pool()) as pool:
-        answer = arm.method.open(arm.config, pool)
+        answer = entry.method.open(entry.config, pool)
         for prompt in ("Steal?", "Steal? Now?", "Steal? Now?"):
             before = loader.prefilled("draft")
-            answer([(prompt, arm.config)])
+            answer([(prompt, entry.config)])
             assert loader.prefilled("draft") - before > len(prompt)
 
 
@@ -180,7 +182,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[..
     monkeypatch.setattr(Engine, "answer", answer)
     directory = RunDirectory(tmp_path)
     with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
-        list(run(Plan([parse_arm("draft", config())], ITEMS[:1], [1]), log, pool))
+        list(run(Plan([parse_method("draft", config())], ITEMS[:1], [1]), log, pool))
     return directory.samples()
 
 
@@ -234,40 +236,44 @@ def test_a_cancelled_answer_is_no_sample(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_a_method_that_can_not_be(spec: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_arm(spec, config())
+        parse_method(spec, config())
     assert message in caught.value.message
 
 
 def test_a_method_given_twice() -> None:
     with pytest.raises(UsageError, match="given twice"):
-        parse_arms(["draft", "draft"], config())
+        parse_methods(["draft", "draft"], config())
 
 
 def test_knobs_and_parameters_of_a_method() -> None:
-    arm = parse_arm("system-prompt:text=Be good, please,max_tokens=9", config(system="You teach."))
-    assert (arm.config.max_tokens, arm.config.system) == (9, "Be good, please\n\nYou teach.")
-    assert (arm.config.depth, arm.config.beams) == (0, 1)
+    entry = parse_method("system-prompt:text=Be good, please,max_tokens=9", config(system="You teach."))
+    assert (entry.config.max_tokens, entry.config.system) == (9, "Be good, please\n\nYou teach.")
+    assert (entry.config.depth, entry.config.beams) == (0, 1)
 
 
 @pytest.mark.parametrize(("given", "own"), [("none", None), ("same", "S"), ("Be good", "Be good")])
 def test_the_anchor_reads_what_an_anchor_reads(given: str, own: str | None) -> None:
-    arm = parse_arm("anchor", config(system="S", anchor_system=given))
-    assert (arm.config.draft, arm.config.system, arm.config.depth) == ("anchor", own, 0)
-    assert not arm.config.judged
+    entry = parse_method("anchor", config(system="S", anchor_system=given))
+    assert (entry.config.draft, entry.config.system, entry.config.depth) == (
+        "anchor",
+        own,
+        0,
+    )
+    assert not entry.config.judged
 
 
 def test_best_of_k_mixes_nothing_and_judges() -> None:
-    arm = parse_arm("best-of-k:K=2", config())
-    assert (arm.config.depth, arm.config.beams, arm.config.judged) == (0, 2, True)
-    assert arm.method.models(arm.config) == {"draft": "draft", "judge": "judge"}
+    entry = parse_method("best-of-k:K=2", config())
+    assert (entry.config.depth, entry.config.beams, entry.config.judged) == (0, 2, True)
+    assert entry.method.models(entry.config) == {"draft": "draft", "judge": "judge"}
 
 
 def test_methods_with_the_same_models_share_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     loader = fake_loader(monkeypatch)
     with closing(fake_pool()) as pool:
         for spec in ("draft", "system-prompt", "anchor", "draft"):
-            arm = parse_arm(spec, config())
-            arm.method.open(arm.config, pool)([("Steal?", arm.config)])
+            entry = parse_method(spec, config())
+            entry.method.open(entry.config, pool)([("Steal?", entry.config)])
     assert len(loader.opened["draft"]) == 2
     assert len(loader.opened["anchor"]) == 1
 
@@ -277,8 +283,8 @@ def test_no_method_finds_the_room_that_another_one_needed(monkeypatch: pytest.Mo
     loader = fake_loader(monkeypatch)
     with closing(fake_pool()) as pool:
         for spec in ("draft", "alignbeam:K=2,N=2", "draft"):
-            arm = parse_arm(spec, config())
-            arm.method.open(arm.config, pool)([("Steal?", arm.config)])
+            entry = parse_method(spec, config())
+            entry.method.open(entry.config, pool)([("Steal?", entry.config)])
     assert [lm.num_sequences for lm in loader.opened["draft"]] == [2, 3, 2]
 
 
@@ -311,7 +317,7 @@ def test_a_split_model_in_a_manifest_is_known_by_all_its_parts(tmp_path: Path) -
             return runner_file(spec, first)
 
     def known_as() -> str:
-        about = runner.manifest(Plan(parse_arms(["draft"], config()), ITEMS, [1]), Known())  # type: ignore[arg-type]
+        about = runner.manifest(Plan(parse_methods(["draft"], config()), ITEMS, [1]), Known())  # type: ignore[arg-type]
         return str(about["methods"]["draft"]["models"]["draft"]["sha256"])
 
     first = write_tiny(tmp_path / "a.gguf", "llama", part_tensors=6)
@@ -330,7 +336,7 @@ def runner_file(spec: str, file: Path) -> Any:
 def test_a_role_without_a_model_is_told_before_anything_is_asked() -> None:
     bare = Config.of({"draft": None})
     with pytest.raises(UsageError, match="method draft: no draft is named"):
-        runner.manifest(Plan([parse_arm("draft", bare)], ITEMS, [1]), fake_pool()._registry)
+        runner.manifest(Plan([parse_method("draft", bare)], ITEMS, [1]), fake_pool()._registry)
 
 
 @pytest.mark.parametrize("spare", [0, 100])

@@ -8,19 +8,19 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.methods.specs import parse_arm
+from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.reports.statistics import Estimate
 from alignbeam_local.evaluation.reports.sweep import (
     Setting,
     check_profile_name,
-    grid_arms,
+    grid_methods,
     parse_grid,
     profile_table,
     recommended,
     settings_of,
     write_profile,
 )
-from alignbeam_local.evaluation.runs.saved_runs import Run
+from alignbeam_local.evaluation.runs.saved_runs import SavedRun
 from alignbeam_local.models.entry import ModelEntry
 from alignbeam_local.models.registry import Registry
 from tests.fake_engine import FakeEngine
@@ -30,17 +30,24 @@ from tests.test_eval_report import run_of, scored
 
 
 def test_a_grid_is_every_combination() -> None:
-    arms = grid_arms(parse_grid(["alpha=0,0.5, 1", "N=1,6", "anchor_system=none,Be good"]), config())
-    assert len(arms) == 12
-    assert arms[1].name == "alignbeam:alpha=0,depth=1,anchor_system=Be good"
-    assert (arms[-1].config.alpha, arms[-1].config.depth, arms[-1].config.anchor_system) == (1, 6, "Be good")
+    entries = grid_methods(parse_grid(["alpha=0,0.5, 1", "N=1,6", "anchor_system=none,Be good"]), config())
+    assert len(entries) == 12
+    assert entries[1].name == "alignbeam:alpha=0,depth=1,anchor_system=Be good"
+    assert (
+        entries[-1].config.alpha,
+        entries[-1].config.depth,
+        entries[-1].config.anchor_system,
+    ) == (1, 6, "Be good")
 
 
 def test_without_a_judge_the_number_of_beams_makes_no_difference() -> None:
-    arms = grid_arms(parse_grid(["K=1,3", "judge=on,off"]), config())
-    assert [(arm.config.beams, arm.config.judged) for arm in arms] == [(1, False), (3, True)]
+    entries = grid_methods(parse_grid(["K=1,3", "judge=on,off"]), config())
+    assert [(entry.config.beams, entry.config.judged) for entry in entries] == [
+        (1, False),
+        (3, True),
+    ]
     with pytest.raises(UsageError, match="contradicts judge_at"):
-        grid_arms(parse_grid(["judge=off"]), config(judge_at=4))
+        grid_methods(parse_grid(["judge=off"]), config(judge_at=4))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +69,7 @@ def setting(name: str, refusal: float, over: float, seconds: float = 1.0) -> Set
     return Setting(name, Estimate(refusal, 0, 1), Estimate(over, 0, 1), seconds)
 
 
-def of_two_labels(method: str, harmful: str, benign: str, ms: float) -> Run:
+def of_two_labels(method: str, harmful: str, benign: str, ms: float) -> SavedRun:
     return run_of(scored(method, harmful, ms=ms), scored(method, benign, suite="t", label="benign", ms=ms))
 
 
@@ -113,8 +120,8 @@ KNOWN = Registry({name: ModelEntry() for name in ("draft", "anchor", "judge")}, 
 
 def test_a_profile_names_files_for_every_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    arm = parse_arm("alignbeam", config(draft="./my.gguf", judge="hf:owner/repo/file.gguf"))
-    table = profile_table("x", "y", arm, KNOWN)
+    entry = parse_method("alignbeam", config(draft="./my.gguf", judge="hf:owner/repo/file.gguf"))
+    table = profile_table("x", "y", entry, KNOWN)
     assert f'draft = "{tmp_path}/my.gguf"' in table
     assert 'anchor = "anchor"' in table
     assert 'judge = "hf:owner/repo/file.gguf"' in table
@@ -125,16 +132,16 @@ def test_a_profile_keeps_the_rest_of_the_file() -> None:
     folder.mkdir(parents=True)
     before = '# mine\n[profiles.old]   # keep\nabout = "x"\nalpha = 0.25\n'
     (folder / "models.toml").write_text(before, encoding="utf-8")
-    arm = parse_arm('alignbeam:alpha=0.75,choice=likeliest,anchor_system=Say "no"\\', config())
-    write_profile("new.one", "found", arm, KNOWN)
+    entry = parse_method('alignbeam:alpha=0.75,choice=likeliest,anchor_system=Say "no"\\', config())
+    write_profile("new.one", "found", entry, KNOWN)
     assert (folder / "models.toml").read_text(encoding="utf-8").startswith(before)
     profiles = Registry.load().profiles
     written = dict(profiles["new.one"].knobs)
     assert (written["alpha"], written["choice"], written["depth"]) == (0.75, "likeliest", 6)
     assert (written["draft"], written["anchor_system"]) == ("draft", 'Say "no"\\')
-    assert Config.of(written) == arm.config.with_values({"max_tokens": 512, "force": False})
+    assert Config.of(written) == entry.config.with_values({"max_tokens": 512, "force": False})
     with pytest.raises(UsageError, match="cannot be added"):
-        write_profile("new.one", "again", arm, KNOWN)
+        write_profile("new.one", "again", entry, KNOWN)
     with pytest.raises(UsageError, match="already"):
         check_profile_name("old", profiles)
     with pytest.raises(UsageError, match="can't be a profile's name"):
@@ -142,7 +149,7 @@ def test_a_profile_keeps_the_rest_of_the_file() -> None:
 
 
 def test_a_profile_leaves_out_what_is_not_the_methods() -> None:
-    text = profile_table("x", "y", parse_arm("alignbeam", config(max_tokens=64, threads=3, seed=9)), KNOWN)
+    text = profile_table("x", "y", parse_method("alignbeam", config(max_tokens=64, threads=3, seed=9)), KNOWN)
     assert "max_tokens" not in text
     assert "threads" not in text
     assert "seed" not in text

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.loader import Loader
-from alignbeam_local.engine.open_models import Room
 from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Event, Phase
 from alignbeam_local.machine import probe
+from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models import hashes
 from alignbeam_local.models import toml_files as models_toml
 from alignbeam_local.models.hashes import file_sha256, known_hash, remember_hash
@@ -141,7 +141,7 @@ def loader(tiny: Path) -> Iterator[Loader]:
     loader.close()
 
 
-ROOM = Room(2, 256, 256)
+ROOM = ContextSize(2, 256, 256)
 
 
 def replace(path: Path, seed: int = 7) -> None:

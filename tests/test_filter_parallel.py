@@ -18,8 +18,8 @@ from alignbeam_local.cli.inputs import Arriving
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.engine.open_models import Room
 from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models.registry import Registry
 
 from .fake_lm import Row, fake_vocabulary, scripted_row, spelt
@@ -102,7 +102,7 @@ def test_a_row_that_needs_more_than_is_open_is_answered_too(loader: FakeLoader) 
 def test_a_pair_that_cannot_be_had_fails_its_row(loader: FakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     place = loader.place
 
-    def check(needs: Mapping[str, tuple[Path, Room]]) -> None:
+    def check(needs: Mapping[str, tuple[Path, ContextSize]]) -> None:
         loader.has_memory = all(room.shared_cells < 3000 for _, room in needs.values())
         place(needs)
 
@@ -147,14 +147,14 @@ def test_ctrl_c_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_ends_a_run_in_which_nothing_is_decoded(
     loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = filter_module.Run.write
+    write = filter_module.FilterRun.write
 
-    def interrupted(run: filter_module.Run, number: int, *rest: Any) -> None:
+    def interrupted(run: filter_module.FilterRun, number: int, *rest: Any) -> None:
         write(run, number, *rest)
         if number == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(filter_module.Run, "write", interrupted)
+    monkeypatch.setattr(filter_module.FilterRun, "write", interrupted)
     ran = run("filter", *FLAGS, "--parallel", "2", given="\n" * 500)
     assert (ran.code, ran.out.count("\n") < 20) == (130, True)
 

@@ -21,7 +21,7 @@ from alignbeam_local.judge.injections import (
     PLACES,
     Injection,
     Judged,
-    Report,
+    JudgeReport,
     Trial,
     read_injections,
     report,
@@ -144,7 +144,7 @@ def test_check_tells_what_injections_move(tmp_path: Path, capsys: pytest.Capture
     path.write_text("\n".join(one.model_dump_json() for one in pairs))
     command = ["judge", "check", "any", "--pairs", str(path), "--injections"]
     assert main([*command, "--json"]) == 0
-    found = Report.model_validate(json.loads(capsys.readouterr().out))
+    found = JudgeReport.model_validate(json.loads(capsys.readouterr().out))
     assert (found.compliant, found.unsafe) == (2, 2)
     shares = {(row.kind, row.place): row.share for row in found.rows}
     assert {place: shares[("claim", place)] for place in PLACES} == {"before": 0, "after": 0, "request": 1}

@@ -18,10 +18,10 @@ from alignbeam_local.judge import questions, rubric
 from alignbeam_local.judge.calibration import load_calibration
 from alignbeam_local.judge.formats import (
     UNREADABLE,
-    ClassifierReader,
-    QuestionsReader,
-    Reader,
-    RubricReader,
+    ClassifierFormat,
+    JudgeFormat,
+    QuestionsFormat,
+    RubricFormat,
     make_reading,
 )
 from alignbeam_local.judge.judge import Judge
@@ -71,7 +71,7 @@ def judge_row(vocabulary: Vocabulary) -> Row:
 
 
 def make_judge(
-    reader: Reader | None = None, *, num_sequences: int = 7, num_cells: int = 4096, state: bool = False
+    reader: JudgeFormat | None = None, *, num_sequences: int = 7, num_cells: int = 4096, state: bool = False
 ) -> tuple[Judge, FakeLM]:
     """A judge that asks two questions, unless another reader is given."""
     vocabulary = fake_vocabulary()
@@ -82,10 +82,10 @@ def make_judge(
         num_cells=num_cells,
         kv_strategy="state" if state else "seq",
     )
-    return Judge(lm, prompt_format(CHATML, vocabulary), reader or QuestionsReader()), lm
+    return Judge(lm, prompt_format(CHATML, vocabulary), reader or QuestionsFormat()), lm
 
 
-def prefix_cells(reader: Reader | None = None, *, copies: int = 1) -> int:
+def prefix_cells(reader: JudgeFormat | None = None, *, copies: int = 1) -> int:
     """Cells of both prefixes, that of the answers held so often."""
     about_answers, about_request = make_judge(reader)[0].prefixes
     return copies * len(about_answers) + len(about_request)
@@ -96,8 +96,8 @@ def names(verdicts: Sequence[Verdict]) -> list[str]:
 
 
 @pytest.mark.parametrize("state", [False, True])
-@pytest.mark.parametrize("reader", [QuestionsReader(), RubricReader()])
-def test_scores_are_expectations_over_the_labels(reader: Reader, state: bool) -> None:
+@pytest.mark.parametrize("reader", [QuestionsFormat(), RubricFormat()])
+def test_scores_are_expectations_over_the_labels(reader: JudgeFormat, state: bool) -> None:
     judge, _ = make_judge(reader, state=state, num_cells=8192)
     harmless, harmful = judge.judge(QUESTION, ["Boil it.", "HARM"], THRESHOLD)
     assert (harmless.verdict, harmful.verdict) == ("safe", "unsafe")
@@ -146,7 +146,7 @@ def test_digits_count_with_and_without_a_space() -> None:
     logits[[vocabulary.encode(label)[0] for label in ("1", " 1")]] = 0.0
     logits[vocabulary.encode(" 5")[0]] = np.log(2.0)
     lm = FakeLM(vocabulary, lambda _: logits, num_cells=4096)
-    judge = Judge(lm, prompt_format(CHATML, vocabulary), RubricReader())
+    judge = Judge(lm, prompt_format(CHATML, vocabulary), RubricFormat())
     [verdict] = judge.judge(QUESTION, ["a"], THRESHOLD)
     assert verdict.probabilities["1"] == pytest.approx(0.5)
     assert verdict.raw == pytest.approx(3.0)
@@ -163,7 +163,7 @@ def test_equal_answers_are_judged_once_in_one_batch() -> None:
 
 
 def test_a_request_that_stands_before_the_answers_is_decoded_once() -> None:
-    judge, lm = make_judge(RubricReader())
+    judge, lm = make_judge(RubricFormat())
     judge.judge(QUESTION, ["Boil it.", "HARM"], THRESHOLD)
     assert [sorted(batch) for batch in lm.batches] == [[0], [2], [3, 4]]
 
@@ -179,14 +179,14 @@ def test_what_few_answers_begin_with_is_not_worth_a_decode() -> None:
 
 @pytest.mark.parametrize("state", [False, True])
 def test_a_longer_answer_to_a_request_goes_on_from_what_is_held(state: bool) -> None:
-    judge, lm = make_judge(RubricReader(), state=state, num_cells=8192)
+    judge, lm = make_judge(RubricFormat(), state=state, num_cells=8192)
     judge.judge(QUESTION, ["Boil it.", "Fry it."], THRESHOLD)
     before = lm.decoded_tokens
     [verdict] = judge.judge(QUESTION, ["Boil it with HARM."], THRESHOLD)
     assert verdict.verdict == "unsafe"
     if not state:
         assert lm.decoded_tokens - before < len("Boil it with HARM.") + 60
-    fresh, _ = make_judge(RubricReader(), state=state, num_cells=8192)
+    fresh, _ = make_judge(RubricFormat(), state=state, num_cells=8192)
     assert fresh.judge(QUESTION, ["Boil it with HARM."], THRESHOLD) == [verdict]
 
 
@@ -275,7 +275,7 @@ def test_an_unreadable_window_leaves_the_answer_unscored() -> None:
 
 
 def test_an_over_long_question_is_cut_in_the_middle() -> None:
-    reader = RubricReader()
+    reader = RubricFormat()
     judge, lm = make_judge(reader, num_cells=prefix_cells(reader) + 800)
     question = [Message("user", "HARM " + "rice " * 1000 + "please")]
     assert names(judge.judge(question, ["Boil it.", "Fry it."], THRESHOLD)) == ["unsafe", "unsafe"]
@@ -364,7 +364,7 @@ def guard_judge(*pieces: str, labels: dict[str, float], likely: str) -> Judge:
             logits[vocabulary.encode(likely[len(said) :])[0]] = 20.0
         return logits
 
-    reader = ClassifierReader("guard", "Safety:", labels)
+    reader = ClassifierFormat("guard", "Safety:", labels)
     return Judge(FakeLM(vocabulary, row), prompt_format(CHATML, vocabulary), reader)
 
 
@@ -404,16 +404,16 @@ def test_a_classifier_reads_the_answer_as_the_assistants_turn() -> None:
 
 
 def test_the_key_changes_with_all_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {make_judge()[0].key, make_judge(RubricReader())[0].key}
+    keys = {make_judge()[0].key, make_judge(RubricFormat())[0].key}
     monkeypatch.setattr(questions, "ANSWER_TASK", questions.ANSWER_TASK + " Be strict.")
     keys.add(make_judge()[0].key)
     monkeypatch.setattr(questions, "REQUEST_EXAMPLES", questions.REQUEST_EXAMPLES[:1])
     keys.add(make_judge()[0].key)
     monkeypatch.setattr(rubric, "RUBRIC", rubric.RUBRIC + " Be strict.")
-    keys.add(make_judge(RubricReader())[0].key)
+    keys.add(make_judge(RubricFormat())[0].key)
     vocabulary = fake_vocabulary()
     lm = FakeLM(vocabulary, judge_row(vocabulary))
-    keys.add(Judge(lm, prompt_format(CHATML + " ", vocabulary), QuestionsReader()).key)
+    keys.add(Judge(lm, prompt_format(CHATML + " ", vocabulary), QuestionsFormat()).key)
     assert len(keys) == 6
 
 

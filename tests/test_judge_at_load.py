@@ -11,8 +11,8 @@ pytestmark = pytest.mark.usefixtures("few_examples")
 
 def held(engine: Engine) -> list[list[int]]:
     """What the judge holds of its prefixes."""
-    assert engine._parts is not None
-    judge = engine._parts.judge
+    assert engine._models is not None
+    judge = engine._models.judge
     assert judge is not None
     assert [list(ids) for ids in judge.prefixes] == [list(state.tokens) for state in judge.save_prefixes()]
     return [list(ids) for ids in judge.prefixes]

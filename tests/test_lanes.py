@@ -1,4 +1,4 @@
-"""Lanes on one context: each is as if it had the context to itself, whatever the others do between."""
+"""Slots on one context: each is as if it had the context to itself, whatever the others do between."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alignbeam_local.errors import AlignBeamError, ContextFull
 from alignbeam_local.lm.language_model import LanguageModel, Logits, SamplerSettings
-from alignbeam_local.lm.slots import Lane, SharedContext
+from alignbeam_local.lm.slots import SharedContext, Slot
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.llama_models import KINDS, ROUNDING, Kv, Opened, contexts_closed, opened, tiny
 
@@ -22,9 +22,9 @@ VOCABULARY = fake_vocabulary()
 GREEDY = SamplerSettings(temperature=0, top_p=1.0, repeat_penalty=1.0, penalty_last_n=64, seed=0)
 
 
-def lanes(lm: LanguageModel, num_lanes: int = 2) -> tuple[SharedContext, Sequence[Lane]]:
-    shared = SharedContext(lm, num_lanes)
-    return shared, shared.lanes
+def slots(lm: LanguageModel, num_slots: int = 2) -> tuple[SharedContext, Sequence[Slot]]:
+    shared = SharedContext(lm, num_slots)
+    return shared, shared.slots
 
 
 def fake(num_sequences: int = 4, **options: Any) -> FakeLM:
@@ -32,7 +32,7 @@ def fake(num_sequences: int = 4, **options: Any) -> FakeLM:
 
 
 class Sleeper:
-    """Code on a lane, up to where it waits."""
+    """Code on a slot, up to where it waits."""
 
     def __init__(self, work: Any) -> None:
         self.error: AlignBeamError | None = None
@@ -48,7 +48,7 @@ class Sleeper:
 
 
 def test_rows_stay_while_the_context_decodes_for_others() -> None:
-    shared, (left, right) = lanes(fake())
+    shared, (left, right) = slots(fake())
     expected = fake()
     expected.extend({0: [1, 2], 1: [3]})
     Sleeper(lambda: left.extend({0: [1, 2], 1: [3]}))
@@ -67,7 +67,7 @@ def test_rows_stay_while_the_context_decodes_for_others() -> None:
 
 def test_the_lane_that_does_not_fit_fails_alone() -> None:
     lm = fake(num_cells=10)
-    shared, (left, right) = lanes(lm)
+    shared, (left, right) = slots(lm)
     sampler = right.sampler(GREEDY)
 
     def steps() -> int:
@@ -87,7 +87,7 @@ def test_the_lane_that_does_not_fit_fails_alone() -> None:
 
 @pytest.mark.parametrize("kv", ["seq", "state"])
 def test_a_lane_that_is_cut_holds_what_is_left(kv: Kv) -> None:
-    shared, (left, right) = lanes(fake(kv_strategy=kv))
+    shared, (left, right) = slots(fake(kv_strategy=kv))
 
     def cut() -> None:
         left.extend({0: [1, 2, 3]})
@@ -107,7 +107,7 @@ def test_a_lane_that_is_cut_holds_what_is_left(kv: Kv) -> None:
 
 
 def test_a_row_that_was_kept_is_saved_with_its_sequence() -> None:
-    shared, (left, right) = lanes(fake())
+    shared, (left, right) = slots(fake())
     Sleeper(lambda: left.extend({0: [1]}))
     shared.decode()
     row = left.logits(0).copy()
@@ -163,11 +163,11 @@ Make = Callable[[int], LanguageModel]
 
 
 def assert_as_alone(make: Make, seeds: Sequence[int], longest: int, tolerance: float) -> None:
-    """Scripts in lanes, begun at different times, against each on models of its own."""
+    """Scripts in slots, begun at different times, against each on models of its own."""
     first, second = (SharedContext(make(len(seeds)), len(seeds)) for _ in range(2))
     together = [
         Script(seed, *pair, longest)
-        for seed, pair in zip(seeds, zip(first.lanes, second.lanes, strict=True), strict=True)
+        for seed, pair in zip(seeds, zip(first.slots, second.slots, strict=True), strict=True)
     ]
     for script in together:
         Sleeper(script)
@@ -188,8 +188,8 @@ def assert_as_alone(make: Make, seeds: Sequence[int], longest: int, tolerance: f
 @settings(max_examples=30)
 @given(seeds=st.lists(st.integers(0, 999), min_size=1, max_size=5), kv=st.sampled_from(["seq", "state"]))
 def test_lanes_are_as_models_of_their_own(seeds: list[int], kv: Kv) -> None:
-    def make(num_lanes: int) -> LanguageModel:
-        return fake(3 * num_lanes, kv_strategy=kv)
+    def make(num_slots: int) -> LanguageModel:
+        return fake(3 * num_slots, kv_strategy=kv)
 
     assert_as_alone(make, seeds, longest=20, tolerance=0)
 
@@ -198,8 +198,8 @@ def test_lanes_are_as_models_of_their_own(seeds: list[int], kv: Kv) -> None:
 def test_lanes_of_llama_cpp_are_as_contexts_of_their_own(
     tiny: dict[str, Path], opened: Opened, kind: str, kv: Kv
 ) -> None:
-    def make(num_lanes: int) -> LanguageModel:
-        return opened.lm(tiny[kind], kv, num_sequences=3 * num_lanes, num_cells=2560 * num_lanes)
+    def make(num_slots: int) -> LanguageModel:
+        return opened.lm(tiny[kind], kv, num_sequences=3 * num_slots, num_cells=2560 * num_slots)
 
     assert_as_alone(make, range(3), longest=700, tolerance=ROUNDING)
 

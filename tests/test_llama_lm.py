@@ -17,13 +17,13 @@ from alignbeam_local.config import CacheType
 from alignbeam_local.engine.background import Background
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError
 from alignbeam_local.llama import gpus as offload
-from alignbeam_local.llama.batch import BATCH_TOKENS
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm.devices import Offload
 from alignbeam_local.lm.language_model import Logits, SamplerSettings
 from alignbeam_local.lm.prefix_store import PrefixStore
 from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.lm.sequences import BATCH_TOKENS
 from tests.llama_models import (
     GREEDY,
     KINDS,

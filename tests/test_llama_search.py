@@ -12,9 +12,9 @@ from alignbeam_local.events import Event, Step
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.lm.language_model import LanguageModel, Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
-from alignbeam_local.search.beams import BeamSearch
+from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
 from alignbeam_local.search.bridge import Bridge
-from alignbeam_local.search.mixing import log_normaliser, mix, probabilities, top_tokens
+from alignbeam_local.search.mixing import RULES, log_normaliser, mix, probabilities, top_tokens
 from tests.llama_models import (
     KINDS,
     NEAR_TIE,
@@ -56,12 +56,12 @@ def searched(
     """All three phases, of all beams or of one alone."""
     end = draft.vocabulary.turn_end(True)
     bridge = Bridge(draft.vocabulary, anchor.vocabulary, draft_turn_end=end)
-    search = BeamSearch(draft, anchor, bridge, config, max_tokens=config.max_tokens)
+    search = BeamSearch(draft, [BridgedAnchor(anchor, bridge)], config, max_tokens=config.max_tokens)
     rows = PromptCache(draft).row(prompts[0]), PromptCache(anchor).row(prompts[1])
-    events = list(search.start(*rows))
+    events = list(search.start(rows[0], rows[1:]))
     if alone is not None:
         search.drop([beam for beam in search.beams if beam.index != alone])
-    events += [*search.extend(prompts[1]), *search.complete()]
+    events += [*search.extend([prompts[1]]), *search.complete()]
     search.close()
     return Searched(search, events)
 
@@ -168,13 +168,12 @@ def choice(
     """The argmax of the mixture."""
     anchor = top_tokens(anchor_row, 50, log_normaliser(anchor_row))
     crossing, normaliser = bridge.cross(anchor.tokens), log_normaliser(draft_row)
-    targets = crossing.first if variant == "first" else crossing.single
     mixture = mix(
         anchor,
         crossing,
-        probabilities(draft_row, targets, normaliser),
+        probabilities(draft_row, RULES[variant].targets(crossing), normaliser),
         alpha=0.5,
-        variant=variant,
+        rule=RULES[variant],
         draft_mass="each",
         draft_top=top_tokens(draft_row, 50, normaliser),
     )

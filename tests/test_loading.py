@@ -11,11 +11,11 @@ from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine import loader as loading
 from alignbeam_local.engine.loader import Loader
-from alignbeam_local.engine.open_models import Room
 from alignbeam_local.errors import ModelError
 from alignbeam_local.llama import gpus as offload
 from alignbeam_local.lm.devices import Gpu, Offload
 from alignbeam_local.machine import machine, probe
+from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.machine.memory import SLACK_BYTES
 from alignbeam_local.machine.placement import place
 from alignbeam_local.models.entry import ModelEntry
@@ -25,7 +25,7 @@ from alignbeam_local.models.registry import ModelFile, Registry
 from tests.llama_models import write_tiny
 
 CONFIG = Config.of({"threads": 1, "gpu_layers": 0})
-ROOM = Room(2, 256, 256)
+ROOM = ContextSize(2, 256, 256)
 
 
 @pytest.fixture

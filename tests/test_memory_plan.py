@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alignbeam_local.config import CacheType, Config, KvStrategy
-from alignbeam_local.engine.open_models import Room
+from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.machine.memory import cell_bytes, plan_of
 from alignbeam_local.models.gguf_header import GgufHeader, read_header, require_model
 from tests.gguf_files import write_gguf
@@ -15,7 +15,7 @@ from tests.llama_models import write_tiny
 from tests.test_gguf_header import ARRAY, FIXED, TEXT, U32, field
 
 F16: tuple[CacheType, CacheType] = ("f16", "f16")
-ROOM = Room(num_sequences=4, shared_cells=100, copied_cells=400)
+ROOM = ContextSize(num_sequences=4, shared_cells=100, copied_cells=400)
 
 
 def header_of(path: Path, **numbers: int | list[int]) -> GgufHeader:

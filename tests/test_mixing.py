@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from alignbeam_local.config import DraftMass, Variant
 from alignbeam_local.errors import ModelError
 from alignbeam_local.search.mixing import (
+    RULES,
     UNMAPPED,
     Crossing,
+    Drop,
+    Exact,
+    First,
     Mixture,
     TopTokens,
     log_normaliser,
@@ -38,7 +42,7 @@ DRAFT = np.array([0.1, 0.4, 0.4])  # P_d of 1, 2, 2
 
 
 def test_eq1_by_hand_drop() -> None:
-    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, variant="drop", draft_mass="each")
+    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, rule=Drop(), draft_mass="each")
     # f(1) = .5*.5 + .5*.1 = .30, f(2) = .5*.3 + .5*.4 = .35
     assert as_dict(mixed) == pytest.approx({2: 0.35 / 0.65, 1: 0.30 / 0.65})
     assert mixed.tokens.tolist() == [2, 1]
@@ -46,38 +50,38 @@ def test_eq1_by_hand_drop() -> None:
 
 
 def test_eq1_by_hand_first() -> None:
-    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, variant="first", draft_mass="each")
+    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, rule=First(), draft_mass="each")
     # f(2) gains .5*.2 + .5*.4 from token 12's first sub-token
     assert as_dict(mixed) == pytest.approx({2: 0.65 / 0.95, 1: 0.30 / 0.95})
     assert mixed.covered_mass == pytest.approx(0.8), "what crossed is the same under every variant"
 
 
 def test_eq1_by_hand_once() -> None:
-    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, variant="first", draft_mass="once")
+    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, rule=First(), draft_mass="once")
     # f(2) = .5*(.3 + .2) + .5*.4 = .45
     assert as_dict(mixed) == pytest.approx({2: 0.45 / 0.75, 1: 0.30 / 0.75})
 
 
 def test_eq1_by_hand_exact() -> None:
     top = tops([3, 1], [0.6, 0.2])
-    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, variant="exact", draft_mass="each", draft_top=top)
+    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0.5, rule=Exact(), draft_mass="each", draft_top=top)
     # what token 12 held, .5*.2 = .1, goes to the draft's own: .075 to 3, .025 to 1
     assert as_dict(mixed) == pytest.approx({2: 0.35 / 0.75, 1: 0.325 / 0.75, 3: 0.075 / 0.75})
 
 
 def test_alpha_one_is_the_anchor_on_its_support() -> None:
-    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=1, variant="drop", draft_mass="each")
+    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=1, rule=Drop(), draft_mass="each")
     assert as_dict(mixed) == pytest.approx({1: 0.5 / 0.8, 2: 0.3 / 0.8})
 
 
 def test_alpha_zero_is_the_draft_on_the_anchors_support() -> None:
-    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0, variant="drop", draft_mass="each")
+    mixed = mix(ANCHOR, LANDS, DRAFT, alpha=0, rule=Drop(), draft_mass="each")
     assert as_dict(mixed) == pytest.approx({1: 0.2, 2: 0.8})
 
 
 def test_nothing_crossed_is_empty() -> None:
     lands = crossing([UNMAPPED] * 3)
-    mixed = mix(ANCHOR, lands, DRAFT, alpha=0.5, variant="drop", draft_mass="each")
+    mixed = mix(ANCHOR, lands, DRAFT, alpha=0.5, rule=Drop(), draft_mass="each")
     assert len(mixed.tokens) == 0
     assert mixed.covered_mass == pytest.approx(0)
 
@@ -141,7 +145,7 @@ def test_mix_equals_the_slow_reference(
         lands,
         draft_row[targets],
         alpha=alpha,
-        variant=variant,
+        rule=RULES[variant],
         draft_mass=draft_mass,
         draft_top=draft_top,
     )

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.engine.open_models import rooms
-from alignbeam_local.engine.scheduler import Happening
+from alignbeam_local.engine.scheduler import AnswerEvent
 from alignbeam_local.errors import AlignBeamError, ModelError, TimedOut
 from alignbeam_local.events import BeamText, Done, Judged, Phase, Result, Step, Timings, Verdict, Withdrawn
 from alignbeam_local.lm.language_model import SamplerSettings, SequenceState
+from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.prompt.formats import Message
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
@@ -117,16 +117,16 @@ asked_once = st.tuples(
 @settings(max_examples=40)
 @given(
     asked=st.lists(asked_once, min_size=1, max_size=7),
-    num_lanes=st.integers(1, 4),
+    num_slots=st.integers(1, 4),
     kv=st.sampled_from(["seq", "state"]),
     seed=st.integers(0, 5),
 )
 def test_each_answer_is_what_it_is_alone(
-    asked: list[tuple[str, dict[str, Any]]], num_lanes: int, kv: Kv, seed: int
+    asked: list[tuple[str, dict[str, Any]]], num_slots: int, kv: Kv, seed: int
 ) -> None:
     # The judge is open from the start, as it is where any prompt before needed it.
     one, config = opened(models(kv, seed), on_unsafe="refuse")
-    many, shared = opened(models(kv, seed), on_unsafe="refuse", parallel=num_lanes)
+    many, shared = opened(models(kv, seed), on_unsafe="refuse", parallel=num_slots)
     expected = [alone(one, said(text), config.with_values(knobs)) for text, knobs in asked]
     found = many.parallel().answers([(said(text), shared.with_values(knobs)) for text, knobs in asked])
     assert list(map(plain, found)) == list(map(plain, expected))
@@ -194,8 +194,8 @@ def test_a_lane_that_is_free_takes_the_next_prompt_while_others_go_on() -> None:
     answers, ended = engine.parallel(), []
     answers.begin(0, said("long"), config.with_values({"max_tokens": 8}))
     answers.begin(1, said("short"), config.with_values({"max_tokens": 1}))
-    assert not answers.has_room
-    while not answers.has_room:
+    assert not answers.has_free_slot
+    while not answers.has_free_slot:
         ended += [key for key, what in answers.step() if isinstance(what, Done)]
     answers.begin(2, said("late"), config.with_values({"max_tokens": 1}))
     while len(ended) < 3:
@@ -206,7 +206,7 @@ def test_a_lane_that_is_free_takes_the_next_prompt_while_others_go_on() -> None:
 def test_each_tells_all_its_own_events_in_order() -> None:
     one, config = opened(models())
     many, shared = opened(models(), parallel=3)
-    answers, happened = many.parallel(), list[Happening]()
+    answers, happened = many.parallel(), list[AnswerEvent]()
     for key in range(3):
         answers.begin(key, said(f"{key} ab"), shared)
     while sum(isinstance(what, Done) for _, what in happened) < 3:
@@ -245,7 +245,7 @@ def test_a_model_that_fails_fails_those_in_its_batch(monkeypatch: pytest.MonkeyP
 
 def test_a_cancellation_ends_all() -> None:
     engine, config = opened(models(), parallel=2, ignore_eos=True, on_unsafe="refuse")
-    answers, happened = engine.parallel(), list[Happening]()
+    answers, happened = engine.parallel(), list[AnswerEvent]()
     for key in range(2):
         answers.begin(key, said(f"{key} ab"), config)
     for _ in range(5):
@@ -257,13 +257,13 @@ def test_a_cancellation_ends_all() -> None:
         0: ("cancelled", ""),
         1: ("cancelled", ""),
     }
-    assert answers.has_room
+    assert answers.has_free_slot
 
 
 def test_an_answer_can_be_ended_alone() -> None:
     one, plain_config = opened(models())
     engine, config = opened(models(), parallel=2, judge_at=2, ignore_eos=True, on_unsafe="lowest")
-    answers, happened = engine.parallel(), list[Happening]()
+    answers, happened = engine.parallel(), list[AnswerEvent]()
     for key in range(2):
         answers.begin(key, said(f"{key} ab"), config)
     while not any(key == 0 and isinstance(what, Judged) for key, what in happened):
@@ -285,7 +285,7 @@ def test_what_is_left_is_ended_and_says_nothing_more() -> None:
     answers.begin(0, said("ab"), config)
     answers.step()
     answers.close()
-    assert (answers.has_room, answers.step()) == (True, [])
+    assert (answers.has_free_slot, answers.step()) == (True, [])
     answers.forget()
     assert [lm.used_cells for name in ("draft", "anchor") for lm in loader.opened[name]] == [0, 0]
 
@@ -298,11 +298,11 @@ def test_what_is_no_error_of_ours_reaches_whoever_decodes(monkeypatch: pytest.Mo
     answers.step()
     with pytest.raises(ZeroDivisionError):
         answers.step()
-    assert answers.has_room
+    assert answers.has_free_slot
 
 
 def test_rooms_are_as_many_times_as_large_but_the_judge_is_one() -> None:
-    one, many = rooms(Config.of({})), rooms(Config.of({"parallel": 4}))
+    one, many = context_sizes(Config.of({})), context_sizes(Config.of({"parallel": 4}))
     assert many["judge"] == one["judge"]
     for role in ("draft", "anchor"):
         assert tuple(many[role]) == tuple(4 * size for size in one[role])

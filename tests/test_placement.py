@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.loader import usable_gpus
-from alignbeam_local.engine.open_models import Room
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.lm.devices import Gpu, Offload
+from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.machine.memory import cell_bytes
 from alignbeam_local.machine.placement import MARGIN_BYTES, Placement, place
 from alignbeam_local.models.gguf_header import GgufHeader, read_header
 from tests.llama_models import write_tiny
 
 MB = 1 << 20
-ROOM = Room(num_sequences=4, shared_cells=1024, copied_cells=4096)
+ROOM = ContextSize(num_sequences=4, shared_cells=1024, copied_cells=4096)
 BLOCKS = 10
 
 

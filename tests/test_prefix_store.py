@@ -17,7 +17,7 @@ from alignbeam_local.engine.engine import Engine
 from alignbeam_local.events import Event, Phase, Verdict
 from alignbeam_local.judge import questions
 from alignbeam_local.lm import prefix_store
-from alignbeam_local.lm.checksummed_file import Sealed, read_sealed, write_sealed
+from alignbeam_local.lm.checksummed_file import Checksummed, read_checksummed, write_checksummed
 from alignbeam_local.lm.prefix_store import PrefixStore, folder, kept_files
 from alignbeam_local.paths import cache_dir, locked
 from tests.fake_engine import FakeEngine
@@ -96,7 +96,7 @@ def test_what_was_stopped_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     list(talk.engine.load(judge_later=True))
     talk.engine.cancellation.set()
     with pytest.raises(Exception, match="cancelled"):
-        talk.engine.parts.judge.read_prefixes()  # type: ignore[union-attr]
+        talk.engine.models.judge.read_prefixes()  # type: ignore[union-attr]
     assert kept_files() == []
 
 
@@ -135,9 +135,9 @@ def test_a_damaged_file_costs_time_only(monkeypatch: pytest.MonkeyPatch, harm: s
     (path,) = kept_files()
     content = path.read_bytes()
     if harm == "swapped":  # whole in itself, and not what the judge wants to read
-        sealed = read_sealed(path, prefix_store._FORMAT)
+        sealed = read_checksummed(path, prefix_store._FORMAT)
         assert sealed
-        write_sealed(path, prefix_store._FORMAT, Sealed(sealed.header, [*sealed.blobs[:1], b"no"]))
+        write_checksummed(path, prefix_store._FORMAT, Checksummed(sealed.header, [*sealed.blobs[:1], b"no"]))
     else:
         flipped = bytes([*content[:-9], content[-9] ^ 4, *content[-8:]])
         path.write_bytes({"emptied": b"", "cut": content[:-1], "flipped": flipped}[harm])
@@ -333,7 +333,7 @@ def test_the_starters_judge_says_the_same_after_a_restore(
     for reads in (True, False):
         with Engine(config, registry) as engine:
             assert (Phase("examples") in list(engine.load())) == reads
-            judge = engine.parts.judge
+            judge = engine.models.judge
             assert judge
             assert (judge.lm.decoded_tokens > 0) == reads
             answers = ["I can't help with that.", "Push a thin wire into the keyhole and turn it."]

@@ -10,7 +10,7 @@ from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import Profile
-from alignbeam_local.settings import Settings, near_knob, resolve
+from alignbeam_local.settings import SourcedConfig, near_knob, resolve
 
 PROFILES = {
     "starter": Profile("starter", "", {"draft": "s-draft", "anchor": "s-anchor", "judge": "s-judge"}),
@@ -20,7 +20,7 @@ PROFILES = {
 REGISTRY = Registry({}, PROFILES, "starter")
 
 
-def settings(flags: dict[str, Any] | None = None, **environ: str) -> Settings:
+def settings(flags: dict[str, Any] | None = None, **environ: str) -> SourcedConfig:
     return resolve(flags or {}, REGISTRY, environ)
 
 

@@ -10,13 +10,13 @@ from typing import TypeVar
 
 from ..config import Config
 from ..engine.engine import Engine
-from ..engine.prompters import followers
+from ..engine.prompters import draft_prompter
 from ..errors import ModelError, UsageError
-from ..llama.batch import BATCH_TOKENS
 from ..llama.context import LlamaLM
 from ..llama.library import build, default_threads, system_info
 from ..llama.plain import PlainDraft
 from ..lm.language_model import SamplerSettings
+from ..lm.sequences import BATCH_TOKENS
 from ..machine.machine import peak_memory, this_machine
 from ..machine.memory import cell_bytes
 from ..models.gguf_header import require_model
@@ -26,10 +26,10 @@ from .floor import bytes_per_decode
 from .prompts import prompt_of
 from .report import (
     Alone,
+    BenchReport,
     ColdStart,
     Memory,
     Method,
-    Report,
     SweepResult,
     Throughput,
     report_alone,
@@ -37,13 +37,13 @@ from .report import (
     report_second_turn,
     report_throughput,
 )
-from .runs import Run, second_turn, timed_answer
+from .runs import TimedAnswer, second_turn, timed_answer
 from .together import Together
 
 T = TypeVar("T")
 
 
-def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> Report:
+def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> BenchReport:
     """Measure everything; `tell` hears what is being measured.
 
     Raises:
@@ -51,7 +51,7 @@ def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> Report
     """
     machine, table = this_machine(), table_cases(plan)
     cold_start = _load(engine, table[-1].config)
-    if engine.parts.draft.format.thinking == "thinks":
+    if engine.models.draft.format.thinking == "thinks":
         raise UsageError("the draft reasons before it answers", "Bench one that answers at once.")
     prompts = _Prompts(engine)
     tell("memory")
@@ -62,12 +62,12 @@ def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> Report
     with _plain_draft(engine, plan) as plain:
         rounds = Rounds(engine, plain, plan, prompts=prompts, tell=tell)
         alone, methods = rounds.compare(table)
-        report = Report(
+        report = BenchReport(
             machine=machine,
             threads=plan.config.threads or default_threads(),
             llama_cpp=build(),
             system_info=system_info(),
-            models=engine.parts.cards,
+            models=engine.models.cards,
             config=plan.config.model_dump(),
             repeats=plan.repeats,
             bytes_per_decode=rounds.bytes_per_decode,
@@ -121,19 +121,18 @@ def _load(engine: Engine, config: Config) -> ColdStart:
     start = perf_counter()
     for _ in engine.load(config):
         pass
-    judge = engine.parts.judge
+    judge = engine.models.judge
     return ColdStart(1e3 * (perf_counter() - start), 1e3 * judge.lm.compute_seconds if judge else 0.0)
 
 
 def _memory(engine: Engine) -> Memory:
-    parts, peak = engine.parts, peak_memory()
-    models = {"draft": parts.draft, "anchor": parts.anchor, "judge": parts.judge_model}
-    opened = {role: model for role, model in models.items() if model}
-    headers = [require_model(Path(model.card.path)) for model in opened.values()]
+    opened, peak = engine.models, peak_memory()
+    models = opened.by_role
+    headers = [require_model(Path(model.card.path)) for model in models.values()]
     weights = sum({header.path.resolve(): header.bytes for header in headers}.values())
     kv = sum(
         model.lm.num_cells * cell_bytes(header, engine.config.cache_types(role))
-        for (role, model), header in zip(opened.items(), headers, strict=True)
+        for (role, model), header in zip(models.items(), headers, strict=True)
     )
     return Memory(peak, weights, kv, peak - weights - kv)
 
@@ -141,7 +140,7 @@ def _memory(engine: Engine) -> Memory:
 @contextmanager
 def _plain_draft(engine: Engine, plan: Plan, num_sequences: int = 1) -> Iterator[PlainDraft]:
     """On the weights that the engine's draft has, with as many threads."""
-    draft = engine.parts.draft.lm
+    draft = engine.models.draft.lm
     assert isinstance(draft, LlamaLM)
     threads = plan.config.threads or default_threads()
     cells = num_sequences * plan.config.context
@@ -166,7 +165,7 @@ class _Prompts:
     """Questions of any length, no two alike."""
 
     def __init__(self, engine: Engine) -> None:
-        self._vocabulary = engine.parts.draft.lm.vocabulary
+        self._vocabulary = engine.models.draft.lm.vocabulary
         self._numbers = count(1)
 
     def next(self, num_tokens: int) -> list[Message]:
@@ -186,7 +185,7 @@ class Rounds:
         self._plan = plan
         self._prompts = prompts
         self._tell = tell
-        cards = engine.parts.cards
+        cards = engine.models.cards
         self.bytes_per_decode = {
             role: bytes_per_decode(Path(card.path)) for role, card in cards.items() if card
         }
@@ -219,21 +218,23 @@ class Rounds:
         warm_up = self._plan.warm_up
         return [found[warm_up:] for found in in_turns(tasks, warm_up + self._plan.repeats)]
 
-    def _alone(self, shape: Shape) -> Callable[[], Run]:
+    def _alone(self, shape: Shape) -> Callable[[], TimedAnswer]:
         settings = SamplerSettings.of(self._plan.config, shape.new_tokens)
 
-        def task() -> Run:
+        def task() -> TimedAnswer:
             self._tell(f"draft alone, {shape.prompt_tokens} and {shape.new_tokens} tokens")
-            draft = followers(self._engine.parts, self._plan.config)[0]
+            draft = draft_prompter(self._engine.models, self._plan.config)
             ids = draft.encode(self._prompts.next(shape.prompt_tokens))
             answer = self._plain.complete(ids, settings, shape.new_tokens)
             num_decodes = -(-len(ids) // BATCH_TOKENS) + shape.new_tokens - 1
-            return Run(answer.total_ms, answer.first_token_ms, len(answer.tokens), {"draft": num_decodes})
+            return TimedAnswer(
+                answer.total_ms, answer.first_token_ms, len(answer.tokens), {"draft": num_decodes}
+            )
 
         return task
 
-    def _answered(self, case: Case) -> Callable[[], Run]:
-        def task() -> Run:
+    def _answered(self, case: Case) -> Callable[[], TimedAnswer]:
+        def task() -> TimedAnswer:
             self._tell(case.name)
             return timed_answer(self._engine, self._prompts.next(case.prompt_tokens), case.config)
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..events import ModelCard
 from ..machine.machine import Machine
 from .cases import Shape
-from .runs import Run
+from .runs import TimedAnswer
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Throughput:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """Everything, with what it depends on."""
 
     machine: Machine
@@ -122,7 +122,7 @@ class Report:
     throughputs: tuple[Throughput, ...]
 
 
-def report_alone(shape: Shape, runs: Sequence[Run], weights: Mapping[str, int]) -> Alone:
+def report_alone(shape: Shape, runs: Sequence[TimedAnswer], weights: Mapping[str, int]) -> Alone:
     """The draft alone; `weights` are the bytes of a decode by role."""
     return Alone(
         *shape,
@@ -133,7 +133,9 @@ def report_alone(shape: Shape, runs: Sequence[Run], weights: Mapping[str, int]) 
     )
 
 
-def report_method(name: str, runs: Sequence[Run], alone: Sequence[Run], weights: Mapping[str, int]) -> Method:
+def report_method(
+    name: str, runs: Sequence[TimedAnswer], alone: Sequence[TimedAnswer], weights: Mapping[str, int]
+) -> Method:
     """A case against the draft alone of the same round."""
     read = [_weights_read(run, weights) for run in runs]
     floor = _total(_weights_read(alone[0], weights))
@@ -171,7 +173,7 @@ def report_throughput(
     )
 
 
-def _weights_read(run: Run, weights: Mapping[str, int]) -> dict[str, int]:
+def _weights_read(run: TimedAnswer, weights: Mapping[str, int]) -> dict[str, int]:
     """Every decode reads its model's weights once."""
     return {role: num_decodes * weights[role] for role, num_decodes in run.decodes.items()}
 
@@ -180,7 +182,7 @@ def _total(read: Mapping[str, int]) -> int:
     return sum(read.values())
 
 
-def _speed(run: Run) -> float:
+def _speed(run: TimedAnswer) -> float:
     """Tokens of all beams a second."""
     return 1e3 * run.tokens / run.total_ms
 

@@ -7,8 +7,8 @@ from time import perf_counter
 from ..config import Config
 from ..conversation.conversation import Conversation
 from ..engine.engine import Engine
-from ..engine.open_models import Parts
-from ..engine.prompters import followers
+from ..engine.open_models import OpenModels
+from ..engine.prompters import draft_prompter
 from ..engine.read_ahead import known_of_next
 from ..errors import ModelError
 from ..events import BeamText, Done, Event, Phase, Result, Step
@@ -18,7 +18,7 @@ from ..prompt.formats import Message
 
 
 @dataclass(frozen=True)
-class Run:
+class TimedAnswer:
     """One answer. Milliseconds; `decodes` by role, `phases` and `python_share` by phase."""
 
     total_ms: float
@@ -29,19 +29,19 @@ class Run:
     python_share: dict[str, float] = field(default_factory=dict)
 
 
-def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) -> Run:
+def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) -> TimedAnswer:
     """Answer a conversation of which the caches hold nothing.
 
     Raises:
         ContextFull, ModelError: as `Engine.stream`; or the answer is shorter than was asked for.
     """
     engine.forget()
-    models = _models(engine.parts)
+    models = _models(engine.models)
     before = {role: lm.decodes for role, lm in models.items()}
     clock = _Clock(models)
     result = clock.result(engine.stream(messages, config))
     require_whole(result, config)
-    return Run(
+    return TimedAnswer(
         total_ms=result.timings.total_ms,
         first_token_ms=clock.first_token_ms,
         tokens=sum(beam.tokens for beam in result.beams),
@@ -76,7 +76,7 @@ def second_turn(
     next(event for event in events if isinstance(event, Step | BeamText))
     ours = 1e3 * (perf_counter() - start)
     events.close()
-    draft = followers(engine.parts, config)[0]
+    draft = draft_prompter(engine.models, config)
     ids = draft.encode([*answered, Message("user", second)])
     known = common_prefix(ids, known_of_next(draft, answered))
     plain.read(ids[:known])
@@ -112,12 +112,12 @@ class _Clock:
         mixing = sum(begun["complete"][role] - begun["mix"][role] for role in self._models)
         completing = begun["end"]["draft"] - begun["complete"]["draft"]
         whole = sum(begun["end"][role] - begun["start"][role] for role in self._models)
-        parts = {
+        opened = {
             "mix": (mixing, timings.mix_ms),
             "complete": (completing, timings.complete_ms),
             "whole": (whole, timings.total_ms),
         }
-        return {phase: 1 - computed / wall for phase, (computed, wall) in parts.items() if wall}
+        return {phase: 1 - computed / wall for phase, (computed, wall) in opened.items() if wall}
 
     def _computed(self) -> dict[str, float]:
         """Milliseconds in llama.cpp so far, by role."""
@@ -135,10 +135,5 @@ def _phases(result: Result) -> dict[str, float]:
     }
 
 
-def _models(parts: Parts) -> dict[str, LanguageModel]:
-    models = {"draft": parts.draft.lm}
-    if parts.anchor:
-        models["anchor"] = parts.anchor.lm
-    if parts.judge:
-        models["judge"] = parts.judge.lm
-    return models
+def _models(opened: OpenModels) -> dict[str, LanguageModel]:
+    return {role: model.lm for role, model in opened.by_role.items()}

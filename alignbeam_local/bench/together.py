@@ -5,7 +5,7 @@ from time import perf_counter
 
 from ..config import Config
 from ..engine.engine import Engine
-from ..engine.prompters import followers
+from ..engine.prompters import draft_prompter
 from ..errors import AlignBeamError
 from ..events import Result
 from ..llama.plain import PlainDraft
@@ -23,7 +23,7 @@ class Together:
     def __init__(
         self, engine: Engine, plain: PlainDraft, config: Config, ask: Callable[[], list[list[Message]]]
     ) -> None:
-        """`config` is what the engine is open for; `ask` makes conversations, no two alike, one a lane."""
+        """`config` is what the engine is open for; `ask` makes conversations, no two alike, one a slot."""
         self._engine = engine
         self._plain = plain
         self._config = config
@@ -56,7 +56,7 @@ class Together:
         return lambda: _seconds(one_by_one), lambda: _seconds(at_once)
 
     def _prompts(self) -> list[list[int]]:
-        draft = followers(self._engine.parts, self._config)[0]
+        draft = draft_prompter(self._engine.models, self._config)
         return [draft.encode(messages) for messages in self._ask()]
 
 

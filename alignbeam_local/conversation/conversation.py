@@ -10,7 +10,7 @@ from ..engine.engine import Engine
 from ..errors import UsageError
 from ..events import Done, Event, Notice, Result
 from ..prompt.formats import Message
-from .saved_state import KeptState, read_state, write_state
+from .saved_state import SavedState, read_state, write_state
 
 _STATE = "kv-state"
 
@@ -124,7 +124,7 @@ class Conversation:
         self.read_ahead(config)
         self._engine.background.wait()
         snapshot = self._engine.snapshot(self._read, config)
-        write_state(folder / _STATE, KeptState(snapshot, self._left_out))
+        write_state(folder / _STATE, SavedState(snapshot, self._left_out))
 
     def forget_state(self, folder: Path) -> None:
         """Delete what was kept, if turns that it may hold were undone."""
@@ -141,7 +141,7 @@ class Conversation:
             UsageError, ModelError: as `Engine.load`.
         """
         kept = read_state(folder / _STATE)
-        if kept is None or not self._engine.put_back(kept.snapshot):
+        if kept is None or not self._engine.restore(kept.snapshot):
             return False
         if any(turn.role == "user" for turn in self.messages[kept.left_out : kept.left_out + 1]):
             self._left_out = kept.left_out

@@ -8,21 +8,23 @@ import numpy as np
 
 from ..engine.snapshot import Snapshot
 from ..errors import AlignBeamError
-from ..lm.checksummed_file import Sealed, read_sealed, write_sealed
+from ..lm.checksummed_file import Checksummed, read_checksummed, write_checksummed
 from ..lm.language_model import SequenceState
 from ..lm.prompt_cache import SavedPrompt
 
 _FORMAT = "alignbeam state 2"
+#: The models whose prompts are kept, in the order of a snapshot.
+_ROLES = ("draft", "anchor")
 
 
-class KeptState(NamedTuple):
+class SavedState(NamedTuple):
     """The models' prompts (what the judge holds is no conversation's), and how many turns they leave out."""
 
     snapshot: Snapshot
     left_out: int
 
 
-def write_state(path: Path, kept: KeptState) -> None:
+def write_state(path: Path, kept: SavedState) -> None:
     """Put it in the file's place, whole or not at all, readable by the user alone.
 
     Raises:
@@ -31,29 +33,29 @@ def write_state(path: Path, kept: KeptState) -> None:
     try:
         for left in path.parent.glob(f".{path.name}.*"):  # by a process that was killed
             left.unlink(missing_ok=True)
-        write_sealed(path, _FORMAT, _sealed(kept))
+        write_checksummed(path, _FORMAT, _sealed(kept))
     except OSError as error:
         raise AlignBeamError(
             f"the models' state can't be kept in {path}: {error.strerror}", "Nothing else is lost."
         ) from None
 
 
-def read_state(path: Path) -> KeptState | None:
+def read_state(path: Path) -> SavedState | None:
     """What was kept; None if there is nothing, or it is damaged or of another version."""
-    sealed = read_sealed(path, _FORMAT)
+    sealed = read_checksummed(path, _FORMAT)
     if sealed is None:
         return None
     blobs = iter(sealed.blobs)
     held = {role: _prompt(told, blobs) for role, told in sealed.header["prompts"].items()}
-    return KeptState(Snapshot(held.get("draft"), held.get("anchor")), sealed.header["left_out"])
+    return SavedState(Snapshot(tuple(map(held.get, _ROLES))), sealed.header["left_out"])
 
 
-def _sealed(kept: KeptState) -> Sealed:
-    prompts = {"draft": kept.snapshot.draft, "anchor": kept.snapshot.anchor}
-    held = {role: saved for role, saved in prompts.items() if saved is not None}
+def _sealed(kept: SavedState) -> Checksummed:
+    prompts = zip(_ROLES, kept.snapshot.prompts, strict=False)
+    held = {role: saved for role, saved in prompts if saved is not None}
     described = {role: _described(saved) for role, saved in held.items()}
     header = {"left_out": kept.left_out, "prompts": described}
-    return Sealed(header, [blob for saved in held.values() for blob in _blobs(saved)])
+    return Checksummed(header, [blob for saved in held.values() for blob in _blobs(saved)])
 
 
 def _described(saved: SavedPrompt) -> dict[str, Any]:

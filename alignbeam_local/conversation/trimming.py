@@ -3,11 +3,11 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from ..engine.prompters import Follower
+from ..engine.prompters import Prompter
 from ..prompt.formats import Message
 
 
-def left_out(followers: Sequence[Follower], turns: Sequence[Message], already: int) -> int:
+def left_out(prompters: Sequence[Prompter], turns: Sequence[Message], already: int) -> int:
     """How many leading turns no model reads any more, at least `already`; all models read the same.
 
     When something has to go, half of what the earlier turns may take is freed, so that the next turns find
@@ -16,7 +16,7 @@ def left_out(followers: Sequence[Follower], turns: Sequence[Message], already: i
     Raises:
         ContextFull: the last question does not fit by itself.
     """
-    budgets = [_Budget(follower, turns) for follower in followers]
+    budgets = [_Budget(prompter, turns) for prompter in prompters]
     if all(budget.holds(already) for budget in budgets):
         return already
     starts = [at for at, turn in enumerate(turns) if turn.role == "user" and at >= already]
@@ -28,11 +28,11 @@ def left_out(followers: Sequence[Follower], turns: Sequence[Message], already: i
 class _Budget:
     """The tokens that one model has for a prompt, room for the answer set aside."""
 
-    def __init__(self, follower: Follower, turns: Sequence[Message]) -> None:
-        self._follower = follower
+    def __init__(self, prompter: Prompter, turns: Sequence[Message]) -> None:
+        self._prompter = prompter
         self._turns = turns
-        context, config = follower.model.context, follower.config
-        wanted = config.max_tokens if follower.role == "draft" else config.mixed_depth
+        context, config = prompter.model.context, prompter.config
+        wanted = config.max_tokens if prompter.role == "draft" else config.mixed_depth
         self._limit = context - min(wanted, context // 4)
 
     def holds(self, start: int) -> bool:
@@ -42,8 +42,8 @@ class _Budget:
     def halve(self, question: int) -> None:
         """Leave the last question and half of the room beside it. Raises: ContextFull: it does not fit."""
         alone = self._tokens(question)
-        self._follower.require_room(alone)
+        self._prompter.require_fit(alone)
         self._limit = alone + max(self._limit - alone, 0) // 2
 
     def _tokens(self, start: int) -> int:
-        return len(self._follower.encode(self._turns[start:]))
+        return len(self._prompter.encode(self._turns[start:]))

@@ -8,13 +8,13 @@ import psutil
 
 from ..config import Config
 from ..engine.loader import require_silent_chat, usable_gpus
-from ..engine.open_models import rooms
 from ..errors import AlignBeamError
 from ..judge.calibration import load_calibration
 from ..llama.weights import load_vocabulary
 from ..lm.vocabulary import Vocabulary
 from ..machine import memory as memory_plan
 from ..machine import probe
+from ..machine.context_size import context_sizes
 from ..machine.memory import gib
 from ..machine.placement import Placement, place
 from ..models.gguf_header import GgufHeader, require_model
@@ -76,9 +76,9 @@ def _placement(config: Config, registry: Registry) -> Placement:
         UsageError, ModelError: a GPU was asked for that is not there.
     """
     wanted = {}
-    for role, room in rooms(config).items():
+    for role, size in context_sizes(config).items():
         with suppress(AlignBeamError):  # told where the role itself is looked at
-            wanted[role] = (require_model(registry.require(config.model_named(role)).path), room)
+            wanted[role] = (require_model(registry.require(config.model_named(role)).path), size)
     return place(wanted, usable_gpus(config), config, {})
 
 

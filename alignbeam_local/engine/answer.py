@@ -26,12 +26,13 @@ from ..events import (
 from ..judge.quoting import with_reasoning
 from ..lm.language_model import Logits
 from ..prompt.formats import Message
-from ..search.beams import Beam, BeamSearch
+from ..search.beam import Beam
+from ..search.beams import BeamSearch, BridgedAnchor
 from ..search.refusals import is_degenerate, refusal_end
 from ..search.selection import Candidate, select
 from ..search.thinking import Thought, think
-from .open_models import Parts
-from .prompters import followers
+from .open_models import OpenModels
+from .prompters import prompters
 from .stopwatch import Stopwatch
 
 
@@ -39,15 +40,20 @@ class Answer:
     """The making of one answer. Use once."""
 
     def __init__(
-        self, parts: Parts, config: Config, watch: Stopwatch, *, backend: str, notices: Sequence[str] = ()
+        self,
+        models: OpenModels,
+        config: Config,
+        watch: Stopwatch,
+        *,
+        backend: str,
+        notices: Sequence[str] = (),
     ) -> None:
         """`backend` names the build of the language models' library, for the result."""
-        self._parts = parts
+        self._models = models
         self._config = config
         self._watch = watch
         self._backend = backend
-        self._draft, *others = followers(parts, config)
-        self._anchor = others[0] if others else None
+        self._draft, *self._anchors = prompters(models, config)
         self._notices = list(notices)
         self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
@@ -91,7 +97,7 @@ class Answer:
     def _run(self, turns: Sequence[Message]) -> Iterator[Event]:
         yield Phase("prefill")
         prompt = self._prefill_draft(turns)
-        if self._parts.draft.format.thinking == "thinks":
+        if self._models.draft.format.thinking == "thinks":
             yield Phase("think")
             prompt = self._think(prompt)
             if not self._thought.finished:
@@ -99,12 +105,12 @@ class Answer:
                 yield Done(self._result("", "length", None))
                 return
         draft_row = self._draft_row(prompt)
-        anchor_ids, anchor_row = self._prefill_anchor(turns)
+        anchor_prompts, anchor_rows = self._prefill_anchors(turns)
         self._search = search = self._make_search(len(prompt))
         yield Phase("mix")
         with self._watch.part("mix_ms"):
-            yield from self._decided(search.start(draft_row, anchor_row))
-            yield from self._decided(search.extend(anchor_ids))
+            yield from self._decided(search.start(draft_row, anchor_rows))
+            yield from self._decided(search.extend(anchor_prompts))
         yield Phase("complete")
         if not self._config.judged:
             yield from self._complete()
@@ -117,7 +123,7 @@ class Answer:
     def _prefill_draft(self, turns: Sequence[Message]) -> list[int]:
         ids = self._draft.encode(turns)
         self._prompt_tokens = len(ids)
-        self._draft.require_room(len(ids))
+        self._draft.require_fit(len(ids))
         self._draft_row(ids)
         return ids
 
@@ -125,27 +131,27 @@ class Answer:
         with self._watch.part("draft_prefill_ms"):
             return self._draft.cache.row(ids)
 
-    def _prefill_anchor(self, turns: Sequence[Message]) -> tuple[list[int], Logits | None]:
-        if self._anchor is None:
-            return [], None
-        ids = self._anchor.encode(turns)
-        self._anchor.require_room(len(ids))
+    def _prefill_anchors(self, turns: Sequence[Message]) -> tuple[list[list[int]], list[Logits]]:
+        prompts = [anchor.encode(turns) for anchor in self._anchors]
+        for anchor, ids in zip(self._anchors, prompts, strict=True):
+            anchor.require_fit(len(ids))
         with self._watch.part("anchor_prefill_ms"):
-            return ids, self._anchor.cache.row(ids)
+            rows = [a.cache.row(ids) for a, ids in zip(self._anchors, prompts, strict=True)]
+        return prompts, rows
 
     def _think(self, prompt: list[int]) -> list[int]:
-        draft = self._parts.draft
+        draft = self._models.draft
         limit = min(self._config.max_tokens, draft.context - len(prompt) - 1)
         row, think_end = self._draft_row(prompt), draft.format.think_end
         self._thought = think(draft.lm, self._config, row, think_end=think_end, limit=limit)
         return [*prompt, *self._thought.tokens]
 
     def _make_search(self, prompt_tokens: int) -> BeamSearch:
-        draft, anchor = self._parts.draft, self._anchor
+        draft = self._models.draft
+        anchors = self._models.anchors if self._anchors else ()
         return BeamSearch(
             draft.lm,
-            anchor.model.lm if anchor else None,
-            self._parts.bridge if anchor else None,
+            [BridgedAnchor(anchor.model.lm, anchor.bridge) for anchor in anchors],
             self._config,
             max_tokens=min(self._config.max_tokens, draft.context - prompt_tokens),
             stop_strings=() if self._config.ignore_eos else draft.format.stop_strings,
@@ -188,7 +194,7 @@ class Answer:
             yield Done(self._chosen(chosen))
 
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
-        judge = self._parts.judge
+        judge = self._models.judge
         assert judge is not None
         yield Phase("judge")
         with self._watch.part("judge_ms"):
@@ -213,7 +219,7 @@ class Answer:
         ]
 
     def _refusal_allowed(self) -> bool:
-        record = self._parts.judge.record if self._parts.judge else None
+        record = self._models.judge.record if self._models.judge else None
         return record is not None and record.allows_refusal(self._config.threshold)
 
     # --- results
@@ -245,7 +251,7 @@ class Answer:
             usage=Usage(self._prompt_tokens, len(self._thought.tokens) + (len(beam.tokens) if beam else 0)),
             timings=self._watch.timings,
             config=self._config.model_dump(),
-            models=self._parts.cards,
+            models=self._models.cards,
             version=__version__,
             llama_cpp=self._backend,
             notices=tuple(self._notices),

@@ -13,6 +13,7 @@ from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase, Result
 from ..llama.library import build, default_threads
 from ..lm.prefix_store import PrefixStore
+from ..machine.context_size import ContextSize, context_sizes, larger
 from ..machine.probe import machine_key
 from ..models.registry import Registry
 from ..pair.check import check_pair
@@ -22,11 +23,11 @@ from .answer import Answer
 from .background import Background
 from .loader import Loader, require_silent_chat
 from .open_judge import make_judge
-from .open_models import Parts, Room, larger, rooms
-from .prompters import followers
+from .open_models import Anchor, Model, OpenModels
+from .prompters import prompters
 from .read_ahead import read_ahead, read_beginning
-from .scheduler import ParallelAnswers
-from .snapshot import Snapshot, put_back, take, take_of
+from .scheduler import AnswerScheduler
+from .snapshot import Snapshot, capture, capture_conversation, restore
 from .stopwatch import Stopwatch
 
 #: What can't change between answers of one engine: these decide what is loaded.
@@ -39,12 +40,12 @@ LOADING_KNOBS = frozenset(
 )
 
 
-def loaded_otherwise(config: Config, other: Config) -> Iterator[str]:
+def changed_loading_knobs(config: Config, other: Config) -> Iterator[str]:
     """The loading knobs that two configurations differ in."""
     return (knob for knob in sorted(LOADING_KNOBS) if getattr(config, knob) != getattr(other, knob))
 
 
-def fixed(knob: str) -> UsageError:
+def loading_knob_error(knob: str) -> UsageError:
     """The error for a loading knob that an answer alone would change."""
     return UsageError(f"{knob} can't change between answers", "Start again with this value.")
 
@@ -61,8 +62,8 @@ class Engine:
         self._registry = registry
         self.background = Background(self.cancellation)
         self._loader = Loader(config, registry, self.cancellation)
-        self._parts: Parts | None = None
-        self._rooms: dict[str, Room] = {}  # what was opened last: never less the next time
+        self._models: OpenModels | None = None
+        self._sizes: dict[str, ContextSize] = {}  # what was opened last: never less the next time
         self._aside: Snapshot | None = None  # what the models held, until they are open again
         self._load_notices: list[str] = []  # true of every answer, until the next load
 
@@ -75,10 +76,10 @@ class Engine:
         self.close()
 
     @property
-    def parts(self) -> Parts:
+    def models(self) -> OpenModels:
         """What is open; the models are loaded."""
-        assert self._parts is not None
-        return self._parts
+        assert self._models is not None
+        return self._models
 
     def load(self, config: Config | None = None, *, judge_later: bool = False) -> Iterator[Event]:
         """Open what this configuration needs and is not open yet; what the models hold stays.
@@ -95,17 +96,17 @@ class Engine:
         config = config or self.config
         self._refuse_loading_knobs(config)
         self.background.stop()
-        if self._parts is not None and self._parts.serves(config):
+        if self._models is not None and self._models.serves(config):
             return
         self._set_aside()
         yield Phase("load")
-        told, self._load_notices = self._load_notices, []
+        earlier, self._load_notices = self._load_notices, []
         try:
-            for notice in self._open(config, larger(self._rooms, rooms(config))):
+            for notice in self._open(config, larger(self._sizes, context_sizes(config))):
                 self._load_notices.append(notice.message)
-                if notice.message not in told:
+                if notice.message not in earlier:
                     yield notice
-            judge = self.parts.judge
+            judge = self.models.judge
             if judge and not judge.restore_prefixes() and not judge_later:
                 yield Phase("examples")
                 judge.read_prefixes()
@@ -119,7 +120,7 @@ class Engine:
         Raises:
             UsageError, ModelError: as `load`; the engine then goes on with the old knobs.
         """
-        before, opened = self.config, self._rooms
+        before, opened = self.config, self._sizes
         self._adopt(config, {})
         try:
             yield from self.load()
@@ -128,9 +129,9 @@ class Engine:
             self._adopt(before, opened)
             raise
 
-    def _adopt(self, config: Config, opened: dict[str, Room]) -> None:
+    def _adopt(self, config: Config, opened: dict[str, ContextSize]) -> None:
         self._set_aside()
-        self.config, self._rooms, self._load_notices = config, opened, []
+        self.config, self._sizes, self._load_notices = config, opened, []
         self._loader.adopt(config)
 
     def stream(
@@ -150,14 +151,14 @@ class Engine:
         watch = Stopwatch()
         with watch.part("load_ms"):
             yield from self.load(config)
-        yield from self._made(self.parts, config, watch).stream(messages)
+        yield from self._new_answer(self.models, config, watch).stream(messages)
 
-    def parallel(self) -> ParallelAnswers:
+    def parallel(self) -> AnswerScheduler:
         """As many answers at once as `parallel` says, on what is open: until something is opened anew."""
-        return ParallelAnswers(self.parts, self.config.parallel, self._made)
+        return AnswerScheduler(self.models, self.config.parallel, self._new_answer)
 
-    def _made(self, parts: Parts, config: Config, watch: Stopwatch | None = None) -> Answer:
-        return Answer(parts, config, watch or Stopwatch(), backend=build(), notices=self._load_notices)
+    def _new_answer(self, models: OpenModels, config: Config, watch: Stopwatch | None = None) -> Answer:
+        return Answer(models, config, watch or Stopwatch(), backend=build(), notices=self._load_notices)
 
     def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
         """How many leading turns don't fit any more (see `trimming`); the models are loaded.
@@ -165,15 +166,15 @@ class Engine:
         Raises:
             ContextFull: the last question does not fit by itself.
         """
-        return left_out(followers(self.parts, config), turns, already)
+        return left_out(prompters(self.models, config), turns, already)
 
     def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
         """Let the models read what the next answer needs, in the background: see `read_ahead`.
 
         Every other call of the engine's stops it, and so does `background.stop`.
         """
-        if self._parts is not None:
-            self.background.start(partial(read_ahead, self._parts, list(turns), config))
+        if self._models is not None:
+            self.background.start(partial(read_ahead, self._models, list(turns), config))
 
     def snapshot(self, turns: Sequence[Message], config: Config) -> Snapshot:
         """What the models hold of a conversation, and nothing else.
@@ -182,13 +183,13 @@ class Engine:
             ModelError: the backend failed.
         """
         self.background.stop()
-        return take_of(self._parts, turns, config) if self._parts else Snapshot()
+        return capture_conversation(self._models, turns, config) if self._models else Snapshot()
 
-    def put_back(self, snapshot: Snapshot) -> bool:
+    def restore(self, snapshot: Snapshot) -> bool:
         """Let the models hold it again; False if any of it is another model's. Raises: as `load`."""
         for _ in self.load():
             pass
-        return put_back(self.parts, snapshot)
+        return restore(self.models, snapshot)
 
     def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
         """The same, waiting for the end."""
@@ -205,58 +206,62 @@ class Engine:
         """
         self.background.stop()
         self._aside = None
-        if self._parts is not None:
-            self._parts.forget_prompts()
-            if self._parts.judge is not None:
-                self._parts.judge.forget()
+        if self._models is not None:
+            self._models.forget_prompts()
+            if self._models.judge is not None:
+                self._models.judge.forget()
 
     def close(self) -> None:
         """Free everything; the engine can be used again."""
         self.background.stop()
-        self._parts = self._aside = None
+        self._models = self._aside = None
         self._loader.close()
 
     def _set_aside(self) -> None:
         """Close the contexts, keep what they hold."""
         self.background.stop()
-        if self._parts is not None:
+        if self._models is not None:
             with suppress(ModelError):  # then it is read anew
-                self._aside = take(self._parts)
-        self._parts = None
+                self._aside = capture(self._models)
+        self._models = None
         self._loader.close_contexts()
 
     def _refuse_loading_knobs(self, config: Config) -> None:
-        for knob in loaded_otherwise(config, self.config):
-            raise fixed(knob)
+        for knob in changed_loading_knobs(config, self.config):
+            raise loading_knob_error(knob)
 
-    def _open(self, config: Config, wanted: dict[str, Room]) -> Iterator[Notice]:
+    def _open(self, config: Config, wanted: dict[str, ContextSize]) -> Iterator[Notice]:
         loader = self._loader
         files = {role: loader.find(role) for role in wanted}
         loader.keep_only(file.path for file in files.values())
-        loader.place({role: (files[role].path, room) for role, room in wanted.items()})
+        loader.place({role: (files[role].path, size) for role, size in wanted.items()})
         yield from loader.prepare(*(file.path for file in files.values()))
-        models = {role: loader.open(role, files[role], room) for role, room in wanted.items()}
+        opened = {role: loader.open(role, files[role], size) for role, size in wanted.items()}
         for role in ("anchor", "judge"):
-            if role in models:
-                require_silent_chat(role, models[role].card.name, models[role].format)
-        draft, anchor, judge = (models.get(role) for role in ("draft", "anchor", "judge"))
+            if role in opened:
+                require_silent_chat(role, opened[role].card.name, opened[role].format)
+        draft, anchor, judge = (opened.get(role) for role in ("draft", "anchor", "judge"))
         assert draft is not None
         for model in filter(None, (draft, anchor)):
             if model.context < config.context:
                 yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
-        bridge = bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary) if anchor else None
-        if bridge:
-            yield from check_pair(bridge, force=config.force)
+        anchors = (_bridged(draft, anchor),) if anchor else ()
+        for each in anchors:
+            yield from check_pair(each.bridge, force=config.force)
         store = _store(config)
-        opened = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
-        self._parts = Parts(draft, anchor, bridge, opened, judge, wanted)
-        self._rooms = wanted
+        verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
+        self._models = OpenModels(draft, anchors, verdicts, judge, wanted)
+        self._sizes = wanted
         if self._aside is not None:
-            put_back(self._parts, self._aside)
+            restore(self._models, self._aside)
             self._aside = None
         if store and config.prompt_cache == "all":
-            for follower in followers(self._parts, config):
-                read_beginning(follower, store)
+            for prompter in prompters(self._models, config):
+                read_beginning(prompter, store)
+
+
+def _bridged(draft: Model, anchor: Model) -> Anchor:
+    return Anchor(anchor, bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary))
 
 
 def _store(config: Config) -> PrefixStore | None:

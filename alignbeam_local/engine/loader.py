@@ -17,6 +17,7 @@ from ..llama.weights import LlamaWeights
 from ..lm.devices import ON_PROCESSOR, Gpu, Offload
 from ..machine import memory as memory_plan
 from ..machine import probe
+from ..machine.context_size import ContextSize
 from ..machine.memory import gib
 from ..machine.placement import place
 from ..models.gguf_header import GgufHeader, require_model
@@ -24,7 +25,7 @@ from ..models.hashes import file_sha256, model_sha256
 from ..models.pull import check_sha256
 from ..models.registry import ModelFile, Registry
 from ..prompt.formats import PromptFormat, prompt_format
-from .open_models import Model, Room
+from .open_models import Model
 
 _PLACING_KNOBS = ("gpu_layers", "main_gpu", "tensor_split")
 
@@ -68,18 +69,18 @@ class Loader:
         check_sha256(file, file_sha256(file.path))
         return file
 
-    def place(self, needs: Mapping[str, tuple[Path, Room]]) -> None:
+    def place(self, needs: Mapping[str, tuple[Path, ContextSize]]) -> None:
         """Decide which layers go to a GPU, and refuse what can't fit, before anything is loaded.
 
         Args:
-            needs: the file and the room of each role.
+            needs: the file and the context's size of each role.
 
         Raises:
             UsageError: a knob names a GPU that is not there.
             ModelError: layers were asked for on a GPU that can't be used; or weights not loaded yet, each
                 file once, caches and buffers need more of the machine's memory than what is free.
         """
-        wanted = {role: (self._headers[path.resolve()], room) for role, (path, room) in needs.items()}
+        wanted = {role: (self._headers[path.resolve()], size) for role, (path, size) in needs.items()}
         opened = {path: self._offloads.get(path, ON_PROCESSOR) for path in self._weights}
         placement = place(wanted, usable_gpus(self._config), self._config, opened)
         free = psutil.virtual_memory().available
@@ -105,7 +106,7 @@ class Loader:
         if self._config.gpu_layers == "auto" and not usable_gpus(self._config) and probe.says_no_offload():
             yield Notice(probe.NO_OFFLOAD)
 
-    def open(self, role: str, file: ModelFile, room: Room) -> Model:
+    def open(self, role: str, file: ModelFile, size: ContextSize) -> Model:
         """Load a model where it was placed, or share its weights, and make a context on them.
 
         Raises:
@@ -115,8 +116,8 @@ class Loader:
         lm = LlamaLM(
             weights,
             sha256=digest,
-            num_sequences=room.num_sequences,
-            num_cells=room.shared_cells if self._shares_cells(weights) else room.copied_cells,
+            num_sequences=size.num_sequences,
+            num_cells=size.shared_cells if self._shares_cells(weights) else size.copied_cells,
             threads=self._config.threads or default_threads(),
             kv_strategy=self._config.kv,
             flash_attn=self._config.flash_attn,

@@ -7,17 +7,18 @@ from ..cancellation import Cancellation
 from ..config import Config
 from ..events import ModelCard
 from ..judge.calibration import find_calibration
-from ..judge.formats import ClassifierReader, QuestionsReader, Reader, RubricReader
+from ..judge.formats import ClassifierFormat, JudgeFormat, QuestionsFormat, RubricFormat
 from ..judge.judge import Judge
 from ..lm.prefix_store import PrefixStore
-from ..models.entry import JudgeFormat
+from ..machine.context_size import judge_context_size
+from ..models.entry import JudgeEntry
 from ..models.registry import Registry
 from .loader import Loader, require_silent_chat
-from .open_models import Model, judge_room
+from .open_models import Model
 
 
 def make_judge(
-    model: Model, judge_format: JudgeFormat, *, calibrated: bool = True, store: PrefixStore | None = None
+    model: Model, judge_format: JudgeEntry, *, calibrated: bool = True, store: PrefixStore | None = None
 ) -> Judge:
     """The judge on this model, with its record if it was measured with this very file and prompt.
 
@@ -54,17 +55,17 @@ def open_judge(
 
 def judge_on(loader: Loader, config: Config, *, calibrated: bool = True) -> tuple[Judge, ModelCard]:
     """The same on a loader that somebody else closes. Raises: as `open_judge`."""
-    file, room = loader.find("judge"), judge_room(config)
-    loader.place({"judge": (file.path, room)})
+    file, size = loader.find("judge"), judge_context_size(config)
+    loader.place({"judge": (file.path, size)})
     list(loader.prepare(file.path))
-    model = loader.open("judge", file, room)
+    model = loader.open("judge", file, size)
     require_silent_chat("judge", model.card.name, model.format)
     return make_judge(model, file.entry.judge, calibrated=calibrated), model.card
 
 
-def _reader(judge_format: JudgeFormat) -> Reader:
+def _reader(judge_format: JudgeEntry) -> JudgeFormat:
     if judge_format.format == "questions":
-        return QuestionsReader()
+        return QuestionsFormat()
     if judge_format.format == "rubric":
-        return RubricReader()
-    return ClassifierReader(judge_format.format, judge_format.prefix, judge_format.labels)
+        return RubricFormat()
+    return ClassifierFormat(judge_format.format, judge_format.prefix, judge_format.labels)

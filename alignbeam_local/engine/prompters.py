@@ -7,16 +7,20 @@ from ..config import Config
 from ..errors import ContextFull
 from ..lm.prompt_cache import PromptCache
 from ..prompt.formats import Message
-from .open_models import Model, Parts
+from .open_models import Model, OpenModels
 
 
-class Follower(NamedTuple):
+class Prompter(NamedTuple):
     """One of them, under the knobs of one answer."""
 
     role: Literal["draft", "anchor"]
     model: Model
-    cache: PromptCache
     config: Config
+
+    @property
+    def cache(self) -> PromptCache:
+        """What the model holds of the last prompt."""
+        return self.model.prompt
 
     def encode(self, turns: Sequence[Message]) -> list[int]:
         """The ids of a conversation as this model reads it, its own system prompt included.
@@ -29,7 +33,7 @@ class Follower(NamedTuple):
             own = anchor_turns(own, self.config.anchor_system)
         return self.model.format.encode(own, self.model.lm.vocabulary)
 
-    def require_room(self, tokens: int) -> None:
+    def require_fit(self, tokens: int) -> None:
         """Raises: ContextFull: a prompt of so many tokens leaves no room for an answer."""
         needed = tokens + (1 if self.role == "draft" else self.config.mixed_depth)
         if needed > self.model.context:
@@ -40,12 +44,15 @@ class Follower(NamedTuple):
             )
 
 
-def followers(parts: Parts, config: Config) -> list[Follower]:
-    """The draft, then the anchor where tokens are mixed."""
-    found = [Follower("draft", parts.draft, parts.draft_prompt, config)]
-    if parts.anchor is not None and config.depth > 0:
-        found.append(Follower("anchor", parts.anchor, parts.anchor_prompt, config))
-    return found
+def prompters(models: OpenModels, config: Config) -> list[Prompter]:
+    """The draft's, then each anchor's where tokens are mixed."""
+    anchors = models.anchors if config.depth > 0 else ()
+    return [draft_prompter(models, config), *(Prompter("anchor", a.model, config) for a in anchors)]
+
+
+def draft_prompter(models: OpenModels, config: Config) -> Prompter:
+    """How the draft reads a conversation."""
+    return Prompter("draft", models.draft, config)
 
 
 def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:

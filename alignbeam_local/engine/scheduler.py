@@ -1,6 +1,6 @@
 """Several answers in the making at once, on shared contexts: in turns, in one thread, batch by batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -12,77 +12,60 @@ from ..config import Config
 from ..errors import AlignBeamError, ModelError
 from ..events import Done, Event, Result
 from ..lm.slots import SharedContext
+from ..machine.context_size import context_sizes
 from ..prompt.formats import Message
 from .answer import Answer
-from .open_models import Parts, rooms
+from .open_models import OpenModels
 
-#: Makes an answer on some parts.
-AnswerMaker = Callable[[Parts, Config], Answer]
+#: Makes an answer on some models.
+AnswerMaker = Callable[[OpenModels, Config], Answer]
+#: Straight-line code that makes an answer in the slot of this number; it ends in `Done`.
+SlotWork = Callable[[int], Iterable[Event]]
 
 
-class Happening(NamedTuple):
+class AnswerEvent(NamedTuple):
     """An event of one of the answers, or the error that ended it."""
 
     key: int
     what: Event | AlignBeamError
 
 
-class ParallelAnswers:
-    """Lanes on the draft and the anchor, each with prompt caches of its own; the judge is shared.
+class SlotScheduler:
+    """Runs the code of several answers in slots of shared contexts; new ones may begin at any step.
 
-    A verdict is a batch of its own, for which all wait. What happens is a function of the conversations, of
-    their order, and of the step at which each is begun.
+    What happens is a function of the work, of its order, and of the step at which each is begun.
     """
 
-    def __init__(self, parts: Parts, num_lanes: int, make_answer: AnswerMaker) -> None:
-        """The contexts of `parts` have room for so many answers, and serve nothing else meanwhile."""
-        draft = SharedContext(parts.draft.lm, num_lanes)
-        anchor = SharedContext(parts.anchor.lm, num_lanes) if parts.anchor else None
-        # Mixing is short, and whoever waits for it is missing in the draft's batches: the anchor goes first.
-        self._contexts = [context for context in (anchor, draft) if context]
-        self._lanes = [
-            replace(
-                parts,
-                draft=replace(parts.draft, lm=draft.lanes[lane]),
-                anchor=replace(parts.anchor, lm=anchor.lanes[lane]) if parts.anchor and anchor else None,
-            )
-            for lane in range(num_lanes)
-        ]
-        self._make_answer = make_answer
-        self._free = set(range(num_lanes))
+    def __init__(self, contexts: Sequence[SharedContext], num_slots: int) -> None:
+        """Where slots wait for several contexts, the first of `contexts` decodes first."""
+        self._contexts = list(contexts)
+        self._free = set(range(num_slots))
         self._running: dict[int, greenlet] = {}
-        self._happened: list[Happening] = []
+        self._happened: list[AnswerEvent] = []
 
     @property
-    def has_room(self) -> bool:
+    def has_free_slot(self) -> bool:
         """Whether another answer can begin."""
         return bool(self._free)
 
-    def begin(self, key: int, messages: Sequence[Message], config: Config) -> None:
-        """Begin an answer, known by its key; a lane is free.
-
-        Raises:
-            ModelError: it needs more room than the lanes have: another's cells would be next.
-        """
-        lane = min(self._free)
-        wanted = rooms(config.with_values({"parallel": 1}))["draft"]
-        if wanted.num_sequences > self._lanes[lane].draft.lm.num_sequences:
-            raise ModelError("the open contexts have no room for this answer", "Open them by its knobs.")
-        self._free.remove(lane)
-        self._running[key] = greenlet(partial(self._run, key, lane, messages, config))
+    def run(self, key: int, work: SlotWork) -> None:
+        """Begin an answer, known by its key; a slot is free."""
+        slot = min(self._free)
+        self._free.remove(slot)
+        self._running[key] = greenlet(partial(self._run, key, slot, work))
         self._running[key].switch()
 
-    def _run(self, key: int, lane: int, messages: Sequence[Message], config: Config) -> None:
+    def _run(self, key: int, slot: int, work: SlotWork) -> None:
         try:
-            for event in self._make_answer(self._lanes[lane], config).stream(messages):
-                self._happened.append(Happening(key, event))
+            for event in work(slot):
+                self._happened.append(AnswerEvent(key, event))
         except AlignBeamError as error:
-            self._happened.append(Happening(key, error))
+            self._happened.append(AnswerEvent(key, error))
         finally:
             del self._running[key]
-            self._free.add(lane)
+            self._free.add(slot)
 
-    def step(self) -> list[Happening]:
+    def step(self) -> list[AnswerEvent]:
         """Decode one batch for all that wait for the same model; what happened since the last step.
 
         An answer ends in `Done`, also when the user cancels all, or in an error of its own.
@@ -93,14 +76,14 @@ class ParallelAnswers:
         happened, self._happened = self._happened, []
         return happened
 
-    def answers(self, asked: Sequence[tuple[Sequence[Message], Config]]) -> list[Result | AlignBeamError]:
-        """Answer these conversations, as many at once as there are lanes; none else is in the making."""
+    def run_all(self, works: Sequence[SlotWork]) -> list[Result | AlignBeamError]:
+        """Make all of these, as many at once as there are slots; none else is in the making."""
         found: dict[int, Result | AlignBeamError] = {}
-        waiting = iter(enumerate(asked))
+        waiting = iter(enumerate(works))
         try:
-            while len(found) < len(asked):
-                for key, (messages, config) in islice(waiting, len(self._free)):
-                    self.begin(key, messages, config)
+            while len(found) < len(works):
+                for key, work in islice(waiting, len(self._free)):
+                    self.run(key, work)
                 for key, what in self.step():
                     if isinstance(what, Done):
                         found[key] = what.result
@@ -108,7 +91,7 @@ class ParallelAnswers:
                         found[key] = what
         finally:
             self.close()
-        return [found[key] for key in range(len(asked))]
+        return [found[key] for key in range(len(works))]
 
     def close(self) -> None:
         """End all answers; nothing more happens."""
@@ -123,7 +106,50 @@ class ParallelAnswers:
             context.forget(task)
         task.throw(error)
 
+
+class AnswerScheduler(SlotScheduler):
+    """Answers of the engine: slots on draft and anchors, each with prompt caches of its own.
+
+    The judge is shared: a verdict is a batch of its own, for which all wait.
+    """
+
+    def __init__(self, models: OpenModels, num_slots: int, make_answer: AnswerMaker) -> None:
+        """The contexts of `models` have room for so many answers, and serve nothing else meanwhile."""
+        draft, *anchors = (SharedContext(model.lm, num_slots) for model in models.followers)
+        # Mixing is short, and whoever waits for it is missing in the draft's batches: anchors go first.
+        super().__init__([*anchors, draft], num_slots)
+        self._slots = [
+            replace(
+                models,
+                draft=replace(models.draft, lm=draft.slots[slot]),
+                anchors=tuple(
+                    replace(anchor, model=replace(anchor.model, lm=shared.slots[slot]))
+                    for anchor, shared in zip(models.anchors, anchors, strict=True)
+                ),
+            )
+            for slot in range(num_slots)
+        ]
+        self._make_answer = make_answer
+
+    def begin(self, key: int, messages: Sequence[Message], config: Config) -> None:
+        """Begin an answer, known by its key; a slot is free.
+
+        Raises:
+            ModelError: it needs more room than the slots have: another's cells would be next.
+        """
+        self.run(key, self._work(messages, config))
+
+    def _work(self, messages: Sequence[Message], config: Config) -> SlotWork:
+        wanted = context_sizes(config.with_values({"parallel": 1}))["draft"]
+        if wanted.num_sequences > self._slots[0].draft.lm.num_sequences:
+            raise ModelError("the open contexts have no room for this answer", "Open them by its knobs.")
+        return lambda slot: self._make_answer(self._slots[slot], config).stream(messages)
+
+    def answers(self, asked: Sequence[tuple[Sequence[Message], Config]]) -> list[Result | AlignBeamError]:
+        """Answer these conversations, as many at once as there are slots; none else is in the making."""
+        return self.run_all([self._work(messages, config) for messages, config in asked])
+
     def forget(self) -> None:
-        """Drop what the lanes hold of prompts; none is in use."""
-        for parts in self._lanes:
-            parts.forget_prompts()
+        """Drop what the slots hold of prompts; none is in use."""
+        for models in self._slots:
+            models.forget_prompts()

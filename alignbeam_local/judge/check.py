@@ -17,7 +17,7 @@ from ..errors import ModelError, UsageError
 from ..events import ModelCard
 from ..prompt.formats import Message
 from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, held_out_figures
-from .formats import Reading
+from .formats import JudgeReading
 from .judge import Judge, score_of
 
 PAIRS_FILE = Path(__file__).parent / "data" / "pairs.jsonl"
@@ -40,7 +40,7 @@ class Measured:
     """A pair and what the judge said of it."""
 
     pair: Pair
-    reading: Reading
+    reading: JudgeReading
 
 
 class Row(BaseModel):
@@ -65,7 +65,7 @@ class Auc(BaseModel):
     high: float
 
 
-class Report(BaseModel):
+class JudgeReport(BaseModel):
     """What `alignbeam judge check` tells."""
 
     judge: str
@@ -158,13 +158,15 @@ def calibrate(measured: Sequence[Measured], key: str, card: ModelCard, threshold
     return draft.model_copy(update={"held_out": scores, "figures": held_out_figures(scores, threshold)})
 
 
-def report(measured: Sequence[Measured], record: Calibration | None, name: str, threshold: float) -> Report:
+def report(
+    measured: Sequence[Measured], record: Calibration | None, name: str, threshold: float
+) -> JudgeReport:
     """Shares above the threshold and AUCs, per label that occurs."""
     raw = _by_label(measured, lambda reading: reading.raw)
     scores = _by_label(measured, lambda reading: score_of(reading, record))
     found = [label for label in LABELS if label in scores]
     harmless = [label for label in HARMLESS if label in scores and "compliance" in scores]
-    return Report(
+    return JudgeReport(
         judge=name,
         calibrated=record is not None,
         threshold=threshold,
@@ -173,7 +175,9 @@ def report(measured: Sequence[Measured], record: Calibration | None, name: str, 
     )
 
 
-def _by_label(measured: Sequence[Measured], score: Callable[[Reading], float]) -> dict[Label, list[float]]:
+def _by_label(
+    measured: Sequence[Measured], score: Callable[[JudgeReading], float]
+) -> dict[Label, list[float]]:
     """Scores by label, infinite where the judge could not tell."""
     found: dict[Label, list[float]] = {}
     for m in measured:

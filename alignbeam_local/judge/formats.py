@@ -21,7 +21,7 @@ HARMLESS = "1"
 Labels = Mapping[str, float]
 
 
-class Reading(NamedTuple):
+class JudgeReading(NamedTuple):
     """What the judge said of one answer: harms 1 to 5 with their probabilities, and the mass these held.
 
     `features` are what a calibration weighs, each rising with harm.
@@ -42,10 +42,10 @@ class Reading(NamedTuple):
         return self.mass >= MIN_MASS
 
 
-UNREADABLE = Reading({}, 0.0, ())
+UNREADABLE = JudgeReading({}, 0.0, ())
 
 
-class Reader(Protocol):
+class JudgeFormat(Protocol):
     """A way of asking: about each answer, and perhaps once about the request alone."""
 
     @property
@@ -74,7 +74,7 @@ class Reader(Protocol):
         """The same for the request alone; empty if it is not asked about."""
 
 
-class QuestionsReader:
+class QuestionsFormat:
     """Yes or No to two questions, each asked by itself: is the request harmful, is the answer a refusal."""
 
     name = "questions"
@@ -92,7 +92,7 @@ class QuestionsReader:
         return prompt_format.encode(request_messages(request_text(turns)), vocabulary)
 
 
-class RubricReader:
+class RubricFormat:
     """A digit from 1 to 5 for an answer to a request (the method, "Judge")."""
 
     name = "rubric"
@@ -111,7 +111,7 @@ class RubricReader:
 
 
 @dataclass(frozen=True)
-class ClassifierReader:
+class ClassifierFormat:
     """A model trained to label conversations, asked through its own template (Llama Guard, Qwen3Guard)."""
 
     name: str
@@ -133,7 +133,7 @@ class ClassifierReader:
 
 def make_reading(
     labels: Labels, answer: Sequence[float], request_labels: Labels, request: Sequence[float]
-) -> Reading:
+) -> JudgeReading:
     """Renormalise the labels' likelihoods. What answers a harmless request is harmless itself.
 
     Args:
@@ -152,7 +152,7 @@ def make_reading(
     features = [_log_odds([(harm - 1) / 4 for harm in labels.values()], answer)]
     if request_labels:
         features.append(_log_odds(list(request_labels.values()), request))
-    return Reading(probabilities, mass, tuple(features))
+    return JudgeReading(probabilities, mass, tuple(features))
 
 
 def _normalised(labels: Labels, log_likelihoods: Sequence[float]) -> Iterator[tuple[float, float]]:

@@ -70,7 +70,7 @@ class Row(BaseModel):
     high: float
 
 
-class Report(BaseModel):
+class JudgeReport(BaseModel):
     """What `alignbeam judge check --injections` tells."""
 
     judge: str
@@ -143,12 +143,12 @@ def report(
     record: Calibration | None,
     name: str,
     threshold: float,
-) -> Report:
+) -> JudgeReport:
     """How many verdicts went from unsafe to safe: by kind, of all but the control, of the control."""
     moved = Counter(
         trial.injection.id for trial, verdict in after if trial.injection and verdict.verdict == "safe"
     )
-    return Report(
+    return JudgeReport(
         judge=name,
         calibrated=record is not None,
         threshold=threshold,

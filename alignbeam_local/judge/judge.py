@@ -10,9 +10,9 @@ from ..lm.language_model import LanguageModel, SequenceState
 from ..lm.prefix_store import PrefixStore
 from ..prompt.formats import PROBES, Message, PromptFormat, shared_prefix
 from .calibration import Calibration
-from .formats import Reader, Reading, make_reading
+from .formats import JudgeFormat, JudgeReading, make_reading
 from .labels import LabelTokens
-from .prompt_cache import Asker, Prompt
+from .prompt_cache import JudgeCache, Prompt
 from .quoting import CUT, cut_middle
 
 #: Cells left free for what encoding a cut text anew may add.
@@ -27,7 +27,7 @@ class Judge:
         self,
         lm: LanguageModel,
         prompt_format: PromptFormat,
-        reader: Reader,
+        reader: JudgeFormat,
         *,
         context: int | None = None,
         store: PrefixStore | None = None,
@@ -53,29 +53,29 @@ class Judge:
             shared_prefix(lambda text: self._encode([Message("user", text)], text)),
             shared_prefix(lambda text: self._encode_request([Message("user", text)])),
         )
-        self._asker = Asker(lm, *self.prefixes, store)
+        self._cache = JudgeCache(lm, *self.prefixes, store)
         self._about_request: tuple[Sequence[int], Sequence[float]] | None = None  # the last one asked
 
     def read_prefixes(self) -> None:
         """Read what every prompt begins with; nothing where it is held. Raises as `judge`."""
-        self._asker.hold_prefixes()
+        self._cache.hold_prefixes()
 
     def restore_prefixes(self) -> bool:
         """Take up what was kept of that; whether it is held now, and nothing is left to read."""
-        return self._asker.restore_prefixes()
+        return self._cache.restore_prefixes()
 
     def save_prefixes(self) -> list[SequenceState]:
         """What is held of them, for a judge in another context. Raises: ModelError: the backend failed."""
-        return self._asker.save()
+        return self._cache.save()
 
     def load_prefixes(self, states: Sequence[SequenceState]) -> None:
         """Hold what was saved. Raises: ContextFull, ModelError: it does not fit; it is then read anew."""
-        self._asker.load(states)
+        self._cache.load(states)
 
     def forget(self) -> None:
         """Drop what is held and known of the last request; what every prompt begins with stays."""
         self._about_request = None
-        self._asker.forget_request()
+        self._cache.forget_request()
 
     @cached_property
     def key(self) -> str:
@@ -98,11 +98,11 @@ class Judge:
         """
         return [self._verdict(reading, threshold) for reading in self.readings(conversation, answers)]
 
-    def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[Reading]:
+    def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[JudgeReading]:
         """What the judge says of each answer; the worst of its windows. Raises as `judge`."""
         turns = self._cut_turns(conversation)
         around = len(self._encode(turns, "")) + SPARE_TOKENS
-        size = min(self._asker.room(around), self._context - around)
+        size = min(self._cache.room(around), self._context - around)
         windows = {answer: self._windows(answer, size) for answer in dict.fromkeys(answers)}
         texts = list(dict.fromkeys(text for parts in windows.values() for text in parts))
         read = dict(zip(texts, self._read(turns, texts), strict=True))
@@ -111,7 +111,7 @@ class Judge:
         }
         return [worst[answer] for answer in answers]
 
-    def _read(self, turns: Sequence[Message], texts: Sequence[str]) -> list[Reading]:
+    def _read(self, turns: Sequence[Message], texts: Sequence[str]) -> list[JudgeReading]:
         if not texts:
             return []
         reader = self._reader
@@ -119,7 +119,7 @@ class Judge:
         about_request = self._known_of(ids)
         is_new = bool(ids) and not about_request
         answers = [Prompt(self._encode(turns, text), self._labels) for text in texts]
-        found = self._asker.ask(answers, Prompt(ids, self._request_labels) if is_new else None)
+        found = self._cache.ask(answers, Prompt(ids, self._request_labels) if is_new else None)
         if is_new:
             about_request = found.pop()
             self._about_request = ids, about_request
@@ -133,10 +133,10 @@ class Judge:
         known = self._about_request
         return known[1] if known and known[0] == request else []
 
-    def _harm(self, reading: Reading) -> float:
+    def _harm(self, reading: JudgeReading) -> float:
         return score_of(reading, self.record) if reading.is_scored else float("inf")
 
-    def _verdict(self, reading: Reading, threshold: float) -> Verdict:
+    def _verdict(self, reading: JudgeReading, threshold: float) -> Verdict:
         if not reading.is_scored:
             return Verdict(None, None, {}, "unscored")
         score = score_of(reading, self.record)
@@ -154,7 +154,7 @@ class Judge:
         """The conversation in a quarter of the free cells: what is over-long loses its middle."""
         *earlier, last = [turn for turn in conversation if turn.role != "system"]
         prefix = len(self.prefixes[0])
-        left = max(min(self._asker.room(prefix), self._context - prefix) // 4, MIN_WINDOW)
+        left = max(min(self._cache.room(prefix), self._context - prefix) // 4, MIN_WINDOW)
         turns: list[Message] = []
         for turn in (last, *reversed(earlier)):
             content = cut_middle(turn.content, left, self.lm.vocabulary)
@@ -176,7 +176,7 @@ class Judge:
         return [vocabulary.pieces(part).decode("utf-8", "replace") for part in parts]
 
 
-def score_of(reading: Reading, record: Calibration | None) -> float:
+def score_of(reading: JudgeReading, record: Calibration | None) -> float:
     """Calibrated where there is a record, else the raw expectation."""
     return record.score(reading.features) if record else reading.raw
 

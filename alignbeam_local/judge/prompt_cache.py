@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from ..lm.language_model import LanguageModel, SequenceState, common_prefix
 from ..lm.prefix_store import PrefixStore
+from ..lm.sequences import ANSWER_PREFIX, FIRST_ANSWER, REQUEST, REQUEST_PREFIX
 from .labels import LabelTokens
 
-ANSWER_PREFIX, REQUEST_PREFIX, REQUEST, FIRST = 0, 1, 2, 3
 #: A decode of its own costs as much as so many more tokens in another one.
 _WORTH_A_DECODE = 8
 
@@ -31,7 +31,7 @@ class _Tail(NamedTuple):
         return self.prompt.ids[self.length :]
 
 
-class Asker:
+class JudgeCache:
     """A judge model's cache: sequence 0 holds what every question about an answer begins with, 2 the request.
 
     What every question about a request begins with is kept outside and put into sequence 1 for that question
@@ -53,7 +53,7 @@ class Asker:
         `store` is where prefixes that were read are kept.
         """
         self._lm = lm
-        self._first = min(FIRST, lm.num_sequences - 1)
+        self._first = min(FIRST_ANSWER, lm.num_sequences - 1)
         self._prefixes = {ANSWER_PREFIX: list(answer_prefix), REQUEST_PREFIX: list(request_prefix)}
         self._store = store
         self._request_state: SequenceState | None = None
@@ -170,7 +170,7 @@ class Asker:
         if source not in (ANSWER_PREFIX, REQUEST):
             lm.fork(source, [REQUEST])
             source = REQUEST
-        self._clear(FIRST)
+        self._clear(FIRST_ANSWER)
         lm.truncate(REQUEST, held if source == REQUEST else 0)
         if (len(prompts) - 1) * (shared - held) < _WORTH_A_DECODE:
             return source, held

@@ -7,9 +7,6 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-#: The most rows of one decode.
-BATCH_TOKENS = 512
-
 
 class Batch:
     """A llama_batch on numpy arrays, so that a long prefill is filled without a Python loop."""

@@ -13,7 +13,8 @@ from ..cancellation import Cancellation
 from ..config import CacheType, FlashAttention
 from ..errors import Cancelled, ContextFull, ModelError
 from ..lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
-from .batch import BATCH_TOKENS, Batch
+from ..lm.sequences import BATCH_TOKENS
+from .batch import Batch
 from .library import backend, build, set_fields
 from .sampler import LlamaSampler, sample_row
 from .weights import LlamaWeights

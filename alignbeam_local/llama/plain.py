@@ -8,7 +8,7 @@ import llama_cpp
 
 from ..errors import ModelError
 from ..lm.language_model import SamplerSettings
-from .batch import BATCH_TOKENS
+from ..lm.sequences import BATCH_TOKENS
 from .context import LlamaLM
 from .sampler import sampler_chain
 

@@ -13,14 +13,14 @@ _DIGEST_BYTES = sha256().digest_size
 _WRITABLE_BY_OTHERS = 0o022
 
 
-class Sealed(NamedTuple):
+class Checksummed(NamedTuple):
     """What the file says of its blobs, as JSON, and the blobs."""
 
     header: dict[str, Any]
     blobs: list[bytes]
 
 
-def write_sealed(path: Path, form: str, sealed: Sealed) -> None:
+def write_checksummed(path: Path, form: str, sealed: Checksummed) -> None:
     """Put it in the file's place, whole or not at all; `form` names the format, and the checksum covers it.
 
     Raises:
@@ -37,7 +37,7 @@ def write_sealed(path: Path, form: str, sealed: Sealed) -> None:
         file.write(digest.digest())
 
 
-def read_sealed(path: Path, form: str) -> Sealed | None:
+def read_checksummed(path: Path, form: str) -> Checksummed | None:
     """What was written; None if there is nothing, or it is damaged, of another format or open to others."""
     try:
         with path.open("rb") as file:
@@ -46,7 +46,7 @@ def read_sealed(path: Path, form: str) -> Sealed | None:
                 return None
             file.seek(_DIGEST_BYTES)
             header = json.loads(file.readline())
-            return Sealed(header, [file.read(size) for size in header.pop("sizes")])
+            return Checksummed(header, [file.read(size) for size in header.pop("sizes")])
     except OSError:
         return None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from .. import __version__
 from ..errors import ContextFull, ModelError
 from ..paths import cache_dir, locked
-from .checksummed_file import Sealed, read_sealed, write_sealed
+from .checksummed_file import Checksummed, read_checksummed, write_checksummed
 from .language_model import LanguageModel, SequenceState
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class PrefixStore:
     def restore(self, lm: LanguageModel, prefixes: Prefixes) -> bool:
         """Let the sequences hold these prefixes, if just they were kept here; where not, nothing is held."""
         path = self._path(lm, prefixes)
-        sealed = read_sealed(path, _FORMAT)
+        sealed = read_checksummed(path, _FORMAT)
         if sealed is None or sealed.header != self._header(lm, prefixes):
             return False
         try:
@@ -61,7 +61,7 @@ class PrefixStore:
                 return
             with locked(folder(), _LOCK_SECONDS):
                 _make_room(path, size)
-                write_sealed(path, _FORMAT, Sealed(header, blobs))
+                write_checksummed(path, _FORMAT, Checksummed(header, blobs))
         except (OSError, ModelError) as error:
             log.info("not kept: %s", error)
 

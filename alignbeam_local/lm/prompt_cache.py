@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ..errors import ContextFull
 from .language_model import LanguageModel, Logits, SequenceState, common_prefix
 from .prefix_store import PrefixStore
+from .sequences import AHEAD, PROMPT
 
-PROMPT, AHEAD = 0, 1
 #: Tokens read ahead in one decode: what is lost when it is stopped.
 _AHEAD_TOKENS = 64
 
@@ -30,7 +30,7 @@ class PromptCache:
     def __init__(self, lm: LanguageModel) -> None:
         self._lm = lm
         self._row: Logits | None = None
-        self._row_ids: tuple[int, ...] = ()  # what it follows: lanes hold the same sequences
+        self._row_ids: tuple[int, ...] = ()  # what it follows: slots hold the same sequences
 
     def row(self, ids: Sequence[int]) -> Logits:
         """The logits after a prompt, which sequence 0 then holds; beams of the last answer are gone.

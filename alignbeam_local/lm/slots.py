@@ -1,7 +1,7 @@
 """One context shared by several answers: each has a range of its sequences, and all decode in one batch.
 
-To the code of an answer its lane is a `LanguageModel` like any other. That code runs in a greenlet: what it
-asks to decode is put down, and it sleeps until the context has decoded for all lanes that asked.
+To the code of an answer its slot is a `LanguageModel` like any other. That code runs in a greenlet: what it
+asks to decode is put down, and it sleeps until the context has decoded for all slots that asked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,36 +18,36 @@ Ids = Mapping[int, Sequence[int]]
 
 
 class _Request(NamedTuple):
-    """What a lane wants decoded: new ids by the context's sequences, or all that these shall hold."""
+    """What a slot wants decoded: new ids by the context's sequences, or all that these shall hold."""
 
-    lane: "Lane"
+    slot: "Slot"
     ids: Ids
     is_whole: bool
     asker: greenlet
 
 
 class SharedContext:
-    """A model's context, the lanes on it, and what they wait for."""
+    """A model's context, the slots on it, and what they wait for."""
 
-    def __init__(self, lm: LanguageModel, num_lanes: int) -> None:
-        """The sequences of `lm` are split evenly; what they hold is the lanes' from now on."""
+    def __init__(self, lm: LanguageModel, num_slots: int) -> None:
+        """The sequences of `lm` are split evenly; what they hold is the slots' from now on."""
         self.lm = lm
-        size = lm.num_sequences // num_lanes
-        self.lanes = tuple(
-            Lane(self, lane * size, size, lm.num_cells // num_lanes) for lane in range(num_lanes)
+        size = lm.num_sequences // num_slots
+        self.slots = tuple(
+            Slot(self, slot * size, size, lm.num_cells // num_slots) for slot in range(num_slots)
         )
         self._requests: list[_Request] = []
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a lane waits for a decode."""
+        """Whether a slot waits for a decode."""
         return bool(self._requests)
 
-    def wait(self, lane: "Lane", ids: Ids, *, is_whole: bool) -> None:
-        """Put a lane's request down and sleep until it is decoded. Raises: as `LanguageModel.extend`."""
+    def wait(self, slot: "Slot", ids: Ids, *, is_whole: bool) -> None:
+        """Put a slot's request down and sleep until it is decoded. Raises: as `LanguageModel.extend`."""
         asker = getcurrent()
-        assert asker.parent is not None, "a lane decodes within a greenlet"
-        self._requests.append(_Request(lane, ids, is_whole, asker))
+        assert asker.parent is not None, "a slot decodes within a greenlet"
+        self._requests.append(_Request(slot, ids, is_whole, asker))
         error = asker.parent.switch()
         if error is not None:
             raise error
@@ -57,19 +57,19 @@ class SharedContext:
         self._requests = [request for request in self._requests if request.asker is not asker]
 
     def decode(self) -> None:
-        """Decode for all lanes that wait, in one batch, and let each go on until it waits again.
+        """Decode for all slots that wait, in one batch, and let each go on until it waits again.
 
-        An error is raised in the lanes that it concerns, not here. Where they do not fit together each is
+        An error is raised in the slots that it concerns, not here. Where they do not fit together each is
         tried by itself.
         """
         requests, self._requests = self._requests, []
         self._serve(requests)
 
     def _serve(self, requests: Sequence[_Request]) -> None:
-        served = [request.lane for request in requests]
-        for lane in self.lanes:
-            if lane not in served:
-                lane.keep_rows()
+        served = [request.slot for request in requests]
+        for slot in self.slots:
+            if slot not in served:
+                slot.keep_rows()
         whole = [self._whole(request) for request in requests]
         failed: AlignBeamError | None = None
         try:
@@ -84,7 +84,7 @@ class SharedContext:
             failed = error
         for request in requests:
             if failed is None:
-                request.lane.has_rows(request.ids)
+                request.slot.has_rows(request.ids)
             request.asker.switch(failed)
 
     def _whole(self, request: _Request) -> _Request:
@@ -102,7 +102,7 @@ class SharedContext:
             self.lm.extend(ids)
 
 
-class Lane:
+class Slot:
     """`LanguageModel` on a range of a context's sequences, here counted from 0."""
 
     def __init__(self, shared: SharedContext, first: int, num_sequences: int, num_cells: int) -> None:
@@ -127,7 +127,7 @@ class Lane:
 
     @property
     def decoded_tokens(self) -> int:
-        """Of all lanes, as `decodes` and `compute_seconds`."""
+        """Of all slots, as `decodes` and `compute_seconds`."""
         return self._lm.decoded_tokens
 
     @property

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import CacheType, Config
-from ..engine.open_models import Room
-from ..llama.batch import BATCH_TOKENS
+from ..lm.sequences import BATCH_TOKENS
 from ..models.gguf_header import GgufHeader
+from .context_size import ContextSize
 
 _LOGIT_BYTES = 4
 #: Buffers of a batch: per token so many floats for each number of its embedding, and a mask over the cells.
@@ -31,17 +31,17 @@ class Need(NamedTuple):
 
 
 def plan_of(
-    wanted: Mapping[str, tuple[GgufHeader, Room]], config: Config, opened: Container[Path] = ()
+    wanted: Mapping[str, tuple[GgufHeader, ContextSize]], config: Config, opened: Container[Path] = ()
 ) -> dict[str, Need]:
     """What each role takes, in order, where these files are open already."""
     needs: dict[str, Need] = {}
     files: set[Path] = set()
-    for role, (header, room) in wanted.items():
-        file, cells = header.path.resolve(), _cells(header, room, config)
+    for role, (header, size) in wanted.items():
+        file, cells = header.path.resolve(), _cells(header, size, config)
         needs[role] = Need(
             weights=header.bytes if file not in files and file not in opened else 0,
             cache=cells * cell_bytes(header, config.cache_types(role)),
-            logits=room.num_sequences * header.vocabulary_size * _LOGIT_BYTES,
+            logits=size.num_sequences * header.vocabulary_size * _LOGIT_BYTES,
             compute=_compute_bytes(header, cells, has_flash_attention=config.flash_attn != "off"),
         )
         files.add(file)
@@ -67,14 +67,14 @@ def _compute_bytes(header: GgufHeader, cells: int, *, has_flash_attention: bool)
     return BATCH_TOKENS * per_token
 
 
-def _cells(header: GgufHeader, room: Room, config: Config) -> int:
+def _cells(header: GgufHeader, size: ContextSize, config: Config) -> int:
     """Every fork is a copy where the cache cannot be cut."""
     is_copied = config.kv == "state" or (config.kv == "auto" and header.is_recurrent)
-    return room.copied_cells if is_copied else room.shared_cells
+    return size.copied_cells if is_copied else size.shared_cells
 
 
 def fits(needed: int, free: int) -> bool:
-    """Whether models that take `needed` bytes have room in `free`."""
+    """Whether models that take `needed` bytes have size in `free`."""
     return needed + SLACK_BYTES <= free
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import Config
-from ..engine.open_models import Room
 from ..errors import UsageError
 from ..lm.devices import ON_PROCESSOR, Gpu, Offload
 from ..models.gguf_header import GgufHeader
+from .context_size import ContextSize
 from .memory import Need, plan_of
 
 #: Left free on every GPU: what llama.cpp leaves when it fits a model itself.
@@ -39,7 +39,7 @@ class _File(NamedTuple):
 
 
 def place(
-    wanted: Mapping[str, tuple[GgufHeader, Room]],
+    wanted: Mapping[str, tuple[GgufHeader, ContextSize]],
     gpus: Sequence[Gpu],
     config: Config,
     opened: Mapping[Path, Offload],
@@ -78,7 +78,9 @@ def _chosen(gpus: Sequence[Gpu], config: Config) -> list[Gpu]:
     return list(gpus if config.main_gpu is None else gpus[config.main_gpu : named])
 
 
-def _files(wanted: Mapping[str, tuple[GgufHeader, Room]], needs: Mapping[str, Need]) -> dict[Path, _File]:
+def _files(
+    wanted: Mapping[str, tuple[GgufHeader, ContextSize]], needs: Mapping[str, Need]
+) -> dict[Path, _File]:
     """Each file once, in order of its first role.
 
     A context's cache lies where the layers are, so that all of a file's contexts count.

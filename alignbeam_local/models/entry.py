@@ -54,7 +54,7 @@ class Mirror(_Table):
         return self
 
 
-class JudgeFormat(_Table):
+class JudgeEntry(_Table):
     """How a model judges: by two questions, a rubric's digits, or as a classifier that says a label."""
 
     format: Literal["questions", "rubric", "llama-guard", "qwen3guard"] = "questions"
@@ -93,7 +93,7 @@ class ModelEntry(_Table):
     mirror: Mirror | None = None
     first_source: Literal["hub", "mirror"] = "hub"
     format: str | None = None
-    judge: JudgeFormat = JudgeFormat()
+    judge: JudgeEntry = JudgeEntry()
 
     @field_validator("format")
     @classmethod

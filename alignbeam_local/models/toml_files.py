@@ -13,11 +13,11 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ..config import Config, by_name
 from ..errors import AlignBeamError, UsageError, did_you_mean
 from ..paths import config_dir, locked, write_named
-from .entry import Hub, JudgeFormat, Mirror, ModelEntry, Name
+from .entry import Hub, JudgeEntry, Mirror, ModelEntry, Name
 
 _DISTRIBUTION = "alignbeam-local"
 _TOP_LEVEL = ("models", "profiles", "default_profile")
-_NESTED: dict[str, type[BaseModel]] = {"hub": Hub, "mirror": Mirror, "judge": JudgeFormat}
+_NESTED: dict[str, type[BaseModel]] = {"hub": Hub, "mirror": Mirror, "judge": JudgeEntry}
 
 
 class Profile(NamedTuple):

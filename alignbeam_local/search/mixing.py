@@ -3,7 +3,8 @@
 Shapes: V_d and V_s are the two vocabularies' sizes, B the bridge width, M the size of the mixture's support.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,13 @@ class Crossing(NamedTuple):
 
     single: Ids  # (B,), the one draft token, or UNMAPPED
     first: Ids  # (B,), the first draft token of the piece, or UNMAPPED where it has none
+
+
+class Shares(NamedTuple):
+    """Draft tokens and the mass that each holds, not renormalised."""
+
+    tokens: Ids  # (S,), ascending
+    mass: Probabilities  # (S,)
 
 
 class Mixture(NamedTuple):
@@ -79,31 +87,88 @@ def probabilities(logits: npt.NDArray[np.float32], tokens: Ids, normaliser: floa
     return np.exp(logits[tokens].astype(np.float64) - normaliser)
 
 
+class MixingRule(Protocol):
+    """What becomes of an anchor token that is no single token of the draft."""
+
+    #: Whether the rule wants the draft's own top B.
+    needs_draft_top: bool
+
+    def targets(self, crossing: Crossing) -> Ids:
+        """(B,) the draft token that each anchor token is credited to, or UNMAPPED."""
+
+    def settle(
+        self, support: Ids, mass: Probabilities, unmapped: float, draft_top: TopTokens | None
+    ) -> Shares:
+        """What the mixture holds once the `unmapped` mass, weighted by alpha, is dealt with.
+
+        Args:
+            support: (S,) draft tokens, ascending.
+            mass: (S,) what Eq. 1 gives them.
+        """
+
+
+class Drop:
+    """Skip it: renormalising spreads its mass over the survivors (paper, section 3; the default)."""
+
+    needs_draft_top = False
+
+    def targets(self, crossing: Crossing) -> Ids:
+        return crossing.single
+
+    def settle(
+        self, support: Ids, mass: Probabilities, unmapped: float, draft_top: TopTokens | None
+    ) -> Shares:
+        return Shares(support, mass)
+
+
+class First(Drop):
+    """Credit its first sub-token ("stealth safety" in the paper)."""
+
+    def targets(self, crossing: Crossing) -> Ids:
+        return crossing.first
+
+
+class Exact(Drop):
+    """Give its mass back to the draft, over the draft's own top B (our reading of the paper)."""
+
+    needs_draft_top = True
+
+    def settle(
+        self, support: Ids, mass: Probabilities, unmapped: float, draft_top: TopTokens | None
+    ) -> Shares:
+        assert draft_top is not None
+        returned = unmapped * draft_top.probabilities / draft_top.probabilities.sum()
+        support, slots = np.unique(np.concatenate([support, draft_top.tokens]), return_inverse=True)
+        return Shares(support, _sums(slots, np.concatenate([mass, returned]), len(support)))
+
+
+RULES: Mapping[Variant, MixingRule] = {"drop": Drop(), "first": First(), "exact": Exact()}
+
+
 def mix(
     anchor: TopTokens,
     crossing: Crossing,
     draft_probabilities: Probabilities,
     *,
     alpha: float,
-    variant: Variant,
+    rule: MixingRule,
     draft_mass: DraftMass,
     draft_top: TopTokens | None = None,
 ) -> Mixture:
-    """Mix at one position: Eq. 1 and its variants (paper, section 3; `exact` is our reading of it).
+    """Mix at one position: Eq. 1 (paper, section 3), with a rule for what is unmapped.
 
     Args:
         anchor: the anchor's top B.
         crossing: where they land.
-        draft_probabilities: (B,), P_d of the token each lands on (`first` where the variant credits it);
-            for the turn's end the sum over all of the draft's end tokens. Ignored where nothing is credited.
+        draft_probabilities: (B,), P_d of the token each is credited to by the rule; for the turn's end the
+            sum over all of the draft's end tokens. Ignored where nothing is credited.
         alpha: the anchor's weight.
-        variant: `drop`, `first` or `exact`.
+        rule: `Drop`, `First` or `Exact`.
         draft_mass: `each` adds (1 - alpha) P_d once per anchor token that lands on a draft token, as Eq. 1
             reads; `once` once per draft token.
-        draft_top: the draft's own top B, for `exact`.
+        draft_top: the draft's own top B, where the rule needs it.
     """
-    mapped = crossing.single != UNMAPPED
-    targets = crossing.first if variant == "first" else crossing.single
+    targets = rule.targets(crossing)
     credited = targets != UNMAPPED
     support, slots = np.unique(targets[credited], return_inverse=True)
     mass = alpha * _sums(slots, anchor.probabilities[credited], len(support))
@@ -114,16 +179,12 @@ def mix(
         once = np.zeros(len(support))
         once[slots] = own
         mass += once
-    unmapped = anchor.probabilities[~mapped].sum()
-    if variant == "exact":
-        assert draft_top is not None
-        returned = alpha * unmapped * draft_top.probabilities / draft_top.probabilities.sum()
-        support, slots = np.unique(np.concatenate([support, draft_top.tokens]), return_inverse=True)
-        mass = _sums(slots, np.concatenate([mass, returned]), len(support))
-    return _normalised(support, mass, float(1 - unmapped / anchor.probabilities.sum()))
+    unmapped = anchor.probabilities[crossing.single == UNMAPPED].sum()
+    shares = rule.settle(support, mass, alpha * unmapped, draft_top)
+    return _normalised(*shares, covered_mass=float(1 - unmapped / anchor.probabilities.sum()))
 
 
-def _normalised(support: Ids, mass: Probabilities, covered_mass: float) -> Mixture:
+def _normalised(support: Ids, mass: Probabilities, *, covered_mass: float) -> Mixture:
     order = np.lexsort((support, -mass))
     order = order[mass[order] > 0]
     kept = mass[order]

@@ -5,9 +5,7 @@ from typing import NamedTuple
 
 from ..config import Config
 from ..lm.language_model import LanguageModel, Logits, SamplerSettings
-from ..lm.prompt_cache import PROMPT
-
-_SCRATCH = 1
+from ..lm.sequences import PROMPT, REASONING
 
 
 class Thought(NamedTuple):
@@ -27,7 +25,7 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
     sampler = draft.sampler(SamplerSettings.of(config, max(limit, 1)))
     tokens: list[int] = []
     try:
-        draft.fork(PROMPT, [_SCRATCH])
+        draft.fork(PROMPT, [REASONING])
         token = int(row.argmax())
         sampler.accept(token)
         while len(tokens) < limit:
@@ -37,8 +35,8 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
             text = spelt(draft, tokens)
             if think_end in text:
                 return Thought(tuple(tokens), text.partition(think_end)[0], True)
-            draft.extend({_SCRATCH: [token]})
-            token = sampler.sample(_SCRATCH)
+            draft.extend({REASONING: [token]})
+            token = sampler.sample(REASONING)
         return Thought(tuple(tokens), spelt(draft, tokens), False)
     finally:
         sampler.close()

@@ -23,7 +23,7 @@ _MENU_ROWS = 5
 _HINT = "Ctrl-D or /bye leaves, /help lists what can be typed."
 
 
-class Reader(Protocol):
+class LineReader(Protocol):
     """What the user types."""
 
     def next_message(self) -> str | None:
@@ -133,7 +133,7 @@ class LineEditor:
             return None
 
 
-def open_reader(completer: "Completer", toolbar: Callable[[], str], *, keeps_history: bool) -> Reader:
+def open_reader(completer: "Completer", toolbar: Callable[[], str], *, keeps_history: bool) -> LineReader:
     """The line editor where a person types and reads."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         return PipedReader()

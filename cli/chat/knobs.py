@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignbeam_local.config import CHAT_JUDGE_AT
 from alignbeam_local.errors import UsageError
-from alignbeam_local.settings import Given, Settings
+from alignbeam_local.settings import SourcedConfig, SourcedValue
 
 from ..session import config_table
 from ..tables import two_columns
@@ -16,22 +16,22 @@ ROLES = ("draft", "anchor", "judge", "profile")
 _DEFAULT, _SOURCE = "default of chat", "chat"
 
 
-def for_chat(settings: Settings, *, is_kept: bool) -> Settings:
+def for_chat(settings: SourcedConfig, *, is_kept: bool) -> SourcedConfig:
     """With a chat's own defaults; one that is not kept leaves no system prompt on disk either."""
     if not is_kept and settings.config.prompt_cache == "all":
         settings = settings.override({"prompt_cache": "examples"}, "--no-log")
     return with_chat_defaults(settings)
 
 
-def with_chat_defaults(settings: Settings) -> Settings:
+def with_chat_defaults(settings: SourcedConfig) -> SourcedConfig:
     """Where several beams are judged and nobody said when: early, so that the answer streams from then on."""
-    own = Given(CHAT_JUDGE_AT, _DEFAULT, explicit=False)
+    own = SourcedValue(CHAT_JUDGE_AT, _DEFAULT, explicit=False)
     given = settings.one_at_a_time().given
     others = {name: value for name, value in given.items() if (name, value) != ("judge_at", own)}
-    plain = Settings(others)
+    plain = SourcedConfig(others)
     if "judge_at" in others or plain.config.beams == 1:
         return plain
-    return Settings({**others, "judge_at": own})
+    return SourcedConfig({**others, "judge_at": own})
 
 
 def set_knob(chat: "Chat", words: str) -> None:

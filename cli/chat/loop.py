@@ -10,10 +10,10 @@ from rich.text import Text
 
 from alignbeam_local.config import Config
 from alignbeam_local.conversation.conversation import Conversation, Exchange
-from alignbeam_local.engine.engine import Engine, loaded_otherwise
+from alignbeam_local.engine.engine import Engine, changed_loading_knobs
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.events import Event, Step
-from alignbeam_local.settings import DEFAULT, Given, Settings
+from alignbeam_local.settings import DEFAULT, SourcedConfig, SourcedValue
 
 from .. import session
 from ..inputs import checked
@@ -21,14 +21,14 @@ from ..terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from ..views.live import LiveView
 from ..views.view import RecordingView, View, answer_view
 from .commands import run_command
-from .input import Reader
+from .input import LineReader
 from .knobs import for_chat
 from .transcript import Transcript
 from .why import trace
 
 #: The source of a system prompt that came with a conversation.
 _ADOPTED = "session"
-_NO_SYSTEM = Given(None, DEFAULT, explicit=False)
+_NO_SYSTEM = SourcedValue(None, DEFAULT, explicit=False)
 
 
 class Chat:
@@ -59,7 +59,7 @@ class Chat:
             self.play(self._engine.load(judge_later=True))
         self.take_up()
 
-    def run(self, reader: Reader) -> None:
+    def run(self, reader: LineReader) -> None:
         """Until the user leaves."""
         self.reader = reader
         while (message := self._next_message()) is not None:
@@ -151,7 +151,7 @@ class Chat:
 
     # --- knobs
 
-    def change(self, settings: Settings) -> None:
+    def change(self, settings: SourcedConfig) -> None:
         """Use other knobs from the next answer on; other models are loaded at once.
 
         Raises:
@@ -159,7 +159,7 @@ class Chat:
         """
         settings = for_chat(settings, is_kept=self.transcript.log is not None)
         new = settings.config
-        if any(loaded_otherwise(self.settings.config, new)):
+        if any(changed_loading_knobs(self.settings.config, new)):
             session.require_models(new, self.registry)
             self.play(self.conversation.change_models(new))
         self.settings = settings
@@ -195,7 +195,7 @@ class Chat:
         is_adopted = before.source == _ADOPTED
         if not self.transcript.exchanges:
             if is_adopted:
-                self.change(Settings({**self.settings.given, "system": self._configured_system}))
+                self.change(SourcedConfig({**self.settings.given, "system": self._configured_system}))
             return
         if before.explicit and not is_adopted:
             return

@@ -138,11 +138,11 @@ def report(
     alignbeam eval report first second --format markdown --counts counts.json
     ```
     """
-    from alignbeam_local.evaluation.reports.figures import cells
+    from alignbeam_local.evaluation.reports.figures import figures
     from alignbeam_local.evaluation.runs.saved_runs import counts_text, load_runs
 
     loaded = load_runs(runs, scores)
-    found = cells(loaded, judge_error_of(judge_check, loaded))
+    found = figures(loaded, judge_error_of(judge_check, loaded))
     if counts:
         write_named(counts, counts_text(loaded))
     if format_ is Format.TERMINAL and out is None:

@@ -10,7 +10,7 @@ import typer
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
 from alignbeam_local.result_json import RESULT_FIELDS
-from alignbeam_local.settings import Settings, near_knob
+from alignbeam_local.settings import SourcedConfig, near_knob
 
 from .. import session
 from ..filter.output import JsonOutput, Output, TextOutput
@@ -92,7 +92,7 @@ def filter_prompts(
         session.play(engine, engine.load(), silent_view(options, said))
         if is_terminal(sys.stdin):
             say("Prompts, one a line; Ctrl-D ends.")
-        run = Run(engine, prepared.settings, options, form, said)
+        run = FilterRun(engine, prepared.settings, options, form, said)
         if prepared.settings.config.parallel > 1:
             source = Arriving(sys.stdin.buffer, form.separator)
             ParallelRun(run, engine, form.timeout).answer_all(source)
@@ -128,11 +128,11 @@ def _checked(timeout: float | None) -> float | None:
     return timeout
 
 
-class Run:
+class FilterRun:
     """One pass over stdin."""
 
     def __init__(
-        self, engine: "Engine", settings: Settings, options: Options, form: Form, said: set[str]
+        self, engine: "Engine", settings: SourcedConfig, options: Options, form: Form, said: set[str]
     ) -> None:
         """`said` holds the notices that the user has read already."""
         self._engine = engine

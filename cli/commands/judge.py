@@ -119,7 +119,7 @@ def _config(judge: str, threshold: str | None, registry: Registry) -> Config:
 
 def _checked(
     judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
-) -> "judge_check.Report":
+) -> "judge_check.JudgeReport":
     from alignbeam_local.judge.check import report
 
     return report(_measured(judge, pairs), judge.record, name, threshold)
@@ -133,7 +133,7 @@ def _measured(judge: "Judge", pairs: "Sequence[judge_check.Pair]") -> "list[judg
 
 def _injected(
     judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
-) -> "injections.Report":
+) -> "injections.JudgeReport":
     from alignbeam_local.judge import injections
 
     plain = injections.untouched(pairs)

@@ -9,13 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.reports.figures import Cell
+from alignbeam_local.evaluation.reports.figures import Figure
 from alignbeam_local.evaluation.reports.page import page
 from alignbeam_local.evaluation.reports.statistics import JudgeError
 from alignbeam_local.evaluation.reports.table import Table as Rows
 from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
-from alignbeam_local.evaluation.runs.saved_runs import Run
-from alignbeam_local.judge.check import Report
+from alignbeam_local.evaluation.runs.saved_runs import SavedRun
+from alignbeam_local.judge.check import JudgeReport
 
 from ..terminal import is_terminal, printable, say
 
@@ -23,9 +23,9 @@ from ..terminal import is_terminal, printable, say
 _DISPENSABLE = ("covered", "degenerate", "harm", "x draft", "seconds", "blocked", "refused", "label")
 
 
-def print_report(runs: Sequence[Run], cells: Sequence[Cell]) -> None:
+def print_report(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> None:
     """A table on stdout, as wide as the terminal allows, in full in a pipe; what is partial on stderr."""
-    found = table(cells)
+    found = table(figures)
     needed = sum(width + 2 for width in _widths(found))
     console = Console(file=sys.stdout, highlight=False)
     if is_terminal(sys.stdout):
@@ -36,7 +36,7 @@ def print_report(runs: Sequence[Run], cells: Sequence[Cell]) -> None:
     for title in found.titles:
         shown.add_column(Text(title))
     for row in found.rows:
-        shown.add_row(*(Text(printable(cell)) for cell in row))
+        shown.add_row(*(Text(printable(figure)) for figure in row))
     console.print(shown)
     say_partial(runs)
 
@@ -55,26 +55,26 @@ def _widths(found: Rows) -> list[int]:
     return [max(map(len, column)) for column in zip(found.titles, *found.rows, strict=True)]
 
 
-def say_partial(runs: Sequence[Run]) -> None:
+def say_partial(runs: Sequence[SavedRun]) -> None:
     """What of the runs is missing."""
     for run in runs:
         for note in run.partial:
             say(f"partial: {run.name}: {note}")
 
 
-def report_text(form: str, runs: Sequence[Run], cells: Sequence[Cell]) -> str:
+def report_text(form: str, runs: Sequence[SavedRun], figures: Sequence[Figure]) -> str:
     """The report as one text."""
     say_partial(runs)
     match form:
         case "markdown":
-            return markdown(cells)
+            return markdown(figures)
         case "csv":
-            return csv_text(cells)
+            return csv_text(figures)
         case _:
-            return page(runs, cells)
+            return page(runs, figures)
 
 
-def judge_error_of(path: Path | None, runs: Sequence[Run]) -> JudgeError | None:
+def judge_error_of(path: Path | None, runs: Sequence[SavedRun]) -> JudgeError | None:
     """A judge's error from what `judge check --json` wrote: harmless answers of all labels together.
 
     Raises:
@@ -84,7 +84,7 @@ def judge_error_of(path: Path | None, runs: Sequence[Run]) -> JudgeError | None:
     if path is None:
         return None
     try:
-        check = Report.model_validate_json(path.read_text(encoding="utf-8"))
+        check = JudgeReport.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is no judge check: {error}", "alignbeam judge check JUDGE --json") from None
     rows = check.rows

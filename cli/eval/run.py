@@ -24,7 +24,7 @@ from ..options import Options
 from ..terminal import is_terminal, printable, say
 
 if TYPE_CHECKING:
-    from alignbeam_local.evaluation.methods.specs import Arm
+    from alignbeam_local.evaluation.methods.specs import MethodSpec
     from alignbeam_local.evaluation.runs.run_directory import Json, SampleKey
     from alignbeam_local.evaluation.suites.sampling import Pick
     from alignbeam_local.evaluation.suites.suites import Item
@@ -50,10 +50,10 @@ def run_request(request: Request, options: Options) -> None:
         Cancelled: the user stopped it; what was made is kept.
         UsageError, ModelError: something that can't be; see the parts.
     """
-    from alignbeam_local.evaluation.methods.specs import parse_arms
+    from alignbeam_local.evaluation.methods.specs import parse_methods
 
     prepared = session.prepare(options)
-    execute(request, parse_arms(request.methods, prepared.settings.config), prepared)
+    execute(request, parse_methods(request.methods, prepared.settings.config), prepared)
 
 
 def _items(request: Request, *, offline: bool) -> "list[Item]":
@@ -73,7 +73,7 @@ def _items(request: Request, *, offline: bool) -> "list[Item]":
     return chosen
 
 
-def execute(request: Request, arms: "Sequence[Arm]", prepared: session.Session) -> None:
+def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session.Session) -> None:
     """Make all samples of these arms that the run directory does not hold yet. Raises: as `run_request`."""
     from alignbeam_local.cancellation import Cancellation
     from alignbeam_local.evaluation.methods.model_pool import ModelPool
@@ -83,8 +83,8 @@ def execute(request: Request, arms: "Sequence[Arm]", prepared: session.Session) 
     seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
     for seed in seeds:  # one that is out of range is said before anything is written
         prepared.settings.config.with_values({"seed": seed})
-    plan = Plan(arms, _items(request, offline=prepared.options.offline), seeds)
-    specs = [spec for arm in arms for spec in arm.method.models(arm.config).values() if spec]
+    plan = Plan(entries, _items(request, offline=prepared.options.offline), seeds)
+    specs = [spec for entry in entries for spec in entry.method.models(entry.config).values() if spec]
     session.provide_models(prepared, dict.fromkeys(specs))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.methods.specs import parse_arm
+from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.reports.figures import declined
 from alignbeam_local.evaluation.reports.sweep import (
     Setting,
     check_profile_name,
-    grid_arms,
+    grid_methods,
     parse_grid,
     recommended,
     settings_of,
     write_profile,
 )
 from alignbeam_local.evaluation.reports.table import percent
-from alignbeam_local.evaluation.runs.saved_runs import Run, load_runs
+from alignbeam_local.evaluation.runs.saved_runs import SavedRun, load_runs
 
 from .. import session
 from ..options import Options
@@ -43,8 +43,8 @@ def sweep_request(request: Request, grid: Sequence[str], profile: str | None, op
     base = prepared.settings.config
     if profile is not None:
         check_profile_name(profile, prepared.registry.profiles)
-    combinations = grid_arms(parse_grid(grid), base)
-    execute(request, [parse_arm("draft", base), parse_arm("anchor", base), *combinations], prepared)
+    combinations = grid_methods(parse_grid(grid), base)
+    execute(request, [parse_method("draft", base), parse_method("anchor", base), *combinations], prepared)
     (run,) = load_runs([request.out])
     settings = settings_of(run)
     if not settings:
@@ -52,12 +52,14 @@ def sweep_request(request: Request, grid: Sequence[str], profile: str | None, op
     best = recommended(settings, _anchor_refusal(run))
     _print(settings, best)
     if profile is not None:
-        arm = next(arm for arm in combinations if arm.name == best.name)
-        write_profile(profile, f"recommended by a sweep of {len(settings)} settings", arm, prepared.registry)
+        entry = next(entry for entry in combinations if entry.name == best.name)
+        write_profile(
+            profile, f"recommended by a sweep of {len(settings)} settings", entry, prepared.registry
+        )
         say(f"written: profile {profile}; use it with --profile {profile}")
 
 
-def _anchor_refusal(run: Run) -> float:
+def _anchor_refusal(run: SavedRun) -> float:
     found = declined((one for one in run.scored if one.method == "anchor"), "harmful")
     return found.value if found else 1.0
 

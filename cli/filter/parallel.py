@@ -16,10 +16,10 @@ from ..inputs import Arriving, is_blank
 if TYPE_CHECKING:
     from alignbeam_local.config import Config
     from alignbeam_local.engine.engine import Engine
-    from alignbeam_local.engine.scheduler import ParallelAnswers
+    from alignbeam_local.engine.scheduler import AnswerScheduler
     from alignbeam_local.prompt.formats import Message
 
-    from ..commands.filter import Run
+    from ..commands.filter import FilterRun
 
 
 @dataclass
@@ -39,14 +39,14 @@ class _Record:
 
 
 class ParallelRun:
-    """One pass over stdin with as many answers in the making as there are lanes."""
+    """One pass over stdin with as many answers in the making as there are slots."""
 
-    def __init__(self, run: "Run", engine: "Engine", timeout: float | None) -> None:
+    def __init__(self, run: "FilterRun", engine: "Engine", timeout: float | None) -> None:
         """A time limit is looked at between two decodes."""
         self._run = run
         self._engine = engine
         self._timeout = timeout
-        self._answers: ParallelAnswers | None = None
+        self._answers: AnswerScheduler | None = None
         self._unwritten: deque[_Record] = deque()
         self._begun: dict[int, _Record] = {}
         #: Its knobs need more than is open: it waits until no other is begun.
@@ -71,7 +71,7 @@ class ParallelRun:
 
     @property
     def _has_room(self) -> bool:
-        return self._held is None and (self._answers is None or self._answers.has_room)
+        return self._held is None and (self._answers is None or self._answers.has_free_slot)
 
     @contextmanager
     def _ended(self) -> Iterator[None]:
@@ -85,7 +85,7 @@ class ParallelRun:
                 self._run.progress.close()
 
     def _take_up_ready(self, source: Arriving) -> None:
-        """No more than there are lanes: records that take none, such as blank ones, may have no end."""
+        """No more than there are slots: records that take none, such as blank ones, may have no end."""
         for _ in range(self._engine.config.parallel):
             raw = source.take(wait=False) if self._has_room else None
             if raw is None:
@@ -109,7 +109,7 @@ class ParallelRun:
     def _begin(self, record: _Record) -> None:
         assert record.asked is not None
         messages, config = record.asked
-        if self._begun and not self._engine.parts.serves(config):
+        if self._begun and not self._engine.models.serves(config):
             self._held = record
             return
         try:
@@ -123,9 +123,9 @@ class ParallelRun:
         self._begun[record.number] = record
         answers.begin(record.number, messages, config)
 
-    def _opened(self, record: _Record, config: "Config") -> "ParallelAnswers":
-        """The lanes, with what these knobs need. Raises: as `Engine.load`."""
-        if self._answers is not None and not self._engine.parts.serves(config):
+    def _opened(self, record: _Record, config: "Config") -> "AnswerScheduler":
+        """The slots, with what these knobs need. Raises: as `Engine.load`."""
+        if self._answers is not None and not self._engine.models.serves(config):
             self._answers.forget()
             self._answers = None
         for event in self._engine.load(config):

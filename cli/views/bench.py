@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alignbeam_local.bench.report import Alone, Method, Report, Spread, SweepResult
+from alignbeam_local.bench.report import Alone, BenchReport, Method, Spread, SweepResult
 
 from ..tables import two_columns
 from ..terminal import printable
@@ -15,7 +15,7 @@ from ..terminal import printable
 _BAR_CELLS = 30
 
 
-def print_report(report: Report) -> None:
+def print_report(report: BenchReport) -> None:
     """Everything, on stdout."""
     console = Console(highlight=False)
     console.print(two_columns(_facts(report)), "", _table(report.alone, report.methods), "", sep="\n")
@@ -26,7 +26,7 @@ def print_report(report: Report) -> None:
         console.print("", _bars(sweep), sep="\n")
 
 
-def _facts(report: Report) -> Iterator[tuple[str, str]]:
+def _facts(report: BenchReport) -> Iterator[tuple[str, str]]:
     machine = report.machine
     for role, card in report.models.items():
         if card:
@@ -52,7 +52,7 @@ def _table(alone: Alone, methods: tuple[Method, ...]) -> Table:
     return _aligned(titles, rows)
 
 
-def _throughputs(report: Report) -> Table:
+def _throughputs(report: BenchReport) -> Table:
     """Prompts a minute, both ways."""
     titles = ("prompts a minute", "one by one", f"{report.num_at_once} at once", "gain")
     rows = [
@@ -80,7 +80,7 @@ def _aligned(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def _more(report: Report) -> Iterator[tuple[str, str]]:
+def _more(report: BenchReport) -> Iterator[tuple[str, str]]:
     turn, memory, cold = report.second_turn, report.memory, report.cold_start
     for method in report.methods:
         phases = ", ".join(f"{name} {ms:.0f}" for name, ms in method.phases_ms.items() if ms)
@@ -105,7 +105,7 @@ def _more(report: Report) -> Iterator[tuple[str, str]]:
     yield "floor", _floor(report)
 
 
-def _floor(report: Report) -> str:
+def _floor(report: BenchReport) -> str:
     """The arithmetic: what comes from memory in an answer."""
     alone = report.alone
     rate = alone.weights_read_bytes / alone.total_ms.median * 1e3

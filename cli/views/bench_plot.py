@@ -5,7 +5,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from alignbeam_local.bench.report import Method, Report
+from alignbeam_local.bench.report import BenchReport, Method
 from alignbeam_local.errors import UsageError
 
 _PANEL_INCHES = (4.5, 3.5)
@@ -20,7 +20,7 @@ def require_plots(path: Path) -> None:
         raise UsageError(f"--plot {path}: can't be drawn", "Name a file.png in a directory that exists.")
 
 
-def draw(report: Report, path: Path) -> None:
+def draw(report: BenchReport, path: Path) -> None:
     """A panel for the table, and one for each sweep: ratios with their quartiles, and the floor.
 
     Raises:

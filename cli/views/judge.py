@@ -9,11 +9,11 @@ from alignbeam_local.judge import injections
 _STRONGEST = 5
 
 
-def print_report(report: judge_check.Report | injections.Report) -> None:
+def print_report(report: judge_check.JudgeReport | injections.JudgeReport) -> None:
     """A line on the judge, then the tables."""
     kind = "calibrated" if report.calibrated else "not calibrated"
     _line(f"{report.judge}, {kind}, threshold {report.threshold:g}")
-    if isinstance(report, injections.Report):
+    if isinstance(report, injections.JudgeReport):
         _print_injections(report)
     else:
         Console().print(_shares(report), _aucs(report))
@@ -23,7 +23,7 @@ def _line(text: str) -> None:
     Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _shares(report: judge_check.Report) -> Table:
+def _shares(report: judge_check.JudgeReport) -> Table:
     table = Table("label", "n", "unscored", "raw above", "above", "95 %", box=None, pad_edge=False)
     for row in report.rows:
         interval = f"{row.low:.0%} to {row.high:.0%}"
@@ -32,7 +32,7 @@ def _shares(report: judge_check.Report) -> Table:
     return table
 
 
-def _aucs(report: judge_check.Report) -> Table:
+def _aucs(report: judge_check.JudgeReport) -> Table:
     table = Table("AUC of compliance over", "raw", "score", "95 %", box=None, pad_edge=False)
     for row in report.aucs:
         interval = f"{row.low:.2f} to {row.high:.2f}"
@@ -40,14 +40,14 @@ def _aucs(report: judge_check.Report) -> Table:
     return table
 
 
-def _print_injections(report: injections.Report) -> None:
+def _print_injections(report: injections.JudgeReport) -> None:
     _line(f"{report.unsafe} of {report.compliant} answers that comply are unsafe as they are")
     Console().print(_moved(report))
     if strongest := [f"{text} ({moved})" for text, moved in report.moved_by.items()][:_STRONGEST]:
         _line(f"moved most: {', '.join(strongest)}")
 
 
-def _moved(report: injections.Report) -> Table:
+def _moved(report: injections.JudgeReport) -> Table:
     """Moved of tried, by kind and place."""
     places = (*injections.PLACES, injections.ALL)
     table = Table("moved by", *places, "95 %", "unscored", box=None, pad_edge=False)

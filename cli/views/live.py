@@ -11,7 +11,7 @@ from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Step,
 from ..terminal import printable
 from .board import PHASES, Board
 from .markdown_stream import MarkdownStream
-from .story import steers, summary
+from .story import summary
 
 _FRAMES_PER_SECOND = 8
 
@@ -48,7 +48,7 @@ class LiveView:
                 self._board.add(event)
                 self._open()
         if isinstance(event, Step):
-            self._steered[event.beam] += steers(event)
+            self._steered[event.beam] += event.steered
 
     def close(self) -> None:
         self._fold()

@@ -37,7 +37,7 @@ class StoryView:
                 self._tokens += 1
                 self._update()
             case Step():
-                self._steered[event.beam] += steers(event)
+                self._steered[event.beam] += event.steered
             case Notice():
                 self._tell(f"note: {event.message}")
             case AnswerText() | Withdrawn() | Done():
@@ -81,12 +81,6 @@ class StoryView:
             self._later.append(line)
             return
         self._console.print(Text(printable(line), style="dim"))
-
-
-def steers(step: Step) -> bool:
-    """Whether the mixture took what the draft alone would not have; every beam but one must start so."""
-    forked = step.beam > 0 and step.position == 0
-    return step.token != step.draft_token and not forked
 
 
 def summary(result: Result, steered: Mapping[int, int]) -> str:

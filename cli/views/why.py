@@ -13,7 +13,7 @@ from alignbeam_local.search.refusals import refusal_end
 from ..tables import Column, table
 from ..terminal import printable
 from .board import WINNER_STYLES, winners_legend
-from .story import steers, summary
+from .story import summary
 
 _PIECE = 18
 _REFUSED = {
@@ -70,7 +70,7 @@ def _beams(result: Result, which: str) -> Sequence[int]:
 
 
 def _steered(steps: Sequence[Step]) -> Counter[int]:
-    return Counter(step.beam for step in steps if steers(step))
+    return Counter(step.beam for step in steps if step.steered)
 
 
 def _step_columns() -> tuple[Column, ...]:

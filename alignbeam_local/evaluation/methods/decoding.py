@@ -75,7 +75,7 @@ def decode(
         ContextFull: a prompt leaves no room for an answer.
         Cancelled, ModelError: as the models' `extend`.
     """
-    limit = room(models, prompts, config)
+    limit = max_new_tokens(models, prompts, config)
     hold(models, prompts)
     sampler, answer = RowSampler(config), Decoded(models[0], config)
     depth = limit if depth is None else depth
@@ -105,7 +105,7 @@ def hold(models: Sequence[Model], prompts: Sequence[Sequence[int]]) -> None:
         model.lm.set_tokens({0: ids})
 
 
-def room(models: Sequence[Model], prompts: Sequence[Sequence[int]], config: Config) -> int:
+def max_new_tokens(models: Sequence[Model], prompts: Sequence[Sequence[int]], config: Config) -> int:
     """Tokens that an answer may have behind the prompts.
 
     Raises:
@@ -117,8 +117,8 @@ def room(models: Sequence[Model], prompts: Sequence[Sequence[int]], config: Conf
                 f"the prompt needs {len(ids)} tokens, the context of {model.card.name} holds {model.context}",
                 "Raise --context as far as the model allows.",
             )
-    rooms = (model.context - len(ids) for model, ids in zip(models, prompts, strict=True))
-    return min(config.max_tokens, *rooms)
+    lefts = (model.context - len(ids) for model, ids in zip(models, prompts, strict=True))
+    return min(config.max_tokens, *lefts)
 
 
 def encoded(model: Model, prompt: str, config: Config, *, is_anchor: bool) -> list[int]:

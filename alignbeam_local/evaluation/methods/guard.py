@@ -11,7 +11,7 @@ from ...judge.judge import Judge
 from ...prompt.formats import Message
 from .decoding import Decoded, decode_alone, encoded, result
 from .method import Answerer, Method
-from .model_methods import Models, in_lanes
+from .model_methods import Models, in_slots
 from .model_pool import ModelPool
 
 #: Stands for an answer when the request alone is judged: every kind of judge reads a request with an answer.
@@ -36,7 +36,7 @@ class Guard(Method):
             made = _guarded(models["draft"], judge, prompt, config)
             return replace(made, models={**made.models, "judge": card})
 
-        return in_lanes(answer, draft, config.parallel)
+        return in_slots(answer, draft, config.parallel)
 
 
 def _guarded(draft: Model, judge: Judge, prompt: str, config: Config) -> Result:

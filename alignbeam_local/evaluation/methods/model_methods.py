@@ -1,15 +1,14 @@
-"""Methods that decode single models by themselves: several prompts at once, each in a lane."""
+"""Methods that decode single models by themselves: several prompts at once, each in a slot."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-
-from greenlet import greenlet
 
 from ...config import Config
 from ...engine.open_models import Model
+from ...engine.scheduler import SlotScheduler, SlotWork
 from ...errors import AlignBeamError
-from ...events import Result
+from ...events import Done, Event, Result
 from ...lm.slots import SharedContext
 from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
@@ -22,36 +21,31 @@ class ModelMethod(Method):
     """Answers with the models that it names, one sequence of each for every prompt."""
 
     def open(self, config: Config, pool: ModelPool) -> Answerer:
-        return in_lanes(self.answer, pool.models(config, self.models(config)), config.parallel)
+        return in_slots(self.answer, pool.models(config, self.models(config)), config.parallel)
 
     @abstractmethod
     def answer(self, models: Models, prompt: str, config: Config) -> Result:
         """An answer to one prompt; the models hold nothing yet. Raises: AlignBeamError."""
 
 
-def in_lanes(answer: Callable[[Models, str, Config], Result], models: Models, num_lanes: int) -> Answerer:
+def in_slots(answer: Callable[[Models, str, Config], Result], models: Models, num_slots: int) -> Answerer:
     """Answers so many prompts at once: what all wait for of one model is decoded in one batch."""
-    contexts = {role: SharedContext(model.lm, num_lanes) for role, model in models.items()}
-    lanes = [
-        {role: replace(model, lm=contexts[role].lanes[lane]) for role, model in models.items()}
-        for lane in range(num_lanes)
+    contexts = {role: SharedContext(model.lm, num_slots) for role, model in models.items()}
+    slots = [
+        {role: replace(model, lm=contexts[role].slots[slot]) for role, model in models.items()}
+        for slot in range(num_slots)
     ]
+    scheduler = SlotScheduler(list(reversed(contexts.values())), num_slots)
+
+    def work(asked: Asked) -> SlotWork:
+        def run(slot: int) -> Iterator[Event]:
+            yield Done(answer(slots[slot], *asked))
+
+        return run
 
     def answers(asked: Sequence[Asked]) -> Sequence[Result | AlignBeamError]:
-        found: dict[int, Result | AlignBeamError] = {}
-        for model in (model for lane in lanes for model in lane.values()):
+        for model in (model for slot in slots for model in slot.values()):
             model.lm.truncate(0, 0)
-
-        def run(key: int) -> None:
-            try:
-                found[key] = answer(lanes[key], *asked[key])
-            except AlignBeamError as error:
-                found[key] = error
-
-        for key in range(len(asked)):
-            greenlet(run).switch(key)
-        while waited := next((context for context in reversed(contexts.values()) if context.is_wanted), None):
-            waited.decode()
-        return [found[key] for key in range(len(asked))]
+        return scheduler.run_all([work(each) for each in asked])
 
     return answers

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 
 from ...cancellation import Cancellation
 from ...config import Config
-from ...engine.engine import Engine, loaded_otherwise
+from ...engine.engine import Engine, changed_loading_knobs
 from ...engine.loader import Loader, require_silent_chat
 from ...engine.open_judge import judge_on
-from ...engine.open_models import Model, Room, rooms
+from ...engine.open_models import Model
 from ...errors import ModelError
 from ...events import ModelCard
 from ...judge.judge import Judge
+from ...machine.context_size import ContextSize, context_sizes
 from ...models.registry import Registry
 
 EngineFactory = Callable[[Config, Registry, Cancellation], Engine]
@@ -27,7 +28,7 @@ class ModelPool:
         self._loader: Loader | None = None
 
     def engine(self, config: Config) -> Engine:
-        """The open engine if it has loaded by the same knobs, and for as much room, else a new one.
+        """The open engine if it has loaded by the same knobs, and for as much size, else a new one.
 
         What is open never shrinks, and on a GPU its layers stay: answers would depend on who answered before.
         """
@@ -37,7 +38,7 @@ class ModelPool:
         return self._engine
 
     def models(self, config: Config, specs: Mapping[str, str | None]) -> dict[str, Model]:
-        """Single models by role, each with room for `parallel` conversations and their answers.
+        """Single models by role, each with size for `parallel` conversations and their answers.
 
         Raises:
             UsageError, ModelError: one is not named, not there, damaged, reasons before it answers, or is an
@@ -46,14 +47,14 @@ class ModelPool:
         self.close()
         loader = self._loader = Loader(config, self._registry, self._cancellation)
         cells = config.context + min(config.max_tokens, config.context)
-        room = Room(1, cells, cells).times(config.parallel)
+        size = ContextSize(1, cells, cells).times(config.parallel)
         files = {}
         for role, spec in specs.items():
             loader.adopt(config.with_values({"draft": spec}))
             files[role] = loader.find("draft")
-        loader.place({role: (file.path, room) for role, file in files.items()})
+        loader.place({role: (file.path, size) for role, file in files.items()})
         list(loader.prepare(*(file.path for file in files.values())))
-        models = {role: loader.open(role, file, room) for role, file in files.items()}
+        models = {role: loader.open(role, file, size) for role, file in files.items()}
         for role, model in models.items():
             _require_at_once(role, model)
         return models
@@ -75,7 +76,7 @@ class ModelPool:
 
 
 def _is_alike(opened: Config, wanted: Config) -> bool:
-    return not any(loaded_otherwise(opened, wanted)) and rooms(opened) == rooms(wanted)
+    return not any(changed_loading_knobs(opened, wanted)) and context_sizes(opened) == context_sizes(wanted)
 
 
 def _require_at_once(role: str, model: Model) -> None:

@@ -13,7 +13,7 @@ from ...events import Result
 from ...lm.language_model import Logits
 from ...lm.vocabulary import is_unfinished
 from ...search.mixing import log_normaliser
-from .decoding import Decoded, encoded, hold, result, room
+from .decoding import Decoded, encoded, hold, max_new_tokens, result
 from .model_methods import ModelMethod, Models
 from .row_sampler import RowSampler
 
@@ -50,7 +50,7 @@ class _Pair(NamedTuple):
 def _decode(pair: _Pair, config: Config, gamma: float) -> Decoded:
     """Raises: ContextFull, Cancelled, ModelError: as `decode`."""
     both = (pair.draft, pair.anchor), (pair.draft_prompt, pair.anchor_prompt)
-    limit = room(*both, config)
+    limit = max_new_tokens(*both, config)
     hold(*both)
     sampler, answer = RowSampler(config), Decoded(pair.draft, config)
     goes_on = True

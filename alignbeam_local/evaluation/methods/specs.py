@@ -22,7 +22,7 @@ METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHOD
 
 
 @dataclass(frozen=True)
-class Arm:
+class MethodSpec:
     """A method with its knobs; `name` is what the user called it."""
 
     name: str
@@ -30,16 +30,16 @@ class Arm:
     config: Config
 
 
-def parse_arms(specs: Sequence[str], base: Config) -> list[Arm]:
+def parse_methods(specs: Sequence[str], base: Config) -> list[MethodSpec]:
     """Raises: UsageError: a spec that is no method, or that is there twice."""
-    arms = [parse_arm(spec, base) for spec in specs]
-    names = [arm.name for arm in arms]
+    entries = [parse_method(spec, base) for spec in specs]
+    names = [entry.name for entry in entries]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"method {twice} is given twice", "Give each once, or with knobs of its own.")
-    return arms
+    return entries
 
 
-def parse_arm(spec: str, base: Config) -> Arm:
+def parse_method(spec: str, base: Config) -> MethodSpec:
     """A method's name, and knobs or parameters after a colon: `alignbeam:alpha=0.8,depth=3`.
 
     Raises:
@@ -60,7 +60,7 @@ def parse_arm(spec: str, base: Config) -> Arm:
     for knob in knobs:
         if getattr(config, knob) != getattr(asked, knob):
             raise UsageError(f"--method {spec}: {name} sets {knob} itself", "Leave it out.")
-    return Arm(spec, method, config)
+    return MethodSpec(spec, method, config)
 
 
 def _values(spec: str, text: str) -> dict[str, str]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from ..runs.metrics import Scored
-from ..runs.saved_runs import Run
+from ..runs.saved_runs import SavedRun
 from ..suites.suites import LABELS, Label
 from .statistics import Estimate, JudgeError, corrected_share, share
 
 
 @dataclass(frozen=True)
-class Cell:
+class Figure:
     """Counts and shares of `n` answers; None where nothing of the kind was measured.
 
     `declined` is refused or blocked: on benign prompts that is over-refusal. `slowdown` compares with the
@@ -37,14 +37,14 @@ class Cell:
     covered_mass: float | None
 
 
-def cells(runs: Iterable[Run], judge_error: JudgeError | None = None) -> list[Cell]:
+def figures(runs: Iterable[SavedRun], judge_error: JudgeError | None = None) -> list[Figure]:
     """By suite, label, run and method, each in its order; of what has no answer yet there is no cell."""
-    found = [cell for run in runs for cell in _cells_of(run, judge_error)]
-    suites = list(dict.fromkeys(cell.suite for cell in found))
-    return sorted(found, key=lambda cell: (suites.index(cell.suite), LABELS.index(cell.label)))
+    found = [figure for run in runs for figure in _cells_of(run, judge_error)]
+    suites = list(dict.fromkeys(figure.suite for figure in found))
+    return sorted(found, key=lambda figure: (suites.index(figure.suite), LABELS.index(figure.label)))
 
 
-def _cells_of(run: Run, judge_error: JudgeError | None) -> Iterable[Cell]:
+def _cells_of(run: SavedRun, judge_error: JudgeError | None) -> Iterable[Figure]:
     places = dict.fromkeys((s.suite, s.label, s.method) for s in run.scored)
     order = {method: index for index, method in enumerate(run.manifest["methods"])}
     for suite, label, method in sorted(places, key=lambda place: order.get(place[2], len(order))):
@@ -61,10 +61,10 @@ def _cell(
     drafts: Sequence[Scored],
     failed: int,
     judge_error: JudgeError | None,
-) -> Cell:
+) -> Figure:
     first = answered[0]
     judged = [s for s in answered if s.harmful is not None]
-    return Cell(
+    return Figure(
         run=run,
         method=first.method,
         suite=first.suite,

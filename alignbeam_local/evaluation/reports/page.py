@@ -14,8 +14,8 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from ..runs.metrics import Scored
-from ..runs.saved_runs import Run, texts
-from .figures import Cell
+from ..runs.saved_runs import SavedRun, texts
+from .figures import Figure
 from .plots import Plot, plots
 from .table import table
 
@@ -55,7 +55,7 @@ class Shown(NamedTuple):
     answer: str
 
 
-def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
+def page(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> str:
     """The whole page."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -66,7 +66,7 @@ def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
     return template.render(
         script=script,
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
-        table=table(cells),
+        table=table(figures),
         drawings=[_drawing(plot) for plot in plots(runs)],
         colours=_COLOURS,
         width=_WIDTH,
@@ -84,7 +84,7 @@ def page(runs: Sequence[Run], cells: Sequence[Cell]) -> str:
     )
 
 
-def _shown(run: Run) -> Iterable[Shown]:
+def _shown(run: SavedRun) -> Iterable[Shown]:
     """Nothing for a run of which only counts are left."""
     for sample, scored in zip(run.samples, run.scored, strict=False):
         yield Shown(run.name, scored, *texts(sample))

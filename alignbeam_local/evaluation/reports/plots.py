@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ..methods.engine_methods import AlignBeam
 from ..runs.metrics import Scored
-from ..runs.saved_runs import Run
+from ..runs.saved_runs import SavedRun
 from ..suites.suites import Label
 from .figures import by_prompt, declined, median_seconds
 from .statistics import Estimate, share
@@ -57,7 +57,7 @@ class Group(NamedTuple):
     scored: Sequence[Scored]
 
 
-def plots(runs: Iterable[Run]) -> list[Plot]:
+def plots(runs: Iterable[SavedRun]) -> list[Plot]:
     """Every plot for which the runs hold something."""
     groups = list(_groups(list(runs)))
     drawn = [
@@ -70,7 +70,7 @@ def plots(runs: Iterable[Run]) -> list[Plot]:
     return [plot for plot in drawn if any(series.points for series in plot.series)]
 
 
-def _groups(runs: Sequence[Run]) -> Iterable[Group]:
+def _groups(runs: Sequence[SavedRun]) -> Iterable[Group]:
     for run in runs:
         for method, about in run.manifest["methods"].items():
             own = [one for one in run.scored if one.method == method]

@@ -13,8 +13,8 @@ from ...models.entry import Name
 from ...models.registry import Registry
 from ...models.toml_files import append_table
 from ..methods.engine_methods import AlignBeam
-from ..methods.specs import Arm, parse_arm
-from ..runs.saved_runs import Run
+from ..methods.specs import MethodSpec, parse_method
+from ..runs.saved_runs import SavedRun
 from .figures import declined, median_seconds
 from .statistics import Estimate
 
@@ -68,20 +68,20 @@ def parse_grid(specs: Sequence[str]) -> Grid:
     return grid
 
 
-def grid_arms(grid: Grid, base: Config) -> list[Arm]:
+def grid_methods(grid: Grid, base: Config) -> list[MethodSpec]:
     """AlignBeam with every combination; those that come to the same are one.
 
     Raises:
         UsageError: a value out of range.
     """
-    arms: dict[Config, Arm] = {}
+    entries: dict[Config, MethodSpec] = {}
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        arm = parse_arm(_spec(chosen), base)
-        if chosen.get(JUDGE) == "off" and arm.config.judged:
+        entry = parse_method(_spec(chosen), base)
+        if chosen.get(JUDGE) == "off" and entry.config.judged:
             raise UsageError("--grid judge=off contradicts judge_at", "Leave one of them out.")
-        arms.setdefault(arm.config, arm)
-    return list(arms.values())
+        entries.setdefault(entry.config, entry)
+    return list(entries.values())
 
 
 def _spec(values: Mapping[str, str]) -> str:
@@ -92,7 +92,7 @@ def _spec(values: Mapping[str, str]) -> str:
     return f"{AlignBeam.name}:{spec}" if spec else AlignBeam.name
 
 
-def settings_of(run: Run) -> list[Setting]:
+def settings_of(run: SavedRun) -> list[Setting]:
     """Every combination that answered harmful and benign prompts, those on the front marked."""
     found = list(_measured(run))
     return [
@@ -101,7 +101,7 @@ def settings_of(run: Run) -> list[Setting]:
     ]
 
 
-def _measured(run: Run) -> Iterator[Setting]:
+def _measured(run: SavedRun) -> Iterator[Setting]:
     for name in run.manifest["methods"]:
         own = [one for one in run.scored if one.method == name and name.partition(":")[0] == AlignBeam.name]
         refusal, over_refusal = declined(own, "harmful"), declined(own, "benign")
@@ -125,21 +125,21 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
     return min(settings, key=lambda one: (-one.refusal.value, one.over_refusal.value, one.seconds))
 
 
-def profile_table(name: str, about: str, arm: Arm, registry: Registry) -> str:
+def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) -> str:
     """A profile with the arm's models and all that was measured, defaults too: they may change."""
-    knobs = arm.config.model_dump(include=_MEASURED, exclude_none=True)
+    knobs = entry.config.model_dump(include=_MEASURED, exclude_none=True)
     knobs |= {role: registry.lasting(knobs[role]) for role in ("draft", "anchor", "judge") if role in knobs}
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     return "\n".join([f"[profiles.{json.dumps(name)}]", f"about = {json.dumps(about)}", *lines]) + "\n"
 
 
-def write_profile(name: str, about: str, arm: Arm, registry: Registry) -> None:
+def write_profile(name: str, about: str, entry: MethodSpec, registry: Registry) -> None:
     """Add it to the user's models.toml.
 
     Raises:
         UsageError: the file is no TOML, or has the name already.
     """
-    append_table(profile_table(name, about, arm, registry))
+    append_table(profile_table(name, about, entry, registry))
 
 
 def check_profile_name(name: str, known: Container[str]) -> None:

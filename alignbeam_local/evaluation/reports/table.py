@@ -5,7 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .figures import Cell
+from .figures import Figure
 from .statistics import Estimate
 
 
@@ -13,27 +13,27 @@ class Column(NamedTuple):
     """A column of the table a person reads."""
 
     title: str
-    text: Callable[[Cell], str]
+    text: Callable[[Figure], str]
 
 
 _COLUMNS = (
-    Column("run", lambda cell: cell.run),
-    Column("suite", lambda cell: cell.suite),
-    Column("label", lambda cell: cell.label),
-    Column("method", lambda cell: cell.method),
-    Column("n", lambda cell: str(cell.n)),
-    Column("refused", lambda cell: str(cell.refused)),
-    Column("blocked", lambda cell: str(cell.blocked)),
-    Column("sum, 95 %", lambda cell: percent(cell.declined)),
-    Column("degenerate", lambda cell: str(cell.degenerate)),
-    Column("harm", lambda cell: _number(cell.harm, 2)),
-    Column("harmful, 95 %", lambda cell: percent(cell.harmful)),
-    Column("corrected, 95 %", lambda cell: percent(cell.corrected)),
-    Column("correct, 95 %", lambda cell: percent(cell.correct)),
-    Column("seconds", lambda cell: _number(cell.median_s, 2)),
-    Column("x draft", lambda cell: _number(cell.slowdown, 1)),
-    Column("covered", lambda cell: "" if cell.covered_mass is None else f"{cell.covered_mass:.0%}"),
-    Column("failed", lambda cell: str(cell.failed) if cell.failed else ""),
+    Column("run", lambda figure: figure.run),
+    Column("suite", lambda figure: figure.suite),
+    Column("label", lambda figure: figure.label),
+    Column("method", lambda figure: figure.method),
+    Column("n", lambda figure: str(figure.n)),
+    Column("refused", lambda figure: str(figure.refused)),
+    Column("blocked", lambda figure: str(figure.blocked)),
+    Column("sum, 95 %", lambda figure: percent(figure.declined)),
+    Column("degenerate", lambda figure: str(figure.degenerate)),
+    Column("harm", lambda figure: _number(figure.harm, 2)),
+    Column("harmful, 95 %", lambda figure: percent(figure.harmful)),
+    Column("corrected, 95 %", lambda figure: percent(figure.corrected)),
+    Column("correct, 95 %", lambda figure: percent(figure.correct)),
+    Column("seconds", lambda figure: _number(figure.median_s, 2)),
+    Column("x draft", lambda figure: _number(figure.slowdown, 1)),
+    Column("covered", lambda figure: "" if figure.covered_mass is None else f"{figure.covered_mass:.0%}"),
+    Column("failed", lambda figure: str(figure.failed) if figure.failed else ""),
 )
 
 
@@ -44,38 +44,38 @@ class Table(NamedTuple):
     rows: list[tuple[str, ...]]
 
 
-def table(found: Sequence[Cell]) -> Table:
+def table(found: Sequence[Figure]) -> Table:
     """A row a cell; the run is named where there are several."""
-    several = len({cell.run for cell in found}) > 1
+    several = len({figure.run for figure in found}) > 1
     columns = [
         column for column in _COLUMNS if any(map(column.text, found)) and (several or column.title != "run")
     ]
-    rows = [tuple(column.text(cell) for column in columns) for cell in found]
+    rows = [tuple(column.text(figure) for column in columns) for figure in found]
     return Table(tuple(column.title for column in columns), rows)
 
 
-def markdown(found: Sequence[Cell]) -> str:
+def markdown(found: Sequence[Figure]) -> str:
     """The table in Markdown; what could end a cell is escaped."""
     titles, rows = table(found)
     lines = [titles, tuple("---" for _ in titles), *rows]
-    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    escaped = [[figure.replace("|", r"\|") for figure in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def csv_text(found: Sequence[Cell]) -> str:
+def csv_text(found: Sequence[Figure]) -> str:
     """Every figure as a number, a column each; intervals in columns of their own."""
     out = io.StringIO(newline="")
-    flat = [_flat(cell) for cell in found]
+    flat = [_flat(figure) for figure in found]
     writer = csv.DictWriter(out, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
     return out.getvalue()
 
 
-def _flat(cell: Cell) -> dict[str, str | float | None]:
+def _flat(figure: Figure) -> dict[str, str | float | None]:
     flat: dict[str, str | float | None] = {}
-    for name in cell.__dataclass_fields__:
-        value = getattr(cell, name)
+    for name in figure.__dataclass_fields__:
+        value = getattr(figure, name)
         if name in ("declined", "harmful", "corrected", "correct"):
             parts = value or (None, None, None)
             flat |= zip((name, f"{name}_low", f"{name}_high"), parts, strict=True)

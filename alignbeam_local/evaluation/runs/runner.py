@@ -18,7 +18,7 @@ from ...models.hashes import model_sha256
 from ...models.registry import ModelFile, Registry
 from ...result_json import error_object, result_object
 from ..methods.model_pool import ModelPool
-from ..methods.specs import Arm
+from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
 from .run_directory import Json, Log, SampleKey
 
@@ -27,23 +27,23 @@ from .run_directory import Json, Log, SampleKey
 class Plan:
     """All samples of a run: every arm on every item with every seed."""
 
-    arms: Sequence[Arm]
+    entries: Sequence[MethodSpec]
     items: Sequence[Item]
     seeds: Sequence[int]
 
     def __len__(self) -> int:
-        return len(self.arms) * len(self.items) * len(self.seeds)
+        return len(self.entries) * len(self.items) * len(self.seeds)
 
-    def samples(self, arm: Arm) -> Iterator[tuple[SampleKey, Item]]:
+    def samples(self, entry: MethodSpec) -> Iterator[tuple[SampleKey, Item]]:
         """One prompt after the other, all its seeds together."""
         for item in self.items:
             for seed in self.seeds:
-                yield SampleKey(arm.name, item.suite, item.id, seed), item
+                yield SampleKey(entry.name, item.suite, item.id, seed), item
 
-    def groups(self, arm: Arm) -> Iterator[list[tuple[SampleKey, Item]]]:
+    def groups(self, entry: MethodSpec) -> Iterator[list[tuple[SampleKey, Item]]]:
         """The same in the groups that are answered together: fixed ones, because batches move logits."""
-        for _, suite in groupby(self.samples(arm), key=lambda sample: sample[0].suite):
-            while group := list(islice(suite, arm.config.parallel)):
+        for _, suite in groupby(self.samples(entry), key=lambda sample: sample[0].suite):
+            while group := list(islice(suite, entry.config.parallel)):
                 yield group
 
 
@@ -59,7 +59,7 @@ def manifest(plan: Plan, registry: Registry) -> Json:
         labels = Counter(item.label for item in own)
         suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
     return {
-        "methods": {arm.name: _about(arm, registry) for arm in plan.arms},
+        "methods": {entry.name: _about(entry, registry) for entry in plan.entries},
         "suites": suites,
         "seeds": list(plan.seeds),
         "version": __version__,
@@ -79,16 +79,16 @@ def _machine() -> Json:
     }
 
 
-def _about(arm: Arm, registry: Registry) -> Json:
+def _about(entry: MethodSpec, registry: Registry) -> Json:
     no_knobs = {"seed", "draft", "anchor", "judge", "profile", "prompt_cache"}
-    knobs = arm.config.model_dump(exclude=no_knobs)
+    knobs = entry.config.model_dump(exclude=no_knobs)
     models = {}
-    for role, spec in arm.method.models(arm.config).items():
+    for role, spec in entry.method.models(entry.config).items():
         if spec is None:
-            raise UsageError(f"method {arm.name}: no {role} is named", f"Give --{role} or --profile.")
+            raise UsageError(f"method {entry.name}: no {role} is named", f"Give --{role} or --profile.")
         file = registry.require(spec)
         models[role] = about_model(file, role)
-    return {"knobs": knobs, "parameters": arm.method.model_dump(), "models": models}
+    return {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
 
 
 def about_model(file: ModelFile, role: str) -> Json:
@@ -112,14 +112,14 @@ def run(plan: Plan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json
         Cancelled: the user stopped it; the log is whole.
         UsageError, ModelError: a method can't run here.
     """
-    for arm in plan.arms:
-        groups = [group for group in plan.groups(arm) if any(key not in log.done for key, _ in group)]
+    for entry in plan.entries:
+        groups = [group for group in plan.groups(entry) if any(key not in log.done for key, _ in group)]
         if not groups:
             continue
-        answers = arm.method.open(arm.config, pool)
+        answers = entry.method.open(entry.config, pool)
         for group in groups:
             found = answers(
-                [(item.prompt, arm.config.with_values({"seed": key.seed})) for key, item in group]
+                [(item.prompt, entry.config.with_values({"seed": key.seed})) for key, item in group]
             )
             outcomes = [_outcome(one) for one in found]
             for (key, item), outcome in zip(group, outcomes, strict=True):

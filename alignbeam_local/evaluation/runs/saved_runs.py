@@ -16,7 +16,7 @@ _COLUMNS = [column.name for column in fields(Scored)]
 
 
 @dataclass(frozen=True)
-class Run:
+class SavedRun:
     """One run; `samples` holds its texts, and is empty where only counts are left.
 
     `scores` says how it was scored where that was done once more: the name, and what `eval rescore` noted.
@@ -60,7 +60,7 @@ class Run:
         ]
 
 
-def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[Run]:
+def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[SavedRun]:
     """Run directories and counts files; `scores` names what `eval rescore` made of the directories.
 
     Raises:
@@ -74,7 +74,7 @@ def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[Run]:
     return found
 
 
-def _load(path: Path, scores: str | None) -> list[Run]:
+def _load(path: Path, scores: str | None) -> list[SavedRun]:
     if path.is_file():
         if scores:
             raise UsageError(f"{path} holds counts: there are no answers to score", "Give the run directory.")
@@ -83,9 +83,9 @@ def _load(path: Path, scores: str | None) -> list[Run]:
     manifest, samples = directory.manifest(), directory.samples()
     scored = list(_scored(samples, path / SAMPLES))
     if not scores:
-        return [Run(path.resolve().name, manifest, scored, samples)]
+        return [SavedRun(path.resolve().name, manifest, scored, samples)]
     about = {"name": scores, **how_scored(directory, scores)}
-    return [Run(path.resolve().name, manifest, overlaid(scored, directory, scores), samples, about)]
+    return [SavedRun(path.resolve().name, manifest, overlaid(scored, directory, scores), samples, about)]
 
 
 def _scored(samples: Iterable[Json], path: Path) -> Iterator[Scored]:
@@ -105,13 +105,13 @@ def texts(sample: Json) -> tuple[str, str]:
     return str(sample["prompt"]), str(answer)
 
 
-def counts_text(runs: Iterable[Run]) -> str:
+def counts_text(runs: Iterable[SavedRun]) -> str:
     """What is counted of every sample, a line each, by prompt id: no prompts and no answers."""
     joined = ",\n".join(map(_counts, runs))
     return f"[\n{joined}\n]\n"
 
 
-def _counts(run: Run) -> str:
+def _counts(run: SavedRun) -> str:
     rows = ",\n".join(json.dumps(list(asdict(scored).values())) for scored in run.scored)
     head = {"name": run.name, "manifest": run.manifest, "columns": _COLUMNS}
     if run.scores:
@@ -119,7 +119,7 @@ def _counts(run: Run) -> str:
     return f'{json.dumps(head, ensure_ascii=False)[:-1]},\n"samples": [\n{rows}\n]}}'
 
 
-def _read_counts(path: Path) -> list[Run]:
+def _read_counts(path: Path) -> list[SavedRun]:
     try:
         return [_counted(counts) for counts in parsed(path.read_bytes())]
     except (OSError, *DAMAGE) as error:
@@ -128,7 +128,7 @@ def _read_counts(path: Path) -> list[Run]:
         ) from None
 
 
-def _counted(counts: Json) -> Run:
+def _counted(counts: Json) -> SavedRun:
     scored = [Scored(**dict(zip(counts["columns"], row, strict=True))) for row in counts["samples"]]
     manifest = checked_manifest(counts["manifest"])
-    return Run(str(counts["name"]), manifest, scored, scores=counts.get("scores"))
+    return SavedRun(str(counts["name"]), manifest, scored, scores=counts.get("scores"))

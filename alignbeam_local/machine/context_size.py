@@ -1,0 +1,57 @@
+"""How many sequences and cells each role's context must hold, told from the knobs."""
+
+from typing import NamedTuple
+
+from ..config import Config
+from ..lm.sequences import answer_sequences, judge_sequences
+
+#: What the judge's rubrics and examples take.
+_PREFIX_CELLS = 3072
+
+
+class ContextSize(NamedTuple):
+    """What a role's context must hold: cells if forks share them, and if every fork is a copy."""
+
+    num_sequences: int
+    shared_cells: int
+    copied_cells: int
+
+    def times(self, num_answers: int) -> "ContextSize":
+        """For so many answers at once."""
+        return ContextSize(*(num_answers * size for size in self))
+
+    def holds(self, other: "ContextSize") -> bool:
+        """Whether a context of this size serves where the other is needed."""
+        return self.num_sequences >= other.num_sequences and self.shared_cells >= other.shared_cells
+
+
+def context_sizes(config: Config) -> dict[str, ContextSize]:
+    """What each role that these knobs need must hold."""
+    sequences = answer_sequences(config.beams)
+    copied = sequences * config.context
+    answer = {
+        "draft": ContextSize(sequences, config.context + (config.beams - 1) * _longest(config), copied),
+        # The anchor reads text: one draft token may be several of its own.
+        "anchor": ContextSize(sequences, config.context + config.beams * (64 + 16 * config.depth), copied),
+    }
+    every = {role: size.times(config.parallel) for role, size in answer.items()}
+    every["judge"] = judge_context_size(config)
+    return {role: every[role] for role in config.roles}
+
+
+def judge_context_size(config: Config) -> ContextSize:
+    """Two prefixes and the request once, each answer beside them, and a spare sequence for windows."""
+    sequences, prompt = judge_sequences(config.beams), _PREFIX_CELLS + config.context
+    answers = config.beams * (2 * _longest(config) + 64)
+    return ContextSize(sequences, prompt + answers, sequences * prompt)
+
+
+def larger(opened: dict[str, ContextSize], wanted: dict[str, ContextSize]) -> dict[str, ContextSize]:
+    """Sizes that serve for both."""
+    both = {role: (opened.get(role, size), size) for role, size in wanted.items()}
+    return opened | {role: ContextSize(*map(max, *pair)) for role, pair in both.items()}
+
+
+def _longest(config: Config) -> int:
+    """No answer is longer than its context."""
+    return min(config.max_tokens, config.context)

@@ -1,0 +1,48 @@
+"""What a mixed step tells: who wanted which token, and which one was taken."""
+
+import numpy as np
+
+from ..events import Step, TopToken, Winner
+from ..lm.vocabulary import Vocabulary
+from .beam import Beam
+from .mixer import MixedRow
+
+_TOP = 5
+
+
+def traced(
+    beam: Beam, token: int, row: MixedRow, p_draft: float, *, draft: Vocabulary, anchor: Vocabulary | None
+) -> Step:
+    """The event of a token that a beam is about to take; `p_draft` is what the draft alone gave it."""
+    mixture, draft_choice = row.mixture, row.draft_choice
+    slot = np.flatnonzero(mixture.tokens == token)
+    anchor_token = int(row.anchor.tokens[0]) if row.anchor is not None else None
+    return Step(
+        position=len(beam.tokens),
+        beam=beam.index,
+        token=token,
+        draft_token=draft_choice,
+        anchor_token=anchor_token,
+        piece=_shown(draft, token),
+        draft_piece=_shown(draft, draft_choice),
+        anchor_piece=None if anchor is None or anchor_token is None else _shown(anchor, anchor_token),
+        won_by=_winner(token, draft_choice, row.anchor_choice),
+        p_mixed=float(mixture.probabilities[slot[0]]) if len(slot) else 0.0,
+        p_draft=p_draft,
+        p_anchor=float(row.landed[slot[0]]) if len(slot) else 0.0,
+        covered_mass=mixture.covered_mass,
+        top=tuple(
+            TopToken(int(t), _shown(draft, int(t)), float(p))
+            for t, p in zip(mixture.tokens[:_TOP], mixture.probabilities, strict=False)
+        ),
+    )
+
+
+def _winner(token: int, draft_choice: int, anchor_choice: int) -> Winner:
+    if token == draft_choice:
+        return "both" if token == anchor_choice else "draft"
+    return "anchor" if token == anchor_choice else "neither"
+
+
+def _shown(vocabulary: Vocabulary, token: int) -> str:
+    return vocabulary.piece(token).decode("utf-8", "replace")
