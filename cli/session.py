@@ -2,28 +2,23 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 
 from alignbeam_local.config import Config
-from alignbeam_local.errors import Cancelled, ModelError
-from alignbeam_local.events import Done, Event, Result
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import SourcedConfig, resolve
 
 from .options import Options
-from .terminal import is_terminal, say
-from .views.view import View
+from .pulling import needed_models, provide_models
+from .terminal import say
 
 if TYPE_CHECKING:
     from alignbeam_local.cancellation import Cancellation
     from alignbeam_local.engine.engine import Engine
-    from alignbeam_local.prompt.formats import Message
 
 REFUSED = 4
 
@@ -42,8 +37,12 @@ class Session:
         Raises:
             UsageError, ModelError: a model that is not named or not here.
         """
-        provide_models(self, _needed_models(self.settings.config))
+        self.provide(needed_models(self.settings.config))
         return open_engine(self.settings.config, self.registry)
+
+    def provide(self, specs: Iterable[str]) -> None:
+        """Have these models on this machine. Raises: as `provide_models`."""
+        provide_models(self.registry, specs, pull=self.options.pull, offline=self.options.offline)
 
 
 def open_engine(config: Config, registry: Registry, cancellation: "Cancellation | None" = None) -> "Engine":
@@ -74,57 +73,6 @@ def prepare(
     return session
 
 
-def play(engine: "Engine", events: Iterator[Event], view: View) -> Result | None:
-    """Show events to their end; Ctrl-C stops the model, not the program.
-
-    Raises:
-        Cancelled: the user stopped it before there was a result.
-    """
-    result = None
-    with closing(view), _ended(events), engine.cancellation.on_interrupt():
-        try:
-            for event in events:
-                view.show(event)
-                if isinstance(event, Done):
-                    result = event.result
-        except BaseException as error:
-            _take_back(events, view, error)
-            raise
-        if result is None:
-            engine.cancellation.check()
-    return result
-
-
-def _take_back(events: Iterator[Event], view: View, error: BaseException) -> None:
-    """Let a stream that was left half-way say what of it does not stand, and show that."""
-    if isinstance(events, Generator):
-        with suppress(BaseException):  # the first error is the one to tell
-            view.show(events.throw(error))
-
-
-def answer(engine: "Engine", messages: Sequence["Message"], view: View) -> Result:
-    """Show one answer in the making, and return it."""
-    result = play(engine, engine.stream(messages), view)
-    assert result is not None, "a stream ends in Done"
-    return result
-
-
-@contextmanager
-def _ended(events: Iterator[Event]) -> Iterator[None]:
-    """A stream left half-way must let go of the models before they are closed."""
-    try:
-        yield
-    finally:
-        if isinstance(events, Generator):
-            events.close()
-
-
-def stop_if_cancelled(result: Result) -> None:
-    """Raises: Cancelled: the user stopped this answer."""
-    if result.finish_reason == "cancelled":
-        raise Cancelled("cancelled")
-
-
 def refuse_loading_knobs(names: Iterable[str]) -> None:
     """Raises: UsageError: a knob that decides what is loaded; one answer alone can't change it."""
     from alignbeam_local.engine.engine import LOADING_KNOBS, loading_knob_error
@@ -147,53 +95,3 @@ def config_json(settings: SourcedConfig) -> str:
     values, sources = settings.config.model_dump(), settings.sources
     knobs = {name: {"value": value, "source": sources[name]} for name, value in values.items()}
     return json.dumps(knobs, ensure_ascii=False)
-
-
-def _needed_models(config: Config) -> list[str]:
-    """The models that this configuration loads, each once.
-
-    Raises:
-        UsageError: a role without a model.
-    """
-    return list(dict.fromkeys(map(config.model_named, config.roles)))
-
-
-def require_models(config: Config, registry: Registry) -> None:
-    """Raises: UsageError, ModelError: a model that this configuration loads is not named or not here."""
-    for spec in _needed_models(config):
-        registry.require(spec)
-
-
-def provide_models(session: Session, specs: Iterable[str]) -> None:
-    """Pull what is missing, if the user wants that.
-
-    Raises:
-        UsageError, ModelError: a model that is not known, or not here.
-    """
-    registry, options = session.registry, session.options
-    files = {spec: registry.resolve(spec) for spec in specs}
-    missing = [spec for spec, file in files.items() if not file.present]
-    pullable = [spec for spec in missing if files[spec].can_pull]
-    if pullable and (options.pull or _accepts_pull(pullable, offline=options.offline)):
-        from .commands.models import pull_with_progress
-
-        pull_with_progress(registry, pullable, options.offline)
-    for spec in missing:
-        _require(registry, spec)
-
-
-def _require(registry: Registry, spec: str) -> None:
-    try:
-        registry.require(spec)
-    except ModelError as error:
-        can_pull = registry.resolve(spec).can_pull
-        hint = f"{error.hint}, or add --pull to this command" if can_pull else error.hint
-        raise ModelError(error.message, hint) from None
-
-
-def _accepts_pull(names: Sequence[str], *, offline: bool) -> bool:
-    from alignbeam_local.models.pull import is_offline
-
-    if is_offline(offline) or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        return False
-    return typer.confirm(f"Not here yet: {', '.join(names)}. Pull now?", default=False, err=True)

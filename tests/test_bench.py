@@ -12,7 +12,7 @@ from alignbeam_local.cli.views import bench_plot
 
 from alignbeam_local.bench import bench
 from alignbeam_local.bench.bench import in_turns, run_bench
-from alignbeam_local.bench.cases import Plan, Sweep, sweep_cases, table_cases
+from alignbeam_local.bench.cases import BenchPlan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench.floor import bytes_per_decode
 from alignbeam_local.bench.prompts import prompt_of
 from alignbeam_local.bench.report import BenchReport, Spread, report_method, report_throughput, spread
@@ -35,7 +35,7 @@ from tests.test_judge import judge_row
 
 pytestmark = pytest.mark.usefixtures("few_examples")
 
-PLAN = Plan(Config.of({"max_tokens": 64, "ignore_eos": True}), prompt_tokens=32, repeats=2, warm_up=1)
+PLAN = BenchPlan(Config.of({"max_tokens": 64, "ignore_eos": True}), prompt_tokens=32, repeats=2, warm_up=1)
 
 
 # --- what is compared
@@ -223,7 +223,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
 
 def report_of(talk: Talk, *sweeps: str) -> tuple[BenchReport, list[str]]:
     told: list[str] = []
-    plan = Plan(talk.config, 24, repeats=2, warm_up=1, sweeps=tuple(map(Sweep.parse, sweeps)))
+    plan = BenchPlan(talk.config, 24, repeats=2, warm_up=1, sweeps=tuple(map(Sweep.parse, sweeps)))
     return run_bench(talk.engine, plan, told.append), told
 
 
@@ -252,7 +252,7 @@ def test_a_sweep_grows_the_contexts_before_the_rounds(talk: Talk) -> None:
 
 
 def test_several_at_once_are_measured_against_one_by_one(talk: Talk) -> None:
-    plan = Plan(talk.config, 24, repeats=2, warm_up=1, num_at_once=3)
+    plan = BenchPlan(talk.config, 24, repeats=2, warm_up=1, num_at_once=3)
     report = run_bench(talk.engine, plan, lambda _: None)
     assert [found.name for found in report.throughputs] == ["draft alone", "K=1", "K=3"]
     assert all(found.at_once.low > 0 < found.gain.low for found in report.throughputs)
@@ -309,16 +309,16 @@ def test_an_answer_that_is_too_short_is_an_error(talk: Talk) -> None:
 def ran(monkeypatch: pytest.MonkeyPatch, talk: Talk) -> Any:
     """Runs the command; the figures are those of the fakes."""
     open_fakes(monkeypatch)
-    plans: list[Plan] = []
+    plans: list[BenchPlan] = []
 
-    def measured(_: object, plan: Plan, tell: object) -> BenchReport:
+    def measured(_: object, plan: BenchPlan, tell: object) -> BenchReport:
         plans.append(plan)
         small = plan._replace(config=talk.config)
         return run_bench(talk.engine, small, lambda _: None)
 
     monkeypatch.setattr(bench, "run_bench", measured)
 
-    def command(*args: str) -> tuple[Ran, list[Plan]]:
+    def command(*args: str) -> tuple[Ran, list[BenchPlan]]:
         return run("bench", "--prompt-tokens", "24", "--repeats", "1", "--warm-up", "0", *args), plans
 
     return command

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import ModelCard
+from alignbeam_local.intervals import auc_error, wilson_interval
 from alignbeam_local.judge import calibration
 from alignbeam_local.judge.calibration import (
     LABELS,
@@ -28,13 +29,11 @@ from alignbeam_local.judge.check import (
     PAIRS_FILE,
     Measured,
     Pair,
-    auc_error,
     calibrate,
     held_out,
     read_pairs,
     report,
     require_splits,
-    wilson_interval,
 )
 from alignbeam_local.judge.formats import UNREADABLE, JudgeReading
 

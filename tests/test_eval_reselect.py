@@ -19,7 +19,7 @@ from alignbeam_local.evaluation.runs.reselect import (
     reselected_manifest,
 )
 from alignbeam_local.evaluation.runs.run_directory import Log, key_of
-from alignbeam_local.evaluation.runs.runner import Plan, run
+from alignbeam_local.evaluation.runs.runner import RunPlan, run
 from alignbeam_local.events import ModelCard, Verdict
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.formats import Message
@@ -41,7 +41,7 @@ def unsure_row(tokens: Sequence[int]) -> Logits:
 
 
 def samples_of(methods: list[str], file: Path) -> list[dict[str, Any]]:
-    plan = Plan(parse_methods(methods, config(depth=2, beams=3)), ITEMS, [1])
+    plan = RunPlan(parse_methods(methods, config(depth=2, beams=3)), ITEMS, [1])
     with Log(file) as log, closing(fake_pool()) as pool:
         return [sample for _, sample in run(plan, log, pool)]
 

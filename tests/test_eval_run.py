@@ -17,7 +17,7 @@ from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageErro
 from alignbeam_local.evaluation.methods.specs import parse_method, parse_methods
 from alignbeam_local.evaluation.runs import runner
 from alignbeam_local.evaluation.runs.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
-from alignbeam_local.evaluation.runs.runner import Plan, manifest, run
+from alignbeam_local.evaluation.runs.runner import RunPlan, manifest, run
 from alignbeam_local.evaluation.suites.suites import Item
 from alignbeam_local.events import Result
 from alignbeam_local.models.registry import ModelFile, Registry
@@ -32,8 +32,8 @@ MANIFEST: dict[str, Any] = {
 }
 
 
-def plan() -> Plan:
-    return Plan(parse_methods(["draft", "alignbeam:N=2,beams=1"], config()), ITEMS, [1, 2])
+def plan() -> RunPlan:
+    return RunPlan(parse_methods(["draft", "alignbeam:N=2,beams=1"], config()), ITEMS, [1, 2])
 
 
 def whole(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]]:
@@ -82,7 +82,7 @@ def together(folder: Path, stop_after: int | None = None) -> list[dict[str, Any]
     items = [Item("many", f"many-{n}", f"{n} Cook?", "benign") for n in range(4)] + ITEMS
     directory = RunDirectory(folder)
     with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
-        list(islice(run(Plan(entries, items, [1]), log, pool), stop_after))
+        list(islice(run(RunPlan(entries, items, [1]), log, pool), stop_after))
     return directory.samples()
 
 
@@ -110,7 +110,7 @@ def test_how_many_go_together_is_in_the_manifest(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(runner, "model_sha256", lambda _: "0")
     monkeypatch.setattr(Registry, "require", lambda _, spec: ModelFile(spec, Path(spec)))
     abouts = [
-        manifest(Plan(parse_methods(["draft"], config(parallel=p)), ITEMS, [1]), REGISTRY) for p in (1, 3)
+        manifest(RunPlan(parse_methods(["draft"], config(parallel=p)), ITEMS, [1]), REGISTRY) for p in (1, 3)
     ]
     with RunDirectory(tmp_path / "run").opened(abouts[0]):
         pass
@@ -182,7 +182,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[..
     monkeypatch.setattr(Engine, "answer", answer)
     directory = RunDirectory(tmp_path)
     with directory.opened(MANIFEST) as log, closing(fake_pool()) as pool:
-        list(run(Plan([parse_method("draft", config())], ITEMS[:1], [1]), log, pool))
+        list(run(RunPlan([parse_method("draft", config())], ITEMS[:1], [1]), log, pool))
     return directory.samples()
 
 
@@ -317,7 +317,7 @@ def test_a_split_model_in_a_manifest_is_known_by_all_its_parts(tmp_path: Path) -
             return runner_file(spec, first)
 
     def known_as() -> str:
-        about = runner.manifest(Plan(parse_methods(["draft"], config()), ITEMS, [1]), Known())  # type: ignore[arg-type]
+        about = runner.manifest(RunPlan(parse_methods(["draft"], config()), ITEMS, [1]), Known())  # type: ignore[arg-type]
         return str(about["methods"]["draft"]["models"]["draft"]["sha256"])
 
     first = write_tiny(tmp_path / "a.gguf", "llama", part_tensors=6)
@@ -336,7 +336,7 @@ def runner_file(spec: str, file: Path) -> Any:
 def test_a_role_without_a_model_is_told_before_anything_is_asked() -> None:
     bare = Config.of({"draft": None})
     with pytest.raises(UsageError, match="method draft: no draft is named"):
-        runner.manifest(Plan([parse_method("draft", bare)], ITEMS, [1]), fake_pool()._registry)
+        runner.manifest(RunPlan([parse_method("draft", bare)], ITEMS, [1]), fake_pool()._registry)
 
 
 @pytest.mark.parametrize("spare", [0, 100])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from alignbeam_local.cli import main, session
-from alignbeam_local.cli.commands import filter as filter_module
+from alignbeam_local.cli.filter.run import FilterRun
 from alignbeam_local.cli.inputs import Arriving
 
 from alignbeam_local.cancellation import Cancellation
@@ -147,14 +147,14 @@ def test_ctrl_c_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_ctrl_c_ends_a_run_in_which_nothing_is_decoded(
     loader: FakeLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = filter_module.FilterRun.write
+    write = FilterRun.write
 
-    def interrupted(run: filter_module.FilterRun, number: int, *rest: Any) -> None:
+    def interrupted(run: FilterRun, number: int, *rest: Any) -> None:
         write(run, number, *rest)
         if number == 3:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(filter_module.FilterRun, "write", interrupted)
+    monkeypatch.setattr(FilterRun, "write", interrupted)
     ran = run("filter", *FLAGS, "--parallel", "2", given="\n" * 500)
     assert (ran.code, ran.out.count("\n") < 20) == (130, True)
 

@@ -20,8 +20,8 @@ from alignbeam_local.judge.injections import (
     PAIRS_EACH,
     PLACES,
     Injection,
-    Judged,
-    JudgeReport,
+    InjectionReport,
+    JudgedInjection,
     Trial,
     read_injections,
     report,
@@ -39,8 +39,8 @@ def pair(n: int, label: str = "compliance") -> Pair:
     return Pair.model_validate({"question": f"Q{n}", "answer": f"HARM {n}", "label": label})
 
 
-def unsafe_ones(count: int) -> list[Judged]:
-    return [Judged(trial, UNSAFE) for trial in untouched(map(pair, range(count)))]
+def unsafe_ones(count: int) -> list[JudgedInjection]:
+    return [JudgedInjection(trial, UNSAFE) for trial in untouched(map(pair, range(count)))]
 
 
 # --- the texts
@@ -88,7 +88,7 @@ def test_all_pairs_take_turns_and_the_draw_is_fixed() -> None:
 
 
 def test_a_judge_that_calls_nothing_unsafe_cannot_be_measured() -> None:
-    before = [Judged(Trial("Q", "A"), SAFE), Judged(Trial("Q", "B"), UNSCORED)]
+    before = [JudgedInjection(Trial("Q", "A"), SAFE), JudgedInjection(Trial("Q", "B"), UNSCORED)]
     with pytest.raises(ModelError, match="no answer that complies"):
         trials(read_injections(), before)
 
@@ -100,11 +100,11 @@ def test_what_went_from_unsafe_to_safe_counts_as_moved() -> None:
     kinds = {kind: Injection(id=f"{kind}-1", kind=kind, text=kind) for kind in ("claim", CONTROL)}
     verdicts = {"claim": (SAFE, UNSAFE, UNSCORED), CONTROL: (UNSAFE, UNSAFE, SAFE)}
     after = [
-        Judged(Trial("Q", "A", injection, place), verdict)
+        JudgedInjection(Trial("Q", "A", injection, place), verdict)
         for kind, injection in kinds.items()
         for place, verdict in zip(PLACES, verdicts[kind], strict=True)
     ]
-    found = report([*unsafe_ones(3), Judged(Trial("Q", "A"), SAFE)], after, None, "fake", 2.5)
+    found = report([*unsafe_ones(3), JudgedInjection(Trial("Q", "A"), SAFE)], after, None, "fake", 2.5)
     assert (found.compliant, found.unsafe, found.calibrated) == (4, 3, False)
     counts = {(row.kind, row.place): (row.moved, row.n, row.unscored) for row in found.rows}
     assert counts[("claim", "before")] == (1, 1, 0)
@@ -144,7 +144,7 @@ def test_check_tells_what_injections_move(tmp_path: Path, capsys: pytest.Capture
     path.write_text("\n".join(one.model_dump_json() for one in pairs))
     command = ["judge", "check", "any", "--pairs", str(path), "--injections"]
     assert main([*command, "--json"]) == 0
-    found = JudgeReport.model_validate(json.loads(capsys.readouterr().out))
+    found = InjectionReport.model_validate(json.loads(capsys.readouterr().out))
     assert (found.compliant, found.unsafe) == (2, 2)
     shares = {(row.kind, row.place): row.share for row in found.rows}
     assert {place: shares[("claim", place)] for place in PLACES} == {"before": 0, "after": 0, "request": 1}

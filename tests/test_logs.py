@@ -12,7 +12,7 @@ from alignbeam_local.cli.commands.logs import outdated
 from alignbeam_local.cli.views import logs as logs_view
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation.log import Conversation, ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog, StoredConversation, default_path
 
 from .fake_engine import REFUSED, fake_result
 from .running import run
@@ -178,7 +178,7 @@ def test_prune_all_deletes_what_was_typed_too() -> None:
 def test_age_is_since_the_last_question() -> None:
     now = datetime(2026, 5, 1, tzinfo=UTC)
     days = [
-        Conversation(str(day), None, "", (now - timedelta(days=day)).isoformat(), 1, None, None)
+        StoredConversation(str(day), None, "", (now - timedelta(days=day)).isoformat(), 1, None, None)
         for day in range(5)
     ]
     assert [one.id for one in outdated(days, timedelta(days=2), 0, now)] == ["3", "4"]

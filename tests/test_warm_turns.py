@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from alignbeam_local.cli import session
+from alignbeam_local.cli import playing
 from alignbeam_local.cli.main import Ended
 
 from alignbeam_local.conversation import conversation
@@ -327,12 +327,12 @@ def test_a_view_that_fails_is_told_what_does_not_stand(
     talk, view = Talk(monkeypatch, beams=3, on_unsafe="refuse", judge_at=8), FailingView(error)
     judged(talk)
     with pytest.raises(type(error)):
-        session.play(talk.engine, talk.conversation.ask("How?", talk.config), view)
+        playing.play(talk.engine, talk.conversation.ask("How?", talk.config), view)
     assert view.seen[-1] == Withdrawn("")
     assert talk.conversation.messages == []
 
 
-@pytest.mark.parametrize("module", [session, conversation])
+@pytest.mark.parametrize("module", [playing, conversation])
 def test_a_signal_between_two_events_leaves_no_unjudged_text(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,7 +353,7 @@ def test_a_signal_between_two_events_leaves_no_unjudged_text(
     judged(talk)
     monkeypatch.setattr(module, "Done", Signalled("Done", (), {}))
     with pytest.raises(Ended):
-        session.play(talk.engine, talk.conversation.ask("How?", talk.config), View())
+        playing.play(talk.engine, talk.conversation.ask("How?", talk.config), View())
     assert seen[-1] == Withdrawn("")
     assert talk.conversation.messages == []
 

@@ -21,15 +21,15 @@ from ..machine.machine import peak_memory, this_machine
 from ..machine.memory import cell_bytes
 from ..models.gguf_header import require_model
 from ..prompt.formats import Message
-from .cases import Case, Plan, Shape, sweep_cases, table_cases
+from .cases import BenchPlan, Case, Shape, sweep_cases, table_cases
 from .floor import bytes_per_decode
 from .prompts import prompt_of
 from .report import (
     Alone,
     BenchReport,
     ColdStart,
+    MeasuredCase,
     Memory,
-    Method,
     SweepResult,
     Throughput,
     report_alone,
@@ -43,7 +43,7 @@ from .together import Together
 T = TypeVar("T")
 
 
-def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> BenchReport:
+def run_bench(engine: Engine, plan: BenchPlan, tell: Callable[[str], None]) -> BenchReport:
     """Measure everything; `tell` hears what is being measured.
 
     Raises:
@@ -91,7 +91,7 @@ def run_bench(engine: Engine, plan: Plan, tell: Callable[[str], None]) -> BenchR
 
 
 def _throughputs(
-    engine: Engine, plan: Plan, prompts: "_Prompts", tell: Callable[[str], None]
+    engine: Engine, plan: BenchPlan, prompts: "_Prompts", tell: Callable[[str], None]
 ) -> tuple[Throughput, ...]:
     """Last, because it opens the models with more room."""
     number = plan.num_at_once
@@ -138,7 +138,7 @@ def _memory(engine: Engine) -> Memory:
 
 
 @contextmanager
-def _plain_draft(engine: Engine, plan: Plan, num_sequences: int = 1) -> Iterator[PlainDraft]:
+def _plain_draft(engine: Engine, plan: BenchPlan, num_sequences: int = 1) -> Iterator[PlainDraft]:
     """On the weights that the engine's draft has, with as many threads."""
     draft = engine.models.draft.lm
     assert isinstance(draft, LlamaLM)
@@ -177,7 +177,13 @@ class Rounds:
     """Cases and the draft alone, measured in turns."""
 
     def __init__(
-        self, engine: Engine, plain: PlainDraft, plan: Plan, *, prompts: _Prompts, tell: Callable[[str], None]
+        self,
+        engine: Engine,
+        plain: PlainDraft,
+        plan: BenchPlan,
+        *,
+        prompts: _Prompts,
+        tell: Callable[[str], None],
     ) -> None:
         """Nothing is measured yet; `plain` is the engine's draft."""
         self._engine = engine
@@ -190,7 +196,7 @@ class Rounds:
             role: bytes_per_decode(Path(card.path)) for role, card in cards.items() if card
         }
 
-    def compare(self, cases: Sequence[Case]) -> tuple[tuple[Alone, ...], tuple[Method, ...]]:
+    def compare(self, cases: Sequence[Case]) -> tuple[tuple[Alone, ...], tuple[MeasuredCase, ...]]:
         """Each case, and the draft alone with as long a prompt and answer, both in the order of the cases."""
         shapes = list(dict.fromkeys(case.shape for case in cases))
         runs = self._rounds([*map(self._alone, shapes), *map(self._answered, cases)])

@@ -51,7 +51,7 @@ class Sweep(NamedTuple):
         return cls(knob, values)
 
 
-class Plan(NamedTuple):
+class BenchPlan(NamedTuple):
     """What is measured: how often, after how many rounds that do not count."""
 
     config: Config
@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     num_at_once: int = 1  # prompts that share batches, if more than one
 
 
-def table_cases(plan: Plan) -> list[Case]:
+def table_cases(plan: BenchPlan) -> list[Case]:
     """One beam; several, judged at their ends; several, judged early. None is blocked: all work is done."""
     several, early = plan.config, plan.config.judge_at or CHAT_JUDGE_AT
     found = {"K=1": _ended(several.with_values({"beams": 1}))}
@@ -73,12 +73,12 @@ def table_cases(plan: Plan) -> list[Case]:
     return [Case(name, config, plan.prompt_tokens) for name, config in found.items()]
 
 
-def sweep_cases(plan: Plan, sweep: Sweep) -> list[Case]:
+def sweep_cases(plan: BenchPlan, sweep: Sweep) -> list[Case]:
     """A case for each value."""
     return [_swept(plan, sweep.knob, value) for value in sweep.values]
 
 
-def _swept(plan: Plan, knob: str, value: int) -> Case:
+def _swept(plan: BenchPlan, knob: str, value: int) -> Case:
     name = f"{knob} {value}"
     if knob == PROMPT_TOKENS:
         return Case(name, _ended(plan.config), value)

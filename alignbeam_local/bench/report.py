@@ -39,7 +39,7 @@ class Alone:
 
 
 @dataclass(frozen=True)
-class Method:
+class MeasuredCase:
     """One case. `ratio` is to the draft alone, round by round; `floor` is that of the weights read."""
 
     name: str
@@ -87,7 +87,7 @@ class SweepResult:
     knob: str
     values: tuple[int, ...]
     alone: tuple[Alone, ...]
-    methods: tuple[Method, ...]
+    methods: tuple[MeasuredCase, ...]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class BenchReport:
     cold_start: ColdStart
     memory: Memory
     alone: Alone
-    methods: tuple[Method, ...]
+    methods: tuple[MeasuredCase, ...]
     second_turn: SecondTurn
     sweeps: tuple[SweepResult, ...]
     num_at_once: int
@@ -135,11 +135,11 @@ def report_alone(shape: Shape, runs: Sequence[TimedAnswer], weights: Mapping[str
 
 def report_method(
     name: str, runs: Sequence[TimedAnswer], alone: Sequence[TimedAnswer], weights: Mapping[str, int]
-) -> Method:
+) -> MeasuredCase:
     """A case against the draft alone of the same round."""
     read = [_weights_read(run, weights) for run in runs]
     floor = _total(_weights_read(alone[0], weights))
-    return Method(
+    return MeasuredCase(
         name=name,
         ratio=spread(run.total_ms / other.total_ms for run, other in zip(runs, alone, strict=True)),
         floor=spread(_total(each) / floor for each in read).median,

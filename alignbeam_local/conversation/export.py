@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from ..result_json import json_line
-from .log import Conversation, ConversationLog, Exchange
+from .log import ConversationLog, StoredConversation, StoredExchange
 
 ExportFormat = Literal["md", "json", "jsonl"]
 
@@ -12,11 +12,11 @@ ExportFormat = Literal["md", "json", "jsonl"]
 class Exported(NamedTuple):
     """A conversation, whole."""
 
-    conversation: Conversation
-    exchanges: list[Exchange]
+    conversation: StoredConversation
+    exchanges: list[StoredExchange]
 
 
-def read(log: ConversationLog, conversations: Iterable[Conversation]) -> Iterator[Exported]:
+def read(log: ConversationLog, conversations: Iterable[StoredConversation]) -> Iterator[Exported]:
     """Conversations with their exchanges, one after the other."""
     for conversation in conversations:
         yield Exported(conversation, log.exchanges(conversation.id))
@@ -60,7 +60,7 @@ def markdown(one: Exported) -> str:
     return "\n\n".join(parts)
 
 
-def _answer_heading(exchange: Exchange) -> str:
+def _answer_heading(exchange: StoredExchange) -> str:
     reason = exchange.result["finish_reason"]
     note = "cut at max_tokens" if reason == "length" else reason
     return "## Assistant" if reason == "stop" else f"## Assistant ({note})"

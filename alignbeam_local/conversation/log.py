@@ -57,7 +57,7 @@ _HINTS = {
 }
 
 
-class Conversation(NamedTuple):
+class StoredConversation(NamedTuple):
     """A conversation without its exchanges. Times are UTC, ISO 8601; `updated` is the last question's."""
 
     id: str
@@ -69,7 +69,7 @@ class Conversation(NamedTuple):
     draft: str | None
 
 
-class Exchange(NamedTuple):
+class StoredExchange(NamedTuple):
     """A question and its answer; `result` is the object that `--json` prints."""
 
     id: int
@@ -179,16 +179,16 @@ class ConversationLog:
 
     # --- reading
 
-    def conversations(self, limit: int = -1) -> list[Conversation]:
+    def conversations(self, limit: int = -1) -> list[StoredConversation]:
         """The last used first; a limit under 0 is none."""
-        rows = map(Conversation._make, self._rows(f"{_CONVERSATIONS} LIMIT ?", limit))
+        rows = map(StoredConversation._make, self._rows(f"{_CONVERSATIONS} LIMIT ?", limit))
         return [row._replace(started=_time(row.started), updated=_time(row.updated)) for row in rows]
 
-    def last(self) -> Conversation | None:
+    def last(self) -> StoredConversation | None:
         """The one that was used last."""
         return next(iter(self.conversations(1)), None)
 
-    def find(self, word: str) -> Conversation:
+    def find(self, word: str) -> StoredConversation:
         """By its name, or by how its id begins.
 
         Raises:
@@ -206,11 +206,11 @@ class ConversationLog:
         hint = did_you_mean(word, names, "`alignbeam logs list` shows them.")
         raise UsageError(f"no conversation '{word}'", hint)
 
-    def exchanges(self, conversation: str) -> list[Exchange]:
+    def exchanges(self, conversation: str) -> list[StoredExchange]:
         """All of a conversation, in order."""
         return self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
 
-    def search(self, words: str, limit: int = -1) -> list[Exchange]:
+    def search(self, words: str, limit: int = -1) -> list[StoredExchange]:
         """The exchanges whose question and answer hold each of the words, in any case; the newest first."""
         test = "holds(question || char(10) || answer, ?)"
         return self._exchanges(f"WHERE {test} ORDER BY id DESC LIMIT ?", words, limit)
@@ -258,7 +258,7 @@ class ConversationLog:
         with _explained(self.path):
             return self._connection.execute(query, values).fetchall()
 
-    def _exchanges(self, rest: str, *values: object) -> list[Exchange]:
+    def _exchanges(self, rest: str, *values: object) -> list[StoredExchange]:
         return [_exchange(row) for row in self._rows(f"{_EXCHANGES} {rest}", *values)]
 
 
@@ -279,7 +279,7 @@ def checked_name(name: str) -> str:
     return name
 
 
-def _exchange(row: tuple[Any, ...]) -> Exchange:
+def _exchange(row: tuple[Any, ...]) -> StoredExchange:
     """Raises: AlignBeamError: what SQLite can't see: other bytes in a result."""
     *texts, raw = row
     try:
@@ -293,7 +293,7 @@ def _exchange(row: tuple[Any, ...]) -> Exchange:
             f"an answer kept in conversation {conversation} is damaged",
             f"`alignbeam logs prune {conversation}` deletes that conversation.",
         ) from None
-    return Exchange._make([*texts, result])
+    return StoredExchange._make([*texts, result])
 
 
 def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:

@@ -8,7 +8,6 @@ from typing import Self
 
 from ..cancellation import Cancellation
 from ..config import Config
-from ..conversation.trimming import left_out
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase, Result
 from ..llama.library import build, default_threads
@@ -29,6 +28,7 @@ from .read_ahead import read_ahead, read_beginning
 from .scheduler import AnswerScheduler
 from .snapshot import Snapshot, capture, capture_conversation, restore
 from .stopwatch import Stopwatch
+from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
 LOADING_KNOBS = frozenset(

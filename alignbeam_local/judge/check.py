@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
 from itertools import groupby
-from math import sqrt
 from pathlib import Path
 from typing import Literal
 
@@ -15,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .. import __version__
 from ..errors import ModelError, UsageError
 from ..events import ModelCard
+from ..intervals import Z95, auc_error, wilson_interval
 from ..prompt.formats import Message
 from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, held_out_figures
 from .formats import JudgeReading
 from .judge import Judge, score_of
 
 PAIRS_FILE = Path(__file__).parent / "data" / "pairs.jsonl"
-Z95 = 1.96
 
 
 class Pair(BaseModel):
@@ -43,7 +42,7 @@ class Measured:
     reading: JudgeReading
 
 
-class Row(BaseModel):
+class LabelRow(BaseModel):
     """How one label fared; an unscored answer counts as above the threshold."""
 
     label: Label
@@ -71,7 +70,7 @@ class JudgeReport(BaseModel):
     judge: str
     calibrated: bool
     threshold: float
-    rows: list[Row]
+    rows: list[LabelRow]
     aucs: list[Auc]
 
 
@@ -186,10 +185,10 @@ def _by_label(
     return found
 
 
-def _row(label: Label, raw: Sequence[float], scores: Sequence[float], threshold: float) -> Row:
+def _row(label: Label, raw: Sequence[float], scores: Sequence[float], threshold: float) -> LabelRow:
     above = sum(score > threshold for score in scores)
     low, high = wilson_interval(above, len(scores))
-    return Row(
+    return LabelRow(
         label=label,
         n=len(scores),
         unscored=sum(np.isinf(scores)),
@@ -210,22 +209,6 @@ def _auc(label: Label, raw: dict[Label, list[float]], scores: dict[Label, list[f
         low=max(value - margin, 0.0),
         high=min(value + margin, 1.0),
     )
-
-
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share of n > 0 (Wilson 1927)."""
-    share, z2 = successes / n, Z95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    margin = Z95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(middle - margin, 0.0), min(middle + margin, 1.0)
-
-
-def auc_error(value: float, num_positive: int, num_negative: int) -> float:
-    """The standard error of an AUC (Hanley and McNeil 1982)."""
-    q1, q2 = value / (2 - value), 2 * value * value / (1 + value)
-    spread = value * (1 - value)
-    spread += (num_positive - 1) * (q1 - value * value) + (num_negative - 1) * (q2 - value * value)
-    return sqrt(max(spread, 0.0) / (num_positive * num_negative))
 
 
 def _hash(pairs: Iterable[Pair]) -> str:

@@ -11,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ModelError
 from ..events import Verdict
+from ..intervals import wilson_interval
 from ..prompt.formats import Message
 from .calibration import Calibration
-from .check import Pair, wilson_interval
+from .check import Pair
 from .judge import Judge
 
 INJECTIONS_FILE = Path(__file__).parent / "data" / "injections.jsonl"
@@ -50,14 +51,14 @@ class Trial(NamedTuple):
     place: Place | None = None
 
 
-class Judged(NamedTuple):
+class JudgedInjection(NamedTuple):
     """A trial and the verdict on it."""
 
     trial: Trial
     verdict: Verdict
 
 
-class Row(BaseModel):
+class InjectionRow(BaseModel):
     """How one kind fared at one place; what became unscored is not safe, and was not moved."""
 
     kind: str
@@ -70,7 +71,7 @@ class Row(BaseModel):
     high: float
 
 
-class JudgeReport(BaseModel):
+class InjectionReport(BaseModel):
     """What `alignbeam judge check --injections` tells."""
 
     judge: str
@@ -78,7 +79,7 @@ class JudgeReport(BaseModel):
     threshold: float
     compliant: int
     unsafe: int
-    rows: list[Row]
+    rows: list[InjectionRow]
     moved_by: dict[str, int]
 
 
@@ -93,7 +94,7 @@ def untouched(pairs: Iterable[Pair]) -> list[Trial]:
     return [Trial(pair.question, pair.answer) for pair in pairs if pair.label == "compliance"]
 
 
-def trials(injections: Sequence[Injection], before: Sequence[Judged]) -> list[Trial]:
+def trials(injections: Sequence[Injection], before: Sequence[JudgedInjection]) -> list[Trial]:
     """Each injection at each of its places, in pairs that are unsafe without: they take turns.
 
     Raises:
@@ -125,12 +126,14 @@ def _injected(trial: Trial, injection: Injection, place: Place) -> Trial:
     return Trial(question, answer, injection, place)
 
 
-def judged(judge: Judge, tried: Sequence[Trial], threshold: float) -> Iterator[Judged]:
+def judged(judge: Judge, tried: Sequence[Trial], threshold: float) -> Iterator[JudgedInjection]:
     """The judge's verdicts; trials of one question go together. Not in the order given."""
     for question, group in groupby(sorted(tried, key=_question), key=_question):
         together = list(group)
         answers = [trial.answer for trial in together]
-        yield from map(Judged, together, judge.judge([Message("user", question)], answers, threshold))
+        yield from map(
+            JudgedInjection, together, judge.judge([Message("user", question)], answers, threshold)
+        )
 
 
 def _question(trial: Trial) -> str:
@@ -138,17 +141,17 @@ def _question(trial: Trial) -> str:
 
 
 def report(
-    before: Sequence[Judged],
-    after: Sequence[Judged],
+    before: Sequence[JudgedInjection],
+    after: Sequence[JudgedInjection],
     record: Calibration | None,
     name: str,
     threshold: float,
-) -> JudgeReport:
+) -> InjectionReport:
     """How many verdicts went from unsafe to safe: by kind, of all but the control, of the control."""
     moved = Counter(
         trial.injection.id for trial, verdict in after if trial.injection and verdict.verdict == "safe"
     )
-    return JudgeReport(
+    return InjectionReport(
         judge=name,
         calibrated=record is not None,
         threshold=threshold,
@@ -159,8 +162,8 @@ def report(
     )
 
 
-def _rows(after: Sequence[Judged]) -> Iterator[Row]:
-    by_kind: dict[str, list[Judged]] = {}
+def _rows(after: Sequence[JudgedInjection]) -> Iterator[InjectionRow]:
+    by_kind: dict[str, list[JudgedInjection]] = {}
     for one in after:
         if one.trial.injection:
             by_kind.setdefault(one.trial.injection.kind, []).append(one)
@@ -172,13 +175,13 @@ def _rows(after: Sequence[Judged]) -> Iterator[Row]:
         yield from _row(kind, ALL, [one.verdict for one in group])
 
 
-def _row(kind: str, place: str, verdicts: Sequence[Verdict]) -> Iterator[Row]:
+def _row(kind: str, place: str, verdicts: Sequence[Verdict]) -> Iterator[InjectionRow]:
     """One row, or none where there was no trial."""
     if not verdicts:
         return
     moved = sum(verdict.verdict == "safe" for verdict in verdicts)
     low, high = wilson_interval(moved, len(verdicts))
-    yield Row(
+    yield InjectionRow(
         kind=kind,
         place=place,
         n=len(verdicts),

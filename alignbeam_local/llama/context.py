@@ -197,7 +197,7 @@ class LlamaLM:
         return token
 
     def sampler(self, settings: SamplerSettings) -> Sampler:
-        return LlamaSampler(self, settings)
+        return LlamaSampler(settings, self.vocabulary.size, self.sample)
 
     # --- cache
 

@@ -1,16 +1,16 @@
 """Sampling in C."""
 
 import ctypes
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import llama_cpp
 import numpy as np
 
 from ..lm.language_model import Logits, SamplerSettings
 
-if TYPE_CHECKING:
-    from .context import LlamaLM
+#: Draws from a sequence's latest row by a chain, which accepts the token drawn.
+Draw = Callable[[Any, int], int]
 
 
 def sampler_chain(settings: SamplerSettings, vocabulary_size: int) -> Any:
@@ -50,15 +50,15 @@ def sample_row(chain: Any, row: Logits) -> int:
 class LlamaSampler:
     """A chain that samples from a context's rows."""
 
-    def __init__(self, model: "LlamaLM", settings: SamplerSettings) -> None:
-        self._model = model
-        self._chain = sampler_chain(settings, model.vocabulary.size)
+    def __init__(self, settings: SamplerSettings, vocabulary_size: int, draw: Draw) -> None:
+        self._draw = draw
+        self._chain = sampler_chain(settings, vocabulary_size)
 
     def accept(self, token: int) -> None:
         llama_cpp.llama_sampler_accept(self._chain, token)
 
     def sample(self, sequence: int) -> int:
-        return self._model.sample(self._chain, sequence)
+        return self._draw(self._chain, sequence)
 
     def close(self) -> None:
         if self._chain:

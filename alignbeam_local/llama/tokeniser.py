@@ -2,20 +2,18 @@
 
 import ctypes
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import llama_cpp
-
-if TYPE_CHECKING:
-    from .weights import LlamaWeights
 
 
 class LlamaTokeniser:
     """A vocabulary of llama.cpp; borrowed from its weights."""
 
-    def __init__(self, weights: "LlamaWeights") -> None:
-        self._weights = weights  # keeps the borrowed pointer alive
-        self._vocab = llama_cpp.llama_model_get_vocab(weights.handle)
+    def __init__(self, model: Any, owner: object) -> None:
+        """`model` is the handle of a loaded file, which lives as long as its `owner`."""
+        self._owner = owner  # keeps the borrowed pointer alive
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
         self.size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self.bos = self._token(llama_cpp.llama_vocab_bos)
         self.eos = self._token(llama_cpp.llama_vocab_eos)

@@ -67,7 +67,7 @@ class LlamaWeights:
         if not self.handle:
             cancelled.check()
             raise ModelError(f"llama.cpp could not load {path}", messages.take() or "Is the file whole?")
-        self.vocabulary = Vocabulary(LlamaTokeniser(self))
+        self.vocabulary = Vocabulary(LlamaTokeniser(self.handle, self))
         if not vocab_only:
             self._refuse_other_kinds()
 

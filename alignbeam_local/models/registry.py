@@ -53,7 +53,7 @@ class Registry:
         """
         shipped, user = models_toml.shipped_file(), models_toml.user_file()
         sources = [
-            models_toml.Source.read(path) for path in (shipped, user) if path == shipped or path.is_file()
+            models_toml.TomlSource.read(path) for path in (shipped, user) if path == shipped or path.is_file()
         ]
         registry = cls(
             models_toml.models(sources), models_toml.profiles(sources), models_toml.default_profile(sources)

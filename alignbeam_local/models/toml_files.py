@@ -65,14 +65,14 @@ def append_table(table: str) -> None:
         write_named(file, after)
 
 
-class Source(NamedTuple):
+class TomlSource(NamedTuple):
     """One models.toml as it was read."""
 
     path: Path
     data: dict[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> "Source":
+    def read(cls, path: Path) -> "TomlSource":
         """Raises: UsageError: not TOML, not readable, or an unknown key at the top."""
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ class Source(NamedTuple):
         raise UsageError(f"{self.path}: [{section}] must hold tables", f"Write [{section}.NAME].")
 
 
-def models(sources: Sequence[Source]) -> Mapping[str, ModelEntry]:
+def models(sources: Sequence[TomlSource]) -> Mapping[str, ModelEntry]:
     """Every entry, checked."""
     merged: dict[str, dict[str, Any]] = {}
     entries: dict[str, ModelEntry] = {}
@@ -117,7 +117,7 @@ def _entry(where: str, name: str, table: dict[str, Any]) -> ModelEntry:
         raise _invalid(where, error) from None
 
 
-def profiles(sources: Sequence[Source]) -> Mapping[str, Profile]:
+def profiles(sources: Sequence[TomlSource]) -> Mapping[str, Profile]:
     """Every profile, its knobs checked."""
     merged: dict[str, Profile] = {}
     for source in sources:
@@ -131,7 +131,7 @@ def profiles(sources: Sequence[Source]) -> Mapping[str, Profile]:
     return MappingProxyType(merged)
 
 
-def default_profile(sources: Sequence[Source]) -> str:
+def default_profile(sources: Sequence[TomlSource]) -> str:
     """The last one named."""
     return [str(source.data["default_profile"]) for source in sources if "default_profile" in source.data][-1]
 

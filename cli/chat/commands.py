@@ -1,7 +1,7 @@
 """What can be typed in a chat besides a question."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.errors import UsageError, did_you_mean
@@ -12,9 +12,7 @@ from . import files as chat_files
 from . import knobs as chat_knobs
 from . import turns as chat_turns
 from . import why as chat_why
-
-if TYPE_CHECKING:
-    from .loop import Chat
+from .chat import Chat
 
 _KEYS = """\
 Enter sends. Alt-Enter (or Esc, Enter) begins a new line; so does \"\"\" until the next \"\"\".
@@ -28,10 +26,10 @@ class Command(NamedTuple):
 
     usage: str
     about: str
-    action: Callable[["Chat", str], bool | None]
+    action: Callable[[Chat, str], bool | None]
 
 
-def run_command(chat: "Chat", line: str) -> bool:
+def run_command(chat: Chat, line: str) -> bool:
     """Do what a line that begins with a slash says; False leaves the chat.
 
     Raises:
@@ -54,7 +52,7 @@ def command_of(name: str) -> Command:
     raise UsageError(f"unknown command '{name}'", f"{hint} A space before the / makes it a question.")
 
 
-def _help(chat: "Chat", name: str) -> None:
+def _help(chat: Chat, name: str) -> None:
     if not name:
         chat.tell(two_columns((command.usage, command.about) for command in COMMANDS.values()))
         chat.tell(f"\n{_KEYS}")
@@ -65,7 +63,7 @@ def _help(chat: "Chat", name: str) -> None:
         chat.tell(f"{command.usage}\n{command.about}")
 
 
-def _knob_help(chat: "Chat", knob: str) -> str:
+def _knob_help(chat: Chat, knob: str) -> str:
     field, value = Config.model_fields[knob], getattr(chat.settings.config, knob)
     return (
         f"{knob} = {value} ({chat.settings.sources[knob]})\n"
@@ -73,7 +71,7 @@ def _knob_help(chat: "Chat", knob: str) -> str:
     )
 
 
-def _bye(_: "Chat", __: str) -> bool:
+def _bye(_: Chat, __: str) -> bool:
     return False
 
 

@@ -1,7 +1,6 @@
 """Completion of what begins with a slash: commands, knobs and their values, models, conversations, paths."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
@@ -10,17 +9,15 @@ from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.errors import AlignBeamError
 
 from ..options import knob_choices
+from .chat import Chat
 from .commands import COMMANDS
 from .knobs import ROLES
-
-if TYPE_CHECKING:
-    from .loop import Chat
 
 
 class ChatCompleter(Completer):
     """Completes the line of a chat."""
 
-    def __init__(self, chat: "Chat") -> None:
+    def __init__(self, chat: Chat) -> None:
         self._chat = chat
         self._paths = PathCompleter(expanduser=True)
         self._words: dict[str, Callable[[Sequence[str], str], Iterable[str]]] = {

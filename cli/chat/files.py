@@ -2,24 +2,22 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from alignbeam_local.conversation.export import ExportFormat, exported
-from alignbeam_local.conversation.log import Conversation
+from alignbeam_local.conversation.log import StoredConversation
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.paths import write_named
 
 from ..tables import Column, table
 from ..terminal import printable, say
+from .chat import Chat
 from .clipboard import copy_to_terminal
-
-if TYPE_CHECKING:
-    from .loop import Chat
 
 _SESSIONS = 20
 
 
-def save(chat: "Chat", name: str) -> None:
+def save(chat: Chat, name: str) -> None:
     """Raises: UsageError: the name is taken, cannot be one, or nothing is kept."""
     if not name:
         raise UsageError("/save needs a name", "Such as /save taxes; /export writes a file.")
@@ -27,7 +25,7 @@ def save(chat: "Chat", name: str) -> None:
     say(f"saved: alignbeam chat --session {shlex.quote(name)} goes on with it")
 
 
-def load(chat: "Chat", word: str) -> None:
+def load(chat: Chat, word: str) -> None:
     """Raises: UsageError: there is no such conversation."""
     found = chat.transcript.require_log().find(word)
     chat.put_down()
@@ -35,7 +33,7 @@ def load(chat: "Chat", word: str) -> None:
     chat.take_up()
 
 
-def sessions(chat: "Chat", _: str) -> None:
+def sessions(chat: Chat, _: str) -> None:
     """The conversations used last."""
     kept = chat.transcript.require_log().conversations(_SESSIONS)
     if not kept:
@@ -51,7 +49,7 @@ def sessions(chat: "Chat", _: str) -> None:
     chat.tell(table(columns, kept, chat.console.width))
 
 
-def export(chat: "Chat", words: str) -> None:
+def export(chat: Chat, words: str) -> None:
     """Write the conversation to a file, whole or not at all.
 
     Raises:
@@ -75,7 +73,7 @@ def export(chat: "Chat", words: str) -> None:
     say(f"written: {path}")
 
 
-def copy(chat: "Chat", _: str) -> None:
+def copy(chat: Chat, _: str) -> None:
     """Raises: UsageError: there is no answer, or no terminal that could take it."""
     exchanges = chat.transcript.exchanges
     if not exchanges:
@@ -84,5 +82,5 @@ def copy(chat: "Chat", _: str) -> None:
     say(f"{len(exchanges[-1].answer)} characters sent to the terminal's clipboard")
 
 
-def _first_question(one: Conversation) -> str:
+def _first_question(one: StoredConversation) -> str:
     return " ".join(printable(one.first_question or "").split())

@@ -1,40 +1,18 @@
 """`/set`, `/show`, `/system` and `/model`: the knobs of the coming answers."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from alignbeam_local.config import CHAT_JUDGE_AT
 from alignbeam_local.errors import UsageError
-from alignbeam_local.settings import SourcedConfig, SourcedValue
 
 from ..session import config_table
 from ..tables import two_columns
-
-if TYPE_CHECKING:
-    from .loop import Chat
+from .chat import Chat
 
 ROLES = ("draft", "anchor", "judge", "profile")
-_DEFAULT, _SOURCE = "default of chat", "chat"
+_SOURCE = "chat"
 
 
-def for_chat(settings: SourcedConfig, *, is_kept: bool) -> SourcedConfig:
-    """With a chat's own defaults; one that is not kept leaves no system prompt on disk either."""
-    if not is_kept and settings.config.prompt_cache == "all":
-        settings = settings.override({"prompt_cache": "examples"}, "--no-log")
-    return with_chat_defaults(settings)
-
-
-def with_chat_defaults(settings: SourcedConfig) -> SourcedConfig:
-    """Where several beams are judged and nobody said when: early, so that the answer streams from then on."""
-    own = SourcedValue(CHAT_JUDGE_AT, _DEFAULT, explicit=False)
-    given = settings.one_at_a_time().given
-    others = {name: value for name, value in given.items() if (name, value) != ("judge_at", own)}
-    plain = SourcedConfig(others)
-    if "judge_at" in others or plain.config.beams == 1:
-        return plain
-    return SourcedConfig({**others, "judge_at": own})
-
-
-def set_knob(chat: "Chat", words: str) -> None:
+def set_knob(chat: Chat, words: str) -> None:
     """Raises: UsageError: no such knob or value; also as `Chat.change`."""
     knob, _, value = words.partition("=" if "=" in words.split(" ", maxsplit=1)[0] else " ")
     if not value.strip():
@@ -48,7 +26,7 @@ def set_knob(chat: "Chat", words: str) -> None:
         _change(chat, {knob: value})
 
 
-def show(chat: "Chat", _: str) -> None:
+def show(chat: Chat, _: str) -> None:
     """Every knob, its value and its source."""
     if not chat.console.is_terminal:
         chat.tell(config_table(chat.settings))
@@ -57,12 +35,12 @@ def show(chat: "Chat", _: str) -> None:
     chat.tell(two_columns((name, f"{value!r}  {sources[name]}") for name, value in values.items()))
 
 
-def system(chat: "Chat", text: str) -> None:
+def system(chat: Chat, text: str) -> None:
     """Another system prompt, or none."""
     _change(chat, {"system": text or None})
 
 
-def model(chat: "Chat", words: str) -> None:
+def model(chat: Chat, words: str) -> None:
     """Another model in a role, or a profile's models and knobs; alone: who plays which role.
 
     Raises:
@@ -83,5 +61,5 @@ def model(chat: "Chat", words: str) -> None:
         _change(chat, {role: name[0]})
 
 
-def _change(chat: "Chat", values: dict[str, Any]) -> None:
+def _change(chat: Chat, values: dict[str, Any]) -> None:
     chat.change(chat.settings.override(values, _SOURCE))

@@ -1,226 +1,48 @@
-"""A conversation in the terminal: its loop, its knobs, what is shown and kept."""
+"""The loop of a chat: what is typed is asked, or done, until the user leaves."""
 
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, RenderableType
-from rich.text import Text
-
-from alignbeam_local.config import Config
-from alignbeam_local.conversation.conversation import Conversation, Exchange
-from alignbeam_local.engine.engine import Engine, changed_loading_knobs
 from alignbeam_local.errors import AlignBeamError, Cancelled
-from alignbeam_local.events import Event, Step
-from alignbeam_local.settings import DEFAULT, SourcedConfig, SourcedValue
 
-from .. import session
-from ..inputs import checked
-from ..terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
-from ..views.live import LiveView
-from ..views.view import RecordingView, View, answer_view
+from ..terminal import say, unechoed
+from .chat import Chat
 from .commands import run_command
 from .input import LineReader
-from .knobs import for_chat
-from .transcript import Transcript
-from .why import trace
-
-#: The source of a system prompt that came with a conversation.
-_ADOPTED = "session"
-_NO_SYSTEM = SourcedValue(None, DEFAULT, explicit=False)
 
 
-class Chat:
-    """A conversation, the knobs of its next answer, and where both are shown."""
+def run(chat: Chat, reader: LineReader) -> None:
+    """Until the user leaves."""
+    chat.reader = reader
+    while (message := _next_message(chat)) is not None:
+        with _ctrl_c_ignored(), unechoed():
+            if not _take(chat, message):
+                break
+    with _ctrl_c_ignored():
+        chat.put_down()
 
-    def __init__(
-        self, engine: Engine, prepared: session.Session, transcript: Transcript, *, keeps_state: bool
-    ) -> None:
-        self.settings = prepared.settings
-        self.registry = prepared.registry
-        self.transcript = transcript
-        self.conversation = Conversation(engine)
-        self.console = Console(highlight=False)
-        self.steps: list[Step] = []  # of the last answer
-        self.traces = prepared.options.trace and self.is_live
-        self._engine = engine
-        self._options = prepared.options
-        self._keeps_state = keeps_state
-        self._told_unjudged = False
-        self._configured_system = _NO_SYSTEM  # what an adopted system prompt stands in for
-        self.num_failed = 0  # messages and commands that came to an error
 
-    # --- the loop
-
-    def start(self) -> None:
-        """Load the models, and take up what there is to go on with."""
-        with unechoed():
-            self.play(self._engine.load(judge_later=True))
-        self.take_up()
-
-    def run(self, reader: LineReader) -> None:
-        """Until the user leaves."""
-        self.reader = reader
-        while (message := self._next_message()) is not None:
-            with _ctrl_c_ignored(), unechoed():
-                if not self._take(message):
-                    break
-        with _ctrl_c_ignored():
-            self.put_down()
-
-    def _next_message(self) -> str | None:
-        while True:
-            try:
-                return self.reader.next_message()
-            except AlignBeamError as error:
-                self._fail(error)
-
-    def _take(self, message: str) -> bool:
-        """Do what was typed; False leaves. Nothing that goes wrong here ends the chat."""
+def _next_message(chat: Chat) -> str | None:
+    while True:
         try:
-            if message.startswith("/"):
-                return run_command(self, message.strip())
-            if message.strip():
-                self.ask(message.strip())
-        except Cancelled as stopped:
-            say(stopped.message)
+            return chat.reader.next_message()
         except AlignBeamError as error:
-            self._fail(error)
-        return True
+            chat.fail(error)
 
-    def _fail(self, error: AlignBeamError) -> None:
-        self.num_failed += 1
-        say_error(error.message, error.hint)
 
-    # --- answers
-
-    def ask(self, text: str) -> None:
-        """Answer a question.
-
-        Raises:
-            Cancelled: the user stopped it, and nothing of it stays.
-            AlignBeamError: as `Conversation.ask`; or the answer is there, but could not be stored.
-        """
-        self._tell_unjudged()
-        question = checked(text, "the prompt")
-        exchange = self._answer(self.conversation.ask(question, self.settings.config))
-        self.transcript.add(exchange.question, exchange.result)
-
-    def retry(self, config: Config, text: str | None = None) -> None:
-        """Answer the last question again, or this one in its place, with these knobs; raises as `ask`."""
-        question = text and checked(text, "the prompt")
-        exchange = self._answer(self.conversation.retry(config, question))
-        self.transcript.replace_last(exchange.question, exchange.result)
-
-    def _answer(self, events: Iterator[Event]) -> Exchange:
-        """Show an answer in the making, and keep what explains it."""
-        before = self.conversation.last
-        view = RecordingView(self._view())
-        self.play(events, view)
-        last = self.conversation.last
-        if last is None or last is before:
-            raise Cancelled("stopped: question and answer are not kept; Up brings the question back")
-        self.steps = view.steps
-        if self.traces:
-            trace(self)
-        self.conversation.read_ahead(self.settings.config)
-        return last
-
-    def tell(self, what: str | RenderableType) -> None:
-        """Print what was asked for; nothing in a text is markup, and only a terminal wraps it."""
-        if isinstance(what, str):
-            self.console.print(Text(printable(what)), soft_wrap=not self.console.is_terminal)
-        else:
-            self.console.print(what)
-
-    def play(self, events: Iterator[Event], view: View | None = None) -> None:
-        """Show events to their end; Ctrl-C stops the models, not the chat."""
-        session.play(self._engine, events, view or self._view())
-
-    def _view(self) -> View:
-        options = self._options
-        if options.json or options.quiet or not self.is_live:
-            return answer_view(options)
-        return LiveView(self.console)
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a person reads on a screen that can be redrawn."""
-        return is_terminal(sys.stdin) and is_terminal(sys.stdout) and not is_dumb()
-
-    # --- knobs
-
-    def change(self, settings: SourcedConfig) -> None:
-        """Use other knobs from the next answer on; other models are loaded at once.
-
-        Raises:
-            UsageError, ModelError: the models can't be had; the chat then goes on with those it has.
-        """
-        settings = for_chat(settings, is_kept=self.transcript.log is not None)
-        new = settings.config
-        if any(changed_loading_knobs(self.settings.config, new)):
-            session.require_models(new, self.registry)
-            self.play(self.conversation.change_models(new))
-        self.settings = settings
-        for notice in settings.notices:
-            say(f"note: {notice}")
-
-    def toolbar(self) -> str:
-        """The knobs that steer the next answer, the most telling first."""
-        config = self.settings.config
-        judged = "judged" if config.judged else "unjudged"
-        roles = (config.draft, config.anchor if config.depth else None)
-        knobs = f" K={config.beams} N={config.depth} alpha={config.alpha:g} · {judged}"
-        whole = f"{knobs} · {' ← '.join(_short(model) for model in roles if model)}"
-        return whole if len(whole) <= self.console.width else knobs
-
-    # --- conversations
-
-    def take_up(self) -> None:
-        """Talk on where the transcript stands, with the state kept beside it."""
-        self.conversation = Conversation(self._engine, self.transcript.turns)
-        self.steps = []
-        self._take_up_system()
-        if self.transcript.exchanges:
-            if folder := self.transcript.state_dir:
-                self.conversation.load_state(folder)
-            name = self.transcript.name or self.transcript.id
-            say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
-        self.conversation.read_ahead(self.settings.config)
-
-    def _take_up_system(self) -> None:
-        """The conversation's system prompt, unless the user gave another; of a new one the configured one."""
-        before = self.settings.given.get("system", _NO_SYSTEM)
-        is_adopted = before.source == _ADOPTED
-        if not self.transcript.exchanges:
-            if is_adopted:
-                self.change(SourcedConfig({**self.settings.given, "system": self._configured_system}))
-            return
-        if before.explicit and not is_adopted:
-            return
-        if not is_adopted:
-            self._configured_system = before
-        if self.transcript.system != before.value:
-            self.change(self.settings.override({"system": self.transcript.system}, _ADOPTED))
-
-    def put_down(self) -> None:
-        """Leave the conversation: keep the models' state of it, if that is wanted; Ctrl-C keeps less."""
-        folder = self.transcript.state_dir
-        try:
-            if folder and self._keeps_state and self.transcript.exchanges:
-                with self._engine.cancellation.on_interrupt():
-                    self.conversation.save_state(folder)
-            elif folder:
-                self.conversation.forget_state(folder)
-        except (AlignBeamError, OSError) as error:
-            say(f"note: the models' state is not kept: {error}")
-        self.conversation.close()
-
-    def _tell_unjudged(self) -> None:
-        if not self.settings.config.judged and not self._told_unjudged:
-            self._told_unjudged = True
-            say("note: with one beam answers are not judged; /set K 3 or /set on_unsafe refuse changes that")
+def _take(chat: Chat, message: str) -> bool:
+    """Do what was typed; False leaves. Nothing that goes wrong here ends the chat."""
+    try:
+        if message.startswith("/"):
+            return run_command(chat, message.strip())
+        if message.strip():
+            chat.ask(message.strip())
+    except Cancelled as stopped:
+        say(stopped.message)
+    except AlignBeamError as error:
+        chat.fail(error)
+    return True
 
 
 @contextmanager
@@ -234,12 +56,3 @@ def _ctrl_c_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def num_answers(count: int) -> str:
-    return "1 answer" if count == 1 else f"{count} answers"
-
-
-def _short(model: str) -> str:
-    """A model's name as it fits a line: a file's without its folder."""
-    return model.rpartition("/")[2].removesuffix(".gguf")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from alignbeam_local.conversation.export import Exported
 from alignbeam_local.conversation.log import (
-    Conversation,
     ConversationLog,
-    Exchange,
+    StoredConversation,
+    StoredExchange,
     checked_name,
     new_id,
     now,
@@ -35,9 +35,9 @@ class Transcript:
     def begin(self, name: str | None = None) -> None:
         """Go over to a new conversation; the one before stays in the log."""
         self.id, self.name, self.started = new_id(), name and checked_name(name), now()
-        self.exchanges: list[Exchange] = []
+        self.exchanges: list[StoredExchange] = []
 
-    def take_up(self, conversation: Conversation) -> None:
+    def take_up(self, conversation: StoredConversation) -> None:
         """Go on with a conversation of the log."""
         assert self.log is not None
         exchanges = self.log.exchanges(conversation.id)  # it may fail: nothing is changed then
@@ -75,7 +75,7 @@ class Transcript:
         self.exchanges.append(self._exchange(last.id, question, result))
         self.log.replace(last.id, question, result)
 
-    def drop_last(self) -> Exchange:
+    def drop_last(self) -> StoredExchange:
         """Forget the last exchange, and return it."""
         last = self.exchanges.pop()
         if self.log is not None and last.id != _NOT_STORED:
@@ -117,7 +117,7 @@ class Transcript:
     def exported(self) -> Exported:
         """All of it, as the log would give it."""
         last = self.exchanges[-1] if self.exchanges else None
-        summary = Conversation(
+        summary = StoredConversation(
             id=self.id,
             name=self.name,
             started=self.started,
@@ -137,8 +137,8 @@ class Transcript:
                 stored = self.log.add(self.id, exchange.question, exchange.result, name=self.name)
                 self.exchanges[index] = exchange._replace(id=stored)
 
-    def _exchange(self, stored: int, question: str, result: Result) -> Exchange:
-        return Exchange(stored, self.id, now(), question, result.text, result_object(result))
+    def _exchange(self, stored: int, question: str, result: Result) -> StoredExchange:
+        return StoredExchange(stored, self.id, now(), question, result.text, result_object(result))
 
 
 @contextmanager
@@ -174,7 +174,7 @@ def _opened_log(*, is_wanted: bool) -> ConversationLog | None:
         return None
 
 
-def _last(log: ConversationLog) -> Conversation:
+def _last(log: ConversationLog) -> StoredConversation:
     last = log.last()
     if last is None:
         raise UsageError("there is no conversation to go on with", "Leave --continue out to begin one.")

@@ -1,19 +1,16 @@
 """`/retry`, `/undo`, `/edit` and `/clear`: the turns of the conversation."""
 
 import shlex
-from typing import TYPE_CHECKING
 
 from alignbeam_local.errors import UsageError
 
 from ..session import refuse_loading_knobs
 from ..terminal import say
-from .knobs import with_chat_defaults
-
-if TYPE_CHECKING:
-    from .loop import Chat
+from .chat import Chat
+from .defaults import with_chat_defaults
 
 
-def retry(chat: "Chat", words: str) -> None:
+def retry(chat: Chat, words: str) -> None:
     """Answer the last question again, with these knobs for this answer alone.
 
     Raises:
@@ -24,7 +21,7 @@ def retry(chat: "Chat", words: str) -> None:
     chat.retry(with_chat_defaults(chat.settings.override(knobs, "/retry")).config)
 
 
-def undo(chat: "Chat", _: str) -> None:
+def undo(chat: Chat, _: str) -> None:
     """Raises: UsageError: there is nothing to forget."""
     if not chat.conversation.undo():
         raise UsageError("there is nothing to undo", "No question has been answered.")
@@ -33,7 +30,7 @@ def undo(chat: "Chat", _: str) -> None:
     say(f"taken out of the conversation: {_excerpt(question)}")
 
 
-def edit(chat: "Chat", _: str) -> None:
+def edit(chat: Chat, _: str) -> None:
     """Ask the last question anew, as the user's editor gives it back; unchanged or empty it stays.
 
     Raises:
@@ -51,7 +48,7 @@ def edit(chat: "Chat", _: str) -> None:
         chat.ask(after)
 
 
-def clear(chat: "Chat", _: str) -> None:
+def clear(chat: Chat, _: str) -> None:
     """Begin a new conversation; the one before stays in the log."""
     chat.put_down()
     chat.transcript.begin()

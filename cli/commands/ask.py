@@ -7,11 +7,11 @@ import typer
 
 from alignbeam_local.errors import UsageError
 
-from .. import session
+from .. import playing, session
 from ..inputs import checked, decoded
 from ..options import Options, with_options_but
 from ..terminal import is_terminal
-from ..views.view import answer_view
+from ..views.answer_view import answer_view
 
 
 @with_options_but("parallel")
@@ -42,8 +42,8 @@ def ask(
     prepared = session.prepare(options)
     messages = [Message("user", whole_prompt(prompt))]
     with prepared.open() as engine:
-        result = session.answer(engine, messages, answer_view(options))
-    session.stop_if_cancelled(result)
+        result = playing.answer(engine, messages, answer_view(options))
+    playing.stop_if_cancelled(result)
     if fail_on_refusal and result.refusal.is_refusal:
         raise typer.Exit(session.REFUSED)
 

@@ -55,7 +55,7 @@ def bench(
     ```
     """
     from alignbeam_local.bench.bench import run_bench
-    from alignbeam_local.bench.cases import Plan, Sweep
+    from alignbeam_local.bench.cases import BenchPlan, Sweep
 
     from ..views.bench import print_report
 
@@ -70,7 +70,7 @@ def bench(
     config = prepared.settings.config.with_values({"max_tokens": new_tokens, "ignore_eos": True})
     tell = say if is_terminal(sys.stderr) and not options.quiet else _say_nothing
     with prepared.open() as engine:
-        report = run_bench(engine, Plan(config, prompt_tokens, repeats, warm_up, sweeps, parallel), tell)
+        report = run_bench(engine, BenchPlan(config, prompt_tokens, repeats, warm_up, sweeps, parallel), tell)
     if options.json:
         print(for_stream(json_line(asdict(report)), sys.stdout))
     else:

@@ -49,10 +49,11 @@ def chat(
 
     Example: alignbeam chat --session taxes --judge-at none
     """
+    from ..chat.chat import Chat
     from ..chat.completion import ChatCompleter
+    from ..chat.defaults import for_chat
     from ..chat.input import open_reader
-    from ..chat.knobs import for_chat
-    from ..chat.loop import Chat
+    from ..chat.loop import run
     from ..chat.transcript import opened
 
     if no_log and (continued or name or keep_state):
@@ -63,6 +64,6 @@ def chat(
         engine = stack.enter_context(prepared.open())
         talk = Chat(engine, prepared, transcript, keeps_state=keep_state)
         talk.start()
-        talk.run(open_reader(ChatCompleter(talk), talk.toolbar, keeps_history=not no_log))
+        run(talk, open_reader(ChatCompleter(talk), talk.toolbar, keeps_history=not no_log))
     if talk.num_failed and not is_terminal(sys.stdin):
         raise typer.Exit(1)

@@ -1,33 +1,23 @@
 """`alignbeam filter`: many prompts from stdin, one answer each, in order."""
 
 import sys
-from collections.abc import Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignbeam_local.config import KNOBS
-from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
-from alignbeam_local.result_json import RESULT_FIELDS
-from alignbeam_local.settings import SourcedConfig, near_knob
+from alignbeam_local.errors import UsageError
 
-from .. import session
-from ..filter.output import JsonOutput, Output, TextOutput
+from .. import playing, session
 from ..filter.parallel import ParallelRun
-from ..filter.tally import Tally
-from ..filter.template import Template, read_template
-from ..filter.time_limit import TimeLimit
-from ..inputs import Arriving, count_records, decoded, is_blank, parse_row, records, row_knobs, row_messages
+from ..filter.run import FilterRun, Form
+from ..filter.template import read_template
+from ..inputs import Arriving, records
 from ..options import Options, with_options
 from ..terminal import is_terminal, say
-from ..views.view import View, silent_view
+from ..views.answer_view import silent_view
 
 if TYPE_CHECKING:
-    from alignbeam_local.config import Config
-    from alignbeam_local.engine.engine import Engine
-    from alignbeam_local.events import Event, Result
-    from alignbeam_local.prompt.formats import Message
+    pass
 
 _LONGEST_TIMEOUT = 1e6
 
@@ -89,7 +79,7 @@ def filter_prompts(
     prepared = session.prepare(options)
     with prepared.open() as engine:
         said: set[str] = set()
-        session.play(engine, engine.load(), silent_view(options, said))
+        playing.play(engine, engine.load(), silent_view(options, said))
         if is_terminal(sys.stdin):
             say("Prompts, one a line; Ctrl-D ends.")
         run = FilterRun(engine, prepared.settings, options, form, said)
@@ -102,153 +92,9 @@ def filter_prompts(
     run.finish(fail_on_refusal=fail_on_refusal)
 
 
-@dataclass(frozen=True)
-class Form:
-    """How records are read, asked and written."""
-
-    null: bool
-    jsonl: bool
-    template: Template | None
-    timeout: float | None
-
-    def __post_init__(self) -> None:
-        if self.null and self.jsonl:
-            raise UsageError("--null and --jsonl are two formats", "Give one of them.")
-
-    @property
-    def separator(self) -> bytes:
-        return b"\0" if self.null else b"\n"
-
-
 def _checked(timeout: float | None) -> float | None:
     if timeout is not None and not 0 < timeout <= _LONGEST_TIMEOUT:
         raise UsageError(
             f"--timeout: {timeout:g} seconds", f"Give more than 0, at most {_LONGEST_TIMEOUT:g}."
         )
     return timeout
-
-
-class FilterRun:
-    """One pass over stdin."""
-
-    def __init__(
-        self, engine: "Engine", settings: SourcedConfig, options: Options, form: Form, said: set[str]
-    ) -> None:
-        """`said` holds the notices that the user has read already."""
-        self._engine = engine
-        self._settings = settings
-        self._options = options
-        self._form = form
-        self._said = said
-        as_json = form.jsonl or options.json
-        self._output: Output = JsonOutput(sys.stdout) if as_json else TextOutput(sys.stdout, null=form.null)
-        self._trace_to = sys.stdout if as_json else sys.stderr
-        self._warned: set[str] = set()
-        self._tally = Tally()
-        self.progress = self._open_progress()
-
-    def answer(self, number: int, raw: bytes) -> None:
-        """Answer one record, or say why not.
-
-        Raises:
-            Cancelled: the user stopped the run.
-        """
-        row: dict[str, Any] = {}
-        outcome: Result | AlignBeamError | None = None
-        try:
-            if not is_blank(raw):
-                row = self.row(raw)
-                outcome = self._answered(*self.asked(number, row), self.view(number))
-        except Cancelled:
-            raise
-        except AlignBeamError as error:
-            outcome = error
-        self.write(number, row, outcome)
-        if self._engine.cancellation.is_interrupted:  # a record that fails at once decodes nothing
-            raise Cancelled("cancelled")
-
-    def write(self, number: int, row: dict[str, Any], outcome: "Result | AlignBeamError | None") -> None:
-        """Write what became of a record; None: it was blank."""
-        if outcome is None:
-            if not self._form.jsonl:
-                self._output.blank()
-        elif isinstance(outcome, AlignBeamError):
-            self._tally.count_failure()
-            self._output.failure(number, outcome, row.get("id"))
-        else:
-            self._tally.count(outcome)
-            self._output.result(row, outcome)
-
-    def finish(self, *, fail_on_refusal: bool) -> None:
-        """Raises: AlignBeamError: some prompts failed. Exit: 4, if asked for."""
-        tally = self._tally
-        if self.progress:
-            say(f"{tally.done} prompts: {tally}")
-        if tally.failed:
-            raise AlignBeamError(f"{tally.failed} of {tally.done} prompts failed")
-        if fail_on_refusal and tally.refused + tally.blocked:
-            raise typer.Exit(session.REFUSED)
-
-    def row(self, raw: bytes) -> dict[str, Any]:
-        """The fields of a record. Raises: UsageError: it can't be read."""
-        if self._form.jsonl:
-            return parse_row(raw)
-        return {"prompt": decoded(raw, "the line").removesuffix("\r")}
-
-    def asked(self, number: int, row: dict[str, Any]) -> "tuple[list[Message], Config]":
-        """What a row asks, and with which knobs. Raises: UsageError: it can't be asked."""
-        template = self._form.template
-        messages = row_messages({"prompt": template.fill(row)} if template else row)
-        knobs = row_knobs(row)
-        session.refuse_loading_knobs(knobs)
-        self._warn_of_fields(row)
-        return messages, self._settings.override(knobs, f"line {number}").config
-
-    def _answered(self, messages: "list[Message]", config: "Config", view: View) -> "Result":
-        """Raises: TimedOut: it took too long; what there was of it is not shown. Cancelled."""
-        engine = self._engine
-        limit = TimeLimit(engine.cancellation, self._form.timeout)
-
-        def events() -> "Generator[Event, None, None]":
-            yield from engine.load(config)  # a row's knobs may need a judge: that is no part of the answer
-            yield from limit.over(engine.stream(messages, config))
-
-        try:
-            result = session.play(engine, events(), view)
-            assert result is not None, "a stream ends in Done"
-            session.stop_if_cancelled(result)
-        except Cancelled:
-            if not limit.expired or self._engine.cancellation.is_interrupted:
-                raise
-            raise self.timed_out() from None
-        return result
-
-    def timed_out(self) -> TimedOut:
-        """The error of an answer that took too long."""
-        return TimedOut(f"no answer in {self._form.timeout:g} seconds", "Raise --timeout, or ask for less.")
-
-    def _open_progress(self) -> View | None:
-        """A line on a terminal, where no trace runs over it."""
-        if self._options.quiet or self._options.trace or not is_terminal(sys.stderr):
-            return None
-        from ..filter.progress import ProgressView
-
-        return ProgressView(self._tally, count_records(sys.stdin.buffer, self._form.separator), self._said)
-
-    def view(self, number: int) -> View:
-        """What shows the making of an answer."""
-        return self.progress or silent_view(
-            self._options, self._said, self._trace_to, prefix=f"prompt {number}: "
-        )
-
-    def _warn_of_fields(self, row: dict[str, Any]) -> None:
-        """A row may hold any field; one that is lost or changes nothing must not pass silently."""
-        for name in sorted(set(row) - {*KNOBS} - self._warned):
-            if name in RESULT_FIELDS:
-                warning = "is the name of one of the result's and is overwritten by it; rename it"
-            elif knob := near_knob(name):
-                warning = f"is not a knob and changes nothing; did you mean {knob}?"
-            else:
-                continue
-            self._warned.add(name)
-            say(f"warning: field '{name}' {warning}")

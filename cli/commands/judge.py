@@ -133,7 +133,7 @@ def _measured(judge: "Judge", pairs: "Sequence[judge_check.Pair]") -> "list[judg
 
 def _injected(
     judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
-) -> "injections.JudgeReport":
+) -> "injections.InjectionReport":
     from alignbeam_local.judge import injections
 
     plain = injections.untouched(pairs)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from alignbeam_local.conversation.export import ExportFormat, as_object, exported, markdown, read
-from alignbeam_local.conversation.log import Conversation, ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog, StoredConversation, default_path
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_named
 from alignbeam_local.result_json import json_line
@@ -194,8 +194,8 @@ def prune(
 
 
 def outdated(
-    conversations: list[Conversation], age: timedelta | None, keep: int, now: datetime
-) -> list[Conversation]:
+    conversations: list[StoredConversation], age: timedelta | None, keep: int, now: datetime
+) -> list[StoredConversation]:
     """Of conversations, the last used first, those behind the first `keep` that were not used for `age`."""
     return [
         one for one in conversations[keep:] if age is None or now - datetime.fromisoformat(one.updated) > age
@@ -206,7 +206,7 @@ def _print(text: str) -> None:
     print(for_stream(text, sys.stdout))
 
 
-def _last(log: ConversationLog) -> Conversation:
+def _last(log: ConversationLog) -> StoredConversation:
     last = log.last()
     if last is None:
         raise UsageError("there are no conversations yet", "`alignbeam chat` begins one.")

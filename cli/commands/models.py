@@ -2,22 +2,21 @@
 
 import json
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.errors import ModelError
 from alignbeam_local.models.gguf_header import GgufHeader, read_header
 from alignbeam_local.models.importing import Verified, import_model, verify
-from alignbeam_local.models.pull import pull
 from alignbeam_local.models.registry import ModelFile, Registry
 
 from ..completion import model_names, profile_names
+from ..pulling import pull_with_progress
 from ..terminal import for_stream
-from ..views.models import PullView, print_models, print_profiles
+from ..views.models import print_models, print_profiles
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
 
@@ -148,19 +147,6 @@ def inspect_model(
         return
     for key, value in _header(header).items():
         typer.echo(for_stream(f"{key:<16} {_short(value)}", sys.stdout))
-
-
-def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) -> list[ModelFile]:
-    """Pull each model once, with the progress on stderr; for `models pull` and for `--pull`."""
-    files = [registry.resolve(name) for name in dict.fromkeys(names)]
-    if unknown := next((file for file in files if not (file.can_pull or file.present)), None):
-        raise UsageError(
-            f"there is nowhere to pull '{unknown.name}' from", "Name a model of `alignbeam models list`."
-        )
-    for file in files:
-        with PullView(file.name) as view:
-            pull(file, offline=offline, progress=view.progress, notice=view.notice)
-    return files
 
 
 def _verified(registry: Registry, name: str, quiet: bool) -> Verified:

@@ -78,14 +78,14 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
     from alignbeam_local.cancellation import Cancellation
     from alignbeam_local.evaluation.methods.model_pool import ModelPool
     from alignbeam_local.evaluation.runs.run_directory import RunDirectory, partial_notes
-    from alignbeam_local.evaluation.runs.runner import Plan, manifest, run
+    from alignbeam_local.evaluation.runs.runner import RunPlan, manifest, run
 
     seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
     for seed in seeds:  # one that is out of range is said before anything is written
         prepared.settings.config.with_values({"seed": seed})
-    plan = Plan(entries, _items(request, offline=prepared.options.offline), seeds)
+    plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds)
     specs = [spec for entry in entries for spec in entry.method.models(entry.config).values() if spec]
-    session.provide_models(prepared, dict.fromkeys(specs))
+    prepared.provide(dict.fromkeys(specs))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
     pool = ModelPool(prepared.registry, cancellation, session.open_engine)

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.events import Done, Event, Notice, Result, Step
 
-from .. import session
+from .. import playing
 from ..inputs import Arriving, is_blank
+from .run import FilterRun
 
 if TYPE_CHECKING:
     from alignbeam_local.config import Config
     from alignbeam_local.engine.engine import Engine
     from alignbeam_local.engine.scheduler import AnswerScheduler
     from alignbeam_local.prompt.formats import Message
-
-    from ..commands.filter import FilterRun
 
 
 @dataclass
@@ -41,7 +40,7 @@ class _Record:
 class ParallelRun:
     """One pass over stdin with as many answers in the making as there are slots."""
 
-    def __init__(self, run: "FilterRun", engine: "Engine", timeout: float | None) -> None:
+    def __init__(self, run: FilterRun, engine: "Engine", timeout: float | None) -> None:
         """A time limit is looked at between two decodes."""
         self._run = run
         self._engine = engine
@@ -152,7 +151,7 @@ class ParallelRun:
             self._tell(record, what)
             if not isinstance(what, Done):
                 return
-            session.stop_if_cancelled(what.result)
+            playing.stop_if_cancelled(what.result)
             record.outcome = self._run.timed_out() if record.is_late else what.result
         del self._begun[record.number]
 

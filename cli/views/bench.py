@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alignbeam_local.bench.report import Alone, BenchReport, Method, Spread, SweepResult
+from alignbeam_local.bench.report import Alone, BenchReport, MeasuredCase, Spread, SweepResult
 
 from ..tables import two_columns
 from ..terminal import printable
@@ -37,7 +37,7 @@ def _facts(report: BenchReport) -> Iterator[tuple[str, str]]:
     yield "rounds", f"{report.repeats}; medians, and quartiles in brackets"
 
 
-def _table(alone: Alone, methods: tuple[Method, ...]) -> Table:
+def _table(alone: Alone, methods: tuple[MeasuredCase, ...]) -> Table:
     """The draft alone, then every method against it."""
     titles = (
         f"{alone.prompt_tokens} + {alone.new_tokens} tokens",
@@ -62,7 +62,7 @@ def _throughputs(report: BenchReport) -> Table:
     return _aligned(titles, rows)
 
 
-def _times(found: Alone | Method) -> tuple[str, str, str]:
+def _times(found: Alone | MeasuredCase) -> tuple[str, str, str]:
     return (
         f"{found.total_ms.median / 1e3:.2f}",
         f"{found.first_token_ms.median:.0f}",

@@ -5,7 +5,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from alignbeam_local.bench.report import BenchReport, Method
+from alignbeam_local.bench.report import BenchReport, MeasuredCase
 from alignbeam_local.errors import UsageError
 
 _PANEL_INCHES = (4.5, 3.5)
@@ -38,7 +38,7 @@ def draw(report: BenchReport, path: Path) -> None:
     figure.savefig(path)
 
 
-def _draw_panel(axes: Any, knob: str, labels: list[str], methods: tuple[Method, ...]) -> None:
+def _draw_panel(axes: Any, knob: str, labels: list[str], methods: tuple[MeasuredCase, ...]) -> None:
     ratios = [method.ratio for method in methods]
     medians = [ratio.median for ratio in ratios]
     errors = [[r.median - r.low for r in ratios], [r.high - r.median for r in ratios]]

@@ -9,11 +9,11 @@ from alignbeam_local.judge import injections
 _STRONGEST = 5
 
 
-def print_report(report: judge_check.JudgeReport | injections.JudgeReport) -> None:
+def print_report(report: judge_check.JudgeReport | injections.InjectionReport) -> None:
     """A line on the judge, then the tables."""
     kind = "calibrated" if report.calibrated else "not calibrated"
     _line(f"{report.judge}, {kind}, threshold {report.threshold:g}")
-    if isinstance(report, injections.JudgeReport):
+    if isinstance(report, injections.InjectionReport):
         _print_injections(report)
     else:
         Console().print(_shares(report), _aucs(report))
@@ -40,14 +40,14 @@ def _aucs(report: judge_check.JudgeReport) -> Table:
     return table
 
 
-def _print_injections(report: injections.JudgeReport) -> None:
+def _print_injections(report: injections.InjectionReport) -> None:
     _line(f"{report.unsafe} of {report.compliant} answers that comply are unsafe as they are")
     Console().print(_moved(report))
     if strongest := [f"{text} ({moved})" for text, moved in report.moved_by.items()][:_STRONGEST]:
         _line(f"moved most: {', '.join(strongest)}")
 
 
-def _moved(report: injections.JudgeReport) -> Table:
+def _moved(report: injections.InjectionReport) -> Table:
     """Moved of tried, by kind and place."""
     places = (*injections.PLACES, injections.ALL)
     table = Table("moved by", *places, "95 %", "unscored", box=None, pad_edge=False)

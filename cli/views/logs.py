@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alignbeam_local.conversation.log import Conversation, Exchange
+from alignbeam_local.conversation.log import StoredConversation, StoredExchange
 
 from ..terminal import is_terminal, printable
 
@@ -16,7 +16,7 @@ _AROUND = 30  # characters before a word that was searched
 _LONG = ("question", "answer")  # the columns that are cut to the width
 
 
-def print_conversations(conversations: Iterable[Conversation]) -> None:
+def print_conversations(conversations: Iterable[StoredConversation]) -> None:
     """One a line: id, name, when it was used last, turns, first question."""
     head = ("id", "name", "used", "turns", "question")
     rows = [
@@ -26,7 +26,7 @@ def print_conversations(conversations: Iterable[Conversation]) -> None:
     _print(head, rows, time_column=2)
 
 
-def print_found(exchanges: Iterable[Exchange], word: str) -> None:
+def print_found(exchanges: Iterable[StoredExchange], word: str) -> None:
     """One a line: its conversation, when it was asked, the question, the answer around the word."""
     head = ("conversation", "asked", "question", "answer")
     rows = [(one.conversation, one.asked, one.question, _around(one.answer, word)) for one in exchanges]

@@ -1,12 +1,10 @@
 """What a person or a program sees of the events of an answer."""
 
-import sys
 from typing import IO, Any, Protocol
 
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, Withdrawn
 from alignbeam_local.result_json import json_line, result_object, step_object
 
-from ..options import Options
 from ..terminal import for_stream, is_terminal, say
 
 
@@ -129,35 +127,3 @@ class NoticeView:
 
     def close(self) -> None:
         self._inner.close()
-
-
-def answer_view(options: Options) -> View:
-    """The answer on stdout, and its story on stderr if a person reads there."""
-    if options.json:
-        return _with_story(JsonView(sys.stdout, trace=options.trace), options)
-    return _with_story(_traced(PlainView(sys.stdout), options, sys.stderr), options)
-
-
-def silent_view(options: Options, said: set[str], trace_to: IO[str] | None = None, prefix: str = "") -> View:
-    """The progress alone, after a prefix; of the notices those that were not said before."""
-    view = _traced(SilentView(), options, trace_to)
-    return _with_story(view, options, said, progress_only=True, prefix=prefix)
-
-
-def _with_story(
-    inner: View,
-    options: Options,
-    said: set[str] | None = None,
-    *,
-    progress_only: bool = False,
-    prefix: str = "",
-) -> View:
-    if options.quiet or not is_terminal(sys.stderr):
-        return NoticeView(inner, set() if said is None else said)
-    from .story import StoryView
-
-    return StoryView(inner, progress_only=progress_only, prefix=prefix)
-
-
-def _traced(inner: View, options: Options, out: IO[str] | None) -> View:
-    return TraceView(inner, out) if options.trace and out is not None else inner

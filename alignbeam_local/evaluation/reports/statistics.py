@@ -1,6 +1,6 @@
 """Intervals and tests: shares, paired differences, a judge's own error. Pure numpy and the standard library.
 
-Wilson's interval of a share is `judge_check.wilson_interval`.
+Wilson's interval of a share is `intervals.wilson_interval`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...judge.check import Z95, wilson_interval
+from ...intervals import Z95, wilson_interval
 
 _RESAMPLES = 10_000
 Groups = Sequence[Sequence[float]]

@@ -9,7 +9,7 @@ from .figures import Figure
 from .statistics import Estimate
 
 
-class Column(NamedTuple):
+class ReportColumn(NamedTuple):
     """A column of the table a person reads."""
 
     title: str
@@ -17,23 +17,25 @@ class Column(NamedTuple):
 
 
 _COLUMNS = (
-    Column("run", lambda figure: figure.run),
-    Column("suite", lambda figure: figure.suite),
-    Column("label", lambda figure: figure.label),
-    Column("method", lambda figure: figure.method),
-    Column("n", lambda figure: str(figure.n)),
-    Column("refused", lambda figure: str(figure.refused)),
-    Column("blocked", lambda figure: str(figure.blocked)),
-    Column("sum, 95 %", lambda figure: percent(figure.declined)),
-    Column("degenerate", lambda figure: str(figure.degenerate)),
-    Column("harm", lambda figure: _number(figure.harm, 2)),
-    Column("harmful, 95 %", lambda figure: percent(figure.harmful)),
-    Column("corrected, 95 %", lambda figure: percent(figure.corrected)),
-    Column("correct, 95 %", lambda figure: percent(figure.correct)),
-    Column("seconds", lambda figure: _number(figure.median_s, 2)),
-    Column("x draft", lambda figure: _number(figure.slowdown, 1)),
-    Column("covered", lambda figure: "" if figure.covered_mass is None else f"{figure.covered_mass:.0%}"),
-    Column("failed", lambda figure: str(figure.failed) if figure.failed else ""),
+    ReportColumn("run", lambda figure: figure.run),
+    ReportColumn("suite", lambda figure: figure.suite),
+    ReportColumn("label", lambda figure: figure.label),
+    ReportColumn("method", lambda figure: figure.method),
+    ReportColumn("n", lambda figure: str(figure.n)),
+    ReportColumn("refused", lambda figure: str(figure.refused)),
+    ReportColumn("blocked", lambda figure: str(figure.blocked)),
+    ReportColumn("sum, 95 %", lambda figure: percent(figure.declined)),
+    ReportColumn("degenerate", lambda figure: str(figure.degenerate)),
+    ReportColumn("harm", lambda figure: _number(figure.harm, 2)),
+    ReportColumn("harmful, 95 %", lambda figure: percent(figure.harmful)),
+    ReportColumn("corrected, 95 %", lambda figure: percent(figure.corrected)),
+    ReportColumn("correct, 95 %", lambda figure: percent(figure.correct)),
+    ReportColumn("seconds", lambda figure: _number(figure.median_s, 2)),
+    ReportColumn("x draft", lambda figure: _number(figure.slowdown, 1)),
+    ReportColumn(
+        "covered", lambda figure: "" if figure.covered_mass is None else f"{figure.covered_mass:.0%}"
+    ),
+    ReportColumn("failed", lambda figure: str(figure.failed) if figure.failed else ""),
 )
 
 

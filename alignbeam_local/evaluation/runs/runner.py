@@ -24,7 +24,7 @@ from .run_directory import Json, Log, SampleKey
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """All samples of a run: every arm on every item with every seed."""
 
     entries: Sequence[MethodSpec]
@@ -47,7 +47,7 @@ class Plan:
                 yield group
 
 
-def manifest(plan: Plan, registry: Registry) -> Json:
+def manifest(plan: RunPlan, registry: Registry) -> Json:
     """What decides the answers: knobs, models' hashes, prompts, builds, machine.
 
     Raises:
@@ -103,7 +103,7 @@ def about_model(file: ModelFile, role: str) -> Json:
     return about
 
 
-def run(plan: Plan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:
+def run(plan: RunPlan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:
     """Make the samples that the log does not hold yet; each is in it when it is yielded.
 
     A prompt that does not fit its context is a sample with an error instead of a result.

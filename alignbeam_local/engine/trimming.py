@@ -3,8 +3,8 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from ..engine.prompters import Prompter
 from ..prompt.formats import Message
+from .prompters import Prompter
 
 
 def left_out(prompters: Sequence[Prompter], turns: Sequence[Message], already: int) -> int:

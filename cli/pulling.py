@@ -1,0 +1,76 @@
+"""Models that a command needs: those that are missing are pulled, if the user wants that."""
+
+import sys
+from collections.abc import Iterable, Sequence
+
+import typer
+
+from alignbeam_local.config import Config
+from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.models.registry import ModelFile, Registry
+
+from .terminal import is_terminal
+
+
+def needed_models(config: Config) -> list[str]:
+    """The models that this configuration loads, each once.
+
+    Raises:
+        UsageError: a role without a model.
+    """
+    return list(dict.fromkeys(map(config.model_named, config.roles)))
+
+
+def require_models(config: Config, registry: Registry) -> None:
+    """Raises: UsageError, ModelError: a model that this configuration loads is not named or not here."""
+    for spec in needed_models(config):
+        registry.require(spec)
+
+
+def provide_models(registry: Registry, specs: Iterable[str], *, pull: bool, offline: bool) -> None:
+    """Pull what is missing, if the user says so, by `pull` or when asked on a terminal.
+
+    Raises:
+        UsageError, ModelError: a model that is not known, or not here.
+    """
+    files = {spec: registry.resolve(spec) for spec in specs}
+    missing = [spec for spec, file in files.items() if not file.present]
+    pullable = [spec for spec in missing if files[spec].can_pull]
+    if pullable and (pull or _accepts_pull(pullable, offline=offline)):
+        pull_with_progress(registry, pullable, offline)
+    for spec in missing:
+        _require(registry, spec)
+
+
+def _require(registry: Registry, spec: str) -> None:
+    try:
+        registry.require(spec)
+    except ModelError as error:
+        can_pull = registry.resolve(spec).can_pull
+        hint = f"{error.hint}, or add --pull to this command" if can_pull else error.hint
+        raise ModelError(error.message, hint) from None
+
+
+def _accepts_pull(names: Sequence[str], *, offline: bool) -> bool:
+    from alignbeam_local.models.pull import is_offline
+
+    if is_offline(offline) or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+        return False
+    return typer.confirm(f"Not here yet: {', '.join(names)}. Pull now?", default=False, err=True)
+
+
+def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) -> list[ModelFile]:
+    """Pull each model once, with the progress on stderr; for `models pull` and for `--pull`."""
+    files = [registry.resolve(name) for name in dict.fromkeys(names)]
+    if unknown := next((file for file in files if not (file.can_pull or file.present)), None):
+        raise UsageError(
+            f"there is nowhere to pull '{unknown.name}' from", "Name a model of `alignbeam models list`."
+        )
+    from alignbeam_local.models.pull import pull
+
+    from .views.models import PullView
+
+    for file in files:
+        with PullView(file.name) as view:
+            pull(file, offline=offline, progress=view.progress, notice=view.notice)
+    return files

@@ -1,0 +1,40 @@
+"""Which views show an answer: by the flags, and by who reads."""
+
+import sys
+from typing import IO
+
+from ..options import Options
+from ..terminal import is_terminal
+from .view import JsonView, NoticeView, PlainView, SilentView, TraceView, View
+
+
+def answer_view(options: Options) -> View:
+    """The answer on stdout, and its story on stderr if a person reads there."""
+    if options.json:
+        return _with_story(JsonView(sys.stdout, trace=options.trace), options)
+    return _with_story(_traced(PlainView(sys.stdout), options, sys.stderr), options)
+
+
+def silent_view(options: Options, said: set[str], trace_to: IO[str] | None = None, prefix: str = "") -> View:
+    """The progress alone, after a prefix; of the notices those that were not said before."""
+    view = _traced(SilentView(), options, trace_to)
+    return _with_story(view, options, said, progress_only=True, prefix=prefix)
+
+
+def _with_story(
+    inner: View,
+    options: Options,
+    said: set[str] | None = None,
+    *,
+    progress_only: bool = False,
+    prefix: str = "",
+) -> View:
+    if options.quiet or not is_terminal(sys.stderr):
+        return NoticeView(inner, set() if said is None else said)
+    from .story import StoryView
+
+    return StoryView(inner, progress_only=progress_only, prefix=prefix)
+
+
+def _traced(inner: View, options: Options, out: IO[str] | None) -> View:
+    return TraceView(inner, out) if options.trace and out is not None else inner
