@@ -6,7 +6,8 @@ from math import isfinite
 from typing import Any
 
 from .errors import AlignBeamError
-from .events import Result, Step
+from .events import Step
+from .result import Result
 
 #: The names that a result takes in an object.
 RESULT_FIELDS = tuple(field.name for field in fields(Result))

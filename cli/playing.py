@@ -5,7 +5,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from alignbeam_local.errors import Cancelled
-from alignbeam_local.events import Done, Event, Result
+from alignbeam_local.events import Done, Event
+from alignbeam_local.result import Result
 
 from .views.view import View
 

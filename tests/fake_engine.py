@@ -13,27 +13,29 @@ from alignbeam_local.engine.snapshot import Snapshot
 from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.events import (
     AnswerText,
-    BeamResult,
     BeamText,
-    BridgeResult,
     Done,
     Event,
-    FinishReason,
     Judged,
     Notice,
     Phase,
-    Refusal,
-    Result,
     Step,
-    Timings,
     TopToken,
-    Usage,
-    Verdict,
     Winner,
     Withdrawn,
 )
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.formats import Message
+from alignbeam_local.result import (
+    BeamResult,
+    BridgeResult,
+    FinishReason,
+    Refusal,
+    Result,
+    Timings,
+    Usage,
+    Verdict,
+)
 
 STEP = Step(0, 0, 7, 5, 3, "Hi", "Yo", "Hi", "anchor", 0.5, 0.2, 0.8, 0.9, (TopToken(7, "Hi", 0.5),))
 REFUSED = "I'm sorry, but I can't help with that."

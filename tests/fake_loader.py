@@ -12,11 +12,12 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.open_models import Model
 from alignbeam_local.errors import ModelError
-from alignbeam_local.events import ModelCard, Notice
+from alignbeam_local.events import Notice
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.prompt.formats import prompt_format
+from alignbeam_local.result import ModelCard
 from tests.fake_lm import FakeLM, Row
 from tests.templates import CHATML
 

@@ -13,23 +13,12 @@ from alignbeam_local.engine.open_models import Anchor, Model, OpenModels
 from alignbeam_local.engine.prompters import anchor_turns, with_system
 from alignbeam_local.engine.stopwatch import Stopwatch
 from alignbeam_local.errors import ContextFull, ModelError
-from alignbeam_local.events import (
-    AnswerText,
-    BeamText,
-    Done,
-    Event,
-    Judged,
-    ModelCard,
-    Notice,
-    Phase,
-    Result,
-    Verdict,
-    Withdrawn,
-)
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
 from alignbeam_local.judge.calibration import Calibration
 from alignbeam_local.judge.judge import Judge
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.prompt.formats import Message, prompt_format
+from alignbeam_local.result import ModelCard, Result, Verdict
 from alignbeam_local.search.bridge import Bridge
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
 from tests.templates import CHATML, DEEPSEEK_R1

@@ -19,12 +19,12 @@ from alignbeam_local.bench.report import BenchReport, Spread, report_method, rep
 from alignbeam_local.bench.runs import TimedAnswer, require_whole
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.events import BeamResult
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.plain import PlainAnswer, PlainDraft
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm.language_model import SamplerSettings
 from alignbeam_local.machine.machine import peak_memory
+from alignbeam_local.result import BeamResult
 from tests.fake_engine import fake_result
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.events import ModelCard
 from alignbeam_local.intervals import auc_error, wilson_interval
 from alignbeam_local.judge import calibration
 from alignbeam_local.judge.calibration import (
@@ -36,6 +35,7 @@ from alignbeam_local.judge.check import (
     require_splits,
 )
 from alignbeam_local.judge.formats import UNREADABLE, JudgeReading
+from alignbeam_local.result import ModelCard
 
 LINE = {"slope": 1.0, "intercept": 0.0}
 

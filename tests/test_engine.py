@@ -14,7 +14,7 @@ from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.engine import loader as loading
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.events import AnswerText, BeamText, Done, Event, Phase, Result
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, Phase
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm.language_model import Logits, common_prefix
@@ -22,6 +22,7 @@ from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.formats import Message
+from alignbeam_local.result import Result
 
 from .llama_models import NEAR_TIE, SHAPE
 from .talk import done

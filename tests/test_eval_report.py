@@ -18,7 +18,7 @@ from alignbeam_local.evaluation.runs.metrics import Outcome, Scored, number, opt
 from alignbeam_local.evaluation.runs.run_directory import MANIFEST, SAMPLES
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun, counts_text, load_runs
 from alignbeam_local.evaluation.suites.suites import Label
-from alignbeam_local.events import FinishReason, Verdict
+from alignbeam_local.result import FinishReason, Verdict
 from alignbeam_local.result_json import result_object
 from tests.fake_engine import fake_result
 from tests.fake_pool import config

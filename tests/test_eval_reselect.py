@@ -20,9 +20,9 @@ from alignbeam_local.evaluation.runs.reselect import (
 )
 from alignbeam_local.evaluation.runs.run_directory import Log, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan, run
-from alignbeam_local.events import ModelCard, Verdict
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.formats import Message
+from alignbeam_local.result import ModelCard, Verdict
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import hashed_row
 from tests.fake_loader import FakeModel

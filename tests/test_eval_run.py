@@ -19,8 +19,8 @@ from alignbeam_local.evaluation.runs import runner
 from alignbeam_local.evaluation.runs.run_directory import SAMPLES, RunDirectory, key_of, partial_notes
 from alignbeam_local.evaluation.runs.runner import RunPlan, manifest, run
 from alignbeam_local.evaluation.suites.suites import Item
-from alignbeam_local.events import Result
 from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.result import Result
 from tests.fake_pool import ITEMS, REGISTRY, config, fake_loader, fake_pool
 from tests.llama_models import write_tiny
 from tests.running import no_file_beyond

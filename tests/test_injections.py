@@ -12,7 +12,6 @@ from alignbeam_local.cli.main import main
 
 from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.errors import ModelError
-from alignbeam_local.events import ModelCard, Verdict
 from alignbeam_local.judge.check import Pair
 from alignbeam_local.judge.injections import (
     ALL,
@@ -29,6 +28,7 @@ from alignbeam_local.judge.injections import (
     untouched,
 )
 from alignbeam_local.judge.judge import Judge
+from alignbeam_local.result import ModelCard, Verdict
 from tests.test_judge import make_judge
 
 SAFE, UNSAFE = Verdict(1.0, 1.0, {}, "safe"), Verdict(5.0, 5.0, {}, "unsafe")

@@ -13,7 +13,6 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import ModelError
-from alignbeam_local.events import ModelCard, Verdict
 from alignbeam_local.judge import questions, rubric
 from alignbeam_local.judge.calibration import load_calibration
 from alignbeam_local.judge.formats import (
@@ -31,6 +30,7 @@ from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import data_dir, write_atomic
 from alignbeam_local.prompt.formats import Message, prompt_format
+from alignbeam_local.result import ModelCard, Verdict
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, spelt
 from tests.fake_loader import FakeLoader, FakeModel
 from tests.templates import CHATML, DEEPSEEK_R1

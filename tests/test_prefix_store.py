@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from alignbeam_local.engine import engine as engine_module
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.events import Event, Phase, Verdict
+from alignbeam_local.events import Event, Phase
 from alignbeam_local.judge import questions
 from alignbeam_local.lm import prefix_store
 from alignbeam_local.lm.checksummed_file import Checksummed, read_checksummed, write_checksummed
 from alignbeam_local.lm.prefix_store import PrefixStore, folder, kept_files
 from alignbeam_local.paths import cache_dir, locked
+from alignbeam_local.result import Verdict
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.running import no_file_beyond, no_room, run

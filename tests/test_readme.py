@@ -14,8 +14,9 @@ from typer.main import get_command
 
 from alignbeam_local import errors
 from alignbeam_local.config import ALIASES, KNOBS, Config
-from alignbeam_local.events import Result, Step
+from alignbeam_local.events import Step
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.result import Result
 from alignbeam_local.settings import _OTHER_VARIABLES, resolve
 
 ROOT = Path(__file__).parents[1]

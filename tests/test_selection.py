@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from alignbeam_local.config import Config
-from alignbeam_local.events import Verdict
+from alignbeam_local.result import Verdict
 from alignbeam_local.search.selection import Candidate, Selection, select
 
 UNSCORED = Verdict(None, None, {}, "unscored")

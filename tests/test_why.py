@@ -8,7 +8,8 @@ from rich.cells import cell_len
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
-from alignbeam_local.events import Done, Result, Step
+from alignbeam_local.events import Done, Step
+from alignbeam_local.result import Result
 
 from .fake_engine import REFUSED, fake_result, judged_beams, running_beams
 from .screen import Screen

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
 
-from ..events import ModelCard
 from ..machine.machine import Machine
+from ..result import ModelCard
 from .cases import Shape
 from .runs import TimedAnswer
 

@@ -11,10 +11,11 @@ from ..engine.open_models import OpenModels
 from ..engine.prompters import draft_prompter
 from ..engine.read_ahead import known_of_next
 from ..errors import ModelError
-from ..events import BeamText, Done, Event, Phase, Result, Step
+from ..events import BeamText, Done, Event, Phase, Step
 from ..llama.plain import PlainDraft
 from ..lm.language_model import LanguageModel, SamplerSettings, common_prefix
 from ..prompt.formats import Message
+from ..result import Result
 
 
 @dataclass(frozen=True)

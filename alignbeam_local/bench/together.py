@@ -7,10 +7,10 @@ from ..config import Config
 from ..engine.engine import Engine
 from ..engine.prompters import draft_prompter
 from ..errors import AlignBeamError
-from ..events import Result
 from ..llama.plain import PlainDraft
 from ..lm.language_model import SamplerSettings
 from ..prompt.formats import Message
+from ..result import Result
 from .cases import Case
 from .runs import require_whole
 

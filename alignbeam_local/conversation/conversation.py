@@ -8,8 +8,9 @@ from pathlib import Path
 from ..config import Config
 from ..engine.engine import Engine
 from ..errors import UsageError
-from ..events import Done, Event, Notice, Result
+from ..events import Done, Event, Notice
 from ..prompt.formats import Message
+from ..result import Result
 from .saved_state import SavedState, read_state, write_state
 
 _STATE = "kv-state"

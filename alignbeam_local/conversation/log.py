@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from ..errors import AlignBeamError, UsageError, did_you_mean
-from ..events import Result
 from ..paths import data_dir, ensure_dir
+from ..result import Result
 from ..result_json import json_line, result_object
 
 #: The statements that lead from each version of the schema to the next; the first ones make a new file.

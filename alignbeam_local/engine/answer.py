@@ -6,26 +6,11 @@ from typing import Literal
 from .. import __version__
 from ..config import Config
 from ..errors import Cancelled
-from ..events import (
-    AnswerText,
-    BeamResult,
-    BeamText,
-    BridgeResult,
-    Done,
-    Event,
-    FinishReason,
-    Judged,
-    Notice,
-    Phase,
-    Refusal,
-    Result,
-    Usage,
-    Verdict,
-    Withdrawn,
-)
+from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
 from ..judge.quoting import with_reasoning
 from ..lm.language_model import Logits
 from ..prompt.formats import Message
+from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Usage, Verdict
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor
 from ..search.refusals import is_degenerate, refusal_end

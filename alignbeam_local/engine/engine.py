@@ -9,7 +9,7 @@ from typing import Self
 from ..cancellation import Cancellation
 from ..config import Config
 from ..errors import ModelError, UsageError
-from ..events import Done, Event, Notice, Phase, Result
+from ..events import Done, Event, Notice, Phase
 from ..llama.library import build, default_threads
 from ..lm.prefix_store import PrefixStore
 from ..machine.context_size import ContextSize, context_sizes, larger
@@ -17,6 +17,7 @@ from ..machine.probe import machine_key
 from ..models.registry import Registry
 from ..pair.check import check_pair
 from ..prompt.formats import Message
+from ..result import Result
 from ..search.bridge import bridge_between
 from .answer import Answer
 from .background import Background

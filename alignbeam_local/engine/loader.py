@@ -9,7 +9,7 @@ import psutil
 from ..cancellation import Cancellation
 from ..config import Config
 from ..errors import ModelError
-from ..events import ModelCard, Notice
+from ..events import Notice
 from ..llama import gpus as offload
 from ..llama.context import LlamaLM
 from ..llama.library import default_threads
@@ -25,6 +25,7 @@ from ..models.hashes import file_sha256, model_sha256
 from ..models.pull import check_sha256
 from ..models.registry import ModelFile, Registry
 from ..prompt.formats import PromptFormat, prompt_format
+from ..result import ModelCard
 from .open_models import Model
 
 _PLACING_KNOBS = ("gpu_layers", "main_gpu", "tensor_split")

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 from ..cancellation import Cancellation
 from ..config import Config
-from ..events import ModelCard
 from ..judge.calibration import find_calibration
 from ..judge.formats import ClassifierFormat, JudgeFormat, QuestionsFormat, RubricFormat
 from ..judge.judge import Judge
@@ -13,6 +12,7 @@ from ..lm.prefix_store import PrefixStore
 from ..machine.context_size import judge_context_size
 from ..models.entry import JudgeEntry
 from ..models.registry import Registry
+from ..result import ModelCard
 from .loader import Loader, require_silent_chat
 from .open_models import Model
 

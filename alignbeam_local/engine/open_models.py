@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..config import Config
-from ..events import ModelCard
 from ..judge.judge import Judge
 from ..lm.language_model import LanguageModel
 from ..lm.prompt_cache import PromptCache
 from ..machine.context_size import ContextSize, context_sizes
 from ..prompt.formats import PromptFormat
+from ..result import ModelCard
 from ..search.bridge import Bridge
 
 

@@ -10,10 +10,11 @@ from greenlet import GreenletExit, greenlet
 
 from ..config import Config
 from ..errors import AlignBeamError, ModelError
-from ..events import Done, Event, Result
+from ..events import Done, Event
 from ..lm.slots import SharedContext
 from ..machine.context_size import context_sizes
 from ..prompt.formats import Message
+from ..result import Result
 from .answer import Answer
 from .open_models import OpenModels
 

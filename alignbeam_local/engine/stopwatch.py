@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..events import Timings
+from ..result import Timings
 
 
 class Stopwatch:

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ModelError
-from ..events import Verdict
 from ..intervals import wilson_interval
 from ..prompt.formats import Message
+from ..result import Verdict
 from .calibration import Calibration
 from .check import Pair
 from .judge import Judge

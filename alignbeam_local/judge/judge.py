@@ -5,10 +5,10 @@ from functools import cached_property
 from hashlib import sha256
 
 from ..errors import ContextFull
-from ..events import Verdict
 from ..lm.language_model import LanguageModel, SequenceState
 from ..lm.prefix_store import PrefixStore
 from ..prompt.formats import PROBES, Message, PromptFormat, shared_prefix
+from ..result import Verdict
 from .calibration import Calibration
 from .formats import JudgeFormat, JudgeReading, make_reading
 from .labels import LabelTokens

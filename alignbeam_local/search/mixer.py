@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import Config
-from ..events import BridgeResult
 from ..lm.language_model import Logits
+from ..result import BridgeResult
 from .bridge import Bridge
 from .mixing import (
     RULES,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..config import Config
-from ..events import Verdict
+from ..result import Verdict
 
 #: Scores this close count as equal; the draft's own liking of the prefix then decides.
 SCORE_TIE = 0.05

@@ -10,7 +10,8 @@ from alignbeam_local.config import Config
 from alignbeam_local.conversation.conversation import Conversation, Exchange
 from alignbeam_local.engine.engine import Engine, changed_loading_knobs
 from alignbeam_local.errors import AlignBeamError, Cancelled, UsageError
-from alignbeam_local.events import Event, Result, Step
+from alignbeam_local.events import Event, Step
+from alignbeam_local.result import Result
 from alignbeam_local.settings import DEFAULT, SourcedConfig, SourcedValue
 
 from .. import playing, session

@@ -14,8 +14,8 @@ from alignbeam_local.conversation.log import (
     now,
 )
 from alignbeam_local.errors import AlignBeamError, UsageError
-from alignbeam_local.events import Result
 from alignbeam_local.prompt.formats import Message
+from alignbeam_local.result import Result
 from alignbeam_local.result_json import result_object
 
 from ..terminal import say

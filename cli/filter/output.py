@@ -3,7 +3,7 @@
 from typing import IO, Any, Protocol
 
 from alignbeam_local.errors import AlignBeamError
-from alignbeam_local.events import Result
+from alignbeam_local.result import Result
 from alignbeam_local.result_json import error_object, json_line, result_object
 
 from ..terminal import for_stream, say_error

@@ -8,7 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from alignbeam_local.errors import AlignBeamError, Cancelled
-from alignbeam_local.events import Done, Event, Notice, Result, Step
+from alignbeam_local.events import Done, Event, Notice, Step
+from alignbeam_local.result import Result
 
 from .. import playing
 from ..inputs import Arriving, is_blank

@@ -26,8 +26,9 @@ from .time_limit import TimeLimit
 if TYPE_CHECKING:
     from alignbeam_local.config import Config
     from alignbeam_local.engine.engine import Engine
-    from alignbeam_local.events import Event, Result
+    from alignbeam_local.events import Event
     from alignbeam_local.prompt.formats import Message
+    from alignbeam_local.result import Result
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from alignbeam_local.events import Result
+from alignbeam_local.result import Result
 
 
 @dataclass

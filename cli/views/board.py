@@ -11,7 +11,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from alignbeam_local.events import BeamText, Event, Judged, Phase, Step, Verdict, Winner
+from alignbeam_local.events import BeamText, Event, Judged, Phase, Step, Winner
+from alignbeam_local.result import Verdict
 
 from ..terminal import printable
 

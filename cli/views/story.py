@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Result, Step, Withdrawn
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Step, Withdrawn
+from alignbeam_local.result import Result
 
 from ..terminal import is_dumb, printable
 from .board import PHASES

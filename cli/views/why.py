@@ -7,7 +7,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.events import BeamResult, Result, Step
+from alignbeam_local.events import Step
+from alignbeam_local.result import BeamResult, Result
 from alignbeam_local.search.refusals import refusal_end
 
 from ..tables import Column, table

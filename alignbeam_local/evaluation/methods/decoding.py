@@ -10,11 +10,11 @@ from ...engine.open_models import Model
 from ...engine.prompters import anchor_turns, with_system
 from ...engine.stopwatch import Stopwatch
 from ...errors import ContextFull, ModelError
-from ...events import BeamResult, BridgeResult, Refusal, Result, Usage
 from ...llama.library import build
 from ...lm.language_model import Logits
 from ...prompt.formats import Message
 from ...prompt.text_stream import TextStream
+from ...result import BeamResult, BridgeResult, Refusal, Result, Usage
 from ...search.refusals import is_degenerate, is_refusal
 from .row_sampler import RowSampler
 

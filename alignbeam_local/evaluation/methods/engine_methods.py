@@ -7,8 +7,8 @@ from typing import ClassVar
 from ...config import Config
 from ...engine.engine import Engine
 from ...errors import AlignBeamError
-from ...events import Result
 from ...prompt.formats import Message
+from ...result import Result
 from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
 

@@ -6,9 +6,9 @@ from typing import ClassVar
 from ...config import Config
 from ...engine.open_models import Model
 from ...engine.stopwatch import Stopwatch
-from ...events import Refusal, Result, Usage, Verdict
 from ...judge.judge import Judge
 from ...prompt.formats import Message
+from ...result import Refusal, Result, Usage, Verdict
 from .decoding import Decoded, decode_alone, encoded, result
 from .method import Answerer, Method
 from .model_methods import Models, in_slots

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...config import Config
 from ...errors import AlignBeamError
-from ...events import Result
+from ...result import Result
 from .model_pool import ModelPool
 
 #: A prompt and the knobs of this sample, its seed among them.

@@ -8,8 +8,9 @@ from ...config import Config
 from ...engine.open_models import Model
 from ...engine.scheduler import SlotScheduler, SlotWork
 from ...errors import AlignBeamError
-from ...events import Done, Event, Result
+from ...events import Done, Event
 from ...lm.slots import SharedContext
+from ...result import Result
 from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
 

@@ -9,10 +9,10 @@ from ...engine.loader import Loader, require_silent_chat
 from ...engine.open_judge import judge_on
 from ...engine.open_models import Model
 from ...errors import ModelError
-from ...events import ModelCard
 from ...judge.judge import Judge
 from ...machine.context_size import ContextSize, context_sizes
 from ...models.registry import Registry
+from ...result import ModelCard
 
 EngineFactory = Callable[[Config, Registry, Cancellation], Engine]
 

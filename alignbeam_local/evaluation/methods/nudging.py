@@ -9,9 +9,9 @@ from ...config import Config
 from ...engine.open_models import Model
 from ...engine.stopwatch import Stopwatch
 from ...errors import ContextFull
-from ...events import Result
 from ...lm.language_model import Logits
 from ...lm.vocabulary import is_unfinished
+from ...result import Result
 from ...search.mixing import log_normaliser
 from .decoding import Decoded, encoded, hold, max_new_tokens, result
 from .model_methods import ModelMethod, Models

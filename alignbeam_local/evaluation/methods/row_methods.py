@@ -9,8 +9,8 @@ from pydantic import Field
 
 from ...config import Config
 from ...engine.stopwatch import Stopwatch
-from ...events import Result
 from ...lm.language_model import Logits
+from ...result import Result
 from ...search.mixing import log_normaliser
 from .decoding import decode, decode_alone, encoded, require_one_vocabulary, result
 from .model_methods import ModelMethod, Models

@@ -10,10 +10,10 @@ from typing import Any
 
 from ...config import Config
 from ...errors import UsageError
-from ...events import ModelCard, Verdict
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...prompt.formats import Message
+from ...result import ModelCard, Verdict
 from ...search.refusals import is_refusal
 from ...search.selection import Candidate, select
 from ..methods.engine_methods import AlignBeam, BestOfK

@@ -9,13 +9,13 @@ from typing import Any
 
 from ... import __version__
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
-from ...events import Result
 from ...judge.calibration import records_hash
 from ...llama.gpus import supports_gpu
 from ...llama.library import build, default_threads
 from ...machine.machine import processor
 from ...models.hashes import model_sha256
 from ...models.registry import ModelFile, Registry
+from ...result import Result
 from ...result_json import error_object, result_object
 from ..methods.model_pool import ModelPool
 from ..methods.specs import MethodSpec
