@@ -158,6 +158,8 @@ class Config(BaseModel):
 
     def with_values(self, values: dict[str, Any], source: str = "") -> Self:
         """This configuration with some knobs changed, checked anew."""
+        if not values:
+            return self
         return self.of({**self.model_dump(), **{ALIASES.get(k, k): v for k, v in values.items()}}, source)
 
     @property

@@ -1,11 +1,23 @@
 """What an answer ends in: the same value as one object of `--json`; names are stable."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any, Literal
 
 FinishReason = Literal["stop", "length", "blocked", "withdrawn", "cancelled"]
 VerdictName = Literal["safe", "unsafe", "unscored"]
 RefusalSource = Literal["draft", "mix", "judge"]
+
+
+def json_safe(value: Any) -> Any:
+    """The same, with null for floats that JSON can't hold."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    return value
 
 
 @dataclass(frozen=True)
@@ -101,3 +113,7 @@ class Result:
     version: str
     llama_cpp: str
     notices: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every field under its own name, ready for `json.dumps`."""
+        return dict(json_safe(asdict(self)))

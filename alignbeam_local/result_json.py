@@ -2,12 +2,11 @@
 
 import json
 from dataclasses import asdict, fields
-from math import isfinite
 from typing import Any
 
 from .errors import AlignBeamError
 from .events import Step
-from .result import Result
+from .result import Result, json_safe
 
 #: The names that a result takes in an object.
 RESULT_FIELDS = tuple(field.name for field in fields(Result))
@@ -15,14 +14,9 @@ RESULT_FIELDS = tuple(field.name for field in fields(Result))
 _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
-def result_object(result: Result) -> dict[str, Any]:
-    """Every field of the result under its own name, safe for JSON."""
-    return dict(_safe(asdict(result)))
-
-
 def step_object(step: Step) -> dict[str, Any]:
     """One mixed step, as `--trace` writes it."""
-    return {"event": "step", **_safe(asdict(step))}
+    return {"event": "step", **json_safe(asdict(step))}
 
 
 def error_object(error: AlignBeamError) -> dict[str, Any]:
@@ -35,7 +29,7 @@ def json_line(value: Any) -> str:
 
     Lone surrogates stay escaped.
     """
-    value = _safe(value)
+    value = json_safe(value)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     return text.translate(_LINE_ENDS) if _encodable(text) else json.dumps(value, allow_nan=False)
 
@@ -48,17 +42,6 @@ def parsed(text: str | bytes) -> Any:
     """
     value = json.loads(text)
     json.dumps(value, ensure_ascii=False).encode()
-    return value
-
-
-def _safe(value: Any) -> Any:
-    """Floats that JSON can't hold become null."""
-    if isinstance(value, float):
-        return value if isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _safe(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_safe(item) for item in value]
     return value
 
 

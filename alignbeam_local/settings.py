@@ -1,7 +1,7 @@
 """The knobs in force: flags, environment, profiles and the configuration file, laid over the defaults."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -97,8 +97,20 @@ class SourcedConfig:
             )
 
 
-def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, str]) -> SourcedConfig:
+def flag_name(knob: str) -> str:
+    """The flag of a knob."""
+    return f"--{knob.replace('_', '-')}"
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    registry: Registry,
+    environ: Mapping[str, str],
+    name_of: Callable[[str], str] = flag_name,
+) -> SourcedConfig:
     """The settings of a command; a flag that is None was not given.
+
+    `name_of` is what errors call a knob that was given.
 
     Raises:
         UsageError: an unknown knob or profile, a value out of range, a damaged file; with its source.
@@ -106,7 +118,7 @@ def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, 
     from_flags: dict[str, SourcedValue] = {}
     for name, value in flags.items():
         if value is not None:
-            from_flags |= _given({name: value}, flag_name(name))
+            from_flags |= _given({name: value}, name_of(name))
     from_environment = _environment(environ)
     from_file = _config_file(config_file())
     named = from_flags.get("profile") or from_environment.get("profile")
@@ -123,11 +135,6 @@ def resolve(flags: Mapping[str, Any], registry: Registry, environ: Mapping[str, 
     )
     settings.check()
     return settings
-
-
-def flag_name(knob: str) -> str:
-    """The flag of a knob."""
-    return f"--{knob.replace('_', '-')}"
 
 
 def near_knob(name: str) -> str | None:

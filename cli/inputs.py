@@ -11,7 +11,7 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.result_json import json_line
 
 if TYPE_CHECKING:
-    from alignbeam_local.prompt.formats import Message
+    from alignbeam_local.prompt.message import Message
 
 _CHUNK = 1 << 16
 
@@ -114,7 +114,7 @@ def row_messages(row: Mapping[str, Any]) -> "list[Message]":
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from alignbeam_local.prompt.formats import Message
+    from alignbeam_local.prompt.message import Message
 
     if ("prompt" in row) == ("messages" in row):
         raise UsageError("give either prompt or messages", 'Write {"prompt": "..."}.')

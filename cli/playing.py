@@ -12,7 +12,7 @@ from .views.view import View
 
 if TYPE_CHECKING:
     from alignbeam_local.engine.engine import Engine
-    from alignbeam_local.prompt.formats import Message
+    from alignbeam_local.prompt.message import Message
 
 
 def play(engine: "Engine", events: Iterator[Event], view: View) -> Result | None:

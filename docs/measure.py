@@ -24,7 +24,7 @@ from alignbeam_local.events import AnswerText, Done
 from alignbeam_local.intervals import wilson_interval
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import write_atomic
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 from alignbeam_local.search.refusals import is_refusal
 from alignbeam_local.settings import resolve

@@ -25,7 +25,7 @@ from alignbeam_local.events import (
     Withdrawn,
 )
 from alignbeam_local.models.registry import Registry
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import (
     BeamResult,
     BridgeResult,

@@ -12,7 +12,8 @@ from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm.language_model import Logits, SamplerSettings
 from alignbeam_local.paths import models_dir
-from alignbeam_local.prompt.formats import Message, prompt_format
+from alignbeam_local.prompt.formats import prompt_format
+from alignbeam_local.prompt.message import Message
 
 MODELS = models_dir()  # before any test moves it
 Kv = Literal["auto", "seq", "state"]

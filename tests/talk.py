@@ -8,7 +8,7 @@ import pytest
 from alignbeam_local.config import Config
 from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.events import Done, Event
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 from tests.fake_lm import fake_vocabulary, hashed_row, scripted_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine

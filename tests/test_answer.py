@@ -17,7 +17,8 @@ from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, No
 from alignbeam_local.judge.calibration import Calibration
 from alignbeam_local.judge.judge import Judge
 from alignbeam_local.lm.vocabulary import Vocabulary
-from alignbeam_local.prompt.formats import Message, prompt_format
+from alignbeam_local.prompt.formats import prompt_format
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Result, Verdict
 from alignbeam_local.search.bridge import Bridge
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row

@@ -7,7 +7,7 @@ from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.conversation.log import ConversationLog
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.models.registry import Registry
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 
 from .talk import done
 from .test_chat_terminal import CTRL_C, ENTER, REAL, Terminal

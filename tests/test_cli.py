@@ -16,7 +16,6 @@ from alignbeam_local.cli.views.view import PlainView
 
 from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.events import AnswerText, Done, Withdrawn
-from alignbeam_local.result_json import result_object
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
 from .running import CHILD, Ran, touch_models
@@ -349,13 +348,13 @@ def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) 
 
 
 def _user(text: str) -> Any:
-    from alignbeam_local.prompt.formats import Message
+    from alignbeam_local.prompt.message import Message
 
     return Message("user", text)
 
 
 def test_a_result_is_the_design_object() -> None:
-    assert list(result_object(fake_result("x", CONFIG))) == [
+    assert list(fake_result("x", CONFIG).as_dict()) == [
         *("text", "reasoning", "finish_reason", "chosen", "refusal", "beams", "bridge", "usage", "timings"),
         *("config", "models", "version", "llama_cpp", "notices"),
     ]

@@ -10,7 +10,7 @@ from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 from tests.fake_engine import REFUSED, FakeEngine, fake_result
 from tests.talk import done

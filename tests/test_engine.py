@@ -21,7 +21,7 @@ from alignbeam_local.lm.language_model import Logits, common_prefix
 from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.models.registry import Registry
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 
 from .llama_models import NEAR_TIE, SHAPE

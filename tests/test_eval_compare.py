@@ -11,7 +11,7 @@ from alignbeam_local.evaluation.reports.compare import compare
 from alignbeam_local.evaluation.runs.rescore import judge_scorer, phrase_scorer, read_phrases, rescore
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory
 from alignbeam_local.evaluation.runs.saved_runs import counts_text, load_runs
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Verdict
 from tests.test_eval_report import sample, scored, write_run
 

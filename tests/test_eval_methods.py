@@ -21,7 +21,7 @@ from alignbeam_local.evaluation.methods.row_methods import (
 )
 from alignbeam_local.evaluation.methods.row_sampler import RowSampler
 from alignbeam_local.evaluation.methods.specs import METHODS, parse_method
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Result, Verdict
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
 from tests.fake_loader import FakeModel

@@ -19,13 +19,12 @@ from alignbeam_local.evaluation.runs.run_directory import MANIFEST, SAMPLES
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun, counts_text, load_runs
 from alignbeam_local.evaluation.suites.suites import Label
 from alignbeam_local.result import FinishReason, Verdict
-from alignbeam_local.result_json import result_object
 from tests.fake_engine import fake_result
 from tests.fake_pool import config
 
 
 def sample(text: str, finish: FinishReason = "stop", **fields: Any) -> dict[str, Any]:
-    result = result_object(fake_result(text, config(), finish))
+    result = fake_result(text, config(), finish).as_dict()
     named = {"method": "draft", "suite": "s", "id": "1", "seed": 1, "label": "harmful", "prompt": "p"}
     return {**named, "result": result, **fields}
 

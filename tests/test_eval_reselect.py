@@ -10,8 +10,8 @@ import pytest
 
 from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.methods.grid import parse_grid
 from alignbeam_local.evaluation.methods.specs import parse_methods
-from alignbeam_local.evaluation.reports.sweep import parse_grid
 from alignbeam_local.evaluation.runs.reselect import (
     judged_anew,
     require_selecting,
@@ -21,7 +21,7 @@ from alignbeam_local.evaluation.runs.reselect import (
 from alignbeam_local.evaluation.runs.run_directory import Log, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan, run
 from alignbeam_local.lm.language_model import Logits
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Verdict
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import hashed_row

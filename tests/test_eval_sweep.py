@@ -8,13 +8,12 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.methods.grid import grid_methods, parse_grid
 from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.reports.statistics import Estimate
 from alignbeam_local.evaluation.reports.sweep import (
     Setting,
     check_profile_name,
-    grid_methods,
-    parse_grid,
     profile_table,
     recommended,
     settings_of,

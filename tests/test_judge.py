@@ -29,7 +29,8 @@ from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import data_dir, write_atomic
-from alignbeam_local.prompt.formats import Message, prompt_format
+from alignbeam_local.prompt.formats import prompt_format
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Verdict
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, spelt
 from tests.fake_loader import FakeLoader, FakeModel

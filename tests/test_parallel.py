@@ -15,7 +15,7 @@ from alignbeam_local.errors import AlignBeamError, ModelError, TimedOut
 from alignbeam_local.events import BeamText, Done, Judged, Phase, Step, Withdrawn
 from alignbeam_local.lm.language_model import SamplerSettings, SequenceState
 from alignbeam_local.machine.context_size import context_sizes
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings, Verdict
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine

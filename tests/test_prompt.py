@@ -14,7 +14,8 @@ from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.paths import models_dir
-from alignbeam_local.prompt.formats import Message, PromptFormat, Role, fold_system, prompt_format
+from alignbeam_local.prompt.formats import PromptFormat, fold_system, prompt_format
+from alignbeam_local.prompt.message import Message, Role
 from alignbeam_local.prompt.template import ChatTemplate
 from tests import templates
 from tests.fake_lm import fake_vocabulary, spelt

@@ -13,7 +13,7 @@ from alignbeam_local.conversation import conversation
 from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Withdrawn
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from tests.fake_lm import hashed_row, scripted_row, spelt
 from tests.fake_loader import FakeModel
 from tests.talk import ANCHOR, BEGIN, DRAFT, SCRIPT, Kv, Talk, done, turn

@@ -20,7 +20,7 @@ from ..lm.sequences import BATCH_TOKENS
 from ..machine.machine import peak_memory, this_machine
 from ..machine.memory import cell_bytes
 from ..models.gguf_header import require_model
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from .cases import BenchPlan, Case, Shape, sweep_cases, table_cases
 from .floor import bytes_per_decode
 from .prompts import prompt_of

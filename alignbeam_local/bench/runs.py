@@ -14,7 +14,7 @@ from ..errors import ModelError
 from ..events import BeamText, Done, Event, Phase, Step
 from ..llama.plain import PlainDraft
 from ..lm.language_model import LanguageModel, SamplerSettings, common_prefix
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import Result
 
 

@@ -9,7 +9,7 @@ from ..engine.prompters import draft_prompter
 from ..errors import AlignBeamError
 from ..llama.plain import PlainDraft
 from ..lm.language_model import SamplerSettings
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import Result
 from .cases import Case
 from .runs import require_whole

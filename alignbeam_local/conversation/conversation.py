@@ -4,12 +4,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..config import Config
-from ..engine.engine import Engine
+from ..engine.engine import Engine, last_result
 from ..errors import UsageError
 from ..events import Done, Event, Notice
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import Result
 from .saved_state import SavedState, read_state, write_state
 
@@ -57,17 +58,24 @@ class Conversation:
         """The last exchange that this process answered, unless it was undone."""
         return self._exchanges[-1] if self._exchanges else None
 
-    def ask(self, text: str, config: Config) -> Generator[Event, None, None]:
+    def answer(self, text: str, config: Config | None = None, **knobs: Any) -> Result:
+        """Ask a further question and wait for the result. Raises: as `ask`."""
+        return last_result(self.ask(text, (config or self._engine.config).with_values(knobs)))
+
+    def ask(self, text: str, config: Config | None = None) -> Generator[Event, None, None]:
         """Answer a further question; ends in `Done`, both turns then belong to the conversation.
+
+        `config` are the knobs of this answer, if other than the engine's.
 
         Not if the answer was cancelled before any text, or failed: the conversation is then as it was.
 
         Raises:
             UsageError, ContextFull, ModelError: as `Engine.stream`.
         """
+        config = config or self._engine.config
         return self._answer(text, config, _answered(self._earlier), self._exchanges, _counts)
 
-    def retry(self, config: Config, question: str | None = None) -> Iterator[Event]:
+    def retry(self, config: Config | None = None, question: str | None = None) -> Iterator[Event]:
         """Answer the last question again, or another in its place.
 
         The new exchange takes the old one's place once it is whole; cancelled, it leaves the old one.
@@ -78,6 +86,7 @@ class Conversation:
         last, earlier, exchanges = self._without_last()
         if last is None:
             raise UsageError("there is no question to answer again", "Ask one first.")
+        config = config or self._engine.config
         return self._answer(question or last, config, earlier, exchanges, _is_whole)
 
     def undo(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 from ..errors import AlignBeamError, UsageError, did_you_mean
 from ..paths import data_dir, ensure_dir
 from ..result import Result
-from ..result_json import json_line, result_object
+from ..result_json import json_line
 
 #: The statements that lead from each version of the schema to the next; the first ones make a new file.
 _MIGRATIONS = (
@@ -297,7 +297,7 @@ def _exchange(row: tuple[Any, ...]) -> StoredExchange:
 
 
 def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:
-    kept = result if isinstance(result, dict) else result_object(result)
+    kept = result if isinstance(result, dict) else result.as_dict()
     return question, kept["text"], json_line(kept)
 
 

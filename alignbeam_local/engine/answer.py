@@ -9,7 +9,7 @@ from ..errors import Cancelled
 from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
 from ..judge.quoting import with_reasoning
 from ..lm.language_model import Logits
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Usage, Verdict
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor

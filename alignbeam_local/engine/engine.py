@@ -1,10 +1,10 @@
 """Owns the models and makes answers: one stream of events that every front end consumes."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ..cancellation import Cancellation
 from ..config import Config
@@ -16,7 +16,7 @@ from ..machine.context_size import ContextSize, context_sizes, larger
 from ..machine.probe import machine_key
 from ..models.registry import Registry
 from ..pair.check import check_pair
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import Result
 from ..search.bridge import bridge_between
 from .answer import Answer
@@ -39,6 +39,14 @@ LOADING_KNOBS = frozenset(
         *("gpu_layers", "main_gpu", "tensor_split"),
     }
 )
+
+
+def last_result(events: Iterable[Event]) -> Result:
+    """What a stream of events ends in."""
+    for event in events:
+        if isinstance(event, Done):
+            return event.result
+    raise AssertionError("a stream ends in Done")
 
 
 def changed_loading_knobs(config: Config, other: Config) -> Iterator[str]:
@@ -136,19 +144,21 @@ class Engine:
         self._loader.adopt(config)
 
     def stream(
-        self, messages: Sequence[Message], config: Config | None = None
+        self, messages: str | Sequence[Message], config: Config | None = None, **knobs: Any
     ) -> Generator[Event, None, None]:
         """Answer the last user turn of a conversation; ends in `Done`.
 
         Args:
-            messages: the conversation; a system turn overrides the `system` knob.
+            messages: the conversation, or a question by itself; a system turn overrides the `system` knob.
             config: knobs of this answer, if other than the engine's.
+            knobs: single ones, laid over `config`.
 
         Raises:
             ContextFull: the conversation does not fit.
             UsageError, ModelError: see `load`.
         """
-        config = config or self.config
+        config = (config or self.config).with_values(knobs)
+        messages = [Message("user", messages)] if isinstance(messages, str) else messages
         watch = Stopwatch()
         with watch.part("load_ms"):
             yield from self.load(config)
@@ -192,12 +202,9 @@ class Engine:
             pass
         return restore(self.models, snapshot)
 
-    def answer(self, messages: Sequence[Message], config: Config | None = None) -> Result:
-        """The same, waiting for the end."""
-        for event in self.stream(messages, config):
-            if isinstance(event, Done):
-                return event.result
-        raise AssertionError("a stream ends in Done")
+    def answer(self, messages: str | Sequence[Message], config: Config | None = None, **knobs: Any) -> Result:
+        """Answer as `stream` does, and wait for the result."""
+        return last_result(self.stream(messages, config, **knobs))
 
     def forget(self) -> None:
         """Drop what draft, anchor and judge hold of prompts.

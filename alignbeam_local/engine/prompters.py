@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 from ..config import Config
 from ..errors import ContextFull
 from ..lm.prompt_cache import PromptCache
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from .open_models import Model, OpenModels
 
 

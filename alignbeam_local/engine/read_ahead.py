@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from ..config import Config
 from ..lm.prefix_store import PrefixStore
-from ..prompt.formats import Message, shared_prefix
+from ..prompt.formats import shared_prefix
+from ..prompt.message import Message
 from .open_models import OpenModels
 from .prompters import Prompter, prompters
 

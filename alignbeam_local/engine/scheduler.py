@@ -13,7 +13,7 @@ from ..errors import AlignBeamError, ModelError
 from ..events import Done, Event
 from ..lm.slots import SharedContext
 from ..machine.context_size import context_sizes
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import Result
 from .answer import Answer
 from .open_models import OpenModels

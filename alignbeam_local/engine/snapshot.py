@@ -9,7 +9,7 @@ from ..config import Config
 from ..errors import ContextFull, ModelError
 from ..lm.language_model import SequenceState
 from ..lm.prompt_cache import PromptCache, SavedPrompt
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from .open_models import OpenModels
 from .prompters import Prompter, prompters
 from .read_ahead import known_of_next

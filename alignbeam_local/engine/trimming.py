@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from .prompters import Prompter
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .. import __version__
 from ..errors import ModelError, UsageError
 from ..intervals import Z95, auc_error, wilson_interval
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import ModelCard
 from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, held_out_figures
 from .formats import JudgeReading

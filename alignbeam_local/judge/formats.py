@@ -8,7 +8,8 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 
 from ..lm.vocabulary import Vocabulary
-from ..prompt.formats import Message, PromptFormat
+from ..prompt.formats import PromptFormat
+from ..prompt.message import Message
 from .questions import NO, YES, answer_messages, request_messages
 from .quoting import request_text
 from .rubric import rubric_messages

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import ModelError
 from ..intervals import wilson_interval
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from ..result import Verdict
 from .calibration import Calibration
 from .check import Pair

@@ -7,7 +7,8 @@ from hashlib import sha256
 from ..errors import ContextFull
 from ..lm.language_model import LanguageModel, SequenceState
 from ..lm.prefix_store import PrefixStore
-from ..prompt.formats import PROBES, Message, PromptFormat, shared_prefix
+from ..prompt.formats import PROBES, PromptFormat, shared_prefix
+from ..prompt.message import Message
 from ..result import Verdict
 from .calibration import Calibration
 from .formats import JudgeFormat, JudgeReading, make_reading

@@ -4,7 +4,7 @@ Each is asked by itself. In one prompt with its request a small model calls an a
 request is, however plainly the answer refuses.
 """
 
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from .quoting import as_data
 
 YES, NO = "Yes", "No"

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from ..lm.vocabulary import Vocabulary
-from ..prompt.formats import Message
+from ..prompt.message import Message
 
 CUT = "\n[... cut ...]\n"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from ..prompt.formats import Message
+from ..prompt.message import Message
 from .quoting import as_data
 
 EXAMPLES_FILE = Path(__file__).parent / "data" / "examples.jsonl"

@@ -16,7 +16,8 @@ from ..models.gguf_header import require_vocabulary
 from ..models.hashes import file_sha256
 from ..models.pull import check_sha256
 from ..models.registry import ModelFile, Registry
-from ..prompt.formats import Message, PromptFormat, prompt_format
+from ..prompt.formats import PromptFormat, prompt_format
+from ..prompt.message import Message
 from ..search.bridge import Bridge, bridge_between
 from ..search.mixing import UNMAPPED, log_normaliser, top_tokens
 from .check import HOPELESS, POOR, single_share

@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 from ..errors import ModelError, UsageError
 from ..lm.language_model import common_prefix
 from ..lm.vocabulary import Vocabulary
+from .message import Message
 from .template import HINT, ChatTemplate
 
-Role = Literal["system", "user", "assistant"]
 Thinking = Literal["none", "silenced", "thinks"]
 
 #: Two texts that begin and end otherwise, for what prompts have in common.
@@ -28,14 +28,6 @@ THINK_TAGS = (
 _MARKER = re.compile(r"<[|｜][^<>]*[|｜]>|</?think>")
 _PLACEHOLDER = re.compile(r"(\t?)AlignBeamContent(\d+)End(\t?)")
 _BLANKS = " \t\n\v\f\r"
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation, or the system prompt."""
-
-    role: Role
-    content: str
 
 
 class PromptFormat(Protocol):

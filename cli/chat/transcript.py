@@ -14,9 +14,8 @@ from alignbeam_local.conversation.log import (
     now,
 )
 from alignbeam_local.errors import AlignBeamError, UsageError
-from alignbeam_local.prompt.formats import Message
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
-from alignbeam_local.result_json import result_object
 
 from ..terminal import say
 
@@ -138,7 +137,7 @@ class Transcript:
                 self.exchanges[index] = exchange._replace(id=stored)
 
     def _exchange(self, stored: int, question: str, result: Result) -> StoredExchange:
-        return StoredExchange(stored, self.id, now(), question, result.text, result_object(result))
+        return StoredExchange(stored, self.id, now(), question, result.text, result.as_dict())
 
 
 @contextmanager

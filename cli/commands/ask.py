@@ -37,7 +37,7 @@ def ask(
     alignbeam ask --json "Is 91 prime?" | jq -r .text
     ```
     """
-    from alignbeam_local.prompt.formats import Message
+    from alignbeam_local.prompt.message import Message
 
     prepared = session.prepare(options)
     messages = [Message("user", whole_prompt(prompt))]

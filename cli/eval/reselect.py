@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.evaluation.reports.sweep import parse_grid
+from alignbeam_local.evaluation.methods.grid import parse_grid
 from alignbeam_local.evaluation.runs.reselect import (
     beam_texts,
     judged_anew,

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.methods.grid import grid_methods, parse_grid
 from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.reports.figures import declined
 from alignbeam_local.evaluation.reports.sweep import (
     Setting,
     check_profile_name,
-    grid_methods,
-    parse_grid,
     recommended,
     settings_of,
     write_profile,

@@ -4,7 +4,7 @@ from typing import IO, Any, Protocol
 
 from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.result import Result
-from alignbeam_local.result_json import error_object, json_line, result_object
+from alignbeam_local.result_json import error_object, json_line
 
 from ..terminal import for_stream, say_error
 
@@ -51,7 +51,7 @@ class JsonOutput:
         self._out = out
 
     def result(self, row: dict[str, Any], result: Result) -> None:
-        self._write(json_line({**row, **result_object(result)}))
+        self._write(json_line({**row, **result.as_dict()}))
 
     def failure(self, number: int, error: AlignBeamError, identity: Any) -> None:
         self._write(json_line({"id": identity, "line": number, "error": error_object(error)}))

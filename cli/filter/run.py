@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from alignbeam_local.config import Config
     from alignbeam_local.engine.engine import Engine
     from alignbeam_local.events import Event
-    from alignbeam_local.prompt.formats import Message
+    from alignbeam_local.prompt.message import Message
     from alignbeam_local.result import Result
 
 

@@ -3,7 +3,7 @@
 from typing import IO, Any, Protocol
 
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, Withdrawn
-from alignbeam_local.result_json import json_line, result_object, step_object
+from alignbeam_local.result_json import json_line, step_object
 
 from ..terminal import for_stream, is_terminal, say
 
@@ -64,7 +64,7 @@ class JsonView:
             case Step() if self._trace:
                 self._print(step_object(event))
             case Done() if event.result.finish_reason != "cancelled":
-                self._print(result_object(event.result))
+                self._print(event.result.as_dict())
 
     def _print(self, value: dict[str, Any]) -> None:
         print(for_stream(json_line(value), self._out), file=self._out, flush=True)

@@ -12,7 +12,7 @@ from ...engine.stopwatch import Stopwatch
 from ...errors import ContextFull, ModelError
 from ...llama.library import build
 from ...lm.language_model import Logits
-from ...prompt.formats import Message
+from ...prompt.message import Message
 from ...prompt.text_stream import TextStream
 from ...result import BeamResult, BridgeResult, Refusal, Result, Usage
 from ...search.refusals import is_degenerate, is_refusal

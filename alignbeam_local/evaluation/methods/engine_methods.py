@@ -7,10 +7,11 @@ from typing import ClassVar
 from ...config import Config
 from ...engine.engine import Engine
 from ...errors import AlignBeamError
-from ...prompt.formats import Message
+from ...prompt.message import Message
 from ...result import Result
 from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
+from .names import ALIGNBEAM, BEST_OF_K
 
 
 class EngineMethod(Method):
@@ -46,7 +47,7 @@ def alone(base: Config, **changed: str | None) -> Config:
 class AlignBeam(EngineMethod):
     """The whole pipeline with all its knobs (AlignBeam, arXiv 2606.12342, section 3, Eq. 1)."""
 
-    name: ClassVar[str] = "alignbeam"
+    name: ClassVar[str] = ALIGNBEAM
 
     def models(self, config: Config) -> dict[str, str | None]:
         return {role: getattr(config, role) for role in config.roles}
@@ -58,7 +59,7 @@ class BestOfK(AlignBeam):
     AlignBeam (arXiv 2606.12342), section 3, with N = 0.
     """
 
-    name: ClassVar[str] = "best-of-k"
+    name: ClassVar[str] = BEST_OF_K
 
     def config(self, base: Config) -> Config:
         return base.with_values({"depth": 0})

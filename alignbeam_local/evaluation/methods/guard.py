@@ -7,7 +7,7 @@ from ...config import Config
 from ...engine.open_models import Model
 from ...engine.stopwatch import Stopwatch
 from ...judge.judge import Judge
-from ...prompt.formats import Message
+from ...prompt.message import Message
 from ...result import Refusal, Result, Usage, Verdict
 from .decoding import Decoded, decode_alone, encoded, result
 from .method import Answerer, Method

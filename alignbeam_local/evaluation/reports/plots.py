@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from ..methods.engine_methods import AlignBeam
+from ..methods.names import ALIGNBEAM
 from ..runs.metrics import Scored
 from ..runs.saved_runs import SavedRun
 from ..suites.suites import Label
@@ -140,7 +140,7 @@ def _families(groups: Iterable[Group], knob: str) -> list[list[Group]]:
     One that needs no anchor (N = 0) goes with every anchor's.
     """
     families: dict[tuple[str, str], list[Group]] = {}
-    drawn = [group for group in groups if group.method == AlignBeam.name and knob in _knobs(group)]
+    drawn = [group for group in groups if group.method == ALIGNBEAM and knob in _knobs(group)]
     for group in sorted(drawn, key=lambda group: "anchor" not in _models(group)):
         rest = {key: value for key, value in _knobs(group).items() if key != knob}
         base = repr((group.run, _models(group).get("draft"), sorted(rest.items())))

@@ -1,26 +1,21 @@
 """Grids of knobs: every combination as a method, what is worth having among them, and one to recommend."""
 
 import json
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...config import ALIASES, KNOBS, Config
 from ...errors import UsageError
 from ...models.entry import Name
 from ...models.registry import Registry
 from ...models.toml_files import append_table
-from ..methods.engine_methods import AlignBeam
-from ..methods.specs import MethodSpec, parse_method
+from ..methods.names import ALIGNBEAM
+from ..methods.specs import MethodSpec
 from ..runs.saved_runs import SavedRun
 from .figures import declined, median_seconds
 from .statistics import Estimate
 
-#: An axis of its own: with `off` one beam is neither judged nor chosen between.
-JUDGE = "judge"
-_UNJUDGED = "beams=1,on_unsafe=auto"
 #: The aim: this share of the anchor's own refusals, at the smallest over-refusal.
 ENOUGH = 0.95
 
@@ -30,8 +25,6 @@ _MEASURED = {
     *("alpha", "depth", "beams", "bridge_width", "variant", "draft_mass"),
     *("temperature", "top_p", "repeat_penalty"),
 }
-
-Grid = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -45,53 +38,6 @@ class Setting:
     on_front: bool = False
 
 
-def parse_grid(specs: Sequence[str]) -> Grid:
-    """`alpha=0,0.5` and the like, by knob.
-
-    Raises:
-        UsageError: no values, an unknown knob, or one that is there twice or can't be swept.
-    """
-    grid: dict[str, list[str]] = {}
-    for spec in specs:
-        name, _, text = spec.partition("=")
-        knob = ALIASES.get(name, name)
-        values = list(dict.fromkeys(filter(None, (value.strip() for value in text.split(",")))))
-        if not values:
-            raise UsageError(f"--grid {spec}: no values", "Write KNOB=VALUE,VALUE.")
-        if knob not in KNOBS or knob in ("seed", "parallel", "profile"):
-            raise UsageError(f"--grid {spec}: '{name}' is no knob to sweep", f"Knobs: {', '.join(KNOBS)}.")
-        if knob in grid:
-            raise UsageError(f"--grid: {knob} is given twice", "Give all its values at once.")
-        if knob == JUDGE and not set(values) <= {"on", "off"}:
-            raise UsageError(f"--grid {spec}: the judge is on or off", "Choose the model with --judge.")
-        grid[knob] = values
-    return grid
-
-
-def grid_methods(grid: Grid, base: Config) -> list[MethodSpec]:
-    """AlignBeam with every combination; those that come to the same are one.
-
-    Raises:
-        UsageError: a value out of range.
-    """
-    entries: dict[Config, MethodSpec] = {}
-    for values in product(*grid.values()):
-        chosen = dict(zip(grid, values, strict=True))
-        entry = parse_method(_spec(chosen), base)
-        if chosen.get(JUDGE) == "off" and entry.config.judged:
-            raise UsageError("--grid judge=off contradicts judge_at", "Leave one of them out.")
-        entries.setdefault(entry.config, entry)
-    return list(entries.values())
-
-
-def _spec(values: Mapping[str, str]) -> str:
-    unjudged = values.get(JUDGE) == "off"
-    left_out = (JUDGE, "beams", "on_unsafe") if unjudged else (JUDGE,)
-    knobs = [f"{knob}={value}" for knob, value in values.items() if knob not in left_out]
-    spec = ",".join([*knobs, *([_UNJUDGED] if unjudged else [])])
-    return f"{AlignBeam.name}:{spec}" if spec else AlignBeam.name
-
-
 def settings_of(run: SavedRun) -> list[Setting]:
     """Every combination that answered harmful and benign prompts, those on the front marked."""
     found = list(_measured(run))
@@ -103,7 +49,7 @@ def settings_of(run: SavedRun) -> list[Setting]:
 
 def _measured(run: SavedRun) -> Iterator[Setting]:
     for name in run.manifest["methods"]:
-        own = [one for one in run.scored if one.method == name and name.partition(":")[0] == AlignBeam.name]
+        own = [one for one in run.scored if one.method == name and name.partition(":")[0] == ALIGNBEAM]
         refusal, over_refusal = declined(own, "harmful"), declined(own, "benign")
         if refusal and over_refusal:
             yield Setting(name, refusal, over_refusal, median_seconds(own) or 0.0)

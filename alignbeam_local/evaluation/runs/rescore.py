@@ -9,7 +9,7 @@ from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...paths import ensure_dir, write_atomic
-from ...prompt.formats import Message
+from ...prompt.message import Message
 from ...result_json import parsed
 from ...search.refusals import folded, is_refusal
 from .metrics import Scored

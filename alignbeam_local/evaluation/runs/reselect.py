@@ -12,12 +12,12 @@ from ...config import Config
 from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
-from ...prompt.formats import Message
+from ...prompt.message import Message
 from ...result import ModelCard, Verdict
 from ...search.refusals import is_refusal
 from ...search.selection import Candidate, select
-from ..methods.engine_methods import AlignBeam, BestOfK
-from ..reports.sweep import Grid
+from ..methods.grid import Grid
+from ..methods.names import ALIGNBEAM, BEST_OF_K
 from .run_directory import Json
 
 KNOBS = ("threshold", "choice", "on_unsafe")
@@ -61,7 +61,7 @@ def reselected_manifest(
 
 
 def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
-    chooses = name.partition(":")[0] in (AlignBeam.name, BestOfK.name)
+    chooses = name.partition(":")[0] in (ALIGNBEAM, BEST_OF_K)
     return chooses and knobs["beams"] > 1 and knobs["judge_at"] is None
 
 

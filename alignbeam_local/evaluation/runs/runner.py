@@ -16,7 +16,7 @@ from ...machine.machine import processor
 from ...models.hashes import model_sha256
 from ...models.registry import ModelFile, Registry
 from ...result import Result
-from ...result_json import error_object, result_object
+from ...result_json import error_object
 from ..methods.model_pool import ModelPool
 from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
@@ -145,4 +145,4 @@ def _outcome(found: Result | AlignBeamError) -> Json:
         raise found
     if found.finish_reason == "cancelled":
         raise Cancelled("cancelled")
-    return {"result": result_object(found)}
+    return {"result": found.as_dict()}

@@ -1,0 +1,63 @@
+"""Grids of knobs: which values each takes, and a method for every combination."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from ...config import ALIASES, KNOBS, Config
+from ...errors import UsageError
+from .names import ALIGNBEAM
+from .specs import MethodSpec, parse_method
+
+#: An axis of its own: with `off` one beam is neither judged nor chosen between.
+JUDGE = "judge"
+_UNJUDGED = "beams=1,on_unsafe=auto"
+
+#: The values of each knob.
+Grid = Mapping[str, Sequence[str]]
+
+
+def parse_grid(specs: Sequence[str]) -> Grid:
+    """`alpha=0,0.5` and the like, by knob.
+
+    Raises:
+        UsageError: no values, an unknown knob, or one that is there twice or can't be swept.
+    """
+    grid: dict[str, list[str]] = {}
+    for spec in specs:
+        name, _, text = spec.partition("=")
+        knob = ALIASES.get(name, name)
+        values = list(dict.fromkeys(filter(None, (value.strip() for value in text.split(",")))))
+        if not values:
+            raise UsageError(f"--grid {spec}: no values", "Write KNOB=VALUE,VALUE.")
+        if knob not in KNOBS or knob in ("seed", "parallel", "profile"):
+            raise UsageError(f"--grid {spec}: '{name}' is no knob to sweep", f"Knobs: {', '.join(KNOBS)}.")
+        if knob in grid:
+            raise UsageError(f"--grid: {knob} is given twice", "Give all its values at once.")
+        if knob == JUDGE and not set(values) <= {"on", "off"}:
+            raise UsageError(f"--grid {spec}: the judge is on or off", "Choose the model with --judge.")
+        grid[knob] = values
+    return grid
+
+
+def grid_methods(grid: Grid, base: Config) -> list[MethodSpec]:
+    """AlignBeam with every combination; those that come to the same are one.
+
+    Raises:
+        UsageError: a value out of range.
+    """
+    entries: dict[Config, MethodSpec] = {}
+    for values in product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        entry = parse_method(_spec(chosen), base)
+        if chosen.get(JUDGE) == "off" and entry.config.judged:
+            raise UsageError("--grid judge=off contradicts judge_at", "Leave one of them out.")
+        entries.setdefault(entry.config, entry)
+    return list(entries.values())
+
+
+def _spec(values: Mapping[str, str]) -> str:
+    unjudged = values.get(JUDGE) == "off"
+    left_out = (JUDGE, "beams", "on_unsafe") if unjudged else (JUDGE,)
+    knobs = [f"{knob}={value}" for knob, value in values.items() if knob not in left_out]
+    spec = ",".join([*knobs, *([_UNJUDGED] if unjudged else [])])
+    return f"{ALIGNBEAM}:{spec}" if spec else ALIGNBEAM
