@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .terminal import is_terminal
+from .terminal import is_terminal, printable
 
 _UNBOUNDED = 1_000_000  # cells; a table is only as wide as what it holds
 
@@ -31,8 +31,7 @@ def table_console() -> Console:
 def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:
     """Rows under the columns for which there is room; what is too long for its cell is cut."""
     shown = [column for column in columns if width >= column.width]
-    expand = any(column.grows for column in shown)
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=expand)
+    made = _empty(expand=width < _UNBOUNDED and any(column.grows for column in shown))
     for column in shown:
         made.add_column(
             Text(column.title),
@@ -46,6 +45,23 @@ def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:
     return made
 
 
+def plain_table(
+    titles: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, figures: bool = False
+) -> Table:
+    """Rows under their titles; on a terminal that is too narrow cells are wrapped, and nothing is cut.
+
+    Args:
+        rows: text in a cell is one line in which nothing is markup or steers the terminal.
+        figures: what stands behind the first column is put to the right.
+    """
+    made = _empty()
+    for title in titles:
+        made.add_column(Text(title), justify="right" if figures and made.columns else "left")
+    for row in rows:
+        made.add_row(*(Text(_one_line(cell)) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
 def two_columns(rows: Iterable[tuple[str, str]]) -> Table:
     """Names, and beside them what is to say of each, wrapped."""
     made = Table.grid(padding=(0, 2, 0, 0))
@@ -54,6 +70,14 @@ def two_columns(rows: Iterable[tuple[str, str]]) -> Table:
     for name, about in rows:
         made.add_row(Text(name), Text(about))
     return made
+
+
+def _empty(*, expand: bool = False) -> Table:
+    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=expand)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(printable(text).split())
 
 
 def _as_text(value: Text | str) -> Text:

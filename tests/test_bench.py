@@ -9,13 +9,21 @@ from typing import Any, NamedTuple
 import gguf
 import pytest
 from alignbeam_local.cli.views import bench_plot
+from alignbeam_local.cli.views.bench import print_report
 
 from alignbeam_local.bench import bench
 from alignbeam_local.bench.bench import in_turns, run_bench
 from alignbeam_local.bench.cases import BenchPlan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench.floor import bytes_per_decode
 from alignbeam_local.bench.prompts import prompt_of
-from alignbeam_local.bench.report import BenchReport, Spread, report_method, report_throughput, spread
+from alignbeam_local.bench.report import (
+    BenchReport,
+    Spread,
+    Throughput,
+    report_method,
+    report_throughput,
+    spread,
+)
 from alignbeam_local.bench.runs import TimedAnswer, require_whole
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
@@ -331,6 +339,14 @@ def test_the_command_prints_a_table_and_bars(ran: Any) -> None:
         assert word in done.out, word
     assert "…" not in done.out
     assert (plan.config.max_tokens, plan.config.ignore_eos, plan.config.alpha) == (128, True, 0.3)
+
+
+def test_large_figures_are_whole_in_a_pipe(talk: Talk, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = Spread(123456.78, 234567.89, 345678.9)
+    found = tuple(Throughput(name, wide, wide, wide) for name in ("draft alone", "K=3 judge-at 32"))
+    print_report(replace(report_of(talk)[0], num_at_once=4, throughputs=found))
+    rows = [line for line in capsys.readouterr().out.splitlines() if "345678" in line]
+    assert [row.count("234567.89 [123456.78, 345678.90]") for row in rows] == [3, 3]
 
 
 def test_the_command_prints_json(ran: Any) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli import terminal
+from alignbeam_local.cli import tables, terminal
 from alignbeam_local.cli.chat.input import typed_lines
 from alignbeam_local.cli.commands import logs
 from alignbeam_local.cli.commands.logs import outdated
@@ -46,7 +46,8 @@ def test_a_list_is_tab_separated_in_a_pipe() -> None:
 def test_a_list_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     with ConversationLog() as log:
         log.add("cc33", "long " * 100 + "\x1b[2J", fake_result("x", CONFIG))
-    monkeypatch.setattr(logs_view, "is_terminal", lambda _: True)
+    for module in (logs_view, tables):
+        monkeypatch.setattr(module, "is_terminal", lambda _: True)
     monkeypatch.setenv("COLUMNS", "80")
     head, first, *_ = run("logs", "list").out.splitlines()
     assert head.split()[:3] == ["id", "name", "used"]

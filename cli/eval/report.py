@@ -1,12 +1,7 @@
 """What `alignbeam eval report` shows."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.reports.figures import Figure
@@ -17,7 +12,8 @@ from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun
 from alignbeam_local.judge.check import JudgeReport
 
-from ..terminal import is_terminal, printable, say
+from ..tables import plain_table, table_console
+from ..terminal import say
 
 #: What a narrow terminal does without, first to last; Markdown and CSV have it all.
 _DISPENSABLE = ("covered", "degenerate", "harm", "x draft", "seconds", "blocked", "refused", "label")
@@ -25,19 +21,9 @@ _DISPENSABLE = ("covered", "degenerate", "harm", "x draft", "seconds", "blocked"
 
 def print_report(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> None:
     """A table on stdout, as wide as the terminal allows, in full in a pipe; what is partial on stderr."""
-    found = table(figures)
-    needed = sum(width + 2 for width in _widths(found))
-    console = Console(file=sys.stdout, highlight=False)
-    if is_terminal(sys.stdout):
-        found = _fitting(found, console.width)
-    else:
-        console.width = max(needed, 1)
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in found.titles:
-        shown.add_column(Text(title))
-    for row in found.rows:
-        shown.add_row(*(Text(printable(figure)) for figure in row))
-    console.print(shown)
+    console = table_console()
+    found = _fitting(table(figures), console.width)
+    console.print(plain_table(found.titles, found.rows))
     say_partial(runs)
 
 

@@ -1,15 +1,14 @@
 """What a bench found, as tables and bars."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.bar import Bar
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.console import RenderableType
+from rich.constrain import Constrain
 
 from alignbeam_local.bench.report import Alone, BenchReport, MeasuredCase, Spread, SweepResult
 
-from ..tables import two_columns
+from ..tables import plain_table, table_console, two_columns
 from ..terminal import printable
 
 _BAR_CELLS = 30
@@ -17,7 +16,7 @@ _BAR_CELLS = 30
 
 def print_report(report: BenchReport) -> None:
     """Everything, on stdout."""
-    console = Console(highlight=False)
+    console = table_console()
     console.print(two_columns(_facts(report)), "", _table(report.alone, report.methods), "", sep="\n")
     console.print(two_columns(_more(report)))
     if report.throughputs:
@@ -37,7 +36,7 @@ def _facts(report: BenchReport) -> Iterator[tuple[str, str]]:
     yield "rounds", f"{report.repeats}; medians, and quartiles in brackets"
 
 
-def _table(alone: Alone, methods: tuple[MeasuredCase, ...]) -> Table:
+def _table(alone: Alone, methods: tuple[MeasuredCase, ...]) -> RenderableType:
     """The draft alone, then every method against it."""
     titles = (
         f"{alone.prompt_tokens} + {alone.new_tokens} tokens",
@@ -49,17 +48,17 @@ def _table(alone: Alone, methods: tuple[MeasuredCase, ...]) -> Table:
     )
     rows = [("draft alone", "1", "1", *_times(alone))]
     rows += [(m.name, _spread(m.ratio), f"{m.floor:.2f}", *_times(m)) for m in methods]
-    return _aligned(titles, rows)
+    return plain_table(titles, rows, figures=True)
 
 
-def _throughputs(report: BenchReport) -> Table:
+def _throughputs(report: BenchReport) -> RenderableType:
     """Prompts a minute, both ways."""
     titles = ("prompts a minute", "one by one", f"{report.num_at_once} at once", "gain")
     rows = [
         (found.name, _spread(found.one_by_one), _spread(found.at_once), _spread(found.gain))
         for found in report.throughputs
     ]
-    return _aligned(titles, rows)
+    return plain_table(titles, rows, figures=True)
 
 
 def _times(found: Alone | MeasuredCase) -> tuple[str, str, str]:
@@ -68,16 +67,6 @@ def _times(found: Alone | MeasuredCase) -> tuple[str, str, str]:
         f"{found.first_token_ms.median:.0f}",
         f"{found.tokens_per_second.median:.1f}",
     )
-
-
-def _aligned(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Figures under their titles, behind a name."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in titles:
-        table.add_column(Text(title), justify="right" if table.columns else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def _more(report: BenchReport) -> Iterator[tuple[str, str]]:
@@ -117,21 +106,23 @@ def _floor(report: BenchReport) -> str:
     return "weights read; " + "; ".join(told)
 
 
-def _bars(sweep: SweepResult) -> Table:
+def _bars(sweep: SweepResult) -> RenderableType:
     """A bar for each value, as long as its ratio and its column allow."""
     longest = max(method.ratio.median for method in sweep.methods)
-    table = _aligned((sweep.knob.replace("_", " "), "ratio", "floor", "s", "alone, s"), [])
-    table.add_column(max_width=_BAR_CELLS)
-    for value, alone, method in zip(sweep.values, sweep.alone, sweep.methods, strict=True):
-        table.add_row(
+    rows = [
+        (
             str(value),
             _spread(method.ratio),
             f"{method.floor:.2f}",
             f"{method.total_ms.median / 1e3:.2f}",
             f"{alone.total_ms.median / 1e3:.2f}",
-            Bar(longest, 0, method.ratio.median, color="cyan"),
+            Constrain(Bar(longest, 0, method.ratio.median, color="cyan"), _BAR_CELLS),
         )
-    return table
+        for value, alone, method in zip(sweep.values, sweep.alone, sweep.methods, strict=True)
+    ]
+    return plain_table(
+        (sweep.knob.replace("_", " "), "ratio", "floor", "s", "alone, s", ""), rows, figures=True
+    )
 
 
 def _spread(spread: Spread) -> str:

@@ -1,10 +1,11 @@
 """How the reports on a judge look on a terminal, and off it."""
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
 
 from alignbeam_local.judge import check as judge_check
 from alignbeam_local.judge import injections
+
+from ..tables import plain_table, table_console
 
 _STRONGEST = 5
 
@@ -16,45 +17,51 @@ def print_report(report: judge_check.JudgeReport | injections.InjectionReport) -
     if isinstance(report, injections.InjectionReport):
         _print_injections(report)
     else:
-        Console().print(_shares(report), _aucs(report))
+        table_console().print(_shares(report), _aucs(report))
 
 
 def _line(text: str) -> None:
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    table_console().print(text, markup=False, soft_wrap=True)
 
 
-def _shares(report: judge_check.JudgeReport) -> Table:
-    table = Table("label", "n", "unscored", "raw above", "above", "95 %", box=None, pad_edge=False)
-    for row in report.rows:
-        interval = f"{row.low:.0%} to {row.high:.0%}"
-        counts = str(row.n), str(row.unscored)
-        table.add_row(row.label, *counts, f"{row.raw_above:.0%}", f"{row.above:.0%}", interval)
-    return table
+def _shares(report: judge_check.JudgeReport) -> RenderableType:
+    return plain_table(
+        ("label", "n", "unscored", "raw above", "above", "95 %"),
+        [
+            (
+                *(row.label, str(row.n), str(row.unscored)),
+                *(f"{row.raw_above:.0%}", f"{row.above:.0%}", f"{row.low:.0%} to {row.high:.0%}"),
+            )
+            for row in report.rows
+        ],
+    )
 
 
-def _aucs(report: judge_check.JudgeReport) -> Table:
-    table = Table("AUC of compliance over", "raw", "score", "95 %", box=None, pad_edge=False)
-    for row in report.aucs:
-        interval = f"{row.low:.2f} to {row.high:.2f}"
-        table.add_row(row.over, f"{row.raw:.2f}", f"{row.calibrated:.2f}", interval)
-    return table
+def _aucs(report: judge_check.JudgeReport) -> RenderableType:
+    return plain_table(
+        ("AUC of compliance over", "raw", "score", "95 %"),
+        [
+            (row.over, f"{row.raw:.2f}", f"{row.calibrated:.2f}", f"{row.low:.2f} to {row.high:.2f}")
+            for row in report.aucs
+        ],
+    )
 
 
 def _print_injections(report: injections.InjectionReport) -> None:
     _line(f"{report.unsafe} of {report.compliant} answers that comply are unsafe as they are")
-    Console().print(_moved(report))
+    table_console().print(_moved(report))
     if strongest := [f"{text} ({moved})" for text, moved in report.moved_by.items()][:_STRONGEST]:
         _line(f"moved most: {', '.join(strongest)}")
 
 
-def _moved(report: injections.InjectionReport) -> Table:
+def _moved(report: injections.InjectionReport) -> RenderableType:
     """Moved of tried, by kind and place."""
     places = (*injections.PLACES, injections.ALL)
-    table = Table("moved by", *places, "95 %", "unscored", box=None, pad_edge=False)
+    rows: list[tuple[str, ...]] = []
     found = {(row.kind, row.place): row for row in report.rows}
     for kind in dict.fromkeys(row.kind for row in report.rows):
         cells = [found.get((kind, place)) for place in places]
         whole = found[kind, injections.ALL]
         counts = [f"{cell.moved}/{cell.n}" if cell else "-" for cell in cells]
-        table.add_row(kind, *counts, f"{whole.low:.0%} to {whole.high:.0%}", str(whole.unscored))
-    return table
+        rows.append((kind, *counts, f"{whole.low:.0%} to {whole.high:.0%}", str(whole.unscored)))
+    return plain_table(("moved by", *places, "95 %", "unscored"), rows)

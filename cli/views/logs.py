@@ -3,13 +3,11 @@
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from operator import itemgetter
 
 from alignbeam_local.conversation.log import StoredConversation, StoredExchange
 
+from ..tables import Column, table, table_console
 from ..terminal import is_terminal, printable
 
 _AROUND = 30  # characters before a word that was searched
@@ -39,15 +37,15 @@ def _print(head: Sequence[str], rows: Iterable[Sequence[str]], time_column: int)
         for row in rows:
             print("\t".join(map(_one_line, row)))
         return
-    table = Table(box=None, pad_edge=False)
-    for name in head:
-        table.add_column(name, no_wrap=name not in _LONG)
-    for row in rows:
-        cells = [*row]
-        cells[time_column] = f"{datetime.fromisoformat(cells[time_column]).astimezone():%Y-%m-%d %H:%M}"
-        texts = [_one_line(printable(cell)) for cell in cells]
-        table.add_row(*(Text(text, no_wrap=True, overflow="ellipsis") for text in texts))
-    Console().print(table)
+    columns = [Column(name, 0, itemgetter(n), grows=name in _LONG) for n, name in enumerate(head)]
+    console = table_console()
+    console.print(table(columns, (_shown(row, time_column) for row in rows), console.width))
+
+
+def _shown(row: Sequence[str], time_column: int) -> list[str]:
+    cells = [*row]
+    cells[time_column] = f"{datetime.fromisoformat(cells[time_column]).astimezone():%Y-%m-%d %H:%M}"
+    return [_one_line(printable(cell)) for cell in cells]
 
 
 def _one_line(text: str) -> str:

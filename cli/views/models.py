@@ -14,30 +14,28 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
-from rich.text import Text
 
 from alignbeam_local.models.registry import ModelFile, Registry
 
-from ..tables import table_console
+from ..tables import plain_table, table_console
 from ..terminal import printable
 
 
 def print_models(registry: Registry) -> None:
     """Every named model, one a row."""
-    table = Table(
-        "model", "size", "licence", "roles", "here", "about", box=None, pad_edge=False, title_justify="left"
-    )
-    for file in registry.files():
-        roles = ", ".join(file.entry.roles)
-        here = "yes" if file.present else "-"
-        _add_row(table, file.name, _size(file), file.entry.licence, roles, here, file.entry.about)
-    table_console().print(table)
+    rows = [
+        (
+            *(file.name, _size(file), file.entry.licence, ", ".join(file.entry.roles)),
+            *("yes" if file.present else "-", file.entry.about),
+        )
+        for file in registry.files()
+    ]
+    table_console().print(plain_table(("model", "size", "licence", "roles", "here", "about"), rows))
 
 
 def print_profiles(registry: Registry) -> None:
     """Every profile, its models and its other knobs."""
-    table = Table("profile", "draft", "anchor", "judge", "knobs", "about", box=None, pad_edge=False)
+    rows = []
     for name, profile in registry.profiles.items():
         roles = [str(profile.knobs.get(role, "-")) for role in ("draft", "anchor", "judge")]
         others = (
@@ -46,8 +44,9 @@ def print_profiles(registry: Registry) -> None:
             if key not in ("draft", "anchor", "judge")
         )
         mark = " (default)" if name == registry.default_profile else ""
-        _add_row(table, f"{name}{mark}", *roles, ", ".join(others), profile.about)
-    table_console().print("\n", table, sep="")
+        rows.append((f"{name}{mark}", *roles, ", ".join(others), profile.about))
+    titles = ("profile", "draft", "anchor", "judge", "knobs", "about")
+    table_console().print("\n", plain_table(titles, rows), sep="")
 
 
 class PullView:
@@ -85,11 +84,6 @@ class PullView:
 
     def notice(self, message: str) -> None:
         self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
-
-
-def _add_row(table: Table, *cells: str) -> None:
-    """Nothing in a cell is markup, steers the terminal or ends the line."""
-    table.add_row(*(Text(" ".join(printable(cell).split())) for cell in cells))
 
 
 def _bar(console: Console) -> Progress:
