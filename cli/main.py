@@ -160,7 +160,7 @@ def _report(error: BaseException) -> int:
             _forget_output()
             code = _PIPE_CLOSED
         case OSError():
-            say_error(f"{error.strerror or error}", error.filename or "")
+            _report_system(error)
         case Exception():
             _report_internal(error)
         case _:
@@ -178,6 +178,14 @@ def _ended(error: BaseException | None) -> Ended | None:
 def _is_broken_pipe(error: BaseException) -> bool:
     """Typer turns a broken pipe inside a command into a SystemExit."""
     return isinstance(error.__context__ if isinstance(error, SystemExit) else error, BrokenPipeError)
+
+
+def _report_system(error: OSError) -> None:
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        say_error(reason)
+    else:
+        say_error(f"{error.filename}: {reason}", "Check the path, its permissions and the room on its disk.")
 
 
 def _report_internal(error: Exception) -> None:

@@ -1,5 +1,6 @@
 """The commands with a fake engine: what goes to stdout, what to stderr, and the exit code."""
 
+import errno
 import io
 import json
 import subprocess
@@ -121,6 +122,31 @@ def test_a_bug_is_one_line_unless_debugging(run: Run, monkeypatch: pytest.Monkey
     assert "Traceback" in run("ask", "x").err
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/no/entry"),
+            [
+                "error: /no/entry: Permission denied",
+                "hint: Check the path, its permissions and the room on its disk.",
+            ],
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), ["error: No space left on device"]),
+        (OSError("odd"), ["error: odd"]),
+    ],
+)
+def test_an_error_of_the_system_names_the_path(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: OSError, told: list[str]
+) -> None:
+    def fail(*_: object) -> FakeEngine:
+        raise error
+
+    monkeypatch.setattr(session, "open_engine", fail)
+    ran = run("ask", "x")
+    assert (ran.code, ran.err.splitlines()) == (1, told)
+
+
 def test_show_config_names_every_source(run: Run, engines: list[FakeEngine]) -> None:
     ran = run("ask", "--show-config", "--alpha", "0.25")
     rows = {line.split()[0]: line for line in ran.out.splitlines()}
@@ -129,6 +155,11 @@ def test_show_config_names_every_source(run: Run, engines: list[FakeEngine]) -> 
     shown = json.loads(run("ask", "--show-config", "--json").out)
     assert shown["draft"] == {"value": "smollm2-135m-instruct", "source": "default profile starter"}
     assert engines == []
+
+
+def test_every_default_that_is_a_value_is_shown(run: Run) -> None:
+    assert "[default: 0]" in " ".join(run("ask", "--help").out.split("--threads")[1].split("--kv")[0].split())
+    assert "[default: False]" not in run("ask", "--help").out
 
 
 def test_every_knob_has_a_flag_and_a_panel(run: Run) -> None:
