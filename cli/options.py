@@ -110,7 +110,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _help(field: FieldInfo) -> str:
-    default = "" if field.default in (None, False) else f" [default: {field.default}]"
+    default = "" if field.default is None or field.default is False else f" [default: {field.default}]"
     return f"{field.description}{default}".replace("[", "\\[")
 
 
