@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import llama_cpp
+import numpy as np
 import pytest
 
 from alignbeam_local.errors import ModelError
+from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.library import set_fields
 from alignbeam_local.llama.weights import LlamaWeights, load_vocabulary
 from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.models.gguf_header import makes_embeddings, require_model
 from alignbeam_local.search.bridge import Bridge
 from tests.llama_models import (
     BYTE_TOKENS,
@@ -62,6 +65,24 @@ def test_an_embedding_model_is_refused(tmp_path: Path) -> None:
     path = write_tiny(tmp_path / "embeds.gguf", "llama", pooling_type=1)
     with pytest.raises(ModelError, match="embedding model"):
         LlamaWeights(path, use_extra_bufts=False)
+
+
+def test_pooling_of_type_none_makes_no_embedding_model(tmp_path: Path) -> None:
+    path = write_tiny(tmp_path / "generates.gguf", "llama", pooling_type=0)
+    assert not require_model(path).is_embedding
+    weights = LlamaWeights(path, use_extra_bufts=False)
+    lm = LlamaLM(weights, sha256="0", num_sequences=1, num_cells=64, threads=1)
+    lm.extend({0: [1, 3, 4]})
+    assert np.isfinite(lm.logits(0)).all()
+    lm.close()
+    weights.close()
+
+
+@pytest.mark.parametrize("name", ["bert", "nomic-bert-moe", "eurobert", "t5encoder", "gemma-embedding"])
+def test_an_encoder_makes_vectors(name: str) -> None:
+    assert makes_embeddings(name, 0)
+    assert makes_embeddings("llama", 3)
+    assert not makes_embeddings("gemma3", 0)
 
 
 def test_a_model_says_what_it_is(tiny: dict[str, Path], opened: Opened) -> None:

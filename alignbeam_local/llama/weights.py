@@ -10,11 +10,10 @@ from ..cancellation import Cancellation
 from ..errors import ModelError
 from ..lm.devices import ON_PROCESSOR, Offload
 from ..lm.vocabulary import Vocabulary
+from ..models.gguf_header import makes_embeddings
 from .gpus import device_handle
 from .library import backend, set_fields
 from .tokeniser import LlamaTokeniser
-
-_EMBEDDING_ARCHITECTURES = ("bert", "t5encoder", "embedding")
 
 
 class ModelInfo(NamedTuple):
@@ -94,8 +93,8 @@ class LlamaWeights:
 
     def _refuse_other_kinds(self) -> None:
         architecture = self.metadata("general.architecture")
-        embeds = any(name in architecture for name in _EMBEDDING_ARCHITECTURES)
-        embeds = embeds or bool(self.metadata(f"{architecture}.pooling_type"))
+        pooling = self.metadata(f"{architecture}.pooling_type")
+        embeds = makes_embeddings(architecture, int(pooling) if pooling.isdecimal() else 0)
         if embeds or not llama_cpp.llama_model_has_decoder(self.handle):
             self.close()
             raise ModelError(f"{self.path} is an embedding model", "Take one that generates text.")

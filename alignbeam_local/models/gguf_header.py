@@ -10,12 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 from ..errors import ModelError
 from .gguf_reader import OTHER_FILE, PULL_AGAIN, Contents, Strings, Tensor, read_contents, stored_bytes
 
-ENCODERS = frozenset(
-    [
-        *("bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3"),
-        *("neo-bert", "modern-bert", "eurobert", "t5encoder", "gemma-embedding"),
-    ]
-)
+#: What the names of architectures hold that turn text into vectors.
+_ENCODERS = ("bert", "t5encoder", "embedding")
 _NO_MODELS = {"adapter": "a LoRA adapter", "mmproj": "an image or audio projector", "imatrix": "statistics"}
 T = TypeVar("T")
 D = TypeVar("D")
@@ -106,6 +102,15 @@ def require_model(path: Path) -> GgufHeader:
     return header
 
 
+def makes_embeddings(architecture: str, pooling_type: int) -> bool:
+    """Whether a model turns text into vectors and not into more text.
+
+    Args:
+        pooling_type: what its header says, as llama.cpp counts; 0, none, is that of models that generate.
+    """
+    return pooling_type > 0 or any(name in architecture for name in _ENCODERS)
+
+
 def parts_of(path: Path) -> list[Path]:
     """The files of the model that begins with this one: it alone, or all parts of a split one.
 
@@ -189,7 +194,7 @@ def _header(path: Path, contents: Contents) -> GgufHeader:
         eos=_special(tokenizer, "eos"),
         eot=_special(tokenizer, "eot"),
         add_bos=tokenizer.optional(bool, "add_bos_token"),
-        is_embedding=architecture in ENCODERS or own.number("pooling_type") > 0,
+        is_embedding=makes_embeddings(architecture, own.number("pooling_type")),
         split_count=_Fields(contents.fields, "split.").number("count", 1),
         keys_per_token=keys,
         values_per_token=values,
