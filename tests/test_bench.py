@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gguf
+import llama_cpp
 import pytest
 from alignbeam_local.cli.views import bench_plot
 from alignbeam_local.cli.views.bench import print_report
@@ -181,6 +182,39 @@ def test_the_draft_alone_answers_several_as_one_by_one(tiny: LlamaLM) -> None:
     plain.close()
 
 
+def test_the_draft_alone_has_the_cache_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[int, ...]] = []
+    make = llama_cpp.llama_init_from_model
+
+    def recorded(model: Any, params: Any) -> Any:
+        made.append((params.flash_attn_type, params.type_k, params.type_v, params.n_threads))
+        return make(model, params)
+
+    monkeypatch.setattr(llama_cpp, "llama_init_from_model", recorded)
+    weights = LlamaWeights(write_tiny(tmp_path / "wide.gguf", "llama", heads=1), use_extra_bufts=False)
+    cache: dict[str, Any] = {"flash_attn": "on", "cache_types": ("q8_0", "q4_0")}
+    ours = LlamaLM(weights, sha256="0", num_sequences=1, num_cells=256, threads=1, **cache)
+    PlainDraft(ours, context=256, threads=1, **cache).close()
+    ours.close()
+    weights.close()
+    assert made[0] == made[1]
+
+
+def test_a_draft_that_fails_to_decode_leaves_no_sampler(
+    tiny: LlamaLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed: list[object] = []
+    free = llama_cpp.llama_sampler_free
+    monkeypatch.setattr(llama_cpp, "llama_sampler_free", lambda chain: (freed.append(chain), free(chain)))
+    plain = PlainDraft(tiny, context=256, threads=1)
+    settings = SamplerSettings.of(Config.of({}), 8)
+    for prompt, new_tokens in (([5] * 300, 8), ([5] * 250, 8)):  # at the prompt, and at a token
+        with pytest.raises(ModelError, match="failed to decode the draft alone"):
+            plain.complete(prompt, settings, new_tokens)
+    plain.close()
+    assert len(freed) == 2
+
+
 # --- a whole bench without weights
 
 
@@ -249,6 +283,17 @@ def test_a_bench_measures_every_method(talk: Talk) -> None:
     assert one.floor == pytest.approx((12 + mixed) / 12)
     assert set(one.python_share) == {"mix", "complete", "whole"}
     assert report.memory.weights_bytes == 3000
+
+
+def test_the_draft_alone_is_opened_as_the_draft(monkeypatch: pytest.MonkeyPatch, talk: Talk) -> None:
+    opened: list[dict[str, Any]] = []
+    monkeypatch.setattr(bench, "PlainDraft", lambda _, **given: opened.append(given) or FakePlain())
+    knobs = {"flash_attn": "on", "cache_type_k": "q8_0", "cache_type_v": "q4_0"}
+    talk.config = talk.config.with_values(knobs)
+    for _ in talk.engine.change(talk.config):
+        pass
+    report_of(talk)
+    assert [(one["flash_attn"], one["cache_types"]) for one in opened] == [("on", ("q8_0", "q4_0"))]
 
 
 def test_a_sweep_grows_the_contexts_before_the_rounds(talk: Talk) -> None:

@@ -139,12 +139,19 @@ def _memory(engine: Engine) -> Memory:
 
 @contextmanager
 def _plain_draft(engine: Engine, plan: BenchPlan, num_sequences: int = 1) -> Iterator[PlainDraft]:
-    """On the weights that the engine's draft has, with as many threads."""
+    """On the weights that the engine's draft has, with as many threads and a cache of the same kind."""
     draft = engine.models.draft.lm
     assert isinstance(draft, LlamaLM)
     threads = plan.config.threads or default_threads()
     cells = num_sequences * plan.config.context
-    plain = PlainDraft(draft, context=cells, threads=threads, num_sequences=num_sequences)
+    plain = PlainDraft(
+        draft,
+        context=cells,
+        threads=threads,
+        num_sequences=num_sequences,
+        flash_attn=plan.config.flash_attn,
+        cache_types=plan.config.cache_types("draft"),
+    )
     try:
         yield plain
     finally:

@@ -72,9 +72,7 @@ class LlamaLM:
             n_outputs_max=num_sequences,
             n_threads=threads,
             n_threads_batch=threads,
-            flash_attn_type=_FLASH_ATTENTION[flash_attn],
-            type_k=_ggml_type(cache_types[0]),
-            type_v=_ggml_type(cache_types[1]),
+            **cache_fields(flash_attn, cache_types),
         )
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
@@ -279,6 +277,12 @@ class LlamaLM:
         if self.handle:
             llama_cpp.llama_free(self.handle)
             self.handle = None
+
+
+def cache_fields(flash_attn: FlashAttention, cache_types: tuple[CacheType, CacheType]) -> dict[str, int]:
+    """The fields of a context's parameters for how its keys and values are kept, and attended to."""
+    type_k, type_v = map(_ggml_type, cache_types)
+    return {"flash_attn_type": _FLASH_ATTENTION[flash_attn], "type_k": type_k, "type_v": type_v}
 
 
 def _ggml_type(name: CacheType) -> int:

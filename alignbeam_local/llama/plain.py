@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import llama_cpp
 
+from ..config import CacheType, FlashAttention
 from ..errors import ModelError
 from ..lm.language_model import SamplerSettings
 from ..lm.sequences import BATCH_TOKENS
-from .context import LlamaLM
+from .context import LlamaLM, cache_fields
+from .library import backend, set_fields
 from .sampler import sampler_chain
 
 
@@ -24,21 +26,41 @@ class PlainAnswer(NamedTuple):
 class PlainDraft:
     """One context on a model's weights, driven as the examples of llama.cpp do."""
 
-    def __init__(self, model: LlamaLM, *, context: int, threads: int, num_sequences: int = 1) -> None:
+    def __init__(
+        self,
+        model: LlamaLM,
+        *,
+        context: int,
+        threads: int,
+        num_sequences: int = 1,
+        flash_attn: FlashAttention = "auto",
+        cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
+    ) -> None:
         """The weights stay the model's: close this before them; `context` is that of all sequences.
 
         Raises:
             ModelError: llama.cpp can't make the context.
         """
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = context, BATCH_TOKENS, BATCH_TOKENS
-        params.n_threads = params.n_threads_batch = threads
-        params.n_seq_max, params.kv_unified = num_sequences, num_sequences > 1
+        params = set_fields(
+            llama_cpp.llama_context_default_params(),
+            n_ctx=context,
+            n_batch=BATCH_TOKENS,
+            n_ubatch=BATCH_TOKENS,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_seq_max=num_sequences,
+            kv_unified=num_sequences > 1,
+            **cache_fields(flash_attn, cache_types),
+        )
+        messages = backend()
+        messages.take()
         self._vocabulary_size = model.vocabulary.size
         self._handle = llama_cpp.llama_init_from_model(model.weights.handle, params)
         if not self._handle:
-            raise ModelError("llama.cpp could not make a context for the draft alone", "Lower --context.")
+            hint = messages.take() or "Lower --context."
+            raise ModelError("llama.cpp could not make a context for the draft alone", hint)
         self._memory = llama_cpp.llama_get_memory(self._handle)
+        self._batch_tokens = int(llama_cpp.llama_n_batch(self._handle))  # a small context has a smaller one
 
     def complete(self, prompt: Sequence[int], settings: SamplerSettings, new_tokens: int) -> PlainAnswer:
         """Answer a prompt, read from its beginning, with exactly so many tokens, ends ignored.
@@ -56,10 +78,16 @@ class PlainDraft:
 
     def go_on(self, prompt: Sequence[int], settings: SamplerSettings, new_tokens: int) -> PlainAnswer:
         """The same behind what is held."""
+        chain = sampler_chain(settings, self._vocabulary_size)
+        try:
+            return self._go_on(chain, prompt, new_tokens)
+        finally:
+            llama_cpp.llama_sampler_free(chain)
+
+    def _go_on(self, chain: Any, prompt: Sequence[int], new_tokens: int) -> PlainAnswer:
         sample, decode, handle = llama_cpp.llama_sampler_sample, llama_cpp.llama_decode, self._handle
         one = (llama_cpp.llama_token * 1)()
         batch = llama_cpp.llama_batch_get_one(one, 1)
-        chain = sampler_chain(settings, self._vocabulary_size)
         start = perf_counter()
         self._prefill(prompt)
         tokens = [sample(chain, handle, -1)]
@@ -70,7 +98,6 @@ class PlainDraft:
                 raise _failed()
             tokens.append(sample(chain, handle, -1))
         end = perf_counter()
-        llama_cpp.llama_sampler_free(chain)
         return PlainAnswer(tokens, 1e3 * (first - start), 1e3 * (end - start))
 
     def complete_together(
@@ -92,8 +119,8 @@ class PlainDraft:
     ) -> list[list[int]]:
         answers = []
         for sequence, (prompt, chain) in enumerate(zip(prompts, chains, strict=True)):
-            for start in range(0, len(prompt), BATCH_TOKENS):
-                part = enumerate(prompt[start : start + BATCH_TOKENS], start)
+            for start in range(0, len(prompt), self._batch_tokens):
+                part = enumerate(prompt[start : start + self._batch_tokens], start)
                 self._decode(batch, [(token, position, sequence) for position, token in part])
             answers.append([llama_cpp.llama_sampler_sample(chain, self._handle, -1)])
         for step in range(new_tokens - 1):
@@ -115,8 +142,8 @@ class PlainDraft:
             raise _failed()
 
     def _prefill(self, prompt: Sequence[int]) -> None:
-        for start in range(0, len(prompt), BATCH_TOKENS):
-            part = prompt[start : start + BATCH_TOKENS]
+        for start in range(0, len(prompt), self._batch_tokens):
+            part = prompt[start : start + self._batch_tokens]
             ids: Any = (llama_cpp.llama_token * len(part))(*part)
             if llama_cpp.llama_decode(self._handle, llama_cpp.llama_batch_get_one(ids, len(part))):
                 raise _failed()
