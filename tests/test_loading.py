@@ -10,7 +10,7 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine import loader as loading
-from alignbeam_local.engine.loader import Loader
+from alignbeam_local.engine.loader import Loader, require_silent_chat
 from alignbeam_local.errors import ModelError
 from alignbeam_local.llama import gpus as offload
 from alignbeam_local.lm.devices import Gpu, Offload
@@ -23,6 +23,7 @@ from alignbeam_local.models.gguf_header import require_model
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.models.registry import ModelFile, Registry
 from tests.llama_models import write_tiny
+from tests.templates import STRIPS_HISTORY
 
 CONFIG = Config.of({"threads": 1, "gpu_layers": 0})
 ROOM = ContextSize(2, 256, 256)
@@ -68,6 +69,16 @@ def test_weights_on_other_devices_are_loaded_anew(tmp_path: Path, loader: Loader
     assert weights.handle
     loader.adopt(CONFIG.with_values({"gpu_layers": "auto"}))
     assert weights.handle is None
+
+
+def test_an_anchor_that_only_looks_as_if_it_reasoned_has_a_way_out(tmp_path: Path, loader: Loader) -> None:
+    path = write_tiny(tmp_path / "a.gguf", "llama")
+    entries = (ModelEntry(format=STRIPS_HISTORY), ModelEntry(format=STRIPS_HISTORY, reasons=False))
+    reasons, answers = (loader.open("anchor", ModelFile("a", path, entry), ROOM) for entry in entries)
+    with pytest.raises(ModelError, match="reasons before it answers") as caught:
+        require_silent_chat("anchor", "a", reasons.format)
+    assert "models.toml: reasons = false" in caught.value.hint
+    require_silent_chat("anchor", "a", answers.format)
 
 
 def test_a_split_model_is_known_by_all_its_parts(tmp_path: Path, loader: Loader) -> None:

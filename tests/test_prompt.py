@@ -217,6 +217,17 @@ def test_reasoning(template: str, thinking: str) -> None:
     assert (chat.thinking, chat.think_end) == (thinking, "" if thinking == "none" else "</think>")
 
 
+def test_a_model_whose_template_only_strips_reasoning_can_be_said_not_to_reason() -> None:
+    chat = prompt_format(templates.STRIPS_HISTORY, VOCABULARY, reasons=False)
+    assert (chat.thinking, chat.think_end) == ("none", "")
+    assert prompt_format(templates.QWEN3, VOCABULARY, reasons=False).thinking == "silenced"
+
+
+def test_a_template_that_opens_reasoning_is_not_overruled() -> None:
+    with pytest.raises(ModelError, match="begins every answer with <think>"):
+        prompt_format(templates.DEEPSEEK_R1, VOCABULARY, reasons=False)
+
+
 def test_silenced_reasoning_is_a_closed_block() -> None:
     assert text_of(templates.QWEN3, GREETING).endswith("assistant\n<think>\n\n</think>\n\n")
 

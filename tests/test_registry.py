@@ -264,6 +264,14 @@ def test_a_format_is_a_name_or_a_template() -> None:
         Registry.load()
 
 
+def test_a_model_can_be_said_not_to_reason_and_no_more() -> None:
+    write_user_file("[models.x]\nreasons = false")
+    assert Registry.load().models["x"].reasons is False
+    write_user_file("[models.x]\nreasons = true")
+    with pytest.raises(UsageError, match="reasons"):
+        Registry.load()
+
+
 def test_models_file_of_an_installed_wheel(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Installed:
         parts = ("..", "share", "alignbeam-local", "models.toml")

@@ -20,6 +20,7 @@ from ..lm.sequences import BATCH_TOKENS
 from ..machine.machine import peak_memory, this_machine
 from ..machine.memory import cell_bytes
 from ..models.gguf_header import require_model
+from ..prompt.formats import REASONS_HINT
 from ..prompt.message import Message
 from .cases import BenchPlan, Case, Shape, sweep_cases, table_cases
 from .floor import bytes_per_decode
@@ -52,7 +53,9 @@ def run_bench(engine: Engine, plan: BenchPlan, tell: Callable[[str], None]) -> B
     machine, table = this_machine(), table_cases(plan)
     cold_start = _load(engine, table[-1].config)
     if engine.models.draft.format.thinking == "thinks":
-        raise UsageError("the draft reasons before it answers", "Bench one that answers at once.")
+        raise UsageError(
+            "the draft reasons before it answers", f"Bench one that answers at once. {REASONS_HINT}"
+        )
     prompts = _Prompts(engine)
     tell("memory")
     timed_answer(engine, prompts.next(plan.prompt_tokens), table[min(1, len(table) - 1)].config)

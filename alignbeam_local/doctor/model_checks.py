@@ -94,7 +94,7 @@ def _examined(spec: str, placement: Placement, registry: Registry, *, verify: bo
     offload = placement.offloads[file.path.resolve()]
     may_be_repacked = probe.weights_may_be_repacked(file.path, offload=offload)
     vocabulary, template = load_vocabulary(file.path)
-    layout = prompt_format(template, vocabulary, file.entry.format)
+    layout = prompt_format(template, vocabulary, file.entry.format, file.entry.reasons)
     return _Model(file, header, expected_sha256(file) is not None, may_be_repacked, vocabulary, layout)
 
 

@@ -24,7 +24,7 @@ from ..models.gguf_header import GgufHeader, require_model
 from ..models.hashes import file_sha256, model_sha256
 from ..models.pull import check_sha256
 from ..models.registry import ModelFile, Registry
-from ..prompt.formats import PromptFormat, prompt_format
+from ..prompt.formats import REASONS_HINT, PromptFormat, prompt_format
 from ..result import ModelCard
 from .open_models import Model
 
@@ -128,7 +128,7 @@ class Loader:
         self._contexts.append(lm)
         info = weights.info
         card = ModelCard(file.name, str(file.path), digest, info.quantisation)
-        layout = prompt_format(info.chat_template, lm.vocabulary, file.entry.format)
+        layout = prompt_format(info.chat_template, lm.vocabulary, file.entry.format, file.entry.reasons)
         trained = info.context_length
         return Model(lm, layout, card, min(self._config.context, trained), trained)
 
@@ -193,7 +193,7 @@ def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
     if layout.thinking == "thinks":
         raise ModelError(
             f"the {role} {name} reasons before it answers and can't be silenced",
-            "Take an instruct model that does not reason.",
+            f"Take an instruct model that does not reason. {REASONS_HINT}",
         )
 
 

@@ -93,6 +93,7 @@ class ModelEntry(_Table):
     mirror: Mirror | None = None
     first_source: Literal["hub", "mirror"] = "hub"
     format: str | None = None
+    reasons: Literal[False] | None = None  # None: the chat template tells
     judge: JudgeEntry = JudgeEntry()
 
     @field_validator("format")

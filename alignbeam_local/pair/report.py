@@ -113,8 +113,12 @@ def measure_pair(
         probe.require_vocabulary(file.path)
     draft_vocabulary, draft_template = load_vocabulary(draft_file.path)
     anchor_vocabulary, anchor_template = load_vocabulary(anchor_file.path)
-    draft_format = prompt_format(draft_template, draft_vocabulary, draft_file.entry.format)
-    anchor_format = prompt_format(anchor_template, anchor_vocabulary, anchor_file.entry.format)
+    draft_entry = draft_file.entry
+    draft_format = prompt_format(draft_template, draft_vocabulary, draft_entry.format, draft_entry.reasons)
+    anchor_entry = anchor_file.entry
+    anchor_format = prompt_format(
+        anchor_template, anchor_vocabulary, anchor_entry.format, anchor_entry.reasons
+    )
     bridge = bridge_between(draft_vocabulary, draft_format, anchor_vocabulary)
     top = _measure_top(bridge, anchor_file, anchor_format, bridge_width, prompts) if has_weights else None
     counts = landing_counts(bridge)

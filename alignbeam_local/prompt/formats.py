@@ -14,6 +14,8 @@ from .template import HINT, ChatTemplate
 
 Thinking = Literal["none", "silenced", "thinks"]
 
+#: For a model that counts as one that reasons: its template cannot tell whether it does.
+REASONS_HINT = "If it answers at once all the same, say so in models.toml: reasons = false."
 #: Two texts that begin and end otherwise, for what prompts have in common.
 PROBES = "One?", "Another!"
 #: How reasoning begins and ends, by model family.
@@ -78,18 +80,28 @@ def shared_prefix(encode: Callable[[str], Sequence[int]]) -> list[int]:
     return list(one[: common_prefix(one, other)])
 
 
-def prompt_format(template: str | None, vocabulary: Vocabulary, override: str | None = None) -> PromptFormat:
-    """The format of a model with this chat template, or none; `override` is base, chat or a Jinja text.
+def prompt_format(
+    template: str | None,
+    vocabulary: Vocabulary,
+    override: str | None = None,
+    reasons: Literal[False] | None = None,
+) -> PromptFormat:
+    """The format of a model with this chat template, or none.
+
+    Args:
+        override: base, chat or a Jinja text, in place of the template.
+        reasons: False where a person says that the model answers at once; None: the template tells.
 
     Raises:
-        ModelError: the template is broken or drops what the user says, or `chat` is asked and there is none.
+        ModelError: the template is broken or drops what the user says, `chat` is asked and there is none, or
+            it opens a block of reasoning although `reasons` is False.
     """
     source = template if override in (None, "chat") else override
     if override == "base" or (override is None and not template):
         return BaseFormat()
     if not source:
         raise ModelError("the model has no chat template", HINT)
-    return _chat_format(source, vocabulary)
+    return _chat_format(source, vocabulary, reasons)
 
 
 def fold_system(messages: Iterable[Message]) -> list[Message]:
@@ -163,11 +175,14 @@ class ChatFormat:
         return _encode(_runs(parts, self.special, vocabulary), vocabulary)
 
 
-def _chat_format(source: str, vocabulary: Vocabulary) -> ChatFormat:
+def _chat_format(source: str, vocabulary: Vocabulary, reasons: Literal[False] | None) -> ChatFormat:
     bos, eos = (vocabulary.text(t) if t is not None else "" for t in (vocabulary.bos, vocabulary.eos))
     template = ChatTemplate(source, bos, eos)
     _filled(template, [Message("user", "")])
     thinking, think_end = _thinking(template)
+    if reasons is False and thinking == "thinks":
+        _refuse_opened_reasoning(template)
+        thinking, think_end = "none", ""
     # Behind a control token such a tokeniser puts a space, in answers as in prompts.
     strips = vocabulary.adds_space_prefix
     return ChatFormat(template, _special_pattern(vocabulary), thinking, think_end, strips)
@@ -222,11 +237,26 @@ def _thinking(template: ChatTemplate) -> tuple[Thinking, str]:
     return "none", ""
 
 
-def _silence(template: ChatTemplate, start: str, end: str) -> Thinking:
+def _refuse_opened_reasoning(template: ChatTemplate) -> None:
+    _, answer_start = _answer_start(template, enable_thinking=False)
+    for start, end in THINK_TAGS:
+        if answer_start.rfind(start) > answer_start.rfind(end):
+            raise ModelError(
+                f"the chat template begins every answer with {start}, yet models.toml says reasons = false",
+                "Take that line out, or give the model a format that does not.",
+            )
+
+
+def _answer_start(template: ChatTemplate, *, enable_thinking: bool) -> tuple[str, str]:
+    """A prompt of one question; and of it what the template puts behind the question."""
     mark = "AlignBeamContent"
-    messages = [{"role": "user", "content": mark}]
-    silent, loud = (template.render(messages, enable_thinking=flag) for flag in (False, True))
-    _, _, answer_start = silent.rpartition(mark)
+    prompt = template.render([{"role": "user", "content": mark}], enable_thinking=enable_thinking)
+    return prompt, prompt.rpartition(mark)[2]
+
+
+def _silence(template: ChatTemplate, start: str, end: str) -> Thinking:
+    silent, answer_start = _answer_start(template, enable_thinking=False)
+    loud, _ = _answer_start(template, enable_thinking=True)
     opened, closed = answer_start.rfind(start), answer_start.rfind(end)
     if opened == closed:  # neither is there: the switch, if there is one, works elsewhere in the prompt
         return "silenced" if silent != loud else "thinks"

@@ -12,6 +12,7 @@ from ...errors import ModelError
 from ...judge.judge import Judge
 from ...machine.context_size import ContextSize, context_sizes
 from ...models.registry import Registry
+from ...prompt.formats import REASONS_HINT
 from ...result import ModelCard
 
 EngineFactory = Callable[[Config, Registry, Cancellation], Engine]
@@ -86,5 +87,5 @@ def _require_at_once(role: str, model: Model) -> None:
     if model.format.thinking == "thinks":
         raise ModelError(
             f"{model.card.name} reasons before it answers: this method can't be measured on it",
-            "Take alignbeam, draft or best-of-k, which let it reason first.",
+            f"Take alignbeam, draft or best-of-k, which let it reason first. {REASONS_HINT}",
         )

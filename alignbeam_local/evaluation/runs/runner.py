@@ -96,6 +96,8 @@ def about_model(file: ModelFile, role: str) -> Json:
     about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
     if file.entry.format:
         about["format"] = file.entry.format
+    if file.entry.reasons is False:
+        about["reasons"] = False
     if role == "judge":
         asked = file.entry.judge.model_dump(mode="json", exclude_defaults=True)
         about |= {"judge": asked} if asked else {}
