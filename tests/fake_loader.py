@@ -40,6 +40,7 @@ class FakeLoader:
         self.models = dict(models)
         self.opened: dict[str, list[FakeLM]] = {name: [] for name in models}
         self.has_memory = True
+        self.spare_needed: int | None = None  # without memory: bytes that suffice if they are let go
 
     def __call__(self, config: Config, _: Registry, cancellation: Cancellation) -> "FakeLoader":
         self._config, self._cancellation = config, cancellation
@@ -57,9 +58,10 @@ class FakeLoader:
             raise ModelError(f"{name} is not here yet")
         return ModelFile(name, Path(name))
 
-    def place(self, needs: Mapping[str, tuple[Path, ContextSize]]) -> None:
-        if not self.has_memory:
+    def place(self, needs: Mapping[str, tuple[Path, ContextSize]], *, spare: int = 0) -> bool:
+        if not self.has_memory and (self.spare_needed is None or spare < self.spare_needed):
             raise ModelError("not enough memory")
+        return self.has_memory
 
     def prepare(self, *models: Path) -> Iterator[Notice]:
         yield Notice("this machine is slow")

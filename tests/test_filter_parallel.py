@@ -102,9 +102,9 @@ def test_a_row_that_needs_more_than_is_open_is_answered_too(loader: FakeLoader) 
 def test_a_pair_that_cannot_be_had_fails_its_row(loader: FakeLoader, monkeypatch: pytest.MonkeyPatch) -> None:
     place = loader.place
 
-    def check(needs: Mapping[str, tuple[Path, ContextSize]]) -> None:
+    def check(needs: Mapping[str, tuple[Path, ContextSize]], *, spare: int) -> bool:
         loader.has_memory = all(room.shared_cells < 3000 for _, room in needs.values())
-        place(needs)
+        return place(needs, spare=spare)
 
     monkeypatch.setattr(loader, "place", check)
     rows = [{"prompt": "0?"}, {"prompt": "1?", "depth": 400}, {"prompt": "2?"}]

@@ -133,6 +133,21 @@ def test_what_goes_to_the_gpu_needs_no_memory_here(
         loader.place({"draft": (path, ROOM)})
 
 
+def test_what_can_be_let_go_counts_as_free(
+    found: tuple[Loader, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader, path = found
+    whole = place({"draft": (require_model(path), ROOM)}, [], CONFIG, {}).host_bytes + SLACK_BYTES
+    free = psutil.virtual_memory()._replace(available=whole - 100)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr(offload, "gpus", list)
+    assert loader.place({"draft": (path, ROOM)}, spare=100) is False
+    with pytest.raises(ModelError, match="not enough memory"):
+        loader.place({"draft": (path, ROOM)}, spare=99)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free._replace(available=whole))
+    assert loader.place({"draft": (path, ROOM)}, spare=100) is True
+
+
 def test_a_probe_and_the_weights_go_where_the_model_was_placed(
     found: tuple[Loader, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,25 @@ def test_a_context_that_can_not_be_had_leaves_the_old_one(monkeypatch: pytest.Mo
     assert (counts.of("draft"), counts.of("anchor")) == (0, 0)
 
 
+@pytest.mark.parametrize("kv", ["seq", "state"])
+def test_a_larger_context_is_not_refused_for_what_the_smaller_one_held(
+    monkeypatch: pytest.MonkeyPatch, kv: Kv
+) -> None:
+    talk = Talk(monkeypatch, beams=2, kv=kv)
+    first = talk.ask("How?")
+    held = talk.engine.snapshot(talk.conversation.messages, talk.config)
+    talk.loader.spare_needed = least = held.num_bytes
+    assert least >= sum(len(state.blob) for saved in held[:2] for state in saved.states)
+    talk.loader.has_memory = False
+    counts = talk.prefilled()
+    assert talk.retry(beams=9).beams[0].text == first.beams[0].text
+    assert counts.of("draft") > 0, "it is read anew"
+    talk.loader.has_memory = True
+    counts = talk.prefilled()
+    talk.retry(beams=12)
+    assert counts.of("draft") == 0, "with room for both it is kept"
+
+
 def test_a_loading_knob_is_refused_before_anything_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     talk = Talk(monkeypatch)
     talk.ask("How?")

@@ -242,7 +242,9 @@ class Engine:
         loader = self._loader
         files = {role: loader.find(role) for role in wanted}
         loader.keep_only(file.path for file in files.values())
-        loader.place({role: (files[role].path, size) for role, size in wanted.items()})
+        needs = {role: (files[role].path, size) for role, size in wanted.items()}
+        if not loader.place(needs, spare=self._aside.num_bytes if self._aside else 0):
+            self._aside = None  # its memory is what is missing: what was held is read anew
         yield from loader.prepare(*(file.path for file in files.values()))
         opened = {role: loader.open(role, files[role], size) for role, size in wanted.items()}
         for role in ("anchor", "judge"):

@@ -70,11 +70,15 @@ class Loader:
         check_sha256(file, file_sha256(file.path))
         return file
 
-    def place(self, needs: Mapping[str, tuple[Path, ContextSize]]) -> None:
+    def place(self, needs: Mapping[str, tuple[Path, ContextSize]], *, spare: int = 0) -> bool:
         """Decide which layers go to a GPU, and refuse what can't fit, before anything is loaded.
 
         Args:
             needs: the file and the context's size of each role.
+            spare: bytes of this process that can be let go for it.
+
+        Returns:
+            Whether it fits without these being let go.
 
         Raises:
             UsageError: a knob names a GPU that is not there.
@@ -84,7 +88,8 @@ class Loader:
         wanted = {role: (self._headers[path.resolve()], size) for role, (path, size) in needs.items()}
         opened = {path: self._offloads.get(path, ON_PROCESSOR) for path in self._weights}
         placement = place(wanted, usable_gpus(self._config), self._config, opened)
-        free = psutil.virtual_memory().available
+        unused = psutil.virtual_memory().available
+        free = unused + spare
         if not memory_plan.fits(placement.host_bytes, free):
             sizes: Counter[Path] = Counter()
             for role, need in placement.needs.items():
@@ -94,6 +99,7 @@ class Loader:
             parts += f" - {gib(on_gpu)} on the GPU" if on_gpu else ""
             raise ModelError(f"not enough memory: {parts} needed, {gib(free)} free", memory_plan.HINT)
         self._offloads |= placement.offloads
+        return memory_plan.fits(placement.host_bytes, unused)
 
     def prepare(self, *models: Path) -> Iterator[Notice]:
         """Try out how the files are loaded on this machine; a new one takes a child process.

@@ -23,6 +23,14 @@ class Snapshot(NamedTuple):
     prompts: tuple[SavedPrompt | None, ...] = ()
     judge: tuple[SequenceState, ...] = ()
 
+    @property
+    def num_bytes(self) -> int:
+        """What it takes of this machine's memory."""
+        saved = [prompt for prompt in (self.draft, self.anchor) if prompt is not None]
+        states = [*self.judge, *(state for prompt in saved for state in prompt.states)]
+        rows = [row for row in (*(s.logits for s in states), *(p.row for p in saved)) if row is not None]
+        return sum(len(state.blob) for state in states) + sum(row.nbytes for row in rows)
+
 
 def capture(models: OpenModels) -> Snapshot:
     """Copy what the models hold.
