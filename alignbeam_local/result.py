@@ -54,7 +54,11 @@ class BeamResult:
 
 @dataclass(frozen=True)
 class BridgeResult:
-    """What crossed between the vocabularies, over all mixed steps and beams."""
+    """What crossed between the vocabularies, over all beams.
+
+    `steps` are those of the mixed phases in which the anchor was asked, `unmixed` those in which it was not:
+    no step is both. The rest is of `steps`.
+    """
 
     steps: int = 0
     unmixed: int = 0

@@ -317,7 +317,8 @@ def test_where_nothing_crosses_the_draft_starts_alone() -> None:
     search, _ = world.search(knobs(beams=2, depth=1, bridge_width=1, max_tokens=1))
     assert [(beam.text, beam.mixed) for beam in search.beams] == [("x", 0), ("y", 0)]
     result = search.count.result
-    assert (result.unmixed, result.tokens, result.single, result.fallback) == (1, 1, 0, 1)
+    assert (result.steps, result.unmixed) == (1, 0), "the anchor was asked: no step counts twice"
+    assert (result.tokens, result.single, result.fallback) == (1, 0, 1)
 
 
 def test_inside_a_character_the_anchor_is_not_asked() -> None:
@@ -328,7 +329,7 @@ def test_inside_a_character_the_anchor_is_not_asked() -> None:
     assert world.anchor.batches[1:] == [{2: 1}], "one decode, of the other beam alone"
     assert search.beams[0].raw == "é".encode()
     assert (search.beams[0].mixed, search.beams[1].mixed) == (1, 2)
-    assert search.count.unmixed == 1
+    assert (search.count.steps, search.count.unmixed) == (2, 1)
     unmixed = [e for e in events if isinstance(e, Step) and e.anchor_token is None]
     assert [(step.beam, step.position, step.top, step.p_mixed) for step in unmixed] == [(0, 1, (), 0.0)]
     assert [e for e in events if isinstance(e, BeamText) and e.beam == 0] == [BeamText(0, "é", mixed=False)]

@@ -26,7 +26,7 @@ class Snapshot(NamedTuple):
     @property
     def num_bytes(self) -> int:
         """What it takes of this machine's memory."""
-        saved = [prompt for prompt in (self.draft, self.anchor) if prompt is not None]
+        saved = [prompt for prompt in self.prompts if prompt is not None]
         states = [*self.judge, *(state for prompt in saved for state in prompt.states)]
         rows = [row for row in (*(s.logits for s in states), *(p.row for p in saved)) if row is not None]
         return sum(len(state.blob) for state in states) + sum(row.nbytes for row in rows)

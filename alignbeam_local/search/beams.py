@@ -75,7 +75,7 @@ class BeamSearch:
     def _starts(self, row: MixedRow) -> Ids:
         if row.is_mixed:
             return row.mixture.tokens[: self.config.beams]
-        self.count.unmixed += self.config.depth > 0
+        self.count.unmixed += self.config.depth > 0 and row.anchor is None
         return top_tokens(row.draft_row, self.config.beams, row.draft_normaliser).tokens
 
     def extend(self, anchor_prompts: Sequence[Sequence[int]]) -> Iterator[Event]:
@@ -88,7 +88,7 @@ class BeamSearch:
             for beam in self.active:
                 rows = [anchor.lm.logits(beam.sequence) for anchor in self.anchors if beam in asked]
                 row = self._mixer.mix(self.draft.logits(beam.sequence), rows)
-                self.count.unmixed += not row.is_mixed
+                self.count.unmixed += row.anchor is None
                 yield from self._take(beam, row.best, row)
 
     def _follow(self, anchor_prompts: Sequence[Sequence[int]]) -> list[Beam]:
