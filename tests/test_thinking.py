@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from hypothesis import example, given, strategies
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.errors import Cancelled
-from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.lm.language_model import LanguageModel, Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.search import thinking
 from alignbeam_local.search.thinking import Thought, spelt, think
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
 
@@ -49,6 +51,50 @@ def test_the_end_may_be_a_control_token() -> None:
     thought = thought_of(draft)
     assert thought == Thought((*TOKENS.encode("hm"), end), "hm", True)
     assert spelt(draft, thought.tokens) == "hm</think>"
+
+
+def draft_of(said: Sequence[int]) -> FakeLM:
+    """Says these tokens behind the prompt `Q`, whole characters or not, then nothing but dots."""
+
+    def row(tokens: Sequence[int]) -> Logits:
+        logits = np.zeros(PLAIN.size, np.float32)
+        logits[[*said, *PLAIN.encode("." * len(tokens))][len(tokens) - 1]] = 9.0
+        return logits
+
+    return FakeLM(PLAIN, row)
+
+
+def slow_thought(tokens: Sequence[int]) -> Thought:
+    """The reference: all that was said is looked at anew with each token."""
+    for count in range(1, len(tokens) + 1):
+        text = PLAIN.pieces(tokens[:count]).decode("utf-8", "replace")
+        if END in text:
+            return Thought(tuple(tokens[:count]), text.partition(END)[0], True)
+    return Thought(tuple(tokens), PLAIN.pieces(tokens).decode("utf-8", "replace"), False)
+
+
+WORDS = [PLAIN.encode(word) for word in ("</", "think", ">", ">\n", "<", END, "a", "é")]
+
+
+@given(strategies.lists(strategies.sampled_from([*WORDS, [0xC3], [0xA9], [0xE2]]), min_size=1))
+@example([PLAIN.encode(part) for part in ("<", "</", "think", "</", "think", ">", "a")])
+@example([[0xC3], PLAIN.encode(END), PLAIN.encode("a")])
+def test_the_end_is_found_where_the_whole_text_shows_it(words: list[list[int]]) -> None:
+    said = [token for word in words for token in word]
+    assert thought_of(draft_of(said), limit=len(said)) == slow_thought(said)
+
+
+def test_long_reasoning_is_not_read_again_with_each_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def counted(lm: LanguageModel, tokens: Sequence[int]) -> str:
+        read.append(len(tokens))
+        return spelt(lm, tokens)
+
+    monkeypatch.setattr(thinking, "spelt", counted)
+    said = thought_of(draft_that_says("hm " * 100 + END), limit=400)
+    assert said.finished
+    assert sum(read) <= len(said.tokens)
 
 
 def test_reasoning_that_does_not_end_is_unfinished() -> None:

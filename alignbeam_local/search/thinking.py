@@ -23,6 +23,7 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
     guarded it, and mixing begins at the prompt.
     """
     sampler = draft.sampler(SamplerSettings.of(config, max(limit, 1)))
+    end, tail = think_end.encode(), b""
     tokens: list[int] = []
     try:
         draft.fork(PROMPT, [REASONING])
@@ -32,9 +33,10 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
             if token in draft.vocabulary.end_tokens:
                 return Thought()
             tokens.append(token)
-            text = spelt(draft, tokens)
-            if think_end in text:
-                return Thought(tuple(tokens), text.partition(think_end)[0], True)
+            tail += _spelling(draft, token)
+            if end in tail:
+                return Thought(tuple(tokens), spelt(draft, tokens).partition(think_end)[0], True)
+            tail = tail[-len(end) :]  # what the end may begin in
             draft.extend({REASONING: [token]})
             token = sampler.sample(REASONING)
         return Thought(tuple(tokens), spelt(draft, tokens), False)
@@ -44,7 +46,8 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
 
 def spelt(lm: LanguageModel, tokens: Sequence[int]) -> str:
     """Text in which control tokens are spelt out, as think tags may be."""
-    vocabulary = lm.vocabulary
-    return b"".join(vocabulary.piece(t) or vocabulary.text(t).encode() for t in tokens).decode(
-        "utf-8", "replace"
-    )
+    return b"".join(_spelling(lm, token) for token in tokens).decode("utf-8", "replace")
+
+
+def _spelling(lm: LanguageModel, token: int) -> bytes:
+    return lm.vocabulary.piece(token) or lm.vocabulary.text(token).encode()
