@@ -20,6 +20,7 @@ from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
+_BINDING = "llama-cpp-python"  # to llama.cpp, in whose versions it comes
 _PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them changes nothing
 
 #: Sub-command: the module and the name of its function or app.
@@ -213,12 +214,18 @@ def _prepare_streams() -> None:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
-
-        from alignbeam_local.llama.library import build
-
-        print(f"alignbeam {version('alignbeam-local')}, llama.cpp {build()}")
+        print(f"alignbeam {_installed('alignbeam-local')}, {_BINDING} {_installed(_BINDING)}")
         raise typer.Exit
+
+
+def _installed(package: str) -> str:
+    """A package's version from its metadata: the library itself may be what cannot be loaded."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def _top(

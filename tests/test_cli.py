@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,18 @@ def test_an_error_of_the_system_names_the_path(
     monkeypatch.setattr(session, "open_engine", fail)
     ran = run("ask", "x")
     assert (ran.code, ran.err.splitlines()) == (1, told)
+
+
+@pytest.mark.parametrize("package", ["llama-cpp-python", "no-such-package"])
+def test_the_versions_are_told_where_llama_cpp_cannot_be_loaded(package: str) -> None:
+    code = (
+        "import sys; sys.modules['llama_cpp'] = None; from alignbeam_local.cli import main;"
+        f"main._BINDING = {package!r}; sys.exit(main.main(['--version']))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    told = version(package) if package == "llama-cpp-python" else "not installed"
+    assert ran.stdout == f"alignbeam {version('alignbeam-local')}, {package} {told}\n"
 
 
 def test_show_config_names_every_source(run: Run, engines: list[FakeEngine]) -> None:
