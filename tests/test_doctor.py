@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import psutil
@@ -73,6 +74,19 @@ def test_a_role_without_a_model() -> None:
     write_atomic(config_dir() / "models.toml", '[profiles.empty]\nabout = "none"\n')
     found = examined(profile="empty", draft="x.gguf")
     assert found["draft"].level == "problem"
+
+
+def test_a_llama_cpp_that_hangs_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hangs = tmp_path / "python"
+    hangs.write_text("#!/bin/sh\nexec sleep 20\n")
+    hangs.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(hangs))
+    monkeypatch.setattr(doctor_machine, "_IMPORT_SECONDS", 0.5, raising=False)
+    start = monotonic()
+    found = doctor_machine.llama_cpp()
+    assert monotonic() - start < 10
+    assert (found.level, found.message) == ("problem", "it can't be loaded: nothing came of it in 0.5 s")
+    assert "pip install" in found.hint
 
 
 def test_settings_that_cannot_be_do_not_stop_the_rest() -> None:

@@ -21,6 +21,7 @@ from ..paths import cache_dir, config_dir, data_dir, models_dir
 from .findings import Finding
 
 _NETWORK_SECONDS = 5
+_IMPORT_SECONDS: float = 120  # a second or two where it works; a busy machine is slow
 _OTHERS = 0o077
 
 
@@ -32,11 +33,7 @@ def python() -> Finding:
 
 def llama_cpp() -> Finding:
     """Its build, and whether it uses what the processor can; imported in a child process first."""
-    command = [sys.executable, "-P", "-c", "import alignbeam_local.llama.context"]
-    child = subprocess.run(command, capture_output=True, text=True, check=False)
-    if child.returncode:
-        died = signal.Signals(-child.returncode).name if child.returncode < 0 else ""
-        reason = died or (child.stderr.strip().splitlines() or ["?"])[-1]
+    if reason := _failed_import():
         return Finding(
             "llama.cpp", "problem", f"it can't be loaded: {reason}", f"To mend it {rebuild_hint()}"
         )
@@ -55,6 +52,19 @@ def llama_cpp() -> Finding:
             details,
         )
     return Finding("llama.cpp", "ok", message, details=details)
+
+
+def _failed_import() -> str:
+    """Why a child process can't import llama.cpp; empty if it can."""
+    command = [sys.executable, "-P", "-c", "import alignbeam_local.llama.context"]
+    try:
+        child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_IMPORT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"nothing came of it in {_IMPORT_SECONDS:g} s"
+    if not child.returncode:
+        return ""
+    died = signal.Signals(-child.returncode).name if child.returncode < 0 else ""
+    return died or (child.stderr.strip().splitlines() or ["?"])[-1]
 
 
 def gpu() -> Finding:
