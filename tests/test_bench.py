@@ -205,7 +205,12 @@ def test_a_draft_that_fails_to_decode_leaves_no_sampler(
 ) -> None:
     freed: list[object] = []
     free = llama_cpp.llama_sampler_free
-    monkeypatch.setattr(llama_cpp, "llama_sampler_free", lambda chain: (freed.append(chain), free(chain)))
+
+    def counted(chain: object) -> None:
+        freed.append(chain)
+        free(chain)
+
+    monkeypatch.setattr(llama_cpp, "llama_sampler_free", counted)
     plain = PlainDraft(tiny, context=256, threads=1)
     settings = SamplerSettings.of(Config.of({}), 8)
     for prompt, new_tokens in (([5] * 300, 8), ([5] * 250, 8)):  # at the prompt, and at a token
@@ -287,7 +292,12 @@ def test_a_bench_measures_every_method(talk: Talk) -> None:
 
 def test_the_draft_alone_is_opened_as_the_draft(monkeypatch: pytest.MonkeyPatch, talk: Talk) -> None:
     opened: list[dict[str, Any]] = []
-    monkeypatch.setattr(bench, "PlainDraft", lambda _, **given: opened.append(given) or FakePlain())
+
+    def opening(_: object, **given: Any) -> FakePlain:
+        opened.append(given)
+        return FakePlain()
+
+    monkeypatch.setattr(bench, "PlainDraft", opening)
     knobs = {"flash_attn": "on", "cache_type_k": "q8_0", "cache_type_v": "q4_0"}
     talk.config = talk.config.with_values(knobs)
     for _ in talk.engine.change(talk.config):

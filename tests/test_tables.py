@@ -8,7 +8,7 @@ from alignbeam_local.cli import tables
 from alignbeam_local.cli.views import judge as judge_view
 from rich.console import Console
 
-from alignbeam_local.judge.check import Auc, Report, Row
+from alignbeam_local.judge.check import Auc, JudgeReport, LabelRow
 
 CLI = Path(tables.__file__).parent
 LABEL = "[/b] " + "refusal " * 20
@@ -25,9 +25,11 @@ def test_tables_are_made_in_one_place() -> None:
 
 
 def test_a_report_on_a_judge_is_one_line_a_row_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [Row.model_construct(label=LABEL, n=1, unscored=0, raw_above=0.5, above=0.5, low=0.1, high=0.9)]
+    rows = [
+        LabelRow.model_construct(label=LABEL, n=1, unscored=0, raw_above=0.5, above=0.5, low=0.1, high=0.9)
+    ]
     aucs = [Auc.model_construct(over=LABEL, raw=0.5, calibrated=0.5, low=0.1, high=0.9)]
-    report = Report(judge="j", calibrated=False, threshold=3, rows=[], aucs=[])
+    report = JudgeReport(judge="j", calibrated=False, threshold=3, rows=[], aucs=[])
     judge_view.print_report(report.model_copy(update={"rows": rows, "aucs": aucs}))
     lines = [line.split() for line in capsys.readouterr().out.splitlines() if LABEL.strip() in line]
     assert [line[-3:] for line in lines] == [["10%", "to", "90%"], ["0.10", "to", "0.90"]]
