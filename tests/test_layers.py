@@ -25,6 +25,7 @@ models
 settings
 search
 judge
+heads
 llama
 machine
 pair
