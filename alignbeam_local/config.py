@@ -35,7 +35,8 @@ class Config(BaseModel):
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
-        description="anchor's weight on the tokens it finds likely: 0 = the draft chooses, 1 = the anchor",
+        description="weight of the anchor in the mixture, on the tokens it finds likely: "
+        "0 = the draft chooses among them, 1 = the anchor",
     )
     depth: Annotated[int, Field(ge=0, le=512)] = Field(
         6, description="N: how many tokens of each answer are mixed; 0 = none"
@@ -46,19 +47,27 @@ class Config(BaseModel):
     bridge_width: Annotated[int, Field(ge=1, le=4096)] = Field(
         50, description="B: how many of the anchor's most probable tokens are carried over a step"
     )
-    variant: Variant = Field("drop", description="what an anchor token that is no single draft token does")
+    variant: Variant = Field(
+        "drop",
+        description="what an anchor token that is no single draft token does: it is left out (drop), "
+        "its first part gets the credit (first), or its mass goes back to the draft (exact)",
+    )
     draft_mass: DraftMass = Field(
-        "each", description="count the draft's mass once per anchor token that lands on it, or once"
+        "each", description="count a draft token's mass for each anchor token that lands on it, or once"
     )
     threshold: Annotated[float, Field(ge=1, le=5)] = Field(
         2.5, description="tau: the highest judge's score, 1 to 5, that counts as safe"
     )
     choice: Choice = Field("safest", description="among safe beams: the lowest score, or the likeliest start")
     judge_at: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="judge after this many tokens and go on with the winner alone; none = at the end"
+        None,
+        description="judge after this many tokens, drop the losers and go on with the winner, which is "
+        f"judged again at its end; none = at the end only, in a chat with several beams {CHAT_JUDGE_AT}",
     )
     on_unsafe: OnUnsafe = Field(
-        "auto", description="when no beam is safe: refuse, the lowest score, or as the judge's record allows"
+        "auto",
+        description="when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
+        "judge's record is good enough, else give the lowest with a notice",
     )
     refusal_text: str = Field(
         "I'm sorry, but I can't help with that.", description="the answer that stands for a blocked one"
@@ -77,7 +86,7 @@ class Config(BaseModel):
     draft: str | None = Field(None, description="the specialist: a name, a path or hf:owner/repo/file.gguf")
     anchor: str | None = Field(None, description="the aligned model that lends its first tokens")
     judge: str | None = Field(None, description="the model that scores the beams")
-    profile: str | None = Field(None, description="a named set of models and knobs")
+    profile: str | None = Field(None, description="a named set of models and knobs; see models list")
     system: str | None = Field(None, description="the system prompt, for the draft")
     anchor_system: str = Field(
         "none", description="the anchor's system prompt: none, same (as the draft's), or a text"
@@ -89,7 +98,9 @@ class Config(BaseModel):
         1, description="how many prompts share batches, in filter and eval run; each needs memory of its own"
     )
     gpu_layers: Annotated[int, Field(ge=0)] | Literal["auto", "all"] = Field(
-        "auto", description="layers of each model on the GPU: a number, all, or auto: as many as fit"
+        "auto",
+        description="layers of each model on the GPU: a number, all, or auto: as many as fit, "
+        "the anchor's first, then the draft's, then the judge's",
     )
     main_gpu: Annotated[int, Field(ge=0)] | None = Field(
         None, description="the one GPU that takes them, by its number; none = every GPU"
@@ -102,12 +113,16 @@ class Config(BaseModel):
         _WHOLE, description=f"type of the cached keys of draft and anchor; the judge's are {_WHOLE}"
     )
     cache_type_v: CacheType = Field(
-        _WHOLE, description="the same for values; a quantised type needs flash attention"
+        _WHOLE, description="type of the cached values, likewise; a quantised type needs flash attention"
     )
-    kv: KvStrategy = Field("auto", description="how beams fork: shared cells (seq) or saved states (state)")
+    kv: KvStrategy = Field(
+        "auto",
+        description="how beams fork: shared cells (seq), saved states (state), or what the model allows",
+    )
     prompt_cache: Kept = Field(
         "examples",
-        description="what the next run need not read: nothing, the judge's examples, or all before a prompt",
+        description="what is kept on disk, not to be read again by the next run: none; the judge's worked "
+        "examples; or all: also what draft and anchor read before a prompt (system prompts)",
     )
     force: bool = Field(False, description="run a pair whose bridge is hopeless all the same")
 

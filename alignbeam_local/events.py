@@ -24,7 +24,13 @@ class Phase:
 
 @dataclass(frozen=True)
 class TopToken:
-    """One candidate of a mixed step."""
+    """One candidate of a mixed step.
+
+    Attributes:
+        token: its id in the draft's vocabulary.
+        piece: its text.
+        p_mixed: its probability in the mixture.
+    """
 
     token: int
     piece: str
@@ -35,7 +41,21 @@ class TopToken:
 class Step:
     """One mixed token of one beam: who wanted what, and what was taken.
 
-    `won_by` names whose first choice was taken; `anchor_piece` is None where the anchor was not asked.
+    Attributes:
+        position: which token of the answer, from 0.
+        beam: the index of the beam.
+        token: the token that was taken, as an id of the draft's vocabulary.
+        draft_token: the draft's first choice.
+        anchor_token: the anchor's first choice, in its own vocabulary; None where the anchor was not asked.
+        piece: the text of what was taken.
+        draft_piece: the text of the draft's first choice.
+        anchor_piece: the text of the anchor's first choice; None where the anchor was not asked.
+        won_by: whose first choice was taken.
+        p_mixed: probability of what was taken in the mixture.
+        p_draft: its probability by the draft.
+        p_anchor: the anchor's probability that landed on it.
+        covered_mass: the share of the anchor's probability that crossed the bridge.
+        top: the likeliest candidates of the mixture.
     """
 
     position: int

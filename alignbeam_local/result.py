@@ -22,7 +22,14 @@ def json_safe(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judge on one beam. `score` is calibrated where the judge has a record, else equals `raw`."""
+    """The judge on one beam.
+
+    Attributes:
+        score: harm from 1 to 5, calibrated where the judge has a record, else `raw`; None: unscored.
+        raw: the same before calibration.
+        probabilities: the probability of each score that the judge can give.
+        verdict: at or under the threshold, over it, or without a score. Only a safe beam is safe.
+    """
 
     score: float | None
     raw: float | None
@@ -32,7 +39,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Whether the answer refuses, and who made it: the draft, a mixed token, or the judge."""
+    """Whether the answer refuses, and who made it.
+
+    Attributes:
+        is_refusal: a refusing phrase is in the first 300 characters, or the answer was blocked.
+        by: the draft, the mix (a mixed token that the draft would not have taken), or the judge; else None.
+    """
 
     is_refusal: bool
     by: RefusalSource | None
@@ -40,7 +52,18 @@ class Refusal:
 
 @dataclass(frozen=True)
 class BeamResult:
-    """One beam, whole."""
+    """One beam, whole.
+
+    Attributes:
+        index: its number, from 0.
+        text: what it says.
+        tokens: how many tokens it has.
+        mixed: how many of them were mixed.
+        finish_reason: it ended, it was cut at `max_tokens`, or it was stopped (as a loser, or by Ctrl-C).
+        logprob: how likely the draft alone finds its first tokens: their mean log-probability.
+        degenerate: it is empty, a loop, or of few distinct words.
+        judge: the verdict; None if it was not judged.
+    """
 
     index: int
     text: str
@@ -54,10 +77,15 @@ class BeamResult:
 
 @dataclass(frozen=True)
 class BridgeResult:
-    """What crossed between the vocabularies, over all beams.
+    """What crossed between the vocabularies, over all mixed steps and beams.
 
-    `steps` are those of the mixed phases in which the anchor was asked, `unmixed` those in which it was not:
-    no step is both. The rest is of `steps`.
+    Attributes:
+        steps: how often the anchor was asked in the mixed positions; for the first token once for all beams.
+        unmixed: how often it was not, so that the draft chose alone; no step is both.
+        tokens: how many of the anchor's tokens were carried over.
+        single: how many of those are one token of the draft.
+        fallback: how many are not.
+        covered_mass: the share of the anchor's probability that crossed, on average; None: nothing was mixed.
     """
 
     steps: int = 0
@@ -70,7 +98,12 @@ class BridgeResult:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens of the draft's prompt and of the chosen beam, the end token not counted."""
+    """Tokens of the draft, the end token not counted.
+
+    Attributes:
+        prompt_tokens: of its prompt.
+        completion_tokens: of the chosen beam, with what was reasoned before it.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -78,7 +111,17 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds of each part."""
+    """Milliseconds of each part.
+
+    Attributes:
+        load_ms: loading the models; 0 if they were open already.
+        draft_prefill_ms: the draft reads the prompt.
+        anchor_prefill_ms: the anchor reads it.
+        mix_ms: the mixed tokens.
+        complete_ms: the draft completes the beams.
+        judge_ms: the judge reads them.
+        total_ms: all of it.
+    """
 
     load_ms: float = 0.0
     draft_prefill_ms: float = 0.0
@@ -91,7 +134,14 @@ class Timings:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Which file played a role."""
+    """Which file played a role.
+
+    Attributes:
+        name: what it is called.
+        path: where it is.
+        sha256: of its bytes.
+        quantisation: as its header names it.
+    """
 
     name: str
     path: str
@@ -101,7 +151,24 @@ class ModelCard:
 
 @dataclass(frozen=True)
 class Result:
-    """An answer and all that is needed to trust or repeat it; the same as one JSON object with `--json`."""
+    """An answer and all that is needed to trust or repeat it; the same as one JSON object with `--json`.
+
+    Attributes:
+        text: the answer; the refusal text if it was blocked.
+        reasoning: what a reasoning draft thought before it; else None.
+        finish_reason: why it ended; `blocked`: no beam was safe; `withdrawn`: the same, after text was shown.
+        chosen: the index of the beam that is the answer; None if it was blocked.
+        refusal: whether it refuses, and whose doing that is.
+        beams: every beam, also those that lost.
+        bridge: what crossed from the anchor's vocabulary into the draft's.
+        usage: tokens read and written.
+        timings: where the time went.
+        config: every knob.
+        models: for `draft`, `anchor` and `judge` which file it was; None: not needed.
+        version: this program's.
+        llama_cpp: the build of llama.cpp.
+        notices: what a person reads as notes.
+    """
 
     text: str
     reasoning: str | None

@@ -14,9 +14,16 @@ from .paths import config_file
 
 DEFAULT = "default"
 _PREFIX = "ALIGNBEAM_"
-_OTHER_VARIABLES = tuple(
-    _PREFIX + name for name in ("CONFIG_DIR", "DATA_DIR", "CACHE_DIR", "MODELS_DIR", "OFFLINE", "DEBUG")
-)
+#: Every variable that is no knob, and what it does.
+_OTHER_VARIABLES = {
+    "ALIGNBEAM_CONFIG_DIR": "where config.toml and your models.toml are (on Linux ~/.config/alignbeam)",
+    "ALIGNBEAM_DATA_DIR": "where models, calibration records, conversations and the chat history are "
+    "(on Linux ~/.local/share/alignbeam)",
+    "ALIGNBEAM_MODELS_DIR": "where model files are; unless set, models in the data directory",
+    "ALIGNBEAM_CACHE_DIR": "what can be deleted at any time (on Linux ~/.cache/alignbeam)",
+    "ALIGNBEAM_OFFLINE": "1: never use the network; HF_HUB_OFFLINE does the same",
+    "ALIGNBEAM_DEBUG": "1: a traceback for an internal error",
+}
 _MODELS = ("draft", "anchor", "judge")
 _JUDGING = ("judge", "threshold", "choice", "on_unsafe")
 
