@@ -35,7 +35,7 @@ class Config(BaseModel):
 
     alpha: Annotated[float, Field(ge=0, le=1)] = Field(
         0.5,
-        description="weight of the anchor in the mixture, on the tokens it finds likely: "
+        description="anchor's weight in the mixture, on the tokens that it finds likely: "
         "0 = the draft chooses among them, 1 = the anchor",
     )
     depth: Annotated[int, Field(ge=0, le=512)] = Field(

@@ -10,8 +10,8 @@ EXIT_CODES = {
     0: "an answer, or whatever was asked for",
     1: "an error; a `filter`, or a `chat` in a pipe, in which a line failed; a `doctor` that found a fault",
     2: "usage: a flag, a knob or an input that cannot be",
-    3: "model: a file that is missing, damaged or of the wrong kind; a pair or a machine that it does not fit; "
-    "a hopeless bridge",
+    3: "model: a file that is missing, damaged or of the wrong kind; a pair or a machine that it does not "
+    "fit; a hopeless bridge",
     4: "refused or blocked, only with `--fail-on-refusal`",
     129: "the terminal went away (SIGHUP)",
     130: "Ctrl-C",
