@@ -79,7 +79,7 @@ def gpu() -> Finding:
         return Finding("gpu", "ok", "; ".join(free), details=details)
     if has_gpu():
         message = "there is one, but this llama.cpp does not use it: everything runs on the processor"
-        return Finding("gpu", "warning", message, "See 'GPU offload' in the README.", details)
+        return Finding("gpu", "warning", message, "See 'GPU offload' in docs/install.md.", details)
     return Finding("gpu", "ok", "none: everything runs on the processor", details=details)
 
 

@@ -217,6 +217,6 @@ def usable_gpus(config: Config) -> list[Gpu]:
         raise ModelError(
             f"{asked[0]} = {getattr(config, asked[0])} asks for a GPU, but llama.cpp was built without it "
             "or finds none",
-            f"See 'GPU offload' in the README, or leave --{asked[0].replace('_', '-')} out.",
+            f"See 'GPU offload' in docs/install.md, or leave --{asked[0].replace('_', '-')} out.",
         )
     return gpus

@@ -40,7 +40,7 @@ NOTICE = (
 )
 NO_OFFLOAD = (
     "there is a GPU here, and this build of llama.cpp does not use it: "
-    "see 'GPU offload' in the README (this is said once)"
+    "see 'GPU offload' in docs/install.md (this is said once)"
 )
 Mode = Literal["repacked", "plain", "vocabulary"]
 
