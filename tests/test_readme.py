@@ -1,5 +1,6 @@
 """The documents say what the code does: knobs, names, commands, examples, links."""
 
+import ast
 import os
 import re
 import shlex
@@ -21,14 +22,17 @@ from alignbeam_local.settings import _OTHER_VARIABLES, resolve
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, INSTALL, MODELS, USE, REFERENCE = (
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "docs/install.md", "docs/models.md", "docs/use.md", "docs/reference.md")
+)
 _SYMBOL_OF = {knob: symbol for symbol, knob in ALIASES.items()}
 
 
-def section(heading: str) -> str:
+def section(heading: str, text: str) -> str:
     """What stands below a heading, up to the next one of its level or above."""
     level = heading.index(" ")
-    found = re.search(rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{level}}} |\Z)", README, re.M | re.S)
+    found = re.search(rf"^{re.escape(heading)}$(.*?)(?=^#{{1,{level}}} |\Z)", text, re.M | re.S)
     assert found, heading
     return found[1]
 
@@ -37,13 +41,17 @@ def rows(text: str) -> Iterator[list[str]]:
     """The cells of every table row, headings and rulers left out."""
     table = [line for line in text.splitlines() if line.startswith("|")]
     for line, following in zip(table, [*table[1:], ""], strict=True):
-        if not line.startswith("|--") and not following.startswith("|--"):
+        if not _is_ruler(line) and not _is_ruler(following):
             yield [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
 
 
-def marked(marker: str) -> str:
+def _is_ruler(line: str) -> bool:
+    return re.fullmatch(r"\|([ :-]+\|)+", line) is not None
+
+
+def marked(marker: str, text: str = README) -> str:
     """The code block behind a comment that names it."""
-    found = re.search(rf"<!-- {re.escape(marker)} -->\n```\w+\n(.*?)```", README, re.S)
+    found = re.search(rf"<!-- {re.escape(marker)} -->\n```\w+\n(.*?)```", text, re.S)
     assert found, marker
     return found[1]
 
@@ -55,8 +63,8 @@ def slugs(text: str) -> set[str]:
 
 
 def test_every_knob_is_in_the_table_with_its_default() -> None:
-    table = {cells[0]: cells[1] for cells in rows(section("## Every knob")) if len(cells) == 4}
-    shown = {None: "not set", True: "`on`", False: "`off`"}
+    table = {cells[0]: cells[2] for cells in rows(section("## Knobs", REFERENCE))}
+    shown = {None: "not set", True: "on", False: "off"}
     expected = {}
     for name, field in Config.model_fields.items():
         symbol = f", `{_SYMBOL_OF[name]}`" if name in _SYMBOL_OF else ""
@@ -66,28 +74,28 @@ def test_every_knob_is_in_the_table_with_its_default() -> None:
 
 
 def test_every_variable_is_named() -> None:
-    named = set(re.findall(r"`(ALIGNBEAM_\w+)`", section("### Where values come from")))
-    assert named == set(_OTHER_VARIABLES)
+    named = {cells[0].strip("`") for cells in rows(section("## Variables", REFERENCE))}
+    assert named - {"ALIGNBEAM_` and a knob"} == set(_OTHER_VARIABLES)
 
 
 def test_every_exit_code_is_named() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     codes = {str(kind.exit_code) for kind in kinds if issubclass(kind, errors.AlignBeamError)}
-    assert codes <= {cells[0] for cells in rows(section("## Exit codes"))}
+    assert codes <= {cells[0] for cells in rows(section("## Exit codes", REFERENCE))}
 
 
 def test_every_field_of_a_result_is_named() -> None:
-    text = section("## What `--json` returns")
-    assert [cells[0] for cells in rows(text)] == [f"`{field.name}`" for field in fields(Result)]
-    assert {f"`{field.name}`" for field in fields(Step)} <= set(re.findall(r"`\w+`", text))
+    for kind, heading in ((Result, "## What `--json` returns"), (Step, "## What `--trace` writes")):
+        text = section(heading, REFERENCE).split("\n### ")[0]
+        assert [cells[0] for cells in rows(text)] == [f"`{field.name}`" for field in fields(kind)]
 
 
 def test_every_model_is_named_with_its_licence() -> None:
-    text = section("## Models and their licences")
+    text = section("## Names and licences", MODELS)
     table = {cells[0]: cells[2] for cells in rows(text) if len(cells) == 4}
     registry = Registry.load()
     assert table == {f"`{name}`": entry.licence for name, entry in registry.models.items()}
-    assert all(f"`{name}`" in text for name in registry.profiles)
+    assert all(f"`{name}`" in section("## Profiles", MODELS) for name in registry.profiles)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -106,16 +114,20 @@ def test_ci_runs_the_command_of_the_readme() -> None:
     assert (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()[-1] == marked("command: test").strip()
 
 
-def test_the_commands_of_the_readme_exist() -> None:
-    called = [words for line in shell_lines() for words in alignbeam_calls(line)]
-    assert len(called) > 20
+def test_the_commands_of_the_documents_exist() -> None:
+    called = [words for path in DOCUMENTS for words in calls(path.read_text(encoding="utf-8"))]
+    assert len([*calls(README)]) > 12
+    assert len(called) > 100
     for words in called:
-        assert {word for word in words if word.startswith("-")} <= flags_of(words), words
+        assert {word for word in words if re.match("--?[A-Za-z]", word)} <= flags_of(words), words
 
 
-def shell_lines() -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
-    return [line for block in blocks for line in block.splitlines()]
+def calls(text: str) -> Iterator[list[str]]:
+    """Every call of `alignbeam` in the shell blocks of a document and in the cells of its tables."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", "").splitlines()]
+    cells = re.findall(r"^\|.*`(alignbeam [^`]+)`", text, re.M)
+    return (words for line in (*lines, *cells) for words in alignbeam_calls(line.replace("\\|", "|")))
 
 
 def alignbeam_calls(line: str) -> Iterator[list[str]]:
@@ -135,14 +147,14 @@ def flags_of(words: list[str]) -> set[str]:
 
 
 def test_the_example_of_a_users_models_works() -> None:
-    write_config("models.toml", marked("example: models.toml"))
+    write_config("models.toml", marked("example: models.toml", MODELS))
     registry = Registry.load()
     assert registry.profile_models("clinic") == ("my-medical-8b", "qwen2.5-coder-1.5b-instruct", "my-guard")
     assert registry.models["my-guard"].judge.labels == {"safe": 1, "unsafe": 5}
 
 
 def test_the_example_of_a_configuration_works() -> None:
-    write_config("config.toml", marked("example: config.toml"))
+    write_config("config.toml", marked("example: config.toml", USE))
     config = resolve({}, Registry.load(), {}).config
     assert (config.profile, config.max_tokens, config.on_unsafe) == ("starter", 300, "refuse")
 
@@ -166,11 +178,45 @@ def test_contributing_lists_every_package() -> None:
 def test_knobs_fixed_at_loading_are_named() -> None:
     from alignbeam_local.engine.engine import LOADING_KNOBS
 
-    sentence = next(line for line in README.splitlines() if "decide what is loaded" in line)
-    named = re.findall(r"`(\w+)`", sentence.split("decide")[0])
+    sentence = next(line for line in REFERENCE.splitlines() if "decide what is loaded" in line)
+    named = re.findall(r"`(\w+)`", sentence)
     assert set(named) == set(LOADING_KNOBS) <= set(KNOBS)
 
 
-def test_errors_say_how_to_rebuild_as_the_readme_does() -> None:
+def test_errors_say_how_to_rebuild_as_the_page_on_installing_does() -> None:
     command = errors.rebuild_hint().partition("pip install ")[2]
-    assert README.count(command) == README.count("--force-reinstall")
+    assert INSTALL.count(command) == INSTALL.count("--force-reinstall") == 4
+
+
+def test_the_readme_is_a_front_page() -> None:
+    assert len(README.splitlines()) <= 200
+    first, second = marked("command: ask"), marked("command: test")
+    assert first.count("\n") == second.count("\n") == 1
+    assert first.rstrip().endswith('"Why is the sky blue?"')
+
+
+def test_the_library_example_is_python() -> None:
+    ast.parse(marked("example: library"))
+
+
+def test_every_page_is_one_click_away() -> None:
+    pages = {path.name for path in ROOT.glob("docs/*.md")} - {"README.md"}
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert pages == set(re.findall(r"\]\((\w+\.md)\)", index))
+    assert pages == set(re.findall(r"\]\(docs/(\w+\.md)[)#]", README))
+
+
+def test_errors_name_pages_and_headings_that_exist() -> None:
+    sources = [path for folder in ("alignbeam_local", "cli") for path in (ROOT / folder).rglob("*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in sources)
+    named = re.findall(r"[Ss]ee '([^']+)' in ([\w/.]+\.md|the README)", text)
+    assert len(named) >= 3
+    for heading, page in named:
+        lines = (ROOT / page).read_text(encoding="utf-8").splitlines()
+        assert f"## {heading}" in lines, (heading, page)
+
+
+def test_the_picture_asks_no_other_machine() -> None:
+    picture = (ROOT / "docs/chat.svg").read_text(encoding="utf-8")
+    assert "docs/chat.svg" in README
+    assert not re.search(r"(href|src)=|url\((?!#)|@import", picture)
