@@ -61,8 +61,9 @@ class Config(BaseModel):
     choice: Choice = Field("safest", description="among safe beams: the lowest score, or the likeliest start")
     judge_at: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="judge after this many tokens, drop the losers and go on with the winner, which is "
-        f"judged again at its end; none = at the end only, in a chat with several beams {CHAT_JUDGE_AT}",
+        description="judge after this many tokens, drop the losers and go on with the winner, which streams "
+        f"and is judged again at its end; none = at the end only. In a chat with several beams {CHAT_JUDGE_AT} "
+        "unless set",
     )
     on_unsafe: OnUnsafe = Field(
         "auto",
@@ -86,7 +87,9 @@ class Config(BaseModel):
     draft: str | None = Field(None, description="the specialist: a name, a path or hf:owner/repo/file.gguf")
     anchor: str | None = Field(None, description="the aligned model that lends its first tokens")
     judge: str | None = Field(None, description="the model that scores the beams")
-    profile: str | None = Field(None, description="a named set of models and knobs; see models list")
+    profile: str | None = Field(
+        None, description="a named set of models and knobs; without one, the default_profile of models.toml"
+    )
     system: str | None = Field(None, description="the system prompt, for the draft")
     anchor_system: str = Field(
         "none", description="the anchor's system prompt: none, same (as the draft's), or a text"

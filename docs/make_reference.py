@@ -167,14 +167,15 @@ def _knob(name: str) -> tuple[str, ...]:
 
 def _range(field: FieldInfo) -> str:
     """The values of a knob in words, from what its flag shows."""
-    words, number = list(knob_choices(field)), metavar(field).split("|")[-1]
+    words, number = [f"`{word}`" for word in knob_choices(field)], metavar(field).split("|")[-1]
     found = re.fullmatch(r"(?:(.+)([≤<]))?(?:INT|NUMBER)(?:([≤<])(.+))?", number)
     if found:
         low, over, under, high = found.groups()
         start = f"over {low}" if over == "<" else low
         end = f" to {'under ' if under == '<' else ''}{high}" if high else " and more"
-        return ", ".join([*(f"`{word}`" for word in words), f"{start}{end}"])
-    return _words(words) or "text"
+        none = ["`none`"] if types.NoneType in get_args(field.annotation) else []
+        return ", ".join([*words, f"{start}{end}", *none])
+    return ", ".join(words) or "text"
 
 
 def _variables() -> str:
