@@ -62,8 +62,8 @@ class Config(BaseModel):
     judge_at: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="judge after this many tokens, drop the losers and go on with the winner, which streams "
-        f"and is judged again at its end; none = at the end only. In a chat with several beams {CHAT_JUDGE_AT} "
-        "unless set",
+        "and is judged again at its end; none = at the end only; "
+        f"if not set, in a chat with several beams {CHAT_JUDGE_AT}",
     )
     on_unsafe: OnUnsafe = Field(
         "auto",
