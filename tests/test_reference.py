@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from alignbeam_local.cli import main as main_module
 
-from alignbeam_local import events
+from alignbeam_local import events, result
 from alignbeam_local.config import ALIASES, KNOBS
 from alignbeam_local.errors import EXIT_CODES, AlignBeamError
 from alignbeam_local.events import BeamText, Step
@@ -71,7 +71,7 @@ def test_every_field_that_json_shows_has_a_meaning(script: dict[str, Any]) -> No
 
 def _all_held(script: dict[str, Any], kind: type) -> list[Any]:
     headings = [line.removeprefix("### ") for line in script["_classes"](kind) if line.startswith("### ")]
-    return [kind, *(getattr(events, heading) for heading in headings)]
+    return [kind, *({**vars(events), **vars(result)}[heading] for heading in headings)]
 
 
 def test_every_exit_code_has_a_meaning() -> None:
