@@ -10,8 +10,6 @@ from .engine.engine import Engine
 from .models.registry import Registry
 from .settings import resolve
 
-_MODELS = ("draft", "anchor", "judge")
-
 
 def load(
     draft: str | os.PathLike[str] | None = None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from math import isfinite
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,10 @@ KvStrategy = Literal["auto", "seq", "state"]
 Kept = Literal["none", "examples", "all"]
 FlashAttention = Literal["auto", "on", "off"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+#: The part that a model plays in an answer.
+ModelRole = Literal["draft", "anchor", "judge"]
+ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
 
 #: `judge_at` of a chat with several beams (docs/measurements.md, "When a chat judges").
 CHAT_JUDGE_AT = 32
@@ -231,7 +235,7 @@ def _parse_shares(text: str) -> tuple[float, ...]:
 
 
 def by_name(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
-    """The same with every symbol replaced by its knob's name.
+    """Loose values by the names of their knobs: the paper's symbols are replaced.
 
     Raises:
         UsageError: a knob is given by both.

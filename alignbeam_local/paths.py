@@ -54,7 +54,9 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_named(path: Path, text: str) -> None:
-    """The same for a file that the user named: a link stays a link, and a device or a pipe takes the text.
+    """Write a file that the user named, whole or not at all.
+
+    A link stays a link, and a device or a pipe takes the text.
 
     Raises:
         OSError: it can't be written.

@@ -10,7 +10,7 @@ RefusalSource = Literal["draft", "mix", "judge"]
 
 
 def json_safe(value: Any) -> Any:
-    """The same, with null for floats that JSON can't hold."""
+    """A value as JSON can hold it: null stands for floats that are no numbers."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, dict):

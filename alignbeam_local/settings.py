@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import ALIASES, KNOBS, Config, by_name
+from .config import ALIASES, KNOBS, ROLES, Config, by_name
 from .errors import UsageError, did_you_mean
 from .models.registry import Registry
 from .paths import config_file
@@ -19,12 +19,11 @@ _OTHER_VARIABLES = {
     "ALIGNBEAM_CONFIG_DIR": "where config.toml and your models.toml are (on Linux ~/.config/alignbeam)",
     "ALIGNBEAM_DATA_DIR": "where models, calibration records, conversations and the chat history are "
     "(on Linux ~/.local/share/alignbeam)",
-    "ALIGNBEAM_MODELS_DIR": "where model files are; unless set, models in the data directory",
+    "ALIGNBEAMROLES_DIR": "where model files are; unless set, models in the data directory",
     "ALIGNBEAM_CACHE_DIR": "what can be deleted at any time (on Linux ~/.cache/alignbeam)",
     "ALIGNBEAM_OFFLINE": "1: never use the network; HF_HUB_OFFLINE does the same",
     "ALIGNBEAM_DEBUG": "1: a traceback for an internal error",
 }
-_MODELS = ("draft", "anchor", "judge")
 _JUDGING = ("judge", "threshold", "choice", "on_unsafe")
 
 
@@ -200,6 +199,6 @@ def _profile(registry: Registry, named: SourcedValue | None) -> dict[str, Source
 def _default_profile(registry: Registry, *, whole: bool) -> dict[str, SourcedValue]:
     """Its knobs, or only its models where another profile is named."""
     name = registry.default_profile
-    knobs = {knob: v for knob, v in registry.profile(name).items() if whole or knob in _MODELS}
+    knobs = {knob: v for knob, v in registry.profile(name).items() if whole or knob in ROLES}
     profile = {"profile": SourcedValue(name, DEFAULT, False)} if whole else {}
     return {**profile, **_given(knobs, f"default profile {name}", explicit=False)}

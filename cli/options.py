@@ -59,7 +59,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_options_but(*left_out: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The same without some of them, which the command has in another way, or not at all."""
+    """Give a command the shared flags but for some, which it has in another way, or not at all."""
     return lambda command: _with_options(command, frozenset(left_out))
 
 

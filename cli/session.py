@@ -91,7 +91,7 @@ def config_table(settings: SourcedConfig) -> str:
 
 
 def config_json(settings: SourcedConfig) -> str:
-    """The same for programs."""
+    """Every knob, its value and its source, as one JSON object."""
     values, sources = settings.config.model_dump(), settings.sources
     knobs = {name: {"value": value, "source": sources[name]} for name, value in values.items()}
     return json.dumps(knobs, ensure_ascii=False)

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..cancellation import Cancellation
-from ..config import Config
+from ..config import ROLES, Config
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
 from ..llama.library import build, default_threads
@@ -250,7 +250,7 @@ class Engine:
         for role in ("anchor", "judge"):
             if role in opened:
                 require_silent_chat(role, opened[role].card.name, opened[role].format)
-        draft, anchor, judge = (opened.get(role) for role in ("draft", "anchor", "judge"))
+        draft, anchor, judge = (opened.get(role) for role in ROLES)
         assert draft is not None
         for model in filter(None, (draft, anchor)):
             if model.context < config.context:

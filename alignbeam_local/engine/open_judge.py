@@ -54,7 +54,7 @@ def open_judge(
 
 
 def judge_on(loader: Loader, config: Config, *, calibrated: bool = True) -> tuple[Judge, ModelCard]:
-    """The same on a loader that somebody else closes. Raises: as `open_judge`."""
+    """A judge by itself, on a loader that somebody else closes. Raises: as `open_judge`."""
     file, size = loader.find("judge"), judge_context_size(config)
     loader.place({"judge": (file.path, size)})
     list(loader.prepare(file.path))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..config import Config
+from ..config import ROLES, Config
 from ..judge.judge import Judge
 from ..lm.language_model import LanguageModel
 from ..lm.prompt_cache import PromptCache
@@ -70,7 +70,7 @@ class OpenModels:
     def cards(self) -> dict[str, ModelCard | None]:
         """Which file plays which role."""
         models = self.by_role
-        return {role: models[role].card if role in models else None for role in ("draft", "anchor", "judge")}
+        return {role: models[role].card if role in models else None for role in ROLES}
 
     def serves(self, config: Config) -> bool:
         """Whether an answer with these knobs needs nothing that is not open."""

@@ -1,9 +1,9 @@
 """The models that follow a conversation, draft and anchor: what each reads of it, what it has room for."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from ..config import Config
+from ..config import Config, ModelRole
 from ..errors import ContextFull
 from ..lm.prompt_cache import PromptCache
 from ..prompt.message import Message
@@ -13,7 +13,7 @@ from .open_models import Model, OpenModels
 class Prompter(NamedTuple):
     """One of them, under the knobs of one answer."""
 
-    role: Literal["draft", "anchor"]
+    role: ModelRole
     model: Model
     config: Config
 

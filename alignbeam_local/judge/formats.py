@@ -72,7 +72,7 @@ class JudgeFormat(Protocol):
     def encode_request(
         self, turns: Sequence[Message], prompt_format: PromptFormat, vocabulary: Vocabulary
     ) -> list[int]:
-        """The same for the request alone; empty if it is not asked about."""
+        """Which words a judge of the request alone says; empty if it is not asked about."""
 
 
 class QuestionsFormat:

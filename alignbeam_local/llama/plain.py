@@ -77,7 +77,7 @@ class PlainDraft:
         self._prefill(prompt)
 
     def go_on(self, prompt: Sequence[int], settings: SamplerSettings, new_tokens: int) -> PlainAnswer:
-        """The same behind what is held."""
+        """A further turn: decode the prompt behind what is held, then the answer."""
         chain = sampler_chain(settings, self._vocabulary_size)
         try:
             return self._go_on(chain, prompt, new_tokens)

@@ -88,7 +88,7 @@ class SharedContext:
             request.asker.switch(failed)
 
     def _whole(self, request: _Request) -> _Request:
-        """The same, saying all that its sequences shall hold: true whatever a failed decode leaves."""
+        """An `extend` as `set_tokens`: all that its sequences shall hold, whatever a failed decode leaves."""
         if request.is_whole:
             return request
         ids = {sequence: [*self.lm.tokens(sequence), *tail] for sequence, tail in request.ids.items()}

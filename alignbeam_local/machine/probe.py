@@ -81,7 +81,7 @@ def weights_may_be_repacked(
 
 
 def require_vocabulary(model: Path) -> None:
-    """The same for a file of which only the vocabulary is wanted.
+    """Try a file in a child process of which only the vocabulary is wanted.
 
     Raises:
         ModelError: see `weights_may_be_repacked`.

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from ..config import ModelRole
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Score = Annotated[float, Field(ge=1, le=5)]
 
@@ -85,7 +87,7 @@ class ModelEntry(_Table):
 
     about: str = ""
     licence: str = ""
-    roles: tuple[Literal["draft", "anchor", "judge"], ...] = ()
+    roles: tuple[ModelRole, ...] = ()
     bytes: Annotated[int, Field(gt=0)] | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
     path: Path | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ..config import ROLES
 from ..errors import ModelError, UsageError, did_you_mean
 from ..paths import models_dir
 from . import toml_files as models_toml
@@ -118,7 +119,7 @@ class Registry:
             UsageError: no such profile.
         """
         knobs = self.profile(name)
-        return tuple(dict.fromkeys(knobs[role] for role in ("draft", "anchor", "judge") if role in knobs))
+        return tuple(dict.fromkeys(knobs[role] for role in ROLES if role in knobs))
 
     def files(self) -> Iterator[ModelFile]:
         """Every named model, in the order of models.toml."""

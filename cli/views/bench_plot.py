@@ -1,4 +1,4 @@
-"""The same as a picture, by matplotlib, which only this needs."""
+"""A bench as a picture, by matplotlib, which only this needs."""
 
 from importlib.util import find_spec
 from math import ceil

@@ -15,6 +15,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from alignbeam_local.config import ROLES
 from alignbeam_local.models.registry import ModelFile, Registry
 
 from ..tables import plain_table, table_console
@@ -37,12 +38,8 @@ def print_profiles(registry: Registry) -> None:
     """Every profile, its models and its other knobs."""
     rows = []
     for name, profile in registry.profiles.items():
-        roles = [str(profile.knobs.get(role, "-")) for role in ("draft", "anchor", "judge")]
-        others = (
-            f"{key} = {value}"
-            for key, value in profile.knobs.items()
-            if key not in ("draft", "anchor", "judge")
-        )
+        roles = [str(profile.knobs.get(role, "-")) for role in ROLES]
+        others = (f"{key} = {value}" for key, value in profile.knobs.items() if key not in ROLES)
         mark = " (default)" if name == registry.default_profile else ""
         rows.append((f"{name}{mark}", *roles, ", ".join(others), profile.about))
     titles = ("profile", "draft", "anchor", "judge", "knobs", "about")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...config import ROLES
 from ...errors import UsageError
 from ...models.entry import Name
 from ...models.registry import Registry
@@ -74,7 +75,7 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
 def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) -> str:
     """A profile with the arm's models and all that was measured, defaults too: they may change."""
     knobs = entry.config.model_dump(include=_MEASURED, exclude_none=True)
-    knobs |= {role: registry.lasting(knobs[role]) for role in ("draft", "anchor", "judge") if role in knobs}
+    knobs |= {role: registry.lasting(knobs[role]) for role in ROLES if role in knobs}
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     return "\n".join([f"[profiles.{json.dumps(name)}]", f"about = {json.dumps(about)}", *lines]) + "\n"
 

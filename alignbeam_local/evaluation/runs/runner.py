@@ -41,7 +41,7 @@ class RunPlan:
                 yield SampleKey(entry.name, item.suite, item.id, seed), item
 
     def groups(self, entry: MethodSpec) -> Iterator[list[tuple[SampleKey, Item]]]:
-        """The same in the groups that are answered together: fixed ones, because batches move logits."""
+        """All samples in the groups that are answered together: fixed ones, because batches move logits."""
         for _, suite in groupby(self.samples(entry), key=lambda sample: sample[0].suite):
             while group := list(islice(suite, entry.config.parallel)):
                 yield group
