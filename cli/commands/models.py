@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -176,7 +176,8 @@ def _model(file: ModelFile) -> dict[str, Any]:
 
 
 def _header(header: GgufHeader) -> dict[str, Any]:
-    values = asdict(header) | {"path": str(header.path)}
+    values = {field.name: getattr(header, field.name) for field in fields(header)}  # asdict breaks a Counter
+    values |= {"path": str(header.path), "block_bytes": dict(sorted(header.block_bytes.items()))}
     return values | {role: token and token._asdict() for role, token in _special_tokens(header)}
 
 
@@ -186,7 +187,7 @@ def _special_tokens(header: GgufHeader) -> list[tuple[str, Any]]:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
-        return f"{value['id']} {value['piece']!r}"
+        return f"{value['id']} {value['piece']!r}" if "piece" in value else f"{sum(value.values()):,} in all"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     text = "-" if value in (None, "") else str(value)
