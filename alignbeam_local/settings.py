@@ -11,6 +11,7 @@ from .config import ALIASES, KNOBS, ROLES, Config, by_name
 from .errors import UsageError, did_you_mean
 from .models.registry import Registry
 from .paths import config_file
+from .reading import whole_text
 
 DEFAULT = "default"
 _PREFIX = "ALIGNBEAM_"
@@ -176,10 +177,10 @@ def _unknown_variable(variable: str) -> UsageError:
 
 def _config_file(path: Path) -> dict[str, SourcedValue]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(whole_text(path.read_bytes(), str(path)))
     except FileNotFoundError:
         return {}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: {error}", "The file must be TOML.") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "Check its permissions.") from None

@@ -1,4 +1,4 @@
-"""What comes in: text that must be UTF-8, records of stdin, rows of JSON."""
+"""What comes in: records of stdin, rows of JSON."""
 
 import json
 from collections import deque
@@ -8,22 +8,13 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
+from alignbeam_local.reading import Utf8Stream, decoded
 from alignbeam_local.result_json import json_line
 
 if TYPE_CHECKING:
     from alignbeam_local.prompt.message import Message
 
 _CHUNK = 1 << 16
-
-
-def decoded(raw: bytes, what: str) -> str:
-    """Raises: UsageError: not UTF-8."""
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{what} is not UTF-8: {error.reason} at byte {error.start}", "Convert it."
-        ) from None
 
 
 def checked(text: str, what: str) -> str:
@@ -36,11 +27,12 @@ def checked(text: str, what: str) -> str:
 
 
 class Arriving:
-    """What the separators end, as soon as it is there; an unended last record counts too."""
+    """What the separators end, in UTF-8, as soon as it is there; an unended last record counts too."""
 
     def __init__(self, stream: IO[bytes], separator: bytes) -> None:
         self._stream = stream
         self._separator = separator
+        self._utf8 = Utf8Stream()
         self._records: deque[bytes] = deque()
         self._pending: list[bytes] = []  # joined once: a long record comes in many chunks
         self._is_ended = False
@@ -53,7 +45,7 @@ class Arriving:
 
     def _read(self) -> None:
         chunk = self._stream.read1(_CHUNK)  # type: ignore[attr-defined]
-        *ended, rest = chunk.split(self._separator)
+        *ended, rest = self._utf8.push(chunk).split(self._separator)
         for record in ended:
             self._records.append(b"".join([*self._pending, record]))
             self._pending.clear()

@@ -45,8 +45,8 @@ def test_a_file_without_a_prompt(file: Path, content: bytes) -> None:
 
 
 def test_a_file_that_cannot_be_read(file: Path) -> None:
-    with pytest.raises(UsageError, match="can't read"):
+    with pytest.raises(UsageError, match="cannot read"):
         read_prompts(file)
     file.write_bytes(b"caf\xe9\n")
-    with pytest.raises(UsageError, match="can't read"):
+    with pytest.raises(UsageError, match="is not UTF-8"):
         read_prompts(file)

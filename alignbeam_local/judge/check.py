@@ -15,6 +15,7 @@ from .. import __version__
 from ..errors import ModelError, UsageError
 from ..intervals import Z95, auc_error, wilson_interval
 from ..prompt.message import Message
+from ..reading import read_text
 from ..result import ModelCard
 from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, held_out_figures
 from .formats import JudgeReading
@@ -80,10 +81,7 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         UsageError: the file can't be read, or a line is no pair.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from None
+    lines = read_text(path, "Give a UTF-8 file with a pair a line.").split("\n")
     return [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ..config import Config, by_name
 from ..errors import AlignBeamError, UsageError, did_you_mean
 from ..paths import config_dir, locked, write_named
+from ..reading import whole_text
 from .entry import Hub, JudgeEntry, Mirror, ModelEntry, Name
 
 _DISTRIBUTION = "alignbeam-local"
@@ -55,7 +56,7 @@ def append_table(table: str) -> None:
     """
     file = user_file()
     with locked(file):
-        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        before = whole_text(file.read_bytes(), str(file)) if file.exists() else ""
         after = f"{before.rstrip()}\n\n{table}".lstrip()
         try:
             tomllib.loads(after)
@@ -75,8 +76,8 @@ class TomlSource(NamedTuple):
     def read(cls, path: Path) -> "TomlSource":
         """Raises: UsageError: not TOML, not readable, or an unknown key at the top."""
         try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            data = tomllib.loads(whole_text(path.read_bytes(), str(path)))
+        except tomllib.TOMLDecodeError as error:
             raise UsageError(f"{path}: {error}", "The file must be TOML.") from None
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}", "Check its permissions.") from None

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from ..errors import UsageError
+from ..reading import read_text
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -12,10 +13,8 @@ def read_prompts(path: Path) -> list[str]:
     Raises:
         UsageError: the file can't be read, holds none, or has an object without a prompt.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut JSON strings apart
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"can't read {path}: {error}", "Give a UTF-8 file with one prompt a line.") from None
+    text = read_text(path, "Give a UTF-8 file with one prompt a line.")
+    lines = text.split("\n")  # splitlines would cut JSON strings apart
     prompts = [_prompt(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
     if not prompts:
         raise UsageError(f"{path} holds no prompt")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import data_dir, ensure_dir
 
-from ..inputs import checked
+from ..inputs import Arriving, checked
 from ..terminal import is_dumb, is_terminal, say
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class LineReader(Protocol):
 class PipedReader:
     """Lines of stdin."""
 
+    def __init__(self) -> None:
+        self._lines = Arriving(sys.stdin.buffer, b"\n")
+
     def next_message(self) -> str | None:
         message = self._line()
         while message is not None and is_open(message):
@@ -57,8 +60,8 @@ class PipedReader:
         raise UsageError("/edit needs a terminal", "Give the whole question as a line.")
 
     def _line(self) -> str | None:
-        raw = sys.stdin.buffer.readline()
-        return raw.decode(errors="surrogateescape") if raw else None
+        raw = self._lines.take()
+        return None if raw is None else raw.decode(errors="surrogateescape") + "\n"
 
 
 class PlainReader(PipedReader):

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.reading import whole_text
 
 from .. import playing, session
-from ..inputs import checked, decoded
+from ..inputs import checked
 from ..options import Options, with_options_but
 from ..terminal import is_terminal
 from ..views.answer_view import answer_view
@@ -64,4 +65,4 @@ def whole_prompt(argument: str | None) -> str:
 def _piped_text() -> str:
     if is_terminal(sys.stdin):
         return ""
-    return decoded(sys.stdin.buffer.read(), "stdin").rstrip("\r\n")
+    return whole_text(sys.stdin.buffer.read(), "stdin").rstrip("\r\n")

@@ -11,6 +11,7 @@ from alignbeam_local.evaluation.reports.table import Table as Rows
 from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun
 from alignbeam_local.judge.check import JudgeReport
+from alignbeam_local.reading import read_text
 
 from ..tables import plain_table, table_console
 from ..terminal import say
@@ -70,8 +71,8 @@ def judge_error_of(path: Path | None, runs: Sequence[SavedRun]) -> JudgeError | 
     if path is None:
         return None
     try:
-        check = JudgeReport.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        check = JudgeReport.model_validate_json(read_text(path, "alignbeam judge check JUDGE --json"))
+    except ValueError as error:
         raise UsageError(f"{path} is no judge check: {error}", "alignbeam judge check JUDGE --json") from None
     rows = check.rows
     for name, threshold in sorted(set().union(*(run.judges for run in runs))):

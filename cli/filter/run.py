@@ -9,11 +9,12 @@ import typer
 
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
+from alignbeam_local.reading import decoded
 from alignbeam_local.result_json import RESULT_FIELDS
 from alignbeam_local.settings import SourcedConfig, near_knob
 
 from .. import playing, session
-from ..inputs import count_records, decoded, is_blank, parse_row, row_knobs, row_messages
+from ..inputs import count_records, is_blank, parse_row, row_knobs, row_messages
 from ..options import Options
 from ..terminal import is_terminal, say
 from ..views.answer_view import silent_view

@@ -7,6 +7,7 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.reading import read_text
 
 _HINT = "A field is {name}; a brace that stands for itself is doubled: {{ or }}."
 
@@ -54,9 +55,10 @@ def _text(given: str) -> str:
     if not given.startswith("@"):
         return given
     try:
-        return Path(given[1:]).read_text(encoding="utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--template: {error}", "@ names a UTF-8 file that holds the template.") from None
+        text = read_text(Path(given[1:]), "@ names a UTF-8 file that holds the template.")
+    except UsageError as error:
+        raise UsageError(f"--template: {error.message}", error.hint) from None
+    return text.removesuffix("\n")
 
 
 def _parsed(text: str) -> Template:

@@ -10,6 +10,7 @@ from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...paths import ensure_dir, write_atomic
 from ...prompt.message import Message
+from ...reading import read_text
 from ...result_json import parsed
 from ...search.refusals import folded, is_refusal
 from .metrics import Scored
@@ -43,10 +44,7 @@ def read_phrases(path: Path) -> list[str]:
     Raises:
         UsageError: it can't be read, or holds none.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", "Give a UTF-8 file with a phrase a line.") from None
+    lines = read_text(path, "Give a UTF-8 file with a phrase a line.").splitlines()
     phrases = [folded(line.strip()) for line in lines if line.strip()]
     if not phrases:
         raise UsageError(f"{path} holds no phrase")

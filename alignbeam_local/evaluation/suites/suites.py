@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 from ...errors import AlignBeamError, UsageError, did_you_mean
+from ...reading import read_text
 from ...result_json import parsed
 
 Label = Literal["harmful", "benign", "utility"]
@@ -192,10 +193,7 @@ def read_rows(path: Path) -> list[Row]:
     """
     if path.suffix == ".parquet":
         return _read_parquet(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}", f"Give a UTF-8 {_FORMATS} file.") from None
+    text = read_text(path, f"Give a UTF-8 {_FORMATS} file.")
     if path.suffix in (".csv", ".tsv"):
         delimiter = "\t" if path.suffix == ".tsv" else ","
         csv.field_size_limit(max(csv.field_size_limit(), len(text)))
