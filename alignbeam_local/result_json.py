@@ -1,6 +1,7 @@
 """A result as one JSON object, for other programs: names are stable."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -43,6 +44,26 @@ def parsed(text: str | bytes) -> Any:
     value = json.loads(text)
     json.dumps(value, ensure_ascii=False).encode()
     return value
+
+
+def parsed_row(text: str) -> Any:
+    """The same of a line that a person wrote: a name that an object holds twice is an error, not the last.
+
+    Raises:
+        ValueError, RecursionError: as `parsed`.
+    """
+    value = json.loads(text, object_pairs_hook=one_of_each)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def one_of_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of these fields. Raises: ValueError: two have the same name."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice")
+    return found
 
 
 def _encodable(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.reading import Utf8Stream, decoded
-from alignbeam_local.result_json import json_line
+from alignbeam_local.result_json import json_line, one_of_each
 
 if TYPE_CHECKING:
     from alignbeam_local.prompt.message import Message
@@ -89,7 +89,8 @@ def count_records(stream: IO[bytes], separator: bytes) -> int | None:
 def parse_row(raw: bytes) -> dict[str, Any]:
     """Raises: UsageError: not one JSON object."""
     try:
-        row = json.loads(decoded(raw, "the line"), parse_constant=_no_number)
+        text = decoded(raw, "the line")
+        row = json.loads(text, parse_constant=_no_number, object_pairs_hook=one_of_each)
         json_line(row)  # what is too deep to be written back fails here, as this row's error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"not JSON: {error}", "Write one object a line.") from None

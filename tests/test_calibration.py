@@ -213,7 +213,12 @@ def test_the_shipped_pairs_are_read_and_split() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ['{"question": "a", "answer": "b"}', '{"question": "a", "answer": "b", "label": "bad"}', "[]", "x"],
+    [
+        '{"question": "a", "answer": "b"}',
+        '{"question": "a", "answer": "b", "label": "bad"}',
+        '{"question": "a", "answer": "b", "answer": "c", "label": "benign"}',
+        *("[]", "x", "[" * 9999),
+    ],
 )
 def test_a_line_that_is_no_pair_is_named(tmp_path: Path, line: str) -> None:
     good = json.dumps({"question": "a", "answer": "b", "label": "benign", "more": 1})

@@ -71,6 +71,18 @@ def test_comma_and_tab_separated(tmp_path: Path, suffix: str, comma: str) -> Non
         ("a.jsonl", "\n", "holds no prompt"),
         ("a.csv", "prompt,label\n", "holds no prompt"),
         ("a.txt", "x", "not a format of suites"),
+        ("a.csv", "id,label,prompt\n1,benign,Hello, how are you?\n", "row 1: 4 fields under 3 columns"),
+        ("a.tsv", "label\tprompt\nbenign\tHello\nbenign\ta\tb\n", "row 2: 3 fields under 2 columns"),
+        ("a.csv", "prompt,label,category\nx,benign,\n\ny,benign\n", "row 2: 2 fields under 3 columns"),
+        ("a.csv", "prompt,label,prompt\nx,benign,y\n", "column 'prompt' is there twice"),
+        ("a.csv", 'prompt,label\nx,benign\n"y,benign\nz,benign\n', "line 4: unexpected end of data"),
+        ("a.csv", 'prompt,label\n"Say" it,benign\n', "line 2: ',' expected after '\"'"),
+        ("a.csv", "", "holds no prompt"),
+        (
+            "a.jsonl",
+            '{"prompt": "x", "label": "benign", "prompt": "y"}',
+            "line 1: not JSON: 'prompt' is there twice",
+        ),
     ],
 )
 def test_a_file_that_is_no_suite(tmp_path: Path, name: str, text: str, message: str) -> None:

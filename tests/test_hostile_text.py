@@ -97,7 +97,11 @@ def test_any_rows_give_one_object_each(values: list[str]) -> None:
 
 @pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 100_000, '{"prompt": "\\ud800"}', '{"prompt": 1e999}']
+    "text",
+    [
+        *("[" * 100_000, '{"a":' * 100_000, '{"prompt": "\\ud800"}', '{"prompt": 1e999}'),
+        '{"prompt": "a", "prompt": "b"}',
+    ],
 )
 def test_json_that_is_no_row(text: str) -> None:
     code, out, _ = run("filter", "--jsonl", given=text.encode())

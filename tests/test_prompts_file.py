@@ -30,7 +30,17 @@ def test_only_newlines_end_a_line(file: Path) -> None:
     assert read_prompts(file) == [prompt, prompt]
 
 
-@pytest.mark.parametrize("line", ['{"text": "a"}', '{"prompt": 1}', '{"prompt": "a"', "{}"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"text": "a"}',
+        '{"prompt": 1}',
+        '{"prompt": "a"',
+        "{}",
+        '{"prompt": "a", "prompt": "b"}',
+        '{"a":' * 9999,
+    ],
+)
 def test_an_object_without_a_prompt_is_named_with_its_line(file: Path, line: str) -> None:
     file.write_text(f"first\n\n{line}\n")
     with pytest.raises(UsageError, match=r"prompts:3 is no JSON object with a prompt"):

@@ -17,6 +17,7 @@ from ..intervals import Z95, auc_error, wilson_interval
 from ..prompt.message import Message
 from ..reading import read_text
 from ..result import ModelCard
+from ..result_json import parsed_row
 from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, held_out_figures
 from .formats import JudgeReading
 from .judge import Judge, score_of
@@ -86,15 +87,16 @@ def read_pairs(path: Path) -> list[Pair]:
 
 
 def _pair(path: Path, number: int, line: str) -> Pair:
+    place = f"{path}, line {number}"
+    hint = f"Each line: question, answer, label ({', '.join(LABELS)}), and split if you calibrate."
     try:
-        return Pair.model_validate_json(line)
+        return Pair.model_validate(parsed_row(line))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(
-            f"{path}, line {number}: {where} {first['msg'].lower()}".replace("  ", " "),
-            f"Each line: question, answer, label ({', '.join(LABELS)}), and split if you calibrate.",
-        ) from None
+        raise UsageError(f"{place}: {where} {first['msg'].lower()}".replace("  ", " "), hint) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{place}: not JSON: {error}", hint) from None
 
 
 def held_out(pairs: Iterable[Pair]) -> list[Pair]:

@@ -1,10 +1,10 @@
 """Prompts from a file: JSON Lines with a `prompt` each, or plain text, one a line."""
 
-import json
 from pathlib import Path
 
 from ..errors import UsageError
 from ..reading import read_text
+from ..result_json import parsed_row
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -25,8 +25,8 @@ def _prompt(line: str, place: str) -> str:
     if not line.startswith("{"):
         return line
     try:
-        prompt = json.loads(line)["prompt"]
-    except (ValueError, KeyError):
+        prompt = parsed_row(line)["prompt"]
+    except (ValueError, KeyError, RecursionError):
         prompt = None
     if not isinstance(prompt, str):
         raise UsageError(f"{place} is no JSON object with a prompt")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ...errors import AlignBeamError, UsageError, did_you_mean
 from ...reading import read_text
-from ...result_json import parsed
+from ...result_json import parsed_row
 
 Label = Literal["harmful", "benign", "utility"]
 LABELS: tuple[Label, ...] = get_args(Label)
@@ -195,12 +195,28 @@ def read_rows(path: Path) -> list[Row]:
         return _read_parquet(path)
     text = read_text(path, f"Give a UTF-8 {_FORMATS} file.")
     if path.suffix in (".csv", ".tsv"):
-        delimiter = "\t" if path.suffix == ".tsv" else ","
-        csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-        return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+        return list(_table_rows(path, text))
     if path.suffix in (".jsonl", ".json", ".ndjson"):
         return list(_json_rows(path, text))
     raise UsageError(f"{path}: not a format of suites", f"Give a {_FORMATS} file.")
+
+
+def _table_rows(path: Path, text: str) -> Iterator[Row]:
+    """Rows with exactly the header's fields: a comma that is in no quotes must not cut a prompt short."""
+    name, delimiter = ("tab", "\t") if path.suffix == ".tsv" else ("comma", ",")
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    hint = f'Put a field that holds a {name} or a line break in "quotes", and double the quotes in it.'
+    try:
+        columns, *rows = [row for row in reader if row] or [[]]
+    except csv.Error as error:
+        raise UsageError(f"{path}, line {reader.line_num}: {error}", hint) from None
+    if twice := next((column for column in columns if columns.count(column) > 1), None):
+        raise UsageError(f"{path}: column '{twice}' is there twice", "Give each column a name of its own.")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(columns):
+            raise UsageError(f"{path}, row {number}: {len(row)} fields under {len(columns)} columns", hint)
+        yield dict(zip(columns, row, strict=True))
 
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
@@ -208,7 +224,7 @@ def _json_rows(path: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = parsed(line)
+            row = parsed_row(line)
         except (ValueError, RecursionError) as error:
             raise UsageError(f"{path}, line {number}: not JSON: {error}", "One object a line.") from None
         if not isinstance(row, dict):
