@@ -225,7 +225,13 @@ def test_compare_rescore_and_a_page(engines: list[FakeEngine], suite: str, tmp_p
     assert shown.err == f"written: {tmp_path / 't.csv'}\n"
     assert ",benign,1,0,1,0,1.0," in (tmp_path / "t.csv").read_text(encoding="utf-8")
 
-    assert run("eval", "report", str(out), "--format", "html").out.startswith("<!doctype html>")
+    page = run("eval", "report", str(out), "--format", "html").out
+    assert page.startswith("<!doctype html>")
+    for name, first in (("t.html", "<!doc"), ("t.md", "| sui"), ("t.csv", "run,")):
+        assert run("eval", "report", str(out), "--out", str(tmp_path / name)).code == 0
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(first)
+    for name, *words in (("t.txt",), ("t.csv", "--format", "terminal")):
+        assert run("eval", "report", str(out), "--out", str(tmp_path / name), *words).code == 2
     for words in (
         (),
         ("--phrases", str(phrases), "--judge", "x"),

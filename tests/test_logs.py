@@ -98,6 +98,25 @@ def test_export_in_three_forms(tmp_path: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o600
 
 
+def test_export_writes_what_the_ending_says_unless_told_otherwise(tmp_path: Path) -> None:
+    written = {}
+    for name, *args in (
+        ("w.json",),
+        ("w.JSONL",),
+        ("w.md",),
+        ("w.txt", "--format", "json"),
+        ("v.json", "-f", "md"),
+    ):
+        assert run("logs", "export", "tea", "--out", str(tmp_path / name), *args).code == 0
+        written[name] = (tmp_path / name).read_text()
+    assert json.loads(written["w.json"]) == json.loads(written["w.txt"])
+    assert len(written["w.JSONL"].split("\n")) == 3
+    assert written["w.md"] == written["v.json"] == run("logs", "export", "tea", "--format", "md").out
+    ran = run("logs", "export", "tea", "--out", str(tmp_path / "w.doc"))
+    assert (ran.code, (tmp_path / "w.doc").exists()) == (2, False)
+    assert ran.err.splitlines()[1] == "hint: .md, .json or .jsonl. Or give --format."
+
+
 def test_export_overwrites_only_if_told_to(tmp_path: Path) -> None:
     out = tmp_path / "all.md"
     out.write_text("precious")

@@ -1,12 +1,14 @@
 """Kept conversations for other programs and for people: Markdown, JSON, JSON Lines."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, get_args
 
 from ..result_json import json_line
 from .log import ConversationLog, StoredConversation, StoredExchange
 
 ExportFormat = Literal["md", "json", "jsonl"]
+#: The format of a file, by its ending.
+EXPORT_ENDINGS: Mapping[str, ExportFormat] = {f".{form}": form for form in get_args(ExportFormat)}
 
 
 class Exported(NamedTuple):

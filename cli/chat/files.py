@@ -2,13 +2,13 @@
 
 import shlex
 from pathlib import Path
-from typing import get_args
 
-from alignbeam_local.conversation.export import ExportFormat, exported
+from alignbeam_local.conversation.export import EXPORT_ENDINGS, exported
 from alignbeam_local.conversation.log import StoredConversation
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.paths import write_named
 
+from ..endings import by_ending
 from ..tables import Column, table
 from ..terminal import printable, say
 from .chat import Chat
@@ -57,12 +57,10 @@ def export(chat: Chat, words: str) -> None:
         AlignBeamError: it cannot be written.
     """
     path = Path(words.removesuffix("!").strip())
-    form = path.suffix.removeprefix(".")
-    if form not in get_args(ExportFormat):
-        raise UsageError(f"/export writes .md, .json or .jsonl: '{path.name}'", "Such as /export talk.md.")
+    form = by_ending(path, EXPORT_ENDINGS, "Such as /export talk.md.")
     if not chat.transcript.exchanges:
         raise UsageError("there is nothing to export yet", "Ask something first.")
-    lines = exported([chat.transcript.exported()], form)  # type: ignore[arg-type]
+    lines = exported([chat.transcript.exported()], form)
     try:
         path = path.expanduser()
         if path.exists() and not words.endswith("!"):

@@ -11,6 +11,7 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_named
 
 from ..completion import model_names
+from ..endings import by_ending
 from ..eval.report import judge_error_of, print_report, report_text
 from ..eval.run import Request, run_request
 from ..options import Options, with_options_but
@@ -76,6 +77,9 @@ class Format(StrEnum):
     HTML = "html"
 
 
+_REPORT_ENDINGS = {".md": Format.MARKDOWN, ".csv": Format.CSV, ".html": Format.HTML}
+
+
 class Share(StrEnum):
     """What `compare` compares."""
 
@@ -116,7 +120,10 @@ def run(
 def report(
     runs: Runs,
     *,
-    format_: Annotated[Format, typer.Option("--format", help="how to write it")] = Format.TERMINAL,
+    format_: Annotated[
+        Format | None,
+        typer.Option("--format", help="how to write it; default: by the ending of --out, else terminal"),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="a file, instead of stdout")] = None,
     counts: Annotated[
         Path | None,
@@ -134,26 +141,36 @@ def report(
 
     ```sh
     alignbeam eval report first
-    alignbeam eval report first --format html --out first.html
+    alignbeam eval report first --out first.html
     alignbeam eval report first second --format markdown --counts counts.json
     ```
     """
     from alignbeam_local.evaluation.reports.figures import figures
     from alignbeam_local.evaluation.runs.saved_runs import counts_text, load_runs
 
+    form = _report_format(format_, out)
     loaded = load_runs(runs, scores)
     found = figures(loaded, judge_error_of(judge_check, loaded))
     if counts:
         write_named(counts, counts_text(loaded))
-    if format_ is Format.TERMINAL and out is None:
+    if form is Format.TERMINAL:
         print_report(loaded, found)
         return
-    text = report_text(format_.value, loaded, found)
+    text = report_text(form.value, loaded, found)
     if out:
         write_named(out, text)
         say(f"written: {out}")
     else:
         sys.stdout.write(for_stream(text, sys.stdout))
+
+
+def _report_format(named: Format | None, out: Path | None) -> Format:
+    """Raises: UsageError: what is to be written to a file is the terminal's, or nothing says what it is."""
+    if out and named is Format.TERMINAL:
+        raise UsageError("--format terminal writes to stdout", "Leave --out away, or name another format.")
+    if named or not out:
+        return named or Format.TERMINAL
+    return by_ending(out, _REPORT_ENDINGS, "Or give --format.")
 
 
 @eval_app.command()

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from alignbeam_local.conversation.export import ExportFormat, as_object, exported, markdown, read
+from alignbeam_local.conversation.export import (
+    EXPORT_ENDINGS,
+    ExportFormat,
+    as_object,
+    exported,
+    markdown,
+    read,
+)
 from alignbeam_local.conversation.log import ConversationLog, StoredConversation, default_path
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_named
@@ -16,6 +23,7 @@ from alignbeam_local.result_json import json_line
 
 from ..chat.input import typed_lines
 from ..completion import conversation_names
+from ..endings import by_ending
 from ..terminal import for_stream, is_terminal, say
 from ..views.logs import print_conversations, print_found
 
@@ -109,7 +117,10 @@ def search(
 @logs_app.command()
 def export(
     conversations: AllNamed = None,
-    form: Annotated[ExportFormat, typer.Option("--format", "-f", help="what is written")] = "md",
+    form: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", "-f", help="what is written; default: by the ending of --out, else md"),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="a file, not stdout; yours alone")] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite that file", metavar="")] = False,
 ) -> None:
@@ -119,9 +130,11 @@ def export(
 
     ```sh
     alignbeam logs export taxes > taxes.md
-    alignbeam logs export --format jsonl --out all.jsonl
+    alignbeam logs export --out all.jsonl
     ```
     """
+    if form is None:
+        form = by_ending(out, EXPORT_ENDINGS, "Or give --format.") if out else "md"
     if out and out.exists() and not force:
         raise UsageError(f"{out} is there already", "--force overwrites it.")
     with ConversationLog() as log:
