@@ -138,7 +138,10 @@ def scripted_row(vocabulary: Vocabulary, script: Mapping[str, str | Sequence[str
 
 
 def _next_token(vocabulary: Vocabulary, rest: bytes, end: int) -> int:
-    return vocabulary.encode(rest)[0] if rest else end
+    if not rest:
+        return end
+    begins_inside = 0x80 <= rest[0] < 0xC0  # a character: its bytes are tokens, and no text to encode
+    return rest[0] if begins_inside else vocabulary.encode(rest)[0]
 
 
 def spelt(vocabulary: Vocabulary, tokens: Sequence[int]) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local.prompt.text_stream import TextStream
+from alignbeam_local.prompt.text_stream import TextStream, whole_characters
 
 
 def pushed(stream: TextStream, chunks: Sequence[bytes]) -> list[str]:
@@ -23,11 +23,15 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
     assert pushed(TextStream(), [b"a\xffb", b"\xc3b"]) == ["a\ufffdb", "\ufffdb"]
 
 
-def test_an_unfinished_character_is_replaced_at_the_end() -> None:
-    stream = TextStream()
-    assert stream.push(b"a\xc3") == "a"
-    assert stream.finish() == "\ufffd"
-    assert stream.text == "a\ufffd"
+@pytest.mark.parametrize("character", ["é", "€", "🍵"])
+def test_an_unfinished_character_is_left_out_at_the_end(character: str) -> None:
+    for size in range(1, len(character.encode())):
+        raw = b"a" + character.encode()[:size]
+        stream = TextStream()
+        assert (stream.push(raw), stream.finish(), stream.text) == ("a", "", "a")
+        assert whole_characters(raw) == "a"
+    assert whole_characters(f"a{character}".encode()) == f"a{character}"
+    assert whole_characters(b"\xff" + character.encode()[:1]) == "\ufffd"
 
 
 def test_what_may_become_a_stop_string_is_held_back() -> None:

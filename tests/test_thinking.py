@@ -136,3 +136,9 @@ def test_a_cancelled_thought_leaves_the_prompt() -> None:
     with pytest.raises(Cancelled):
         think(draft, GREEDY, row, think_end=END, limit=50)
     assert list(draft.tokens(0)) == draft.vocabulary.encode("Q")
+
+
+@pytest.mark.parametrize("limit", [3, 4, 5, 6])
+def test_reasoning_that_is_cut_inside_a_character_ends_before_it(limit: int) -> None:
+    thought = thought_of(draft_that_says("ab🍵 tea"), limit=limit)
+    assert (thought.text, len(thought.tokens)) == ("ab" if limit < 6 else "ab🍵", limit)

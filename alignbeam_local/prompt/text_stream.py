@@ -4,6 +4,11 @@ import codecs
 from collections.abc import Sequence
 
 
+def whole_characters(raw: bytes) -> str:
+    """Text that may have been cut anywhere, without the character that the cut went through."""
+    return TextStream().push(raw)
+
+
 class TextStream:
     """Decodes UTF-8 as it arrives; holds back what may still become a stop string."""
 
@@ -25,8 +30,8 @@ class TextStream:
         return self._release(self._decoder.decode(raw), final=False)
 
     def finish(self) -> str:
-        """What was held back, at the end of the generation."""
-        return self._release(self._decoder.decode(b"", True), final=True)
+        """What was held back, at the end of the generation; an unfinished character is no text."""
+        return self._release("", final=True)
 
     def _release(self, text: str, final: bool) -> str:
         if self.stopped:

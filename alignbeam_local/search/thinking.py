@@ -6,6 +6,7 @@ from typing import NamedTuple
 from ..config import Config
 from ..lm.language_model import LanguageModel, Logits, SamplerSettings
 from ..lm.sequences import PROMPT, REASONING
+from ..prompt.text_stream import whole_characters
 
 
 class Thought(NamedTuple):
@@ -45,8 +46,8 @@ def think(draft: LanguageModel, config: Config, row: Logits, *, think_end: str, 
 
 
 def spelt(lm: LanguageModel, tokens: Sequence[int]) -> str:
-    """Text in which control tokens are spelt out, as think tags may be."""
-    return b"".join(_spelling(lm, token) for token in tokens).decode("utf-8", "replace")
+    """Text in which control tokens are spelt out, as think tags may be; without an unfinished character."""
+    return whole_characters(b"".join(_spelling(lm, token) for token in tokens))
 
 
 def _spelling(lm: LanguageModel, token: int) -> bytes:
