@@ -1,7 +1,6 @@
 """Every knob, its default, its range and its meaning: the one home of each."""
 
 from collections.abc import Mapping
-from math import isfinite
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -24,6 +23,18 @@ ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
 
 #: `judge_at` of a chat with several beams (docs/measurements.md, "When a chat judges").
 CHAT_JUDGE_AT = 32
+
+#: The longest context that a model claims to have, and the most tokens that can be asked for.
+MOST_TOKENS = 10 * 2**20
+#: Of 32 bits, with room for a seed a beam.
+MOST_SEED = 2**32 - 65
+#: The most threads that llama.cpp has room for: with more it ends the process.
+_MOST_THREADS = 512
+_MOST_LAYERS = 65_536
+_MOST_GPUS = 256
+_LARGEST_SHARE = 1e6
+#: Below this, logits over the temperature, or over the penalty, are no numbers any more.
+_LEAST_DIVISOR = 1e-3
 
 _WHOLE: CacheType = "f16"
 _UNQUANTISED = ("f32", "f16", "bf16")
@@ -63,7 +74,7 @@ class Config(BaseModel):
         2.5, description="tau: the highest judge's score, 1 to 5, that counts as safe"
     )
     choice: Choice = Field("safest", description="among safe beams: the lowest score, or the likeliest start")
-    judge_at: Annotated[int, Field(ge=1)] | None = Field(
+    judge_at: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = Field(
         None,
         description="judge after this many tokens, drop the losers and go on with the winner, which streams "
         "and is judged again at its end; none = at the end only; "
@@ -81,11 +92,13 @@ class Config(BaseModel):
         0.7, description="sampling temperature after the mixed tokens; 0 = greedy"
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling; 1.0 leaves it out")
-    repeat_penalty: Annotated[float, Field(gt=0, le=10)] = Field(
+    repeat_penalty: Annotated[float, Field(ge=_LEAST_DIVISOR, le=10)] = Field(
         1.15, description="penalty on tokens the answer already holds; 1.0 = none"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32 - 64)] = Field(42, description="beam i is seeded with seed + i")
-    max_tokens: Annotated[int, Field(ge=1)] = Field(512, description="the longest answer, in draft tokens")
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = Field(42, description="beam i is seeded with seed + i")
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = Field(
+        512, description="the longest answer, in draft tokens"
+    )
     ignore_eos: bool = Field(False, description="go on past the end of the answer (for timing)")
 
     draft: str | None = Field(None, description="the specialist: a name, a path or hf:owner/repo/file.gguf")
@@ -99,17 +112,21 @@ class Config(BaseModel):
         "none", description="the anchor's system prompt: none, same (as the draft's), or a text"
     )
 
-    context: Annotated[int, Field(ge=128)] = Field(4096, description="tokens of one beam's conversation")
-    threads: Annotated[int, Field(ge=0)] = Field(0, description="CPU threads; 0 = physical cores")
+    context: Annotated[int, Field(ge=128, le=MOST_TOKENS)] = Field(
+        4096, description="tokens of one beam's conversation"
+    )
+    threads: Annotated[int, Field(ge=0, le=_MOST_THREADS)] = Field(
+        0, description="CPU threads; 0 = physical cores"
+    )
     parallel: Annotated[int, Field(ge=1, le=64)] = Field(
         1, description="how many prompts share batches, in filter and eval run; each needs memory of its own"
     )
-    gpu_layers: Annotated[int, Field(ge=0)] | Literal["auto", "all"] = Field(
+    gpu_layers: Annotated[int, Field(ge=0, le=_MOST_LAYERS)] | Literal["auto", "all"] = Field(
         "auto",
         description="layers of each model on the GPU: a number, all, or auto: as many as fit, "
         "the anchor's first, then the draft's, then the judge's",
     )
-    main_gpu: Annotated[int, Field(ge=0)] | None = Field(
+    main_gpu: Annotated[int, Field(ge=0, lt=_MOST_GPUS)] | None = Field(
         None, description="the one GPU that takes them, by its number; none = every GPU"
     )
     tensor_split: str | None = Field(
@@ -149,6 +166,13 @@ class Config(BaseModel):
     @classmethod
     def _as_llama_cpp_counts(cls, value: Any) -> Any:
         return "auto" if value in (-1, "-1") else value
+
+    @field_validator("temperature")
+    @classmethod
+    def _not_next_to_0(cls, value: float) -> float:
+        if 0 < value < _LEAST_DIVISOR:
+            raise PydanticCustomError("tiny", f"input should be 0, or at least {_LEAST_DIVISOR:g}")
+        return value
 
     @field_validator("tensor_split")
     @classmethod
@@ -229,7 +253,9 @@ def _parse_shares(text: str) -> tuple[float, ...]:
         shares = tuple(map(float, text.split(",")))
     except ValueError:
         shares = ()
-    if not all(isfinite(share) and share >= 0 for share in shares) or not any(shares):
+    if not all(share == 0 or _LEAST_DIVISOR <= share <= _LARGEST_SHARE for share in shares) or not any(
+        shares
+    ):
         raise PydanticCustomError("shares", "these are no shares, such as 3,1")
     return shares
 
@@ -258,9 +284,15 @@ def _usage_error(error: ValidationError, source: str) -> UsageError:
     if first["type"] == "extra_forbidden":
         return unknown_knob(name, source)
     return UsageError(
-        f"{_prefix(source)}{name} = {first['input']!r}: {first['msg'].lower()}",
+        f"{_prefix(source)}{name} = {_shown(first['input'])}: {first['msg'].lower()}",
         f"{name}: {Config.model_fields[name].description}",
     )
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, not all of it where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}..."
 
 
 def _prefix(source: str) -> str:

@@ -180,7 +180,7 @@ def _config_file(path: Path) -> dict[str, SourcedValue]:
         values = tomllib.loads(whole_text(path.read_bytes(), str(path)))
     except FileNotFoundError:
         return {}
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, or a number of thousands of digits
         raise UsageError(f"{path}: {error}", "The file must be TOML.") from None
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "Check its permissions.") from None

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..config import ALIASES, CHAT_JUDGE_AT, Config
+from ..config import ALIASES, CHAT_JUDGE_AT, KNOBS, Config
 from ..errors import UsageError
 
 PROMPT_TOKENS, NEW_TOKENS = "prompt_tokens", "new_tokens"
@@ -48,6 +48,8 @@ class Sweep(NamedTuple):
             raise UsageError(f"--sweep {text}: no list of numbers", "Such as --sweep K=1,2,3") from None
         if min(values) < (0 if knob == "depth" else 1):
             raise UsageError(f"--sweep {text}: a number is too small", "Such as --sweep K=1,2,3")
+        for value in values:  # lengths are bounded as answers are
+            Config.of({knob if knob in KNOBS else "max_tokens": value}, f"--sweep {name}")
         return cls(knob, values)
 
 

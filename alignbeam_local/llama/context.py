@@ -15,7 +15,7 @@ from ..errors import Cancelled, ContextFull, ModelError
 from ..lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from ..lm.sequences import BATCH_TOKENS
 from .batch import Batch
-from .library import backend, build, set_fields
+from .library import backend, build, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
 from .weights import LlamaWeights
 
@@ -87,6 +87,7 @@ class LlamaLM:
         self._copied_rows: dict[int, Logits] = {}
 
     def _open(self, **wanted: Any) -> Any:
+        require_countable(wanted["n_ctx"])
         most = int(llama_cpp.llama_max_parallel_sequences())
         if wanted["n_seq_max"] > most:
             raise ModelError(

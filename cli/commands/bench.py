@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from alignbeam_local.config import MOST_TOKENS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.result_json import json_line
 
@@ -19,13 +20,17 @@ from ..terminal import for_stream, is_terminal, say
 def bench(
     *,
     prompt_tokens: Annotated[
-        int, typer.Option("--prompt-tokens", min=8, help="length of the user's text, in draft tokens")
+        int,
+        typer.Option(
+            "--prompt-tokens", min=8, max=MOST_TOKENS, help="length of the user's text, in draft tokens"
+        ),
     ] = 32,
     new_tokens: Annotated[
-        int, typer.Option("--new-tokens", min=2, help="length of every answer; ends are ignored")
+        int,
+        typer.Option("--new-tokens", min=2, max=MOST_TOKENS, help="length of every answer; ends are ignored"),
     ] = 128,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="rounds that count")] = 5,
-    warm_up: Annotated[int, typer.Option("--warm-up", min=0, help="rounds before them")] = 1,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, max=10_000, help="rounds that count")] = 5,
+    warm_up: Annotated[int, typer.Option("--warm-up", min=0, max=10_000, help="rounds before them")] = 1,
     sweep: Annotated[
         list[str] | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from alignbeam_local.config import MOST_SEED
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import write_named
 
@@ -46,11 +47,16 @@ Methods = Annotated[
     ),
 ]
 Seeds = Annotated[
-    list[int] | None, typer.Option("--seed", min=0, help="ask every prompt with each; repeatable")
+    list[int] | None,
+    typer.Option("--seed", min=0, max=MOST_SEED, help="ask every prompt with each; repeatable"),
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="at most so many prompts of each suite")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, max=1_000_000, help="at most so many prompts of each suite")
+]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory, new or to go on with")]
-PickSeed = Annotated[int, typer.Option("--pick-seed", help="which prompts a stratified limit draws")]
+PickSeed = Annotated[
+    int, typer.Option("--pick-seed", min=0, max=MOST_SEED, help="which prompts a stratified limit draws")
+]
 Runs = Annotated[
     list[Path], typer.Argument(metavar="RUN...", help="directories of `eval run`, or files of `--counts`")
 ]

@@ -38,6 +38,7 @@ logs_app = typer.Typer(
     """,
 )
 
+_MOST = 1_000_000_000  # SQLite counts to 2**63
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -52,7 +53,7 @@ AllNamed = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON", metavar="")]
 Limit = Annotated[
-    int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="at most so many; 0 = all")
+    int, typer.Option("--limit", "-n", min=0, max=_MOST, metavar="NUMBER", help="at most so many; 0 = all")
 ]
 
 
@@ -76,7 +77,10 @@ def list_conversations(limit: Limit = 20, as_json: AsJson = False) -> None:
 def show(
     conversation: Named = None,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=0, metavar="NUMBER", help="the last so many turns; 0 = all")
+        int,
+        typer.Option(
+            "--limit", "-n", min=0, max=_MOST, metavar="NUMBER", help="the last so many turns; 0 = all"
+        ),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -166,7 +170,9 @@ def prune(
     ] = None,
     keep: Annotated[
         int | None,
-        typer.Option("--keep", min=0, metavar="NUMBER", help="never the so many that were used last"),
+        typer.Option(
+            "--keep", min=0, max=_MOST, metavar="NUMBER", help="never the so many that were used last"
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them", metavar="")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask", metavar="")] = False,

@@ -65,7 +65,7 @@ def _beams(result: Result, which: str) -> Sequence[int]:
         return every
     if not which:
         return [] if result.chosen is None else [result.chosen]
-    if not which.isdecimal() or int(which) - 1 not in every:
+    if len(which) > 9 or not which.isdecimal() or int(which) - 1 not in every:
         raise UsageError(f"there is no beam '{which}'", f"The last answer had {len(every)}; or say all.")
     return [int(which) - 1]
 

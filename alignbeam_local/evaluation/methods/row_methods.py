@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ...config import Config
+from ...config import MOST_TOKENS, Config
 from ...engine.stopwatch import Stopwatch
 from ...lm.language_model import Logits
 from ...result import Result
@@ -66,9 +66,9 @@ class SafeDecoding(RowMethod):
 
     name: ClassVar[str] = "safedecoding"
 
-    weight: Annotated[float, Field(ge=0)] = 3.0
-    m: Annotated[int, Field(ge=0)] = 2
-    c: Annotated[int, Field(ge=1)] = 5
+    weight: Annotated[float, Field(ge=0, le=1000)] = 3.0
+    m: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 2
+    c: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = 5
 
     @property
     def depth(self) -> int:
@@ -112,8 +112,8 @@ class Contrastive(RowMethod):
 
     name: ClassVar[str] = "contrastive"
 
-    m: Annotated[int, Field(ge=0)] = 6
-    k: Annotated[int, Field(ge=1)] = 10
+    m: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 6
+    k: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = 10
     share: Annotated[float, Field(ge=0, le=1)] = 0.1
 
     @property
