@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from ..errors import ModelError, UsageError
 from ..lm.language_model import common_prefix
 from ..lm.vocabulary import Vocabulary
+from ..placeholders import Part, filled, numbers_in, placeholder
 from .message import Message
 from .template import HINT, ChatTemplate
 
@@ -28,7 +30,6 @@ THINK_TAGS = (
 
 # Some GGUF files hold turn markers as user-defined tokens, which llama.cpp finds in any text.
 _MARKER = re.compile(r"<[|｜][^<>]*[|｜]>|</?think>")
-_PLACEHOLDER = re.compile(r"(\t?)AlignBeamContent(\d+)End(\t?)")
 _BLANKS = " \t\n\v\f\r"
 
 
@@ -171,7 +172,7 @@ class ChatFormat:
     def encode_exchange(self, messages: Sequence[Message], vocabulary: Vocabulary) -> list[int]:
         return self._ids(_filled(self.template, messages), vocabulary)
 
-    def _ids(self, parts: "Iterable[_Part]", vocabulary: Vocabulary) -> list[int]:
+    def _ids(self, parts: Iterable[Part], vocabulary: Vocabulary) -> list[int]:
         return _encode(_runs(parts, self.special, vocabulary), vocabulary)
 
 
@@ -203,30 +204,46 @@ def _require_question(messages: Sequence[Message]) -> None:
 # --- rendering
 
 
-class _Part(NamedTuple):
-    """A stretch of a prompt: the template's own text, or what somebody said."""
+class _ContentParts(list[dict[str, str]]):
+    """A content as the parts that templates of multimodal models loop over; written whole it is nothing.
 
-    text: str
-    is_content: bool
+    So a template that writes contents as they are drops it, where Python's own notation would be a prompt.
+    """
 
-
-def _filled(template: ChatTemplate, messages: Sequence[Message]) -> list[_Part]:
-    """The rendered template, split where contents stand. A tab that is gone shows that it trims them."""
-    marked = [{"role": m.role, "content": f"\tAlignBeamContent{i}End\t"} for i, m in enumerate(messages)]
-    head, *rest = _PLACEHOLDER.split(template.render(marked))
-    contents, parts = [m.content for m in messages], [_Part(head, False)]
-    _require_all(messages, set(map(int, rest[1::4])))
-    for before, index, after, own in zip(*(rest[i::4] for i in range(4)), strict=True):
-        content = contents[int(index)]
-        content = content if before else content.lstrip()
-        parts += [_Part(content if after else content.rstrip(), True), _Part(own, False)]
-    return parts
+    def __str__(self) -> str:
+        return ""
 
 
-def _require_all(messages: Sequence[Message], found: set[int]) -> None:
+_Shape = Callable[[str], Any]
+
+
+def _as_parts(content: str) -> _ContentParts:
+    return _ContentParts([{"type": "text", "text": content}])
+
+
+def _filled(template: ChatTemplate, messages: Sequence[Message]) -> list[Part]:
+    """The rendered template, split where contents stand. Raises: ModelError: it refuses or drops one."""
+    return filled(_rendered(template, messages), [message.content for message in messages])
+
+
+def _rendered(template: ChatTemplate, messages: Sequence[Message], **flags: bool) -> str:
+    """The template with placeholders: contents are strings, or parts where it takes no strings."""
+    try:
+        return _rendered_as(str, template, messages, **flags)
+    except ModelError:
+        with suppress(ModelError):
+            return _rendered_as(_as_parts, template, messages, **flags)
+        raise
+
+
+def _rendered_as(shape: _Shape, template: ChatTemplate, messages: Sequence[Message], **flags: bool) -> str:
+    marked = [{"role": m.role, "content": shape(placeholder(i))} for i, m in enumerate(messages)]
+    text = template.render(marked, **flags)
+    found = numbers_in(text)
     for index, message in enumerate(messages):
         if index not in found:
             raise ModelError(f"the chat template drops the {message.role} message", HINT)
+    return text
 
 
 def _thinking(template: ChatTemplate) -> tuple[Thinking, str]:
@@ -249,9 +266,8 @@ def _refuse_opened_reasoning(template: ChatTemplate) -> None:
 
 def _answer_start(template: ChatTemplate, *, enable_thinking: bool) -> tuple[str, str]:
     """A prompt of one question; and of it what the template puts behind the question."""
-    mark = "AlignBeamContent"
-    prompt = template.render([{"role": "user", "content": mark}], enable_thinking=enable_thinking)
-    return prompt, prompt.rpartition(mark)[2]
+    prompt = _rendered(template, [Message("user", "")], enable_thinking=enable_thinking)
+    return prompt, filled(prompt, [""])[-1].text
 
 
 def _silence(template: ChatTemplate, start: str, end: str) -> Thinking:
@@ -266,7 +282,7 @@ def _silence(template: ChatTemplate, start: str, end: str) -> Thinking:
 # --- tokens
 
 
-def _runs(parts: Iterable[_Part], special: re.Pattern[str], vocabulary: Vocabulary) -> Iterator[str | int]:
+def _runs(parts: Iterable[Part], special: re.Pattern[str], vocabulary: Vocabulary) -> Iterator[str | int]:
     """Special tokens of the template, and the plain text between them, contents and the template's joined.
 
     Joined, because a tokeniser merges across their border (' Hello', '?\\n\\n') and models are used to it.

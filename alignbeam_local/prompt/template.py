@@ -12,6 +12,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import ModelError
+from ..placeholders import within_json
 
 #: What templates take for today (Llama 3's own default): a date that moves makes every cache stale.
 TODAY = datetime(2024, 7, 26)
@@ -35,7 +36,7 @@ class ChatTemplate:
         except (TemplateError, RecursionError) as error:
             raise _model_error(error) from error
 
-    def render(self, messages: Sequence[Mapping[str, str]], enable_thinking: bool = False) -> str:
+    def render(self, messages: Sequence[Mapping[str, Any]], enable_thinking: bool = False) -> str:
         """The conversation as text, up to where the answer begins.
 
         Raises:
@@ -77,8 +78,18 @@ def _environment() -> Environment:
     return environment
 
 
-def _to_json(value: Any, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, **options)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As transformers' own filter, which leaves HTML's characters as they are; placeholders stay such."""
+    text = json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+    return within_json(text, ensure_ascii=ensure_ascii)
 
 
 def _raise_exception(message: str) -> NoReturn:
