@@ -14,7 +14,7 @@ PACKAGE = "alignbeam_local"
 #: From the ground up: a line may import what stands in lines above it; within a package no circle may be.
 LAYERS = """
 errors
-paths intervals cancellation
+paths intervals cancellation reading
 config
 result
 events

@@ -8,7 +8,6 @@ import pytest
 from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.events import AnswerText, BeamText, Done
 from alignbeam_local.result import Result
-from alignbeam_local.result_json import result_object
 from tests.fake_lm import scripted_row
 from tests.fake_loader import FakeModel
 from tests.fake_pool import ANCHOR, ASSISTANT, DRAFT, config, fake_loader, fake_pool
@@ -34,7 +33,7 @@ def test_an_answer(beams: int, max_tokens: int, monkeypatch: pytest.MonkeyPatch)
     assert [beam.text[2:] for beam in result.beams] == ["🍵" if max_tokens == 6 else ""] * beams
     told = "".join(e.text for e in events if isinstance(e, AnswerText | BeamText))
     assert CUT not in told
-    assert CUT not in json.dumps(result_object(result), ensure_ascii=False)
+    assert CUT not in json.dumps(result.as_dict(), ensure_ascii=False)
     assert CUT not in talk.conversation.messages[-1].content
     assert talk.ask("Tea?").text  # a further turn goes on from what is kept
 
@@ -50,4 +49,4 @@ def test_an_answer_of_a_method(spec: str, max_tokens: int, monkeypatch: pytest.M
     with closing(fake_pool()) as pool:
         (result,) = arm.method.open(arm.config, pool)([("Tea?", arm.config)])
     assert isinstance(result, Result)
-    assert (result.text, CUT in json.dumps(result_object(result), ensure_ascii=False)) == ("ok", False)
+    assert (result.text, CUT in json.dumps(result.as_dict(), ensure_ascii=False)) == ("ok", False)

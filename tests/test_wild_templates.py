@@ -22,10 +22,9 @@ def talk(texts: list[str]) -> list[Message]:
 
 
 def vocabulary_of(wild: Wild) -> Vocabulary:
-    ends = {"eos": wild.control[-1], "eot": wild.control[-1]}
-    if {"</s>", "<｜end▁of▁sentence｜>"} & {*wild.control}:
-        ends["eos"] = wild.control[1]
-    return fake_vocabulary(control=wild.control, bos=wild.control[0], **ends)
+    marked = {"</s>", "<｜end▁of▁sentence｜>"} & {*wild.control}
+    eos = wild.control[1 if marked else -1]
+    return fake_vocabulary(control=wild.control, bos=wild.control[0], eos=eos, eot=wild.control[-1])
 
 
 def plainly(wild: Wild, messages: list[Message], vocabulary: Vocabulary) -> str:

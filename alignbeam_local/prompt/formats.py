@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, Protocol
 from ..errors import ModelError, UsageError
 from ..lm.language_model import common_prefix
 from ..lm.vocabulary import Vocabulary
-from ..placeholders import Part, filled, numbers_in, placeholder
 from .message import Message
+from .placeholders import Part, filled, numbers_in, placeholder
 from .template import HINT, ChatTemplate
 
 Thinking = Literal["none", "silenced", "thinks"]

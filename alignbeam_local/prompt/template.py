@@ -12,7 +12,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ..errors import ModelError
-from ..placeholders import within_json
+from .placeholders import within_json
 
 #: What templates take for today (Llama 3's own default): a date that moves makes every cache stale.
 TODAY = datetime(2024, 7, 26)
