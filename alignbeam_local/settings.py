@@ -20,7 +20,7 @@ _OTHER_VARIABLES = {
     "ALIGNBEAM_CONFIG_DIR": "where config.toml and your models.toml are (on Linux ~/.config/alignbeam)",
     "ALIGNBEAM_DATA_DIR": "where models, calibration records, conversations and the chat history are "
     "(on Linux ~/.local/share/alignbeam)",
-    "ALIGNBEAMROLES_DIR": "where model files are; unless set, models in the data directory",
+    "ALIGNBEAM_MODELS_DIR": "where model files are; unless set, models in the data directory",
     "ALIGNBEAM_CACHE_DIR": "what can be deleted at any time (on Linux ~/.cache/alignbeam)",
     "ALIGNBEAM_OFFLINE": "1: never use the network; HF_HUB_OFFLINE does the same",
     "ALIGNBEAM_DEBUG": "1: a traceback for an internal error",

@@ -11,6 +11,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.errors import Cancelled
 from alignbeam_local.lm.language_model import LanguageModel, Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
+from alignbeam_local.prompt.text_stream import whole_characters
 from alignbeam_local.search import thinking
 from alignbeam_local.search.thinking import Thought, spelt, think
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
@@ -67,10 +68,10 @@ def draft_of(said: Sequence[int]) -> FakeLM:
 def slow_thought(tokens: Sequence[int]) -> Thought:
     """The reference: all that was said is looked at anew with each token."""
     for count in range(1, len(tokens) + 1):
-        text = PLAIN.pieces(tokens[:count]).decode("utf-8", "replace")
+        text = whole_characters(PLAIN.pieces(tokens[:count]))
         if END in text:
             return Thought(tuple(tokens[:count]), text.partition(END)[0], True)
-    return Thought(tuple(tokens), PLAIN.pieces(tokens).decode("utf-8", "replace"), False)
+    return Thought(tuple(tokens), whole_characters(PLAIN.pieces(tokens)), False)
 
 
 WORDS = [PLAIN.encode(word) for word in ("</", "think", ">", ">\n", "<", END, "a", "é")]
