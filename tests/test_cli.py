@@ -51,6 +51,19 @@ def test_ask_joins_stdin_a_blank_line_and_its_argument(run: Run, engines: list[F
     assert engines[1].asked[0][0][0].content == "only this"
 
 
+def test_ask_joins_words_that_are_not_quoted(run: Run, engines: list[FakeEngine]) -> None:
+    assert run("ask", "why", "is", "the  sky", "--seed", "7", "blue?").code == 0
+    assert engines[0].asked[0][0][0].content == "why is the  sky blue?"
+    assert "[PROMPT]..." in run("ask", "--help").out
+
+
+def test_a_misspelt_flag_among_the_words_is_no_word(run: Run, engines: list[FakeEngine]) -> None:
+    ran = run("ask", "why", "is", "--alhpa", "1", "the", "sky", "blue")
+    assert ran.code == 2
+    assert "--alhpa" in ran.err
+    assert not engines
+
+
 @pytest.mark.parametrize(("args", "given"), [((), ""), (("",), " \n"), (("x",), b"\xff")])
 def test_ask_without_a_prompt_is_a_usage_error(run: Run, args: tuple[str, ...], given: Any) -> None:
     ran = run("ask", *args, given=given)

@@ -17,8 +17,12 @@ from ..views.answer_view import answer_view
 
 @with_options_but("parallel")
 def ask(
-    prompt: Annotated[
-        str | None, typer.Argument(help="The question; stdin, if piped, comes before it.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            help="The question, its words joined by spaces; stdin, if piped, comes before it.",
+        ),
     ] = None,
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="exit with 4 if the answer is refused or blocked")
@@ -41,7 +45,7 @@ def ask(
     from alignbeam_local.prompt.message import Message
 
     prepared = session.prepare(options)
-    messages = [Message("user", whole_prompt(prompt))]
+    messages = [Message("user", whole_prompt(" ".join(words or [])))]
     with prepared.open() as engine:
         result = playing.answer(engine, messages, answer_view(options))
     playing.stop_if_cancelled(result)
@@ -49,13 +53,13 @@ def ask(
         raise typer.Exit(session.REFUSED)
 
 
-def whole_prompt(argument: str | None) -> str:
+def whole_prompt(argument: str) -> str:
     """Stdin, a blank line, the argument; either may be missing.
 
     Raises:
         UsageError: both are, or something is not UTF-8.
     """
-    parts = [_piped_text(), checked(argument or "", "the prompt")]
+    parts = [_piped_text(), checked(argument, "the prompt")]
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise UsageError("there is no prompt", 'Give one: alignbeam ask "Why is the sky blue?"')
