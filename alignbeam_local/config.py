@@ -157,6 +157,13 @@ class Config(BaseModel):
             raise PydanticCustomError("truth_value", "this knob is not one of true and false")
         return value
 
+    @field_validator("*")
+    @classmethod
+    def _unicode(cls, value: Any) -> Any:
+        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+            raise PydanticCustomError("unicode", "this is not Unicode text")
+        return value
+
     @field_validator("judge_at", "main_gpu", "tensor_split", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:

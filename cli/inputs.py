@@ -22,7 +22,10 @@ def checked(text: str, what: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UsageError(f"{what} holds what is no Unicode text", "Give it as UTF-8.") from None
+        raise UsageError(
+            f"{what} is not Unicode text",
+            "Give it as UTF-8; a file whose name is other bytes must be renamed.",
+        ) from None
     return text
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
@@ -16,11 +16,13 @@ from typer.main import get_command
 
 from alignbeam_local.errors import AlignBeamError, Cancelled
 
+from .inputs import checked
 from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _BINDING = "llama-cpp-python"  # to llama.cpp, in whose versions it comes
+_SHOWN = 60  # characters of what was typed, in a message
 _PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them changes nothing
 
 #: Sub-command: the module and the name of its function or app.
@@ -89,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_streams()
     try:
         with _ended_by_signals():
+            _require_text(args, os.environ)
             command = get_command(make_app(_first_word(args)))
             code = command.main(args=args, prog_name="alignbeam", standalone_mode=False)
             sys.stdout.flush()
@@ -102,6 +105,22 @@ def _arguments(argv: Sequence[str]) -> list[str]:
     if argv and argv[0] != "help":
         return list(argv)
     return [*argv[1:], "--help"]
+
+
+def _require_text(args: Sequence[str], environ: Mapping[str, str]) -> None:
+    """Bytes that are no UTF-8 are refused before anything is done, in paths too: all is kept as text.
+
+    Raises:
+        UsageError: an argument, or a variable of this program's, that holds such bytes.
+    """
+    for number, argument in enumerate(args, 1):
+        checked(argument, f"argument {number}, {argument[:_SHOWN]!r},")
+    for name in filter(_is_own, environ):
+        checked(environ[name], f"environment {name}")
+
+
+def _is_own(variable: str) -> bool:
+    return variable.startswith("ALIGNBEAM_")
 
 
 def _first_word(args: Sequence[str]) -> str:
@@ -207,7 +226,9 @@ def _prepare_streams() -> None:
         stream: TextIO | None = getattr(sys, name)
         if stream is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
-        elif mode == "w" and isinstance(stream, TextIOWrapper):
+        elif mode == "r" and isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # whoever reads says that it is no text
+        elif isinstance(stream, TextIOWrapper):
             encoding = stream.encoding if stream.isatty() else "utf-8"
             stream.reconfigure(encoding=encoding, errors="replace")
 

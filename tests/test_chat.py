@@ -229,7 +229,7 @@ def test_an_answer_that_fails_leaves_the_conversation(engines: list[FakeEngine])
 def test_a_message_that_is_no_text_is_said_and_the_next_one_is_asked(engines: list[FakeEngine]) -> None:
     ran = run("chat", given=b'"""\xff\nstill it"""\necho: on\n')
     assert (ran.code, ran.out) == (1, "on\n")
-    assert ran.err.count("error: the message holds what is no Unicode text") == 1
+    assert ran.err.count("error: the message is not Unicode text") == 1
 
 
 @pytest.mark.parametrize("line", ["full", "/set alhpa 1", "/nothing"])

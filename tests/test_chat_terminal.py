@@ -71,7 +71,7 @@ class Terminal:
         os.close(self._ours)
 
     def type(self, *keys: str) -> None:
-        os.write(self._ours, "".join(keys).encode())
+        os.write(self._ours, "".join(keys).encode(errors="surrogateescape"))
 
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
@@ -235,3 +235,16 @@ def test_plain_terminals(variable: str, value: str, monkeypatch: pytest.MonkeyPa
         assert terminal.leave() == 0
         colours = [f"\x1b[{style}{code}m" for style in ("", "0;", "1;") for code in range(31, 37)]
         assert not any(colour in terminal.screen.written for colour in colours)
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+def test_bytes_that_are_no_text_are_said_and_the_chat_goes_on(
+    term: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    with Terminal() as terminal:
+        terminal.type("/save caf\udce9", ENTER)
+        terminal.prompt_after("error: the message is not Unicode text")
+        terminal.type("echo: on", ENTER)
+        terminal.prompt_after("\non\n")
+        assert terminal.leave() == 0

@@ -281,7 +281,7 @@ def test_jsonl_keeps_fields_and_takes_knobs(run: Run, engines: list[FakeEngine])
         ('{"id": 3}', 3, "give either prompt or messages"),
         ('{"id": "a", "prompt": 3}', "a", "prompt"),
         ('{"id": 3, "prompt": " "}', 3, "there is nothing to answer"),
-        ('{"id": 3, "prompt": "\\ud800"}', 3, "no Unicode"),
+        ('{"id": 3, "prompt": "\\ud800"}', 3, "not Unicode"),
         ('{"id": 3, "prompt": "x", "messages": []}', 3, "either prompt or messages"),
         ('{"id": 3, "messages": [{"role": "tool", "content": "x"}]}', 3, "messages"),
         ('{"id": 3, "prompt": "x", "alpha": 2}', 3, "alpha = 2"),

@@ -117,7 +117,7 @@ class LineEditor:
             while self._notes:
                 say(self._notes.pop(0))
             try:
-                return unquoted(self._session.prompt())
+                return checked(unquoted(self._session.prompt()), "the message")
             except KeyboardInterrupt:
                 if not self._session.default_buffer.text:
                     say(_HINT)
