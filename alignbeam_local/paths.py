@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -11,12 +11,14 @@ from typing import BinaryIO
 from filelock import FileLock
 from platformdirs import user_cache_path, user_config_path, user_data_path
 
+from .errors import AlignBeamError, UsageError
+
 APP = "alignbeam"
 
 
 def config_dir() -> Path:
     """The user's configuration: ALIGNBEAM_CONFIG_DIR, else the platform's place."""
-    return _overridden("ALIGNBEAM_CONFIG_DIR") or user_config_path(APP, appauthor=False)
+    return _overridden("ALIGNBEAM_CONFIG_DIR") or _platform(user_config_path)
 
 
 def config_file() -> Path:
@@ -26,17 +28,40 @@ def config_file() -> Path:
 
 def data_dir() -> Path:
     """What should outlive an update: ALIGNBEAM_DATA_DIR, else the platform's place."""
-    return _overridden("ALIGNBEAM_DATA_DIR") or user_data_path(APP, appauthor=False)
+    return _overridden("ALIGNBEAM_DATA_DIR") or _platform(user_data_path)
 
 
 def cache_dir() -> Path:
     """What can be deleted at any time: ALIGNBEAM_CACHE_DIR, else the platform's place."""
-    return _overridden("ALIGNBEAM_CACHE_DIR") or user_cache_path(APP, appauthor=False)
+    return _overridden("ALIGNBEAM_CACHE_DIR") or _platform(user_cache_path)
 
 
 def models_dir() -> Path:
     """The pulled model files: ALIGNBEAM_MODELS_DIR, else `models` in the data directory."""
     return _overridden("ALIGNBEAM_MODELS_DIR") or data_dir() / "models"
+
+
+def user_path(text: str) -> Path:
+    """The file that a user means: `~` and `~name` at its start are home directories, `./~x` is a file here.
+
+    Raises:
+        UsageError: no such user, or a home directory that is not known.
+    """
+    path = os.path.expanduser(text)  # Path would first make `~x` of `./~x`
+    if text.startswith("~") and path == text:
+        raise UsageError(
+            f"{text}: there is no home directory {text.partition(os.sep)[0]}",
+            f"./{text} names a file of this folder.",
+        )
+    return Path(path)
+
+
+def no_home() -> AlignBeamError:
+    """The error where files belong into the home directory, and nobody knows where that is."""
+    return AlignBeamError(
+        "your home directory is not known, so there is no place for this program's files",
+        "Set HOME; or set ALIGNBEAM_CONFIG_DIR, ALIGNBEAM_DATA_DIR and ALIGNBEAM_CACHE_DIR.",
+    )
 
 
 def ensure_dir(path: Path) -> Path:
@@ -101,4 +126,18 @@ def locked(path: Path, timeout: float = -1) -> Iterator[None]:
 
 def _overridden(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
+    try:
+        return user_path(value) if value else None
+    except UsageError as error:
+        raise UsageError(f"environment {variable}: {error.message}", error.hint) from None
+
+
+def _platform(place: Callable[..., Path]) -> Path:
+    """Raises: AlignBeamError: the place is in the home directory, and nobody knows where that is."""
+    try:
+        path = place(APP, appauthor=False)
+    except RuntimeError:
+        path = Path()
+    if not path.is_absolute():
+        raise no_home()
+    return path

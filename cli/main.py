@@ -15,6 +15,7 @@ import typer
 from typer.main import get_command
 
 from alignbeam_local.errors import AlignBeamError, Cancelled
+from alignbeam_local.paths import no_home
 
 from .inputs import checked
 from .terminal import say_error
@@ -181,6 +182,8 @@ def _report(error: BaseException) -> int:
             code = _PIPE_CLOSED
         case OSError():
             _report_system(error)
+        case RuntimeError() if "home directory" in str(error):  # of Path.home(), in a library
+            return _report(no_home())
         case Exception():
             _report_internal(error)
         case _:

@@ -6,19 +6,19 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from ..config import Config
-from ..errors import rebuild_hint
+from ..errors import AlignBeamError, rebuild_hint
 from ..lm import prefix_store
 from ..machine.machine import has_gpu
 from ..models.pull import is_offline
 from ..paths import cache_dir, config_dir, data_dir, models_dir
-from .findings import Finding
+from .findings import Finding, problem
 
 _NETWORK_SECONDS = 5
 _IMPORT_SECONDS: float = 120  # a second or two where it works; a busy machine is slow
@@ -99,17 +99,19 @@ def cores(config: Config) -> Finding:
 
 def directories() -> Iterator[Finding]:
     """Each can be written (only a pull writes models), and is not for others to read (models may be)."""
-    yield _directory("config", config_dir(), private=True, needed=False)
-    yield _directory("data", data_dir(), private=True, needed=True)
-    yield _directory("cache", cache_dir(), private=True, needed=True)
-    yield _directory("models", models_dir(), private=False, needed=False)
+    yield _directory("config", config_dir, private=True, needed=False)
+    yield _directory("data", data_dir, private=True, needed=True)
+    yield _directory("cache", cache_dir, private=True, needed=True)
+    yield _directory("models", models_dir, private=False, needed=False)
 
 
 def kept_prefixes() -> Finding:
     """What processes leave to later ones, so that these need not read it again."""
-    place = prefix_store.folder()
     try:
+        place = prefix_store.folder()
         sizes = [path.stat().st_size for path in prefix_store.kept_files()]
+    except AlignBeamError as error:
+        return problem("prefixes", error)
     except OSError as error:
         message = f"{place} can't be looked at: {error.strerror}"
         return Finding("prefixes", "warning", message, "Delete it: that costs time only.")
@@ -118,7 +120,11 @@ def kept_prefixes() -> Finding:
     return Finding("prefixes", "ok", message, details=details)
 
 
-def _directory(topic: str, path: Path, *, private: bool, needed: bool) -> Finding:
+def _directory(topic: str, place: Callable[[], Path], *, private: bool, needed: bool) -> Finding:
+    try:
+        path = place()
+    except AlignBeamError as error:
+        return problem(topic, error)
     details = {"path": str(path)}
     if not os.path.lexists(path):
         parent = next(parent for parent in path.absolute().parents if os.path.exists(parent))

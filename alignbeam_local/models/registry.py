@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ..config import ROLES
 from ..errors import ModelError, UsageError, did_you_mean
-from ..paths import models_dir
+from ..paths import models_dir, user_path
 from . import toml_files as models_toml
 from .entry import Hub, ModelEntry
 from .gguf_reader import open_file
@@ -73,7 +73,7 @@ class Registry:
         if spec in self.models:
             return self._named(spec)
         if "/" in spec or spec.endswith(".gguf") or os.path.exists(spec):
-            return self._by_path(Path(spec).expanduser())
+            return self._by_path(user_path(spec))
         raise _unknown(
             "model", spec, self.models, "Or give the path of a .gguf file, or hf:owner/repo/file.gguf."
         )

@@ -1,6 +1,5 @@
 """Reading models.toml: the shipped one, and the user's laid over it key by key."""
 
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -12,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ..config import Config, by_name
 from ..errors import AlignBeamError, UsageError, did_you_mean
-from ..paths import config_dir, locked, write_named
+from ..paths import config_dir, locked, user_path, write_named
 from ..reading import whole_text
 from .entry import Hub, JudgeEntry, Mirror, ModelEntry, Name
 
@@ -99,15 +98,21 @@ def models(sources: Sequence[TomlSource]) -> Mapping[str, ModelEntry]:
     entries: dict[str, ModelEntry] = {}
     for source in sources:
         for name, table in source.tables("models").items():
-            merged[name] = {**merged.get(name, {}), **_located(table, source.path.parent)}
-            entries[name] = _entry(f"{source.path}: [models.{name}]", name, merged[name])
+            where = f"{source.path}: [models.{name}]"
+            merged[name] = {**merged.get(name, {}), **_located(where, table, source.path.parent)}
+            entries[name] = _entry(where, name, merged[name])
     return MappingProxyType(entries)
 
 
-def _located(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _located(where: str, table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Its `path`, if it has one, counts from the folder of the file that it stands in."""
     path = table.get("path")
-    return {**table, "path": folder / os.path.expanduser(path)} if isinstance(path, str) else table
+    if not isinstance(path, str):
+        return table
+    try:
+        return {**table, "path": folder / user_path(path)}
+    except UsageError as error:
+        raise UsageError(f"{where}: path = {error.message}", error.hint) from None
 
 
 def _entry(where: str, name: str, table: dict[str, Any]) -> ModelEntry:

@@ -1,12 +1,11 @@
 """`/save`, `/load`, `/sessions`, `/export` and `/copy`: the conversation outside of the chat."""
 
 import shlex
-from pathlib import Path
 
 from alignbeam_local.conversation.export import EXPORT_ENDINGS, exported
 from alignbeam_local.conversation.log import StoredConversation
 from alignbeam_local.errors import AlignBeamError, UsageError
-from alignbeam_local.paths import write_named
+from alignbeam_local.paths import user_path, write_named
 
 from ..endings import by_ending
 from ..tables import Column, table
@@ -56,17 +55,16 @@ def export(chat: Chat, words: str) -> None:
         UsageError: no such format, nothing to write, or the file is there and no `!` says to overwrite it.
         AlignBeamError: it cannot be written.
     """
-    path = Path(words.removesuffix("!").strip())
+    path = user_path(words.removesuffix("!").strip())
     form = by_ending(path, EXPORT_ENDINGS, "Such as /export talk.md.")
     if not chat.transcript.exchanges:
         raise UsageError("there is nothing to export yet", "Ask something first.")
     lines = exported([chat.transcript.exported()], form)
     try:
-        path = path.expanduser()
         if path.exists() and not words.endswith("!"):
             raise UsageError(f"{path} is there already", f"/export {path} ! overwrites it.")
         write_named(path, "".join(f"{line}\n" for line in lines))
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise AlignBeamError(f"cannot write {path}: {error}", "Give another place.") from None
     say(f"written: {path}")
 

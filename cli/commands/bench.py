@@ -9,6 +9,7 @@ import typer
 
 from alignbeam_local.config import MOST_TOKENS
 from alignbeam_local.errors import UsageError
+from alignbeam_local.paths import user_path
 from alignbeam_local.result_json import json_line
 
 from .. import session
@@ -42,7 +43,8 @@ def bench(
         typer.Option("--parallel", min=1, max=64, help="also so many prompts at once"),
     ] = 1,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="draw the table and the sweeps")
+        Path | None,
+        typer.Option("--plot", parser=user_path, metavar="FILE.png", help="draw the table and the sweeps"),
     ] = None,
     options: Options,
 ) -> None:

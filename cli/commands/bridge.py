@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alignbeam_local.paths import user_path
 from alignbeam_local.result_json import json_line
 
 from ..completion import model_names
@@ -32,7 +33,10 @@ def bridge(
         ),
     ] = None,
     prompts: Annotated[
-        Path | None, typer.Option(help="JSON Lines with a prompt each, or one prompt a line")
+        Path | None,
+        typer.Option(
+            parser=user_path, metavar="PATH", help="JSON Lines with a prompt each, or one prompt a line"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from alignbeam_local.config import MOST_SEED
 from alignbeam_local.errors import UsageError
-from alignbeam_local.paths import write_named
+from alignbeam_local.paths import user_path, write_named
 
 from ..completion import model_names
 from ..endings import by_ending
@@ -53,12 +53,18 @@ Seeds = Annotated[
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, max=1_000_000, help="at most so many prompts of each suite")
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="the run directory, new or to go on with")]
+Out = Annotated[
+    Path,
+    typer.Option("--out", parser=user_path, metavar="DIR", help="the run directory, new or to go on with"),
+]
 PickSeed = Annotated[
     int, typer.Option("--pick-seed", min=0, max=MOST_SEED, help="which prompts a stratified limit draws")
 ]
 Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN...", help="directories of `eval run`, or files of `--counts`")
+    list[Path],
+    typer.Argument(
+        parser=user_path, metavar="RUN...", help="directories of `eval run`, or files of `--counts`"
+    ),
 ]
 
 
@@ -130,14 +136,26 @@ def report(
         Format | None,
         typer.Option("--format", help="how to write it; default: by the ending of --out, else terminal"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="a file, instead of stdout")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", parser=user_path, metavar="PATH", help="a file, instead of stdout")
+    ] = None,
     counts: Annotated[
         Path | None,
-        typer.Option("--counts", help="also write outcomes by prompt id, without prompts and answers"),
+        typer.Option(
+            "--counts",
+            parser=user_path,
+            metavar="PATH",
+            help="also write outcomes by prompt id, without prompts and answers",
+        ),
     ] = None,
     judge_check: Annotated[
         Path | None,
-        typer.Option("--judge-check", help="what `judge check --json` wrote: correct harm for its error"),
+        typer.Option(
+            "--judge-check",
+            parser=user_path,
+            metavar="PATH",
+            help="what `judge check --json` wrote: correct harm for its error",
+        ),
     ] = None,
     scores: Annotated[str | None, typer.Option("--scores", help="what `eval rescore --name` made")] = None,
 ) -> None:
@@ -203,13 +221,19 @@ def compare(
 
 @eval_app.command()
 def rescore(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of `eval run`")],
+    run: Annotated[Path, typer.Argument(parser=user_path, metavar="DIR", help="a directory of `eval run`")],
     *,
     judge: Annotated[
         str | None, typer.Option("--judge", help="score with this judge", autocompletion=model_names)
     ] = None,
     phrases: Annotated[
-        Path | None, typer.Option("--phrases", help="count refusals by the phrases of a file, one a line")
+        Path | None,
+        typer.Option(
+            "--phrases",
+            parser=user_path,
+            metavar="PATH",
+            help="count refusals by the phrases of a file, one a line",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="what the scores are called")] = None,
     threshold: Annotated[
@@ -237,7 +261,9 @@ def rescore(
 
 @eval_app.command()
 def reselect(
-    run: Annotated[Path, typer.Argument(metavar="DIR", help="a directory of `eval run`, or of a sweep")],
+    run: Annotated[
+        Path, typer.Argument(parser=user_path, metavar="DIR", help="a directory of `eval run`, or of a sweep")
+    ],
     *,
     grid: Annotated[
         list[str],

@@ -12,6 +12,7 @@ from rich.progress import track
 
 from alignbeam_local.config import Config
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
 from ..completion import model_names
@@ -34,7 +35,12 @@ JudgeName = Annotated[
 ]
 PairsFile = Annotated[
     Path | None,
-    typer.Option("--pairs", help="JSON Lines of question, answer, label, split; default: the shipped pairs"),
+    typer.Option(
+        "--pairs",
+        parser=user_path,
+        metavar="PATH",
+        help="JSON Lines of question, answer, label, split; default: the shipped pairs",
+    ),
 ]
 Threshold = Annotated[str | None, typer.Option("--threshold", help="the highest score that counts as safe")]
 
@@ -84,7 +90,10 @@ def calibrate(
     judge: JudgeName,
     pairs: PairsFile = None,
     threshold: Threshold = None,
-    out: Annotated[Path | None, typer.Option("--out", help="default: in the data directory")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=user_path, metavar="PATH", help="default: in the data directory"),
+    ] = None,
 ) -> None:
     """Fit a judge's scores to labelled pairs; where the record is in its default place the judge uses it.
 

@@ -18,7 +18,7 @@ from alignbeam_local.conversation.export import (
 )
 from alignbeam_local.conversation.log import ConversationLog, StoredConversation, default_path
 from alignbeam_local.errors import UsageError
-from alignbeam_local.paths import write_named
+from alignbeam_local.paths import user_path, write_named
 from alignbeam_local.result_json import json_line
 
 from ..chat.input import typed_lines
@@ -125,7 +125,10 @@ def export(
         ExportFormat | None,
         typer.Option("--format", "-f", help="what is written; default: by the ending of --out, else md"),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="a file, not stdout; yours alone")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", parser=user_path, metavar="PATH", help="a file, not stdout; yours alone"),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite that file", metavar="")] = False,
 ) -> None:
     """Write the named conversations, or all of them, the oldest first.

@@ -12,6 +12,7 @@ from alignbeam_local.errors import ModelError
 from alignbeam_local.models.gguf_header import GgufHeader, read_header
 from alignbeam_local.models.importing import Verified, import_model, verify
 from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.paths import user_path
 
 from ..completion import model_names, profile_names
 from ..pulling import pull_with_progress
@@ -72,7 +73,7 @@ def pull_models(
 
 @models_app.command("import")
 def import_file(
-    path: Annotated[Path, typer.Argument(help="A .gguf file.")],
+    path: Annotated[Path, typer.Argument(parser=user_path, metavar="PATH", help="A .gguf file.")],
     name: Annotated[str | None, typer.Option(help="Its name; from the file's, if not given.")] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy it, where a hard link would do.")] = False,
     as_json: AsJson = False,

@@ -1,6 +1,5 @@
 """What `alignbeam eval compare` shows."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 from rich.text import Text
@@ -10,6 +9,7 @@ from alignbeam_local.evaluation.reports.compare import Measure, compare
 from alignbeam_local.evaluation.reports.table import percent
 from alignbeam_local.evaluation.runs.metrics import Scored
 from alignbeam_local.evaluation.runs.saved_runs import load_runs
+from alignbeam_local.paths import user_path
 
 from ..tables import Column, table, table_console
 from ..terminal import printable
@@ -53,8 +53,8 @@ def print_comparison(first: str, second: str, measure: Measure | None) -> None:
 
 def _side(spec: str) -> Side:
     """RUN[:METHOD], or COUNTS:RUN[:METHOD] where counts hold several; only a RUN alone may hold colons."""
-    path, _, method = (spec, "", "") if Path(spec).exists() else spec.partition(":")
-    runs = {run.name: run for run in load_runs([Path(path)])}
+    path, _, method = (spec, "", "") if user_path(spec).exists() else spec.partition(":")
+    runs = {run.name: run for run in load_runs([user_path(path)])}
     if len(runs) > 1:
         name, _, method = method.partition(":")
         if name not in runs:

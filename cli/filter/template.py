@@ -2,11 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from string import Formatter
 from typing import Any, NamedTuple
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.paths import user_path
 from alignbeam_local.reading import read_text
 
 _HINT = "A field is {name}; a brace that stands for itself is doubled: {{ or }}."
@@ -55,7 +55,7 @@ def _text(given: str) -> str:
     if not given.startswith("@"):
         return given
     try:
-        text = read_text(Path(given[1:]), "@ names a UTF-8 file that holds the template.")
+        text = read_text(user_path(given[1:]), "@ names a UTF-8 file that holds the template.")
     except UsageError as error:
         raise UsageError(f"--template: {error.message}", error.hint) from None
     return text.removesuffix("\n")

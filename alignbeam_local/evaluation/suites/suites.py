@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from importlib import import_module
-from os.path import expanduser
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from ...errors import AlignBeamError, UsageError, did_you_mean
+from ...paths import user_path
 from ...reading import read_text
 from ...result_json import parsed_row
 
@@ -120,7 +120,7 @@ def load_suite(spec: str, fetch: Fetch) -> list[Item]:
 def _load_all(spec: str, fetch: Fetch) -> list[Item]:
     if spec in named_suites():
         return _load_named(spec, named_suites()[spec], fetch)
-    path = Path(expanduser(spec))
+    path = user_path(spec)
     if not path.exists():
         raise _unknown(spec)
     return _load_file(path)
@@ -128,7 +128,7 @@ def _load_all(spec: str, fetch: Fetch) -> list[Item]:
 
 def _unknown(spec: str) -> UsageError:
     where, _, label = spec.rpartition(":")
-    if where in named_suites() or (where and Path(expanduser(where)).exists()):
+    if where in named_suites() or (where and user_path(where).exists()):
         return UsageError(f"--suite {spec}: no label '{label}'", f"Labels: {', '.join(LABELS)}.")
     known = list(named_suites())
     hint = did_you_mean(spec, known, f"Named suites: {', '.join(known)}.", num=3, cutoff=0.5)
