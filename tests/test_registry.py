@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from alignbeam_local import paths
 from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
 from alignbeam_local.models import toml_files as models_toml
 from alignbeam_local.models.hashes import file_sha256
+from alignbeam_local.models.importing import import_model
 from alignbeam_local.models.pull import check_sha256, pull
 from alignbeam_local.models.registry import Registry
 from tests.gguf_files import write_gguf
@@ -84,10 +87,42 @@ def test_resolve_a_hub_file(home: Path) -> None:
 
 
 def test_a_hub_file_stays_within_the_models_directory(home: Path) -> None:
-    assert Registry.load().resolve("hf:a/b/../../../x.gguf").path.parent == home / "models"
+    assert Registry.load().resolve("hf:a/b/..c/...gguf").path.parent == home / "models"
+    with pytest.raises(UsageError):
+        Registry.load().resolve("hf:a/b/../../../x.gguf")
 
 
-@pytest.mark.parametrize("spec", ["hf:", "hf:a/b", "hf:a/b/c.bin", "hf:a//x.gguf", "hf:x.gguf"])
+#: What could run together where a file of the hub gets a name of this machine.
+parts = st.sampled_from(["x", "x--y", "-x", "x-", "-", "--", "x-y", "%", "%2D", "a", ".x"])
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(one=st.lists(parts, min_size=1, max_size=3), other=st.lists(parts, min_size=1, max_size=3))
+def test_two_files_of_the_hub_have_two_places(one: list[str], other: list[str]) -> None:
+    registry = Registry({}, {}, "")
+    places = {registry.resolve(f"hf:o/r/{'/'.join(file)}.gguf").path for file in (one, other)}
+    assert len(places) == (1 if one == other else 2)
+
+
+def test_the_place_of_a_file_of_the_hub_tells_owner_from_repository() -> None:
+    specs = ["hf:a--b/c/d.gguf", "hf:a/b--c/d.gguf", "hf:a/b/c--d.gguf", "hf:a-/b/d.gguf", "hf:a/-b/d.gguf"]
+    assert len({Registry.load().resolve(spec).path for spec in specs}) == len(specs)
+
+
+def test_a_file_of_the_hub_is_none_that_has_a_name_of_its_own(home: Path) -> None:
+    mine = home / "models" / "o--r--x.gguf"
+    mine.parent.mkdir()
+    write_gguf(mine)
+    registry = Registry.load()
+    assert registry.resolve("hf:o/r/x.gguf").present, "an earlier pull is still found"
+    import_model(registry, mine, "o--r--x")
+    assert not Registry.load().resolve("hf:o/r/x.gguf").present
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["hf:", "hf:a/b", "hf:a/b/c.bin", "hf:a//x.gguf", "hf:x.gguf", "hf:a/b/./x.gguf", "hf:a/b/c//x.gguf"],
+)
 def test_malformed_hub_file(spec: str) -> None:
     with pytest.raises(UsageError, match=r"is not hf:owner/repo/file\.gguf"):
         Registry.load().resolve(spec)

@@ -28,6 +28,13 @@ class Hub(_Table):
     repo: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
     file: Annotated[str, StringConstraints(pattern=r"\.gguf$")]
 
+    @field_validator("file")
+    @classmethod
+    def _stays_in_the_repository(cls, value: str) -> str:
+        if not {"", ".", ".."}.isdisjoint(value.split("/")):
+            raise ValueError("give the plain path of a file within the repository")
+        return value
+
 
 class Mirror(_Table):
     """The parts of a file, each in a wheel of its own on the package index."""

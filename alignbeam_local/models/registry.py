@@ -147,8 +147,22 @@ class Registry:
                 f"'{spec}' is not hf:owner/repo/file.gguf", "Name one file of the repository."
             ) from None
         same = (known for known in self.files() if known.entry.hub == hub)
-        name = "--".join([owner, repo, *Path(file).with_suffix("").parts])
+        name = _local_name(hub)
+        if name in self.models:  # it stands for another file
+            name = f"hf%3A{name}"
         return next(same, ModelFile(name, models_dir() / f"{name}.gguf", ModelEntry(hub=hub)))
+
+
+def _local_name(hub: Hub) -> str:
+    """A name for each file of the hub, and no two of them the same."""
+    parts = (*hub.repo.split("/"), *hub.file.removesuffix(".gguf").split("/"))
+    return "--".join(map(_escaped, parts))
+
+
+def _escaped(part: str) -> str:
+    """A part that can be told from its neighbours where `--` joins them."""
+    is_plain = "--" not in f"-{part}-" and "%" not in part
+    return part if is_plain else part.replace("%", "%25").replace("-", "%2D")
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Any], otherwise: str = "") -> UsageError:
