@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 from platformdirs import user_cache_path, user_config_path, user_data_path
@@ -45,8 +46,15 @@ def user_path(text: str) -> Path:
     """The file that a user means: `~` and `~name` at its start are home directories, `./~x` is a file here.
 
     Raises:
-        UsageError: no such user, or a home directory that is not known.
+        UsageError: an address; no such user, or a home directory that is not known.
     """
+    if text.startswith("file://"):
+        text = unquote(urlsplit(text).path)
+    if "://" in text:
+        raise UsageError(
+            f"{text} is an address, not a file",
+            "Download it first; a model of the hub: alignbeam models pull hf:owner/repo/file.gguf.",
+        )
     path = os.path.expanduser(text)  # Path would first make `~x` of `./~x`
     if text.startswith("~") and path == text:
         raise UsageError(

@@ -7,6 +7,7 @@ import typer
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.models.pasted import hint_of_hub
 from alignbeam_local.models.registry import ModelFile, Registry
 
 from .terminal import is_terminal
@@ -61,16 +62,16 @@ def _accepts_pull(names: Sequence[str], *, offline: bool) -> bool:
 
 def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) -> list[ModelFile]:
     """Pull each model once, with the progress on stderr; for `models pull` and for `--pull`."""
-    files = [registry.resolve(name) for name in dict.fromkeys(names)]
-    if unknown := next((file for file in files if not (file.can_pull or file.present)), None):
-        raise UsageError(
-            f"there is nowhere to pull '{unknown.name}' from", "Name a model of `alignbeam models list`."
-        )
     from alignbeam_local.models.pull import pull
 
     from .views.models import PullView
 
-    for file in files:
+    files = {name: registry.resolve(name) for name in names}
+    for spec, file in files.items():
+        if not (file.can_pull or file.present):
+            hint = hint_of_hub(spec) or "Name a model of `alignbeam models list`."
+            raise UsageError(f"there is nowhere to pull '{spec}' from", hint)
+    for file in files.values():
         with PullView(file.name) as view:
             pull(file, offline=offline, progress=view.progress, notice=view.notice)
-    return files
+    return list(files.values())

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ..config import ROLES
 from ..errors import ModelError, UsageError, did_you_mean
+from .pasted import hint_of_hub, unpasted
 from ..paths import models_dir, user_path
 from . import toml_files as models_toml
 from .entry import Hub, ModelEntry
@@ -65,9 +66,12 @@ class Registry:
     def resolve(self, spec: str) -> ModelFile:
         """The file behind a name, a path, or hf:owner/repo/file.gguf, whether it is there or not.
 
+        An address of a file of the hub is taken as the last.
+
         Raises:
             UsageError: none of these.
         """
+        spec = unpasted(spec)
         if spec.startswith("hf:"):
             return self._hub_file(spec)
         if spec in self.models:
@@ -80,6 +84,7 @@ class Registry:
 
     def lasting(self, spec: str) -> str:
         """What names the same model from any directory. Raises: UsageError: as `resolve`."""
+        spec = unpasted(spec)
         if spec.startswith("hf:") or spec in self.models:
             return spec
         return str(self.resolve(spec).path.absolute())
@@ -99,7 +104,10 @@ class Registry:
         if spec in self.models:
             hint = "Correct its path in models.toml." if file.entry.path else "Import it again."
             raise ModelError(f"the file of model '{spec}' is gone: {file.path}", hint)
-        open_file(file.path).close()
+        try:
+            open_file(file.path).close()
+        except ModelError as error:
+            raise ModelError(error.message, hint_of_hub(spec) or error.hint) from None
         return file
 
     def profile(self, name: str) -> Mapping[str, Any]:
