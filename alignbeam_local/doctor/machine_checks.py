@@ -14,6 +14,7 @@ from urllib.request import Request, urlopen
 
 from ..config import Config
 from ..errors import AlignBeamError, rebuild_hint
+from ..hub_client import endpoint, network_hint
 from ..lm import prefix_store
 from ..machine.machine import has_gpu
 from ..models.pull import is_offline
@@ -160,12 +161,11 @@ def hub() -> Finding:
     """One HEAD request, unless the environment forbids the network; any answer will do."""
     if is_offline():
         return Finding("hub", "ok", "not asked: ALIGNBEAM_OFFLINE or HF_HUB_OFFLINE is set")
-    from huggingface_hub.constants import ENDPOINT
-
-    address = os.environ.get("HF_ENDPOINT") or ENDPOINT
-    hint = "Check HF_ENDPOINT and the proxy variables, or fetch files elsewhere: alignbeam models import."
-    if not address.startswith(("http://", "https://")):
-        return Finding("hub", "warning", f"HF_ENDPOINT is no http address: {address}", hint)
+    try:
+        address = endpoint()
+    except AlignBeamError as error:
+        return Finding("hub", "warning", error.message, error.hint)
+    hint = f"{network_hint()}; or fetch files elsewhere: alignbeam models import."
     try:
         urlopen(Request(address, method="HEAD"), timeout=_NETWORK_SECONDS).close()
     except HTTPError:

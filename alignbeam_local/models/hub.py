@@ -1,12 +1,13 @@
 """Model files from the Hugging Face Hub."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ..errors import UsageError
+from ..hub_client import endpoint, hub_library
 from ..paths import ensure_dir, write_atomic
 from .entry import Hub
 from .source import SLACK, PullProgress, SourceError, check_space, tell
@@ -24,7 +25,10 @@ class HubSource:
         return f"hub:{self.hub.repo}/{self.hub.file}"
 
     def fetch(self, folder: Path, expected_bytes: int | None, progress: PullProgress) -> Path:
-        metadata = self._metadata()
+        try:
+            metadata = self._metadata()
+        except UsageError as error:
+            raise SourceError(error.message, error.hint) from error
         size = metadata.size if metadata.size is not None else expected_bytes
         partial_file = self._partial(folder, str(metadata.etag), size)
         done = partial_file.stat().st_size if partial_file.exists() else 0
@@ -36,10 +40,9 @@ class HubSource:
 
     def _metadata(self) -> Any:
         """One HEAD request: the size, and the etag that tells whether a partial file can go on."""
-        import huggingface_hub as hub
-
+        hub, url = hub_library(), self._url()
         try:
-            return hub.get_hf_file_metadata(self._url(), token=hub.get_token())
+            return hub.get_hf_file_metadata(url, token=hub.get_token())
         except hub.errors.GatedRepoError as error:
             raise SourceError(
                 f"{self.hub.repo} is gated: its owner wants its terms accepted",
@@ -83,9 +86,7 @@ class HubSource:
             raise SourceError(f"the hub broke off: {_first_line(error)}") from error
 
     def _url(self) -> str:
-        import huggingface_hub as hub
-
-        return hub.hf_hub_url(self.hub.repo, self.hub.file, endpoint=os.environ.get("HF_ENDPOINT"))
+        return str(hub_library().hf_hub_url(self.hub.repo, self.hub.file, endpoint=endpoint()))
 
 
 class _Counted:

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import ModelError, UsageError
+from ..hub_client import network_hint
 from ..paths import ensure_dir
 from .gguf_header import read_header
 from .hashes import file_sha256, fresh_sha256, known_hash, known_hashes_file, moved, remember_hash
@@ -114,7 +115,7 @@ def _pull_first_good(
         f"model '{file.name}' could not be pulled: {'; '.join(error.message for error in failures)}",
         next(
             (error.hint for error in failures if error.hint),
-            "Check the network, then pull again: it goes on.",
+            f"{network_hint()}; then pull again: it goes on.",
         ),
     )
 

@@ -4,7 +4,9 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import AlignBeamError
+from ...hub_client import endpoint, hub_library, network_hint
 from ...models.pull import is_offline
+from ...paths import user_path
 from .suites import Fetch, HubFile
 
 
@@ -15,10 +17,18 @@ def hub_fetch(*, offline: bool) -> Fetch:
 
 def _fetch(file: HubFile, *, offline: bool) -> Path:
     """Raises: AlignBeamError: it is gated, not there, or the hub does not answer."""
-    import huggingface_hub as hub
-
+    hub, address = hub_library(), endpoint()
+    cache = user_path(hub.constants.HF_HUB_CACHE)
     try:
-        return Path(hub.hf_hub_download(file.repo, file.file, repo_type="dataset", local_files_only=offline))
+        fetched = hub.hf_hub_download(
+            file.repo,
+            file.file,
+            repo_type="dataset",
+            local_files_only=offline,
+            cache_dir=cache,
+            endpoint=address,
+        )
+        return Path(fetched)
     except hub.errors.GatedRepoError as error:
         raise AlignBeamError(
             f"{file.repo} is gated: its owner wants its terms accepted",
@@ -27,10 +37,12 @@ def _fetch(file: HubFile, *, offline: bool) -> Path:
     except hub.errors.LocalEntryNotFoundError as error:
         raise AlignBeamError(
             f"{file.repo}/{file.file} is not here, and the hub can't be asked",
-            "Without --offline it is fetched once; or give the path of a file.",
+            f"{'Without --offline it is fetched once' if offline else network_hint()};"
+            " or give the path of a file.",
         ) from error
     except Exception as error:  # the hub's refusals, what the network does, a full disk
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise AlignBeamError(
-            f"{file.repo}/{file.file}: {reason}", "Try again, or give the path of a file."
+            f"{file.repo}/{file.file}: {reason}",
+            f"{network_hint()}; fetched files are kept in {cache}. Or give the path of a file.",
         ) from error
