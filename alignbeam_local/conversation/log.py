@@ -90,12 +90,17 @@ class ConversationLog:
             AlignBeamError: it is damaged, a newer version's, or cannot be read and written.
         """
         self.path = path or default_path()
+        self._identity: tuple[int, int] | None = None
+        self._open()
+
+    def _open(self) -> None:
         with _explained(self.path):
             _make_private(self.path)
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             with _explained(self.path):
                 self._prepare()
+            self._identity = _identity(self.path)
         except BaseException:
             self.close()
             raise
@@ -111,14 +116,38 @@ class ConversationLog:
     def close(self) -> None:
         self._connection.close()
 
+    def reopen_if_gone(self) -> bool:
+        """Open the file anew if it was removed or replaced meanwhile; whether that was so.
+
+        Raises:
+            AlignBeamError: as when it was opened first.
+        """
+        if self._identity is not None and _identity(self.path) == self._identity:
+            return False
+        self.close()
+        self._identity = None
+        self._open()
+        return True
+
+    @property
+    def claims_dir(self) -> Path:
+        """Where chats say which conversations they have open."""
+        return self.path.parent / "open"
+
     # --- writing
 
     def add(
-        self, conversation: str, question: str, result: Result | dict[str, Any], *, name: str | None = None
+        self,
+        conversation: str,
+        question: str,
+        result: Result | dict[str, Any],
+        *,
+        name: str | None = None,
+        asked: str | None = None,
     ) -> int:
         """Keep an exchange and return its id; a conversation that is not there yet begins, with this name.
 
-        A result may be the object that `--json` prints.
+        A result may be the object that `--json` prints. `asked` is when, if not now.
 
         Raises:
             UsageError: the name is taken or cannot be one.
@@ -130,7 +159,7 @@ class ConversationLog:
             )
             row = self._connection.execute(
                 "INSERT INTO exchange (conversation, asked, question, answer, result) VALUES (?, ?, ?, ?, ?)",
-                (conversation, now(), *_texts(question, result)),
+                (conversation, asked or now(), *_texts(question, result)),
             )
         assert row.lastrowid is not None
         return row.lastrowid
@@ -318,6 +347,15 @@ def _time(text: str) -> str:
 def now() -> str:
     """The time as the log keeps it: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; None if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _make_private(path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 from urllib.parse import unquote
 
-from .errors import UsageError
+from ..errors import UsageError
 
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
 _PAGES = ("resolve", "blob", "raw", "tree")

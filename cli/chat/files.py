@@ -25,8 +25,9 @@ def save(chat: Chat, name: str) -> None:
 
 
 def load(chat: Chat, word: str) -> None:
-    """Raises: UsageError: there is no such conversation."""
+    """Raises: UsageError: there is no such conversation, or another chat has it open."""
     found = chat.transcript.require_log().find(word)
+    chat.transcript.claim(found.id, found.name)
     chat.put_down()
     chat.transcript.take_up(found)
     chat.take_up()

@@ -1,5 +1,6 @@
 """The lines typed in chats, in a file as long as it can be read and written."""
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ class LineHistory(FileHistory):
         if not self._is_kept:
             return
         try:
+            os.close(os.open(self.filename, os.O_RDWR | os.O_CREAT, 0o600))  # it may have been removed
             super().store_string(string)
         except OSError as error:
             self._give_up(error)

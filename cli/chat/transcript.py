@@ -1,7 +1,8 @@
 """What is kept of a chat's conversation: in the log on disk, or with `--no-log` while the chat lasts."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from alignbeam_local.conversation.export import Exported
@@ -13,6 +14,7 @@ from alignbeam_local.conversation.log import (
     new_id,
     now,
 )
+from alignbeam_local.conversation_claims import Claims
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
@@ -23,34 +25,77 @@ from ..terminal import say
 _NOT_STORED = 0
 
 
+class OpenElsewhere(UsageError):
+    """Another chat goes on with this conversation: two would mix up their answers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"another chat has '{name}' open", "Leave it there first, or take another name.")
+
+
 class Transcript:
     """The exchanges of one conversation, and the log that they are mirrored to, if any."""
 
     def __init__(self, log: ConversationLog | None) -> None:
         """Begin a conversation; the log hears of it with its first exchange."""
         self.log = log
+        self._claims = Claims(log.claims_dir) if log else None
         self.begin()
 
+    def close(self) -> None:
+        """Let other chats go on with it."""
+        if self._claims:
+            self._claims.close()
+
     def begin(self, name: str | None = None) -> None:
-        """Go over to a new conversation; the one before stays in the log."""
-        self.id, self.name, self.started = new_id(), name and checked_name(name), now()
+        """Go over to a new conversation; the one before stays in the log.
+
+        Raises:
+            UsageError: no name, or that of a conversation which another chat has begun.
+        """
+        new, name = new_id(), name and checked_name(name)
+        self.claim(new, name)
+        self.id, self.name, self.started = new, name, now()
         self.exchanges: list[StoredExchange] = []
+        self._let_go_of_others()
+
+    def claim(self, conversation: str, name: str | None) -> None:
+        """Have it to ourselves, beside the one that is open. Raises: OpenElsewhere."""
+        if self._claims and not self._claims.take(*_claimed(conversation, name)):
+            raise OpenElsewhere(name or conversation)
+
+    def _let_go_of_others(self) -> None:
+        if self._claims:
+            self._claims.keep_only(*_claimed(self.id, self.name))
 
     def take_up(self, conversation: StoredConversation) -> None:
-        """Go on with a conversation of the log."""
+        """Go on with a conversation of the log. Raises: OpenElsewhere."""
         assert self.log is not None
+        self.claim(conversation.id, conversation.name)
         exchanges = self.log.exchanges(conversation.id)  # it may fail: nothing is changed then
         self.id, self.name, self.started = conversation.id, conversation.name, conversation.started
         self.exchanges = exchanges
+        self._let_go_of_others()
 
     def find_or_begin(self, name: str) -> None:
         """Go on with the conversation of this name or id; without one, begin it."""
         every = self.require_log().conversations()
         found = next((one for one in every if name in (one.name, one.id)), None)
-        if found:
-            self.take_up(found)
-        else:
-            self.begin(name)
+        try:
+            if found:
+                self.take_up(found)
+            else:
+                self.begin(name)
+        except OpenElsewhere as error:
+            self._begin_beside(name, {one.name for one in every})
+            say(f"note: {error.message}: this one is called '{self.name}'")
+
+    def _begin_beside(self, name: str, taken: set[str | None]) -> None:
+        """Begin a conversation with the next free name."""
+        for fresh in (f"{name}-{number}" for number in count(2)):
+            if fresh not in taken:
+                with suppress(OpenElsewhere):
+                    self.begin(fresh)
+                    break
 
     def add(self, question: str, result: Result) -> None:
         """Keep an exchange, and those before it that could not be stored.
@@ -67,6 +112,7 @@ class Transcript:
         Raises:
             AlignBeamError: as `add`.
         """
+        self._refresh()
         last = self.exchanges.pop()
         if self.log is None or last.id == _NOT_STORED:
             self.add(question, result)
@@ -76,6 +122,7 @@ class Transcript:
 
     def drop_last(self) -> StoredExchange:
         """Forget the last exchange, and return it."""
+        self._refresh()
         last = self.exchanges.pop()
         if self.log is not None and last.id != _NOT_STORED:
             self.log.drop(last.id)
@@ -84,14 +131,17 @@ class Transcript:
     def rename(self, name: str) -> None:
         """Raises: UsageError: the name is taken or cannot be one, or nothing is kept."""
         log = self.require_log()
+        self.claim(self.id, name)
         log.rename(self.id, name)
         self.name = name
+        self._let_go_of_others()
         self._store()
 
     def require_log(self) -> ConversationLog:
         """Raises: UsageError: this chat has none."""
         if self.log is None:
             raise UsageError("this chat keeps nothing (--no-log)", "/export FILE writes it to a file.")
+        self._refresh()
         return self.log
 
     @property
@@ -129,15 +179,33 @@ class Transcript:
 
     def _store(self) -> None:
         """Bring to the log, in order, what is not in it."""
+        self._refresh()
         if self.log is None:
             return
         for index, exchange in enumerate(self.exchanges):
             if exchange.id == _NOT_STORED:
-                stored = self.log.add(self.id, exchange.question, exchange.result, name=self.name)
+                stored = self.log.add(
+                    self.id, exchange.question, exchange.result, name=self.name, asked=exchange.asked
+                )
                 self.exchanges[index] = exchange._replace(id=stored)
+
+    def _refresh(self) -> None:
+        """If the log's file was removed, go on in a new one, which this conversation is brought to."""
+        if self.log is None or not self.log.reopen_if_gone():
+            return
+        there = {(one.id, one.question) for one in self.log.exchanges(self.id)}
+        self.exchanges = [
+            one if (one.id, one.question) in there else one._replace(id=_NOT_STORED) for one in self.exchanges
+        ]
+        say(f"note: {self.log.path} was removed or replaced: this conversation goes on in the new one")
 
     def _exchange(self, stored: int, question: str, result: Result) -> StoredExchange:
         return StoredExchange(stored, self.id, now(), question, result.text, result.as_dict())
+
+
+def _claimed(conversation: str, name: str | None) -> tuple[str, ...]:
+    """What a chat claims: the conversation, and its name, which the log may not know yet."""
+    return (f"id {conversation}", *([f"name {name}"] if name else []))
 
 
 @contextmanager
@@ -154,13 +222,19 @@ def opened(*, is_kept: bool, name: str | None, continued: bool) -> Iterator[Tran
     if log is None:
         yield Transcript(None)
         return
-    with log:
-        transcript = Transcript(log)
+    with log, closing(Transcript(log)) as transcript:
         if continued:
-            transcript.take_up(_last(log))
+            _continue(transcript, _last(log))
         elif name:
             transcript.find_or_begin(name)
         yield transcript
+
+
+def _continue(transcript: Transcript, last: StoredConversation) -> None:
+    try:
+        transcript.take_up(last)
+    except OpenElsewhere as error:  # what was begun with the transcript stays: a new conversation
+        say(f"note: {error.message}: this one begins anew")
 
 
 def _opened_log(*, is_wanted: bool) -> ConversationLog | None:

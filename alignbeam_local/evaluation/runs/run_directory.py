@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, NonNegativeInt
 
-from ...errors import UsageError
+from ...errors import AlignBeamError, UsageError
 from ...paths import ensure_dir, write_atomic
 from ...result_json import json_line, parsed
 
@@ -127,7 +127,15 @@ class Log:
         self._file.close()
 
     def append(self, sample: Json) -> None:
-        """Write one sample; it is on the disk when this returns."""
+        """Write one sample; it is on the disk when this returns.
+
+        Raises:
+            AlignBeamError: the file was removed meanwhile.
+        """
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise AlignBeamError(
+                f"{self._path} was removed while the run went on", "Start anew, or put it back and go on."
+            )
         self._file.write(json_line(sample).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
