@@ -52,7 +52,7 @@ def examined(**flags: Any) -> dict[str, Finding]:
 def test_everything_is_looked_at(tiny: Path) -> None:
     found = examined(draft=str(tiny), **ALONE)
     assert list(found) == [
-        *("python", "llama.cpp", "config", "data", "cache", "models", "prefixes", "settings"),
+        *("python", "llama.cpp", "config", "data", "cache", "models", "prefixes", "logs", "settings"),
         *("gpu", "cores", "draft", "kernels", "memory"),
     ]
     assert {finding.level for finding in found.values()} <= {"ok", "warning"}

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -257,8 +257,7 @@ class ConversationLog:
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA temp_store = MEMORY")
         version = self._version()
-        if version > len(_MIGRATIONS):
-            raise AlignBeamError(f"{self.path} was written by a newer version", "Update AlignBeam Local.")
+        _require_known(self.path, version)
         if version == 0:
             run("PRAGMA auto_vacuum = FULL")  # what is deleted leaves the file
         if version < len(_MIGRATIONS):
@@ -294,6 +293,34 @@ class ConversationLog:
 def default_path() -> Path:
     """Where the conversations are kept, unless told otherwise."""
     return data_dir() / "logs" / "conversations.db"
+
+
+def look_at(path: Path) -> int:
+    """How many conversations a file holds; it is read as it is, and nothing is changed.
+
+    Raises:
+        AlignBeamError: it is damaged, a newer version's, cannot be read, or a write to it was cut short.
+    """
+    with _explained(path), closing(_opened_to_read(path)) as connection:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        _require_known(path, version)
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            hint = _HINTS[sqlite3.SQLITE_CORRUPT]
+            raise AlignBeamError(f"the conversations in {path} are damaged: {found}", hint)
+        query = "SELECT count(*) FROM conversation WHERE (SELECT count(*) FROM exchange) >= 0"
+        return int(connection.execute(query).fetchone()[0]) if version else 0
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    path.open("rb").close()  # what is no file, or may not be read, is told by the system's own word for it
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+
+
+def _require_known(path: Path, version: int) -> None:
+    """Raises: AlignBeamError: a schema that is not known here."""
+    if version > len(_MIGRATIONS):
+        raise AlignBeamError(f"{path} was written by a newer version", "Update AlignBeam Local.")
 
 
 def new_id() -> str:

@@ -26,6 +26,8 @@ def examine(
     yield llama_cpp
     yield from machine.directories()
     yield machine.kept_prefixes()
+    yield machine.conversations()
+    yield from machine.trusted_hashes()
     try:
         registry = Registry.load()
         config = resolve(flags, registry, environ).config
@@ -37,6 +39,8 @@ def examine(
             yield from _with_llama_cpp(config, registry, verify=verify)
     if network:
         yield machine.hub()
+    else:
+        yield from machine.hub_address()
 
 
 def _with_llama_cpp(config: Config, registry: Registry, *, verify: bool) -> Iterator[Finding]:

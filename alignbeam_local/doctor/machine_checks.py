@@ -13,10 +13,12 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from ..config import Config
+from ..conversation.log import default_path, look_at
 from ..errors import AlignBeamError, rebuild_hint
 from ..hub_client import endpoint, network_hint
 from ..lm import prefix_store
 from ..machine.machine import has_gpu
+from ..models.hashes import known_hash
 from ..models.pull import is_offline
 from ..paths import cache_dir, config_dir, data_dir, models_dir
 from .findings import Finding, problem
@@ -121,6 +123,27 @@ def kept_prefixes() -> Finding:
     return Finding("prefixes", "ok", message, details=details)
 
 
+def conversations() -> Finding:
+    """What chats kept can be read; a file that is damaged keeps nothing more."""
+    try:
+        path = default_path()
+        if not os.path.lexists(path):
+            return Finding("logs", "ok", "no conversation kept yet", details={"path": str(path)})
+        count = look_at(path)
+    except AlignBeamError as error:
+        return problem("logs", error)
+    details = {"path": str(path), "conversations": count}
+    return Finding("logs", "ok", f"{count} kept in {path}", details=details)
+
+
+def trusted_hashes() -> Iterator[Finding]:
+    """Damage in the record of earlier pulls: nothing is pulled or verified with it."""
+    try:
+        known_hash("")
+    except AlignBeamError as error:
+        yield problem("hashes", error)
+
+
 def _directory(topic: str, place: Callable[[], Path], *, private: bool, needed: bool) -> Finding:
     try:
         path = place()
@@ -155,6 +178,14 @@ def _unwritable(topic: str, path: Path, reason: str, *, needed: bool) -> Finding
         f"Correct its permissions, or set {variable} to another directory.",
         {"path": str(path)},
     )
+
+
+def hub_address() -> Iterator[Finding]:
+    """What can be seen without the network: an address that is none."""
+    try:
+        endpoint()
+    except AlignBeamError as error:
+        yield Finding("hub", "warning", error.message, error.hint)
 
 
 def hub() -> Finding:
