@@ -42,7 +42,7 @@ class Arriving:
 
     def take(self, *, wait: bool = True) -> bytes | None:
         """The next record; None at the end, or where it is not there and is not waited for."""
-        while not self._records and not self._is_ended and (wait or _is_ready(self._stream)):
+        while not self._records and not self._is_ended and (wait or is_ready(self._stream)):
             self._read()
         return self._records.popleft() if self._records else None
 
@@ -59,7 +59,7 @@ class Arriving:
                 self._records.append(last)
 
 
-def _is_ready(stream: IO[bytes]) -> bool:
+def is_ready(stream: IO[bytes]) -> bool:
     """Whether reading returns at once; true of what can't be asked."""
     try:
         return bool(select([stream], [], [], 0)[0])

@@ -12,7 +12,7 @@ from ..errors import ModelError, UsageError
 from ..paths import ensure_dir, models_dir
 from .entry import ModelEntry
 from .gguf_header import read_header
-from .hashes import file_sha256, fresh_sha256, remember_hash
+from .hashes import HashProgress, file_sha256, fresh_sha256, remember_hash
 from .pull import expected_sha256, sources_of
 from .registry import ModelFile, Registry
 from .source import SLACK, check_space
@@ -35,7 +35,7 @@ class Verified(NamedTuple):
         return None if self.expected is None else self.sha256 == self.expected
 
 
-def verify(registry: Registry, spec: str) -> Verified:
+def verify(registry: Registry, spec: str, progress: HashProgress | None = None) -> Verified:
     """Compute the file's hash anew and check that every tensor is there; what is wrong is told, not raised.
 
     Raises:
@@ -45,7 +45,7 @@ def verify(registry: Registry, spec: str) -> Verified:
     sha256 = expected = error = None
     try:
         path = registry.require(spec).path
-        sha256, expected = fresh_sha256(path), expected_sha256(file)
+        sha256, expected = fresh_sha256(path, progress), expected_sha256(file)
         read_header(path)
     except ModelError as problem:
         error = problem.message

@@ -1,7 +1,7 @@
 """A pair of models before it is trusted: what of the anchor's vocabulary reaches the draft."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -97,8 +97,11 @@ def measure_pair(
     *,
     bridge_width: int,
     prompts: Sequence[str] = PROMPTS,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> PairReport:
     """Measure a pair. The draft's weights are not needed; without the anchor's its top B is left out.
+
+    `tell` hears what is done now: on a slow machine it takes a minute.
 
     Raises:
         UsageError, ModelError: a model that is not there, can't be read, or is not the file that its name
@@ -108,8 +111,10 @@ def measure_pair(
     require_vocabulary(draft_file.path)
     has_weights = require_vocabulary(anchor_file.path).parameters > 0
     for file in (draft_file, anchor_file):
+        tell(f"{file.name}: is it the file that it must be?")
         check_sha256(file, file_sha256(file.path))
     for file in (draft_file, anchor_file):
+        tell(f"{file.name}: reading its vocabulary")
         probe.require_vocabulary(file.path)
     draft_vocabulary, draft_template = load_vocabulary(draft_file.path)
     anchor_vocabulary, anchor_template = load_vocabulary(anchor_file.path)
@@ -119,12 +124,16 @@ def measure_pair(
     anchor_format = prompt_format(
         anchor_template, anchor_vocabulary, anchor_entry.format, anchor_entry.reasons
     )
+    tell(f"what becomes of {anchor_vocabulary.size} tokens")
     bridge = bridge_between(draft_vocabulary, draft_format, anchor_vocabulary)
-    top = _measure_top(bridge, anchor_file, anchor_format, bridge_width, prompts) if has_weights else None
     counts = landing_counts(bridge)
     text = np.array([bool(anchor_vocabulary.piece(token)) for token in range(anchor_vocabulary.size)])
     byte_tokens = list(anchor_vocabulary.byte_tokens.values())
     openers = single_share(bridge)
+    top = None
+    if has_weights:
+        tell(f"{anchor_file.name}: loading it")
+        top = _measure_top(bridge, anchor_file, anchor_format, bridge_width, prompts, tell=tell)
     verdict, verdict_ok = _verdict(bridge, openers, top)
     return PairReport(
         draft=draft_file.name,
@@ -169,22 +178,35 @@ def _verdict(bridge: Bridge, openers: float, top: TopBCoverage | None) -> tuple[
 
 
 def _measure_top(
-    bridge: Bridge, anchor: ModelFile, layout: PromptFormat, width: int, prompts: Sequence[str]
+    bridge: Bridge,
+    anchor: ModelFile,
+    layout: PromptFormat,
+    width: int,
+    prompts: Sequence[str],
+    *,
+    tell: Callable[[str], None],
 ) -> TopBCoverage:
     may_be_repacked = probe.weights_may_be_repacked(anchor.path)
     with closing(LlamaWeights(anchor.path, use_extra_bufts=may_be_repacked)) as weights:
         lm = LlamaLM(weights, sha256="", num_sequences=1, num_cells=_CELLS, threads=default_threads())
         with closing(lm):
-            return _coverage(bridge, lm, layout, width, prompts)
+            return _coverage(bridge, lm, layout, width, prompts, tell=tell)
 
 
 def _coverage(
-    bridge: Bridge, lm: LlamaLM, layout: PromptFormat, width: int, prompts: Sequence[str]
+    bridge: Bridge,
+    lm: LlamaLM,
+    layout: PromptFormat,
+    width: int,
+    prompts: Sequence[str],
+    *,
+    tell: Callable[[str], None],
 ) -> TopBCoverage:
     lengths: Counter[int] = Counter()  # 0, 1 or 2 for more draft tokens
     lost: dict[int, float] = defaultdict(float)
     covered: list[float] = []
-    for prompt in prompts:
+    for number, prompt in enumerate(prompts, 1):
+        tell(f"the anchor begins to answer prompt {number} of {len(prompts)}")
         ids = layout.encode([Message("user", prompt)], lm.vocabulary)
         if len(ids) + POSITIONS > _CELLS:
             raise UsageError(

@@ -11,6 +11,7 @@ from alignbeam_local.paths import data_dir, ensure_dir
 
 from ..inputs import Arriving, checked
 from ..terminal import is_dumb, is_terminal, say
+from ..waiting import told_if_slow
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
@@ -46,6 +47,7 @@ class PipedReader:
 
     def __init__(self) -> None:
         self._lines = Arriving(sys.stdin.buffer, b"\n")
+        self._has_waited = False  # a person hears once that nothing comes
 
     def next_message(self) -> str | None:
         message = self._line()
@@ -60,7 +62,9 @@ class PipedReader:
         raise UsageError("/edit needs a terminal", "Give the whole question as a line.")
 
     def _line(self) -> str | None:
-        raw = self._lines.take()
+        with told_if_slow("reading messages from stdin", quiet=self._has_waited):
+            raw = self._lines.take()
+        self._has_waited = True
         return None if raw is None else raw.decode(errors="surrogateescape") + "\n"
 
 

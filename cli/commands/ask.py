@@ -13,6 +13,7 @@ from ..inputs import checked
 from ..options import Options, with_options_but
 from ..terminal import is_terminal
 from ..views.answer_view import answer_view
+from ..waiting import STDIN, told_if_slow
 
 
 @with_options_but("parallel")
@@ -45,7 +46,7 @@ def ask(
     from alignbeam_local.prompt.message import Message
 
     prepared = session.prepare(options)
-    messages = [Message("user", whole_prompt(" ".join(words or [])))]
+    messages = [Message("user", whole_prompt(" ".join(words or []), quiet=options.quiet))]
     with prepared.open() as engine:
         result = playing.answer(engine, messages, answer_view(options))
     playing.stop_if_cancelled(result)
@@ -53,20 +54,22 @@ def ask(
         raise typer.Exit(session.REFUSED)
 
 
-def whole_prompt(argument: str) -> str:
+def whole_prompt(argument: str, *, quiet: bool = False) -> str:
     """Stdin, a blank line, the argument; either may be missing.
 
     Raises:
         UsageError: both are, or something is not UTF-8.
     """
-    parts = [_piped_text(), checked(argument, "the prompt")]
+    parts = [_piped_text(quiet=quiet), checked(argument, "the prompt")]
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise UsageError("there is no prompt", 'Give one: alignbeam ask "Why is the sky blue?"')
     return prompt
 
 
-def _piped_text() -> str:
+def _piped_text(*, quiet: bool) -> str:
     if is_terminal(sys.stdin):
         return ""
-    return whole_text(sys.stdin.buffer.read(), "stdin").rstrip("\r\n")
+    with told_if_slow(STDIN, quiet=quiet):
+        raw = sys.stdin.buffer.read()
+    return whole_text(raw, "stdin").rstrip("\r\n")

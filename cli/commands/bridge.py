@@ -14,6 +14,7 @@ from alignbeam_local.result_json import json_line
 
 from ..completion import model_names
 from ..terminal import for_stream, printable
+from ..waiting import waiting
 
 if TYPE_CHECKING:
     from alignbeam_local.pair.report import PairReport, TopBCoverage
@@ -57,7 +58,10 @@ def bridge(
     registry = Registry.load()
     config = resolve({"bridge_width": bridge_width}, registry, os.environ).config
     asked = read_prompts(prompts) if prompts else PROMPTS
-    report = measure_pair(draft, anchor, registry, bridge_width=config.bridge_width, prompts=asked)
+    with waiting("looking at the pair") as tell:
+        report = measure_pair(
+            draft, anchor, registry, bridge_width=config.bridge_width, prompts=asked, tell=tell
+        )
     print(for_stream(json_line(asdict(report)), sys.stdout) if as_json else printable(_text(report)))
     if not report.verdict_ok:
         raise typer.Exit(_NOT_OK)

@@ -17,6 +17,7 @@ from alignbeam_local.doctor.findings import Finding
 from alignbeam_local.result_json import json_line
 
 from ..terminal import for_stream, is_terminal, printable
+from ..waiting import awaited
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _LEVEL_WIDTH, _TOPIC_WIDTH, _LEAST_TEXT_WIDTH = 9, 11, 20
@@ -60,7 +61,7 @@ def doctor(
 
 
 def _print_json(findings: Iterable[Finding]) -> int:
-    found = list(findings)
+    found = list(awaited("looking", findings))
     num_problems = _count_problems(found)
     report = {"ok": num_problems == 0, "findings": [asdict(finding) for finding in found]}
     print(for_stream(json_line(report), sys.stdout))
@@ -69,7 +70,7 @@ def _print_json(findings: Iterable[Finding]) -> int:
 
 def _print(findings: Iterable[Finding]) -> int:
     console, found = Console(highlight=False), []
-    for finding in findings:
+    for finding in awaited("looking", findings):
         found.append(finding)
         if is_terminal(sys.stdout):
             console.print(_styled(finding), soft_wrap=True)

@@ -11,13 +11,10 @@ from .. import playing, session
 from ..filter.parallel import ParallelRun
 from ..filter.run import FilterRun, Form
 from ..filter.template import read_template
-from ..inputs import Arriving, records
+from ..inputs import Arriving, is_ready, records
 from ..options import Options, with_options
 from ..terminal import is_terminal, say
 from ..views.answer_view import silent_view
-
-if TYPE_CHECKING:
-    pass
 
 _LONGEST_TIMEOUT = 1e6
 
@@ -82,6 +79,8 @@ def filter_prompts(
         playing.play(engine, engine.load(), silent_view(options, said))
         if is_terminal(sys.stdin):
             say("Prompts, one a line; Ctrl-D ends.")
+        elif is_terminal(sys.stderr) and not options.quiet and not is_ready(sys.stdin.buffer):
+            say("reading prompts from stdin")
         run = FilterRun(engine, prepared.settings, options, form, said)
         if prepared.settings.config.parallel > 1:
             source = Arriving(sys.stdin.buffer, form.separator)

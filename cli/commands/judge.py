@@ -17,6 +17,7 @@ from alignbeam_local.settings import resolve
 
 from ..completion import model_names
 from ..terminal import for_stream, is_terminal, say
+from ..waiting import entered
 
 if TYPE_CHECKING:
     from alignbeam_local.judge import check as judge_check
@@ -76,7 +77,7 @@ def check(
     wanted = read_pairs(pairs) if pairs else held_out(read_pairs(PAIRS_FILE))
     registry = Registry.load()
     config = _config(judge, threshold, registry)
-    with open_judge(config, registry) as (opened, card):
+    with entered("loading the judge", open_judge(config, registry)) as (opened, card):
         report = _injected if injected else _checked
         found = report(opened, card.name, wanted, config.threshold)
     if as_json:
@@ -111,7 +112,7 @@ def calibrate(
     judge_check.require_splits(wanted)
     registry = Registry.load()
     config = _config(judge, threshold, registry)
-    with open_judge(config, registry, calibrated=False) as (opened, card):
+    with entered("loading the judge", open_judge(config, registry, calibrated=False)) as (opened, card):
         measured = _measured(opened, wanted)
         record = judge_check.calibrate(measured, opened.key, card, config.threshold)
         kept = [one for one in measured if one.pair.split == "held_out"]

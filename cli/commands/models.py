@@ -18,6 +18,7 @@ from ..completion import model_names, profile_names
 from ..pulling import pull_with_progress
 from ..terminal import for_stream
 from ..views.models import print_models, print_profiles
+from ..waiting import waiting
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
 
@@ -84,7 +85,8 @@ def import_file(
     alignbeam models import ./my-model.gguf --name my-model
     ```
     """
-    file = import_model(Registry.load(), path, name, "copy" if copy else "link")
+    with waiting(f"reading {path}"):
+        file = import_model(Registry.load(), path, name, "copy" if copy else "link")
     if as_json:
         _echo_json(_model(file))
     else:
@@ -156,7 +158,8 @@ def inspect_model(
 
 
 def _verified(registry: Registry, name: str, quiet: bool) -> Verified:
-    result = verify(registry, name)
+    with waiting(name) as tell:
+        result = verify(registry, name, lambda done, total: tell(f"{name}: {done / max(total, 1):.0%}"))
     if not quiet:
         verdict = {True: "ok", False: "WRONG", None: "unknown"}[result.ok]
         why = f": {result.error}" if result.error else ""

@@ -23,6 +23,7 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
 from ..terminal import is_terminal, say
+from ..waiting import entered
 
 
 def rescore_by_judge(run: Path, judge: str, threshold: str | None, name: str | None) -> None:
@@ -35,7 +36,7 @@ def rescore_by_judge(run: Path, judge: str, threshold: str | None, name: str | N
 
     directory, registry = _directory(run), Registry.load()
     config = resolve({"judge": judge, "threshold": threshold}, registry, os.environ).config
-    with open_judge(config, registry) as (opened, card):
+    with entered("loading the judge", open_judge(config, registry)) as (opened, card):
         called = _checked(name or card.name)
         about: dict[str, object] = {
             "judge": card.name,

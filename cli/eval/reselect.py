@@ -24,6 +24,7 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
 from ..terminal import is_terminal, say
+from ..waiting import entered
 
 Judging = Callable[[Json], Json]
 
@@ -72,5 +73,5 @@ def _judging(judge: str | None, num_beams: int, registry: Registry) -> Iterator[
     from alignbeam_local.engine.open_judge import open_judge
 
     config = resolve({"judge": judge, "beams": str(num_beams)}, registry, os.environ).config
-    with open_judge(config, registry) as (opened, card):
+    with entered("loading the judge", open_judge(config, registry)) as (opened, card):
         yield lambda sample: judged_anew(sample, opened, card, config.threshold)
