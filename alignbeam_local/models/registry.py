@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from ..config import ROLES
 from ..errors import ModelError, UsageError, did_you_mean
-from .pasted import hint_of_hub, unpasted
 from ..paths import models_dir, user_path
 from . import toml_files as models_toml
 from .entry import Hub, ModelEntry
 from .gguf_reader import open_file
+from .pasted import hint_of_hub, unpasted
 from .toml_files import Profile
 
 _NOTHING_KNOWN = ModelEntry()

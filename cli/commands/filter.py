@@ -1,7 +1,7 @@
 """`alignbeam filter`: many prompts from stdin, one answer each, in order."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
