@@ -230,8 +230,8 @@ def test_compare_rescore_and_a_page(engines: list[FakeEngine], suite: str, tmp_p
     for name, first in (("t.html", "<!doc"), ("t.md", "| sui"), ("t.csv", "run,")):
         assert run("eval", "report", str(out), "--out", str(tmp_path / name)).code == 0
         assert (tmp_path / name).read_text(encoding="utf-8").startswith(first)
-    for wrong in (("t.txt",), ("t.csv", "--format", "terminal")):
-        assert run("eval", "report", str(out), "--out", str(tmp_path / wrong[0]), *wrong[1:]).code == 2
+    for name, *more in (("t.txt",), ("t.csv", "--format", "terminal")):
+        assert run("eval", "report", str(out), "--out", str(tmp_path / name), *more).code == 2
     for words in (
         (),
         ("--phrases", str(phrases), "--judge", "x"),

@@ -22,8 +22,8 @@ def talk(texts: list[str]) -> list[Message]:
 
 
 def vocabulary_of(wild: Wild) -> Vocabulary:
-    marked = {"</s>", "<｜end▁of▁sentence｜>"} & {*wild.control}
-    eos = wild.control[1 if marked else -1]
+    has_eos = bool({"</s>", "<｜end▁of▁sentence｜>"} & {*wild.control})
+    eos = wild.control[1 if has_eos else -1]
     return fake_vocabulary(control=wild.control, bos=wild.control[0], eos=eos, eot=wild.control[-1])
 
 

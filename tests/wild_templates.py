@@ -131,6 +131,18 @@ WILD: dict[str, Wild] = {
         _LLAMA3,
         folds=True,
     ),
+    "qwen3guard": Wild(
+        """{%- for message in messages %}{%- if message.role == 'system' %}{{ raise_exception('no system') }}{%- endif %}{%- endfor %}
+{{- '<|im_start|>user\\n# Task: Assess the safety of the last turn.\\n\\n<BEGIN CONVERSATION>' }}
+{%- for message in messages %}
+    {%- if message.role == 'user' %}{{- '\\n\\nUSER: ' + message.content }}
+    {%- else %}{{- '\\n\\nASSISTANT: ' + message.content }}{%- endif %}
+{%- endfor %}
+{{- '\\n\\n\\n<END CONVERSATION>\\n\\nThe first line must be: Safety: Safe/Unsafe/Controversial<|im_end|>\\n' }}
+{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' }}{%- endif %}""",
+        (*_CHATML, "<think>", "</think>"),
+        folds=True,
+    ),
     "mistral-v1": Wild(
         "{{ bos_token }}{% for message in messages %}"
         + _ALTERNATE

@@ -8,6 +8,7 @@ import psutil
 
 from ..config import Config
 from ..engine.loader import require_silent_chat, usable_gpus
+from ..engine.open_judge import open_judge
 from ..errors import AlignBeamError
 from ..judge.calibration import load_calibration
 from ..llama.weights import load_vocabulary
@@ -17,6 +18,7 @@ from ..machine import probe
 from ..machine.context_size import context_sizes
 from ..machine.memory import gib
 from ..machine.placement import Placement, place
+from ..models.entry import CLASSIFIERS
 from ..models.gguf_header import GgufHeader, require_model
 from ..models.hashes import file_sha256, fresh_sha256
 from ..models.pull import check_sha256, expected_sha256
@@ -40,7 +42,7 @@ class _Model(NamedTuple):
 
 
 def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Finding]:
-    """The model of each role, the memory they take, the pair, the user's records.
+    """The model of each role, the memory they take, the pair, a classifier's labels, the user's records.
 
     Args:
         verify: read whole files for their sha256, also where it is remembered.
@@ -66,6 +68,8 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
         yield _memory(placement, models)
     if "draft" in models and "anchor" in models:
         yield _pair(config, models["draft"], models["anchor"])
+    if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
+        yield _labels(config, registry)
     yield from _records()
 
 
@@ -146,6 +150,15 @@ def _pair(config: Config, draft: _Model, anchor: _Model) -> Finding:
     if notices:
         return Finding("pair", "warning", "; ".join(notices), hint)
     return Finding("pair", "ok", f"{single_share(bridge):.0%} of the anchor's usual tokens reach the draft")
+
+
+def _labels(config: Config, registry: Registry) -> Finding:
+    """A classifier is loaded: nothing less shows that its template and labels are its own."""
+    try:
+        with open_judge(config, registry, calibrated=False):
+            return Finding("labels", "ok", "the judge tells help with harm from a refusal")
+    except AlignBeamError as error:
+        return problem("labels", error)
 
 
 def _records() -> Iterator[Finding]:

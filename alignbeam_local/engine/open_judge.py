@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..cancellation import Cancellation
+from ..classifier_check import require_telling
 from ..config import Config
 from ..judge.calibration import find_calibration
 from ..judge.formats import ClassifierFormat, JudgeFormat, QuestionsFormat, RubricFormat
 from ..judge.judge import Judge
 from ..lm.prefix_store import PrefixStore
 from ..machine.context_size import judge_context_size
-from ..models.entry import JudgeEntry
+from ..models.entry import CLASSIFIERS, JudgeEntry
 from ..models.registry import Registry
 from ..result import ModelCard
 from .loader import Loader, require_silent_chat
@@ -25,10 +26,14 @@ def make_judge(
     `calibrated` can be false: no record is looked for. Without a `store` it reads its examples itself.
 
     Raises:
-        ModelError: its record is damaged, or the model's template refuses the judge's conversation.
+        ModelError: its record is damaged, the model's template refuses the judge's conversation, or a
+            classifier does not say its labels.
+        Cancelled: the user stopped it while a classifier was asked.
     """
     reader = _reader(judge_format)
     judge = Judge(model.lm, model.format, reader, context=model.trained_context, store=store)
+    if judge_format.format in CLASSIFIERS:
+        require_telling(judge, model.card.name)
     if calibrated:
         judge.record = find_calibration(model.card.name, model.card.sha256, judge.key)
     return judge

@@ -140,12 +140,12 @@ def export(
     alignbeam logs export --out all.jsonl
     ```
     """
-    by_name: ExportFormat = by_ending(out, EXPORT_ENDINGS, "Or give --format.") if out and not form else "md"
+    written: ExportFormat = form or (by_ending(out, EXPORT_ENDINGS, "Or give --format.") if out else "md")
     if out and out.exists() and not force:
         raise UsageError(f"{out} is there already", "--force overwrites it.")
     with ConversationLog() as log:
         chosen = [log.find(word) for word in conversations or []] or log.conversations()[::-1]
-        lines = exported(read(log, chosen), form or by_name)
+        lines = exported(read(log, chosen), written)
         if out:
             write_named(out, "".join(f"{line}\n" for line in lines))
             return
