@@ -223,6 +223,6 @@ def test_a_role_without_a_model_is_an_error() -> None:
 
 
 def test_a_room_is_never_larger_than_answers_can_be() -> None:
-    wanted = context_sizes(Config.of({"max_tokens": 10**9, "context": 1024}))
+    wanted = context_sizes(Config.of({"max_tokens": 10**7, "context": 1024}))
     assert wanted["draft"].shared_cells == 1024 + 2 * 1024
     assert wanted["judge"].shared_cells < 20_000

@@ -143,7 +143,7 @@ def test_counts_of_another_version_are_refused(folder: Path) -> None:
         ("long.csv", b"prompt,label\n" + b"x" * 10_000_000 + b",benign\n", "x" * 10_000_000),
         ("long.jsonl", b'{"prompt": "%s", "label": "benign"}' % (b"x" * 10_000_000), "x" * 10_000_000),
         ("quoted.csv", b'prompt,label\n"a ""b"", c\nd",benign\n', 'a "b", c\nd'),
-        ("wide.csv", b"prompt,label\na,benign,more,and more\n", "a"),
+        ("utf16.csv", "prompt,label\na,benign\n".encode("utf-16"), "a"),
         ("returns.csv", b"prompt,label\ra,benign\r", "a"),
         ("marked.jsonl", b'\xef\xbb\xbf{"prompt": "a", "label": "benign"}\n', "a"),
     ],
@@ -159,7 +159,7 @@ def test_odd_suites_are_read(tmp_path: Path, name: str, raw: bytes, prompt: str)
     ("name", "raw"),
     [
         ("open.csv", b'prompt,label\n"a,benign\nb,benign\n'),
-        ("utf16.csv", "prompt,label\na,benign\n".encode("utf-16")),
+        ("wide.csv", b"prompt,label\na,benign,more,and more\n"),
         ("bytes.jsonl", b'{"prompt": "\xff", "label": "benign"}\n'),
         ("surrogate.jsonl", b'{"prompt": "\\ud800", "label": "benign"}\n'),
         ("nul.jsonl", b'{"prompt": "\0", "label": "benign"}\n'),

@@ -140,7 +140,7 @@ def export(
     alignbeam logs export --out all.jsonl
     ```
     """
-    written: ExportFormat = form or (by_ending(out, EXPORT_ENDINGS, "Or give --format.") if out else "md")
+    written = form or _form_of(out)
     if out and out.exists() and not force:
         raise UsageError(f"{out} is there already", "--force overwrites it.")
     with ConversationLog() as log:
@@ -221,6 +221,11 @@ def outdated(
     return [
         one for one in conversations[keep:] if age is None or now - datetime.fromisoformat(one.updated) > age
     ]
+
+
+def _form_of(out: Path | None) -> ExportFormat:
+    """What is written where nobody named a format. Raises: UsageError: the file's ending is none."""
+    return by_ending(out, EXPORT_ENDINGS, "Or give --format.") if out else "md"
 
 
 def _print(text: str) -> None:
