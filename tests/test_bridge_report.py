@@ -73,4 +73,4 @@ def test_a_file_other_than_its_name_promises_is_not_tried(
     good = write_tiny(tmp_path / "good.gguf", "llama")
     known = {"good": ModelEntry(path=good), "bad": ModelEntry(path=good, sha256="0" * 64)}
     with pytest.raises(ModelError, match="is not the file that 'bad' names"):
-        measure_pair(**names, registry=Registry(known, {}, ""), bridge_width=5)
+        measure_pair(names["draft"], names["anchor"], registry=Registry(known, {}, ""), bridge_width=5)

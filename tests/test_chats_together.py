@@ -15,8 +15,8 @@ from alignbeam_local.cli.chat.line_history import LineHistory
 from alignbeam_local.cli.chat.transcript import OpenElsewhere, Transcript, opened
 
 from alignbeam_local.config import Config
+from alignbeam_local.conversation.claims import Claims
 from alignbeam_local.conversation.log import ConversationLog, default_path
-from alignbeam_local.conversation_claims import Claims
 from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.evaluation.runs.run_directory import Log
 from alignbeam_local.result import Result

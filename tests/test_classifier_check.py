@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignbeam_local.classifier_check import COMPLIES, REFUSES
 from alignbeam_local.doctor import model_checks as doctor_models
 from alignbeam_local.doctor.doctor import examine
 from alignbeam_local.engine.open_judge import make_judge
 from alignbeam_local.engine.open_models import Model
 from alignbeam_local.errors import ModelError
+from alignbeam_local.judge.classifier_check import COMPLIES, REFUSES
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine import probe
 from alignbeam_local.models.entry import CLASSIFIERS, JudgeEntry, ModelEntry

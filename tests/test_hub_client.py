@@ -11,7 +11,7 @@ from alignbeam_local.doctor.machine_checks import hub
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.evaluation.suites.hub import hub_fetch
 from alignbeam_local.evaluation.suites.suites import named_suites
-from alignbeam_local.hub_client import endpoint, network_hint
+from alignbeam_local.models.hub_client import endpoint, network_hint
 
 from .running import run
 

@@ -15,10 +15,10 @@ from urllib.request import Request, urlopen
 from ..config import Config
 from ..conversation.log import default_path, look_at
 from ..errors import AlignBeamError, rebuild_hint
-from ..hub_client import endpoint, network_hint
 from ..lm import prefix_store
 from ..machine.machine import has_gpu
 from ..models.hashes import known_hash
+from ..models.hub_client import endpoint, network_hint
 from ..models.pull import is_offline
 from ..paths import cache_dir, config_dir, data_dir, models_dir
 from .findings import Finding, problem

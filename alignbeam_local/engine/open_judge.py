@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..cancellation import Cancellation
-from ..classifier_check import require_telling
 from ..config import Config
 from ..judge.calibration import find_calibration
+from ..judge.classifier_check import require_telling
 from ..judge.formats import ClassifierFormat, JudgeFormat, QuestionsFormat, RubricFormat
 from ..judge.judge import Judge
 from ..lm.prefix_store import PrefixStore

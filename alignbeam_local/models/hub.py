@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import UsageError
-from ..hub_client import endpoint, hub_library
 from ..paths import ensure_dir, write_atomic
 from .entry import Hub
+from .hub_client import endpoint, hub_library
 from .source import SLACK, PullProgress, SourceError, check_space, tell
 
 

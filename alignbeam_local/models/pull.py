@@ -9,11 +9,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import ModelError, UsageError
-from ..hub_client import network_hint
 from ..paths import ensure_dir
 from .gguf_header import read_header
 from .hashes import file_sha256, fresh_sha256, known_hash, known_hashes_file, moved, remember_hash
 from .hub import HubSource
+from .hub_client import network_hint
 from .mirror import MirrorSource
 from .registry import ModelFile
 from .source import PullProgress, Source, SourceError

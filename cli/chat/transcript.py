@@ -5,6 +5,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from alignbeam_local.conversation.claims import Claims
 from alignbeam_local.conversation.export import Exported
 from alignbeam_local.conversation.log import (
     ConversationLog,
@@ -14,7 +15,6 @@ from alignbeam_local.conversation.log import (
     new_id,
     now,
 )
-from alignbeam_local.conversation_claims import Claims
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result

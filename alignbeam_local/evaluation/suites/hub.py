@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import AlignBeamError
-from ...hub_client import endpoint, hub_library, network_hint
+from ...models.hub_client import endpoint, hub_library, network_hint
 from ...models.pull import is_offline
 from ...paths import user_path
 from .suites import Fetch, HubFile

@@ -4,7 +4,7 @@ import os
 from types import ModuleType
 from urllib.parse import urlsplit
 
-from .errors import UsageError
+from ..errors import UsageError
 
 _HUB = "https://huggingface.co"
 #: What leads a request astray, in upper case; proxies count in lower case too.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .paths import ensure_dir
+from ..paths import ensure_dir
 
 
 class Claims:
