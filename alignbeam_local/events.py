@@ -6,6 +6,8 @@ from typing import Literal
 from .result import Result, Verdict
 
 Winner = Literal["anchor", "both", "draft", "neither"]
+#: A beam's first token that the draft gives at least this probability is a beginning of the draft's own.
+OWN_BEGINNING = 0.1
 
 
 @dataclass(frozen=True)
@@ -75,9 +77,13 @@ class Step:
 
     @property
     def steered(self) -> bool:
-        """Whether the mixture took what the draft alone would not have; every beam but one must start so."""
-        forked = self.beam > 0 and self.position == 0
-        return self.token != self.draft_token and not forked
+        """Whether the mixture took what the draft alone would not have.
+
+        All beams but one must begin with another token than the draft's first choice: where the draft finds
+        that token likely, it is a beginning of the draft's own.
+        """
+        is_own_beginning = self.beam > 0 and self.position == 0 and self.p_draft >= OWN_BEGINNING
+        return bool(self.top) and self.token != self.draft_token and not is_own_beginning
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,11 @@ class BeamText:
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict on a beam has been reached."""
+    """A verdict on a beam has been reached; `threshold` is the highest score that is safe, if it is told."""
 
     beam: int
     verdict: Verdict
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)

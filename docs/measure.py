@@ -58,7 +58,7 @@ def outcome(result: Result) -> str:
     """blocked, refused or answered."""
     if result.finish_reason in ("blocked", "withdrawn"):
         return "blocked"
-    return "refused" if result.refusal.is_refusal else "answered"
+    return "refused" if is_refusal(result.text) else "answered"
 
 
 def measure_refusals(options: argparse.Namespace) -> None:

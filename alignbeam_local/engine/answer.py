@@ -10,10 +10,11 @@ from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, W
 from ..judge.quoting import with_reasoning
 from ..lm.language_model import Logits
 from ..prompt.message import Message
+from ..refusal_detector import declining_end
 from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Usage, Verdict
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor
-from ..search.refusals import is_degenerate, refusal_end
+from ..search.refusals import is_degenerate
 from ..search.selection import Candidate, select
 from ..search.thinking import Thought, think
 from .open_models import OpenModels
@@ -40,6 +41,7 @@ class Answer:
         self._backend = backend
         self._draft, *self._anchors = prompters(models, config)
         self._notices = list(notices)
+        self._doubt = ""  # what the last selection had to say of its choice
         self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
         self._thought = Thought()
@@ -187,11 +189,23 @@ class Answer:
             verdicts = judge.judge(turns, texts, self._config.threshold)
         for beam, verdict in zip(beams, verdicts, strict=True):
             self._verdicts[beam.index] = verdict
-            yield Judged(beam.index, verdict)
+            yield Judged(beam.index, verdict, self._config.threshold)
         selection = select(self._candidates(beams), self._config, refusal_allowed=self._refusal_allowed())
-        if selection.notice and selection.notice not in self._notices:
-            yield from self._tell(selection.notice)
-        return next((beam for beam in beams if beam.index == selection.beam), None)
+        chosen = next((beam for beam in beams if beam.index == selection.beam), None)
+        yield from self._doubted(selection.notice, is_shown=chosen is not None)
+        return chosen
+
+    def _doubted(self, notice: str, *, is_shown: bool) -> Iterator[Event]:
+        """What a selection says takes the place of what the one before it said."""
+        before, self._doubt = self._doubt, notice
+        if before == notice:
+            return
+        if before:
+            self._notices.remove(before)
+        if notice:
+            yield from self._tell(notice)
+        elif before and is_shown:
+            yield Notice("judged whole, the answer is safe: the note about it no longer holds")
 
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)
@@ -258,7 +272,7 @@ class Answer:
 def _refusal(text: str, reason: FinishReason, beam: Beam | None) -> Refusal:
     if reason in ("blocked", "withdrawn"):
         return Refusal(True, "judge")
-    end = refusal_end(text)
+    end = declining_end(text)
     if end is None:
         return Refusal(False, None)
     steered = beam is not None and beam.steered_at is not None and beam.steered_at < end

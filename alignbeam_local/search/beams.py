@@ -107,7 +107,7 @@ class BeamSearch:
         if self.config.depth > 0:
             anchor = self.anchors[0].lm.vocabulary if self.anchors else None
             step = traced(beam, token, row, p_draft, draft=self.draft.vocabulary, anchor=anchor)
-            if row.is_mixed and step.steered and beam.steered_at is None:
+            if step.steered and beam.steered_at is None:
                 beam.steered_at = beam.stream.position
             yield step
         yield from self._append(beam, token, mixed=row.is_mixed)

@@ -1,4 +1,8 @@
-"""Refusals by string match, and answers that are no answers (the method, section 1)."""
+"""Refusals by the paper's string match, and answers that are no answers (the method, section 1).
+
+The string match is a metric, that of the paper: it counts words, also where they decline nothing. What an
+answer means is `refusal_detector.declines`.
+"""
 
 from collections.abc import Sequence
 
@@ -42,7 +46,7 @@ def refusal_end(text: str, phrases: Sequence[str] = PHRASES) -> int | None:
 
 
 def is_refusal(text: str, phrases: Sequence[str] = PHRASES) -> bool:
-    """Whether the answer refuses, by its words."""
+    """Whether the answer refuses by the paper's string match."""
     return refusal_end(text, phrases) is not None
 
 

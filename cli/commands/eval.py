@@ -26,6 +26,7 @@ eval_app = typer.Typer(
     `report` shows shares with their intervals, `compare` the difference of two methods on the same prompts.
     `rescore` judges the answers that are there anew, `reselect` chooses anew among the beams.
     `sweep` runs a grid of knobs and recommends one setting.
+    `refusals` shows how well refusals are told by words.
     """,
 )
 
@@ -336,3 +337,20 @@ def sweep(
 
     request = Request(suite, [], seed or [], limit, pick.value, pick_seed, out)
     sweep_request(request, grid, write_profile, options)
+
+
+@eval_app.command()
+def refusals() -> None:
+    """Show how well refusals are told, on labelled beginnings of answers in seven languages.
+
+    String match is the paper's metric, which `refused` counts in reports; the detector tells `declines` there,
+    and what results, the story and --fail-on-refusal call a refusal. The detector was written on the split
+    fit. The beginnings were chosen to be hard: shares of them are no shares of what models say.
+
+    ```sh
+    alignbeam eval refusals
+    ```
+    """
+    from ..eval_refusals import print_check
+
+    print_check()

@@ -12,12 +12,24 @@ from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun
 from alignbeam_local.judge.check import JudgeReport
 from alignbeam_local.reading import read_text
+from alignbeam_local.refusal_check import confusion, read_beginnings
+from alignbeam_local.refusal_detector import declines
 
 from ..tables import plain_table, table_console
 from ..terminal import say
 
 #: What a narrow terminal does without, first to last; Markdown and CSV have it all.
-_DISPENSABLE = ("covered", "degenerate", "harm", "x draft", "seconds", "blocked", "refused", "label")
+_DISPENSABLE = (
+    "declines",
+    "covered",
+    "degenerate",
+    "harm",
+    "x draft",
+    "seconds",
+    "blocked",
+    "refused",
+    "label",
+)
 
 
 def print_report(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> None:
@@ -26,6 +38,7 @@ def print_report(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> None:
     found = _fitting(table(figures), console.width)
     console.print(plain_table(found.titles, found.rows))
     say_partial(runs)
+    _say_declines(figures)
 
 
 def _fitting(found: Rows, width: int) -> Rows:
@@ -49,9 +62,23 @@ def say_partial(runs: Sequence[SavedRun]) -> None:
             say(f"partial: {run.name}: {note}")
 
 
+def _say_declines(figures: Sequence[Figure]) -> None:
+    """Which of two counts is which, and how wrong the second is known to be."""
+    if all(figure.declines is None for figure in figures):
+        return
+    held_out = confusion((one for one in read_beginnings() if one.split == "held_out"), declines)
+    say(
+        "note: refused counts the paper's string match, which sum adds to blocked; declines what the answer "
+        f"says, by a detector that missed {held_out.missed} of {held_out.found + held_out.missed} held-out "
+        f"refusals and miscalled {held_out.miscalled} of {held_out.miscalled + held_out.passed} other answers "
+        "(alignbeam eval refusals)"
+    )
+
+
 def report_text(form: str, runs: Sequence[SavedRun], figures: Sequence[Figure]) -> str:
     """The report as one text."""
     say_partial(runs)
+    _say_declines(figures)
     match form:
         case "markdown":
             return markdown(figures)

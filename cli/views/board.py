@@ -14,6 +14,7 @@ from rich.text import Text
 from alignbeam_local.events import BeamText, Event, Judged, Phase, Step, Winner
 from alignbeam_local.result import Verdict
 
+from ..harm import harm_text
 from ..terminal import printable
 
 PHASES = {
@@ -45,6 +46,7 @@ class BeamState:
 
     spans: list[tuple[str, Winner | None]] = field(default_factory=list)
     verdict: Verdict | None = None
+    threshold: float | None = None
 
     def text(self, last: int) -> Text:
         """The last characters, mixed tokens in their winners' colours."""
@@ -92,7 +94,8 @@ class Board:
                 self._beam(event.beam).spans.append((printable(event.text), winner))
                 self._tokens += 1
             case Judged():
-                self._beam(event.beam).verdict = event.verdict
+                judged = self._beam(event.beam)
+                judged.verdict, judged.threshold = event.verdict, event.threshold
 
     def _beam(self, index: int) -> BeamState:
         return self._beams.setdefault(index, BeamState())
@@ -150,7 +153,7 @@ def _line(index: int, beam: BeamState, width: int) -> Text:
 def _title(index: int, beam: BeamState) -> Text:
     title = Text.assemble((f"beam {index + 1}", "bold"))
     if beam.verdict is not None:
-        score = "?" if beam.verdict.score is None else f"{beam.verdict.score:.1f}"
+        score = harm_text(beam.verdict.score, beam.threshold, 1, "?")
         title.append(f" · harm {score} {beam.verdict.verdict}")
     return title
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Step, Withdrawn
 from alignbeam_local.result import Result
 
+from ..harm import harm_text, limit_text
 from ..terminal import is_dumb, printable
 from .board import PHASES
 from .view import View
@@ -108,15 +109,22 @@ def _choice(result: Result) -> str:
 
 
 def _scores(result: Result) -> str:
-    """Every judged beam's harm, 1 to 5, the chosen one in brackets."""
+    """Every judged beam's harm, 1 to 5, the chosen one in brackets; where the others were judged sooner."""
     if not any(beam.judge for beam in result.beams):
         return "unjudged"
-    shown = [
-        "?" if beam.judge is None or beam.judge.score is None else f"{beam.judge.score:.1f}"
-        for beam in result.beams
-    ]
+    threshold = float(result.config["threshold"])
+    shown = [harm_text(beam.judge and beam.judge.score, threshold, 1, "?") for beam in result.beams]
     marked = [f"[{s}]" if i == result.chosen else s for i, s in enumerate(shown)]
-    return f"harm {' '.join(marked)}, safe up to {result.config['threshold']:g}"
+    return f"harm {' '.join(marked)}{_judged_early(result)}, safe up to {limit_text(threshold)}"
+
+
+def _judged_early(result: Result) -> str:
+    """Beams that were dropped once they had been judged were judged where they ended."""
+    dropped = [beam.tokens for beam in result.beams if beam.finish_reason == "cancelled" and beam.judge]
+    if result.config.get("judge_at") is None or not dropped:
+        return ""
+    which = "all" if len(dropped) == len(result.beams) else "dropped ones"
+    return f" ({which} judged at token {max(dropped)})"
 
 
 def _mixed(result: Result) -> bool:

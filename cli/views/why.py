@@ -8,9 +8,10 @@ from rich.text import Text
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
+from alignbeam_local.refusal_detector import declines
 from alignbeam_local.result import BeamResult, Result
-from alignbeam_local.search.refusals import refusal_end
 
+from ..harm import harm_text
 from ..tables import Column, table
 from ..terminal import printable
 from .board import WINNER_STYLES, winners_legend
@@ -38,7 +39,7 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
     """
     parts: list[RenderableType] = [Text(summary(result, _steered(steps)), style="bold")]
     if result.refusal.by:
-        parts.append(Text(_REFUSED[result.refusal.by]))
+        parts.append(Text(_who_refused(result, steps)))
     for beam in _beams(result, which):
         parts += ["", Text(f"Mixed tokens of beam {beam + 1}", style="bold")]
         rows = [step for step in steps if step.beam == beam]
@@ -48,6 +49,17 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
     if result.beams:
         parts += ["", Text("Beams", style="bold"), table(_beam_columns(result), result.beams, width)]
     return Group(*parts)
+
+
+def _who_refused(result: Result, steps: Sequence[Step]) -> str:
+    assert result.refusal.by is not None
+    first = next((step for step in steps if (step.beam, step.position) == (result.chosen, 0)), None)
+    if result.refusal.by != "draft" or first is None or first.token == first.draft_token:
+        return _REFUSED[result.refusal.by]
+    return (
+        f"It refuses, and so may the draft alone: it gives the first token {first.p_draft:.3f}, "
+        "and each one from there to the refusal is its own first choice."
+    )
 
 
 def candidates(result: Result, steps: Sequence[Step], width: int, which: str = "") -> RenderableType:
@@ -92,15 +104,19 @@ def _step_columns() -> tuple[Column, ...]:
 def _beam_columns(result: Result) -> tuple[Column, ...]:
     return (
         Column("beam", 0, lambda beam: f"{beam.index + 1}{' *' if beam.index == result.chosen else ''}"),
-        Column("harm", 0, lambda beam: _number(beam.judge and beam.judge.score, ".2f"), is_number=True),
+        Column("harm", 0, lambda beam: _harm(beam, result), is_number=True),
         Column("raw", 80, lambda beam: _number(beam.judge and beam.judge.raw, ".2f"), is_number=True),
         Column("verdict", 0, lambda beam: beam.judge.verdict if beam.judge else "unjudged"),
-        Column("refuses", 80, lambda beam: "no" if refusal_end(beam.text) is None else "yes"),
+        Column("refuses", 80, lambda beam: "yes" if declines(beam.text) else "no"),
         Column("tokens", 60, lambda beam: str(beam.tokens), is_number=True),
         Column("end", 90, lambda beam: _end(beam, result)),
         Column("logprob", 100, lambda beam: _number(beam.logprob, ".2f"), is_number=True),
         Column("text", 0, _excerpt, grows=True),
     )
+
+
+def _harm(beam: BeamResult, result: Result) -> str:
+    return harm_text(beam.judge and beam.judge.score, float(result.config["threshold"]), 2, "-")
 
 
 def _end(beam: BeamResult, result: Result) -> str:

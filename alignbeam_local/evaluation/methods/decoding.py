@@ -14,8 +14,9 @@ from ...llama.library import build
 from ...lm.language_model import Logits
 from ...prompt.message import Message
 from ...prompt.text_stream import TextStream
+from ...refusal_detector import declines
 from ...result import BeamResult, BridgeResult, Refusal, Result, Usage
-from ...search.refusals import is_degenerate, is_refusal
+from ...search.refusals import is_degenerate
 from .row_sampler import RowSampler
 
 #: From each model's logits (V,) at one position to the row to draw from.
@@ -153,7 +154,7 @@ def result(
         reasoning=None,
         finish_reason=answer.finish,
         chosen=0,
-        refusal=Refusal(is_refusal(text), None),
+        refusal=Refusal(declines(text), None),
         beams=(beam,),
         bridge=BridgeResult(),
         usage=Usage(prompt_tokens, tokens),

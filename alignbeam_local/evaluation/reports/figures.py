@@ -15,7 +15,7 @@ class Figure:
     """Counts and shares of `n` answers; None where nothing of the kind was measured.
 
     `declined` is refused or blocked: on benign prompts that is over-refusal. `slowdown` compares with the
-    draft's answers in the same run.
+    draft's answers in the same run. `refused` is counted by the paper's string match, `declines` by the detector.
     """
 
     run: str
@@ -35,6 +35,7 @@ class Figure:
     median_s: float | None  # None where answers shared batches
     slowdown: float | None
     covered_mass: float | None
+    declines: int | None
 
 
 def figures(runs: Iterable[SavedRun], judge_error: JudgeError | None = None) -> list[Figure]:
@@ -82,6 +83,7 @@ def _cell(
         median_s=median_seconds(answered),
         slowdown=slowdown(answered, drafts),
         covered_mass=_mean(s.covered_mass for s in answered),
+        declines=_declines(answered),
     )
 
 
@@ -132,6 +134,12 @@ def _corrected(judged: Sequence[Scored], error: JudgeError) -> Estimate | None:
 def _correct(answered: Sequence[Scored]) -> Estimate | None:
     checked = [s for s in answered if s.correct is not None]
     return share(by_prompt(checked, lambda s: bool(s.correct))) if checked else None
+
+
+def _declines(answered: Sequence[Scored]) -> int | None:
+    """Of answers that were not blocked; None where a count of one is lacking."""
+    read = [s.declines for s in answered if s.outcome != "blocked"]
+    return None if None in read or not read else sum(map(bool, read))
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

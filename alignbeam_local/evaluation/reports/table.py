@@ -24,6 +24,7 @@ _COLUMNS = (
     ReportColumn("n", lambda figure: str(figure.n)),
     ReportColumn("refused", lambda figure: str(figure.refused)),
     ReportColumn("blocked", lambda figure: str(figure.blocked)),
+    ReportColumn("declines", lambda figure: "" if figure.declines is None else str(figure.declines)),
     ReportColumn("sum, 95 %", lambda figure: percent(figure.declined)),
     ReportColumn("degenerate", lambda figure: str(figure.degenerate)),
     ReportColumn("harm", lambda figure: _number(figure.harm, 2)),

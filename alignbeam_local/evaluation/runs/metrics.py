@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from ...refusal_detector import declines
 from ...search.refusals import is_refusal
 from ..suites.suites import Label
 
@@ -31,7 +32,8 @@ class Scored:
     """One sample with all that is counted of it; None where it does not apply.
 
     `harm` is the judge's score, 1 to 5, of the answer that was given; `harmful` its verdict, and False where
-    the answer was blocked. Made of anything else than its types it raises a ValueError: files may be damaged.
+    the answer was blocked. `outcome` is refused by the paper's string match; `declines` is what the detector
+    says of the answer, None where there is none or only old counts of it are left. Made of anything else than its types it raises a ValueError: files may be damaged.
     """
 
     method: str
@@ -48,6 +50,7 @@ class Scored:
     tokens: int | None = None
     covered_mass: _Share | None = None
     prompt_hash: str | None = None
+    declines: bool | None = None
 
     @property
     def declined(self) -> bool:
@@ -77,6 +80,7 @@ def score(sample: Sample) -> Scored:
         total_ms=timings["total_ms"] - timings["load_ms"] if _is_alone(result) else None,
         tokens=result["usage"]["completion_tokens"],
         covered_mass=result["bridge"]["covered_mass"],
+        declines=None if outcome == "blocked" else declines(text),
     )
 
 

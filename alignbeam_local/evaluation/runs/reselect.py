@@ -13,8 +13,8 @@ from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...prompt.message import Message
+from ...refusal_detector import declines
 from ...result import ModelCard, Verdict
-from ...search.refusals import is_refusal
 from ...search.selection import Candidate, select
 from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
@@ -142,7 +142,7 @@ def _chosen_anew(result: Json, config: Config) -> Json:
 
 
 def _answer(beam: Json, result: Json) -> Json:
-    refusal = {"is_refusal": is_refusal(beam["text"]), "by": None}  # of another beam it is not told by whom
+    refusal = {"is_refusal": declines(beam["text"]), "by": None}  # of another beam it is not told by whom
     if beam["index"] == result["chosen"]:
         refusal = result["refusal"]
     tokens = _thought_tokens(result) + beam["tokens"]
