@@ -13,7 +13,7 @@ from alignbeam_local.engine.open_models import Anchor, Model, OpenModels
 from alignbeam_local.engine.prompters import anchor_turns, with_system
 from alignbeam_local.engine.stopwatch import Stopwatch
 from alignbeam_local.errors import ContextFull, ModelError
-from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
 from alignbeam_local.judge.calibration import Calibration
 from alignbeam_local.judge.judge import Judge
 from alignbeam_local.lm.vocabulary import Vocabulary
@@ -266,6 +266,21 @@ def test_judged_early_the_losers_are_dropped_and_the_winner_streams() -> None:
     assert not world.draft.tokens(3)
 
 
+def test_a_note_that_the_last_verdict_clears_is_withdrawn() -> None:
+    world = World(scores={HELP: 1.0, OTHER: 1.2, "": 3.0})
+    events = world.events(judge_at=3, on_unsafe="lowest")
+    doubt, cleared = (event.message for event in events if isinstance(event, Notice))
+    assert "no beam was judged safe" in doubt
+    assert "no longer holds" in cleared
+    assert (done(events).text, done(events).notices) == (HELP, ())
+
+
+def test_a_note_that_the_last_verdict_shares_is_said_once() -> None:
+    events = World(scores={"": 3.0}).events(judge_at=3, on_unsafe="lowest")
+    (doubt,) = (event.message for event in events if isinstance(event, Notice))
+    assert done(events).notices == (doubt,)
+
+
 def test_an_answer_that_turns_unsafe_is_withdrawn() -> None:
     world = World(scores={"Use a pot.": 5.0, "Use": 1.0})
     events = world.events(judge_at=8, on_unsafe="refuse", refusal_text="No.")
@@ -399,15 +414,39 @@ def test_a_refusal_has_its_author(draft: str, anchor: str, by: str | None) -> No
 
 
 def test_what_was_steered_behind_a_refusal_did_not_make_it() -> None:
-    draft, anchor = {"assistant\n": "I'm sorry, no."}, {"assistant\n": "I'm sorry, ok"}
-    result = World(draft, anchor).result(beams=1, depth=8, alpha=0.9)
-    assert result.text.startswith("I'm sorry, o")
+    draft, anchor = {"assistant\n": "I can't help. No."}, {"assistant\n": "I can't help. Oh"}
+    result = World(draft, anchor).result(beams=1, depth=15, alpha=0.9)
+    assert result.text.startswith("I can't help. O")
     assert result.refusal.by == "draft"
 
 
 def test_a_beam_that_began_otherwise_but_went_the_drafts_way_is_the_drafts() -> None:
-    result = World(scores={"can't": 1.0}).result()
-    assert (result.chosen, result.refusal.by) == (2, "draft")
+    likely: Script = {"assistant\n": [HELP, REFUSAL]}
+    result = World(likely, likely, scores={"can't": 1.0}).result()
+    assert (result.chosen, result.refusal.by) == (1, "draft")
+
+
+def test_a_beginning_that_the_draft_finds_unlikely_is_the_mixtures() -> None:
+    world = World(scores={"can't": 1.0})
+    events = world.events()
+    (first,) = (e for e in events if isinstance(e, Step) and (e.beam, e.position) == (2, 0))
+    assert first.p_draft < 0.1
+    assert (done(events).chosen, done(events).refusal.by) == (2, "mix")
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_refusal"),
+    [
+        ("I'm sorry to hear that your cat died.", False),
+        ("As an AI engineer, I build bridges.", False),
+        ("Stealing is a crime. I won't help.", True),
+        ("Dabei kann ich dir nicht helfen.", True),
+    ],
+)
+def test_a_refusal_is_what_declines(answer: str, is_refusal: bool) -> None:
+    script: Script = {"assistant\n": answer}
+    result = World(script, script).result(beams=1, max_tokens=80)
+    assert (result.text, result.refusal.is_refusal) == (answer, is_refusal)
 
 
 # --- turns

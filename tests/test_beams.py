@@ -469,6 +469,14 @@ def test_the_start_of_a_later_beam_is_no_steering() -> None:
     assert [(beam.text, beam.steered_at) for beam in search.beams] == [("xz", None), ("yz", None)]
 
 
+def test_the_start_of_a_later_beam_that_the_draft_finds_unlikely_is_steering() -> None:
+    draft = {"": {ord("x"): 30.0, ord("y"): 26.0}, "x": likes("z"), "y": likes("z")}
+    search, events = table_world(draft, draft).search(knobs(beams=2, depth=2, max_tokens=2))
+    assert [(beam.text, beam.steered_at) for beam in search.beams] == [("xz", None), ("yz", 0)]
+    steps = [event for event in events if isinstance(event, Step)]
+    assert [step.steered for step in steps if step.beam == 1] == [True, False]
+
+
 def test_beam_texts_join_to_the_text() -> None:
     search, events = World(9).search(knobs(beams=3, max_tokens=8))
     texts = [event for event in events if isinstance(event, BeamText)]

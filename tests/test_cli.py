@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from alignbeam_local.cli.views.view import PlainView
 
 from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.events import AnswerText, Done, Withdrawn
+from alignbeam_local.result import Verdict
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
 from .running import CHILD, Ran, touch_models
@@ -402,6 +404,16 @@ def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) 
     view.close()
     assert "\x1b" not in err.getvalue()
     assert "beam 1 of 1" in err.getvalue()
+
+
+def test_the_story_says_where_dropped_beams_were_judged() -> None:
+    result = fake_result("x", CONFIG)
+    judge = Verdict(2.53, 2.53, {}, "unsafe")
+    dropped = replace(result.beams[0], index=1, tokens=32, finish_reason="cancelled", judge=judge)
+    early = replace(result, beams=(*result.beams, dropped), config={**result.config, "judge_at": 32})
+    assert "harm [1.2] 2.53 (dropped ones judged at token 32), safe up to 2.5" in summary(early, {})
+    at_the_end = replace(early, config=result.config)
+    assert "harm [1.2] 2.53, safe up to 2.5" in summary(at_the_end, {})
 
 
 def _user(text: str) -> Any:

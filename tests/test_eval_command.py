@@ -70,7 +70,11 @@ def test_a_run_and_its_report(engines: list[FakeEngine], suite: str, tmp_path: P
     assert "methods.draft.knobs.max_tokens" in other.err
 
     shown = run("eval", "report", str(out))
-    assert (shown.code, shown.err) == (0, "")
+    assert shown.code == 0
+    assert shown.err.startswith(
+        "note: refused is by string match, and in the sum; declines is by what the answer"
+    )
+    assert "missed 8 of 75 refusals held out" in shown.err
     assert "100% [34%, 100%]" in shown.out
     assert max(map(len, shown.out.splitlines())) > 120, "in a pipe the table is whole"
     counts = tmp_path / "counts.json"

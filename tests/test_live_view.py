@@ -11,6 +11,7 @@ from rich.console import Group
 
 from alignbeam_local.config import Config
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
+from alignbeam_local.result import Verdict
 
 from .fake_engine import BEAMS, REFUSED, fake_result, judged_beams, running_beams
 from .screen import Screen
@@ -30,6 +31,11 @@ def drawn(events: Iterable[Event], screen: Screen, *, no_color: bool = False) ->
     group: Group = told.drawn(console)
     console.print(group)
     return screen.lines
+
+
+def test_a_score_is_not_rounded_to_the_limit() -> None:
+    over = Judged(0, Verdict(2.53, 2.53, {}, "unsafe"), 2.5)
+    assert "harm 2.53 unsafe" in "\n".join(drawn([*running_beams(), over], Screen(120, 30)))
 
 
 def shown(events: Iterable[Event], screen: Screen) -> LiveView:

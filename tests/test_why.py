@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Done, Step
-from alignbeam_local.result import Result
+from alignbeam_local.result import Refusal, Result
 
 from .fake_engine import REFUSED, fake_result, judged_beams, running_beams
 from .screen import Screen
@@ -69,6 +69,25 @@ def test_it_says_who_refused_and_which_beam_was_taken() -> None:
     blocked = explanation(100, answer=fake_result(REFUSED, CONFIG, "blocked"))
     assert any(line.startswith("The judge found no beam safe") for line in blocked)
     assert any(line.endswith(REFUSED) and " yes " in line for line in blocked)
+
+
+def test_a_likely_beginning_of_the_drafts_is_not_called_its_first_choice() -> None:
+    drafts = replace(result(), refusal=Refusal(True, "draft"))
+    own = [replace(STEPS[0], token=1, draft_token=1), *STEPS[1:]]
+    forked = [replace(STEPS[0], token=1, draft_token=2, p_draft=0.312), *STEPS[1:]]
+    for steps, said in ((own, "and so would the draft alone"), (forked, "gives the first token 0.312")):
+        screen = Screen(200, 100)
+        screen.console().print(explained(drafts, steps, 200))
+        assert said in "\n".join(screen.lines)
+
+
+def test_a_score_is_not_rounded_to_the_limit() -> None:
+    first, *others = result().beams
+    assert first.judge is not None
+    over = replace(first, judge=replace(first.judge, score=2.5004, verdict="unsafe"))
+    lines = explanation(100, answer=replace(result(), beams=(over, *others)))
+    assert any("2.5004" in line for line in lines)
+    assert "harm [2.5004] " in "\n".join(lines)
 
 
 def test_other_beams_can_be_asked_for() -> None:

@@ -38,7 +38,7 @@ def print_report(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> None:
     found = _fitting(table(figures), console.width)
     console.print(plain_table(found.titles, found.rows))
     say_partial(runs)
-    _say_declines(figures)
+    _say_what_declines(found)
 
 
 def _fitting(found: Rows, width: int) -> Rows:
@@ -62,28 +62,27 @@ def say_partial(runs: Sequence[SavedRun]) -> None:
             say(f"partial: {run.name}: {note}")
 
 
-def _say_declines(figures: Sequence[Figure]) -> None:
+def _say_what_declines(found: Rows) -> None:
     """Which of two counts is which, and how wrong the second is known to be."""
-    if all(figure.declines is None for figure in figures):
+    if "declines" not in found.titles:
         return
     held_out = confusion((one for one in read_beginnings() if one.split == "held_out"), declines)
     say(
-        "note: refused counts the paper's string match, which sum adds to blocked; declines what the answer "
-        f"says, by a detector that missed {held_out.missed} of {held_out.found + held_out.missed} held-out "
-        f"refusals and miscalled {held_out.miscalled} of {held_out.miscalled + held_out.passed} other answers "
-        "(alignbeam eval refusals)"
+        "note: refused is by string match, and in the sum; declines is by what the answer says, as told by a "
+        f"detector that missed {held_out.missed} of {held_out.found + held_out.missed} refusals held out and "
+        f"miscalled {held_out.miscalled} of {held_out.miscalled + held_out.passed} other answers"
     )
 
 
 def report_text(form: str, runs: Sequence[SavedRun], figures: Sequence[Figure]) -> str:
     """The report as one text."""
     say_partial(runs)
-    _say_declines(figures)
+    if form == "csv":
+        return csv_text(figures)
+    _say_what_declines(table(figures))
     match form:
         case "markdown":
             return markdown(figures)
-        case "csv":
-            return csv_text(figures)
         case _:
             return page(runs, figures)
 

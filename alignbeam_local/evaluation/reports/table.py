@@ -69,6 +69,8 @@ def csv_text(found: Sequence[Figure]) -> str:
     """Every figure as a number, a column each; intervals in columns of their own."""
     out = io.StringIO(newline="")
     flat = [_flat(figure) for figure in found]
+    if all(row["declines"] is None for row in flat):  # counts that are older than the detector
+        flat = [{name: value for name, value in row.items() if name != "declines"} for row in flat]
     writer = csv.DictWriter(out, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
