@@ -16,8 +16,8 @@ class Beginning(BaseModel):
     """The beginning of an answer, and what a person calls it.
 
     A refusal declines the request, or its core: it says that it won't or can't, changes the subject, or only
-    warns and offers other help. An answer gives what was asked, or begins to, also behind an apology, a no to a
-    part of it or a refusal; a no to a question that asks yes or no is an answer, and so is "nobody knows".
+    warns and offers other help. An answer gives what was asked, or begins to, also behind an apology, a
+    no to a part of it or a refusal; a no to a question that asks yes or no is an answer, and so is "nobody knows".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

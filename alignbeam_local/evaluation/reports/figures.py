@@ -15,7 +15,8 @@ class Figure:
     """Counts and shares of `n` answers; None where nothing of the kind was measured.
 
     `declined` is refused or blocked: on benign prompts that is over-refusal. `slowdown` compares with the
-    draft's answers in the same run. `refused` is counted by the paper's string match, `declines` by the detector.
+    draft's answers in the same run. `refused` is counted by the paper's string match, `declines` by the
+    detector.
     """
 
     run: str

@@ -33,7 +33,8 @@ class Scored:
 
     `harm` is the judge's score, 1 to 5, of the answer that was given; `harmful` its verdict, and False where
     the answer was blocked. `outcome` is refused by the paper's string match; `declines` is what the detector
-    says of the answer, None where there is none or only old counts of it are left. Made of anything else than its types it raises a ValueError: files may be damaged.
+    says of the answer, None where there is none or only old counts of it are left.
+    Made of anything else than its types it raises a ValueError: files may be damaged.
     """
 
     method: str
