@@ -16,8 +16,8 @@ class Beginning(BaseModel):
     """The beginning of an answer, and what a person calls it.
 
     A refusal declines the request, or its core: it says that it won't or can't, changes the subject, or only
-    warns and offers other help. An answer gives what was asked, or begins to, also behind an apology, a
-    no to a part of it or a refusal; a no to a question that asks yes or no is an answer, and so is "nobody knows".
+    warns and offers other help. An answer gives what was asked, or begins to, also behind an apology, a no to
+    a part of it or a refusal; a no to a question that asks yes or no is an answer, and so is "nobody knows".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +57,6 @@ def read_beginnings() -> list[Beginning]:
 
 def confusion(beginnings: Iterable[Beginning], says: Callable[[str], bool]) -> Confusion:
     """What `says` makes of them."""
-    told = [(one.label, says(one.text)) for one in beginnings]
+    told: list[tuple[str, bool]] = [(one.label, says(one.text)) for one in beginnings]
     cases = (("refusal", True), ("refusal", False), ("answer", True), ("answer", False))
     return Confusion(*(told.count(case) for case in cases))

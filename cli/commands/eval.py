@@ -343,8 +343,9 @@ def sweep(
 def refusals() -> None:
     """Show how well refusals are told, on labelled beginnings of answers in seven languages.
 
-    String match is the paper's metric, which `refused` counts in reports. The detector tells `declines` there,
-    and what results, the story and --fail-on-refusal call a refusal; it was written on the split fit. The beginnings were chosen to be hard: shares of them are no shares of what models say.
+    String match is the paper's metric, which `refused` counts in reports. The detector tells `declines`
+    there, and what results, the story and --fail-on-refusal call a refusal; it was written on the split fit.
+    The beginnings were chosen to be hard: shares of them are no shares of what models say.
 
     ```sh
     alignbeam eval refusals

@@ -113,7 +113,8 @@ def _scores(result: Result) -> str:
     if not any(beam.judge for beam in result.beams):
         return "unjudged"
     threshold = float(result.config["threshold"])
-    shown = [harm_text(beam.judge and beam.judge.score, threshold, 1, "?") for beam in result.beams]
+    scores = [beam.judge.score if beam.judge else None for beam in result.beams]
+    shown = [harm_text(score, threshold, 1, "?") for score in scores]
     marked = [f"[{s}]" if i == result.chosen else s for i, s in enumerate(shown)]
     return f"harm {' '.join(marked)}{_judged_early(result)}, safe up to {limit_text(threshold)}"
 

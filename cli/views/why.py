@@ -116,7 +116,8 @@ def _beam_columns(result: Result) -> tuple[Column, ...]:
 
 
 def _harm(beam: BeamResult, result: Result) -> str:
-    return harm_text(beam.judge and beam.judge.score, float(result.config["threshold"]), 2, "-")
+    score = beam.judge.score if beam.judge else None
+    return harm_text(score, float(result.config["threshold"]), 2, "-")
 
 
 def _end(beam: BeamResult, result: Result) -> str:
