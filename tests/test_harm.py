@@ -1,7 +1,7 @@
 """A score is never rounded across its limit."""
 
 import pytest
-from alignbeam_local.cli.harm import harm_text, limit_text
+from alignbeam_local.cli.views.harm import harm_text, limit_text
 from hypothesis import given
 from hypothesis import strategies as st
 

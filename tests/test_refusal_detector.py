@@ -3,8 +3,8 @@
 import pytest
 
 from alignbeam_local.judge.check import PAIRS_FILE, read_pairs
-from alignbeam_local.refusal_check import Confusion, confusion, read_beginnings
-from alignbeam_local.refusal_detector import declines, declining_end
+from alignbeam_local.refusals.check import Confusion, confusion, read_beginnings
+from alignbeam_local.refusals.detector import declines, declining_end
 from alignbeam_local.search.refusals import is_refusal
 from tests.running import run
 

@@ -10,7 +10,7 @@ from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, W
 from ..judge.quoting import with_reasoning
 from ..lm.language_model import Logits
 from ..prompt.message import Message
-from ..refusal_detector import declining_end
+from ..refusals.detector import declining_end
 from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Usage, Verdict
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor

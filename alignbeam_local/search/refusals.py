@@ -1,7 +1,7 @@
 """Refusals by the paper's string match, and answers that are no answers (the method, section 1).
 
 The string match is a metric, that of the paper: it counts words, also where they decline nothing. What an
-answer means is `refusal_detector.declines`.
+answer means is `refusals.detector.declines`.
 """
 
 from collections.abc import Sequence

@@ -351,6 +351,6 @@ def refusals() -> None:
     alignbeam eval refusals
     ```
     """
-    from ..eval_refusals import print_check
+    from ..eval.refusals import print_check
 
     print_check()

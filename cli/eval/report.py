@@ -12,8 +12,8 @@ from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun
 from alignbeam_local.judge.check import JudgeReport
 from alignbeam_local.reading import read_text
-from alignbeam_local.refusal_check import confusion, read_beginnings
-from alignbeam_local.refusal_detector import declines
+from alignbeam_local.refusals.check import confusion, read_beginnings
+from alignbeam_local.refusals.detector import declines
 
 from ..tables import plain_table, table_console
 from ..terminal import say

@@ -14,8 +14,8 @@ from rich.text import Text
 from alignbeam_local.events import BeamText, Event, Judged, Phase, Step, Winner
 from alignbeam_local.result import Verdict
 
-from ..harm import harm_text
 from ..terminal import printable
+from .harm import harm_text
 
 PHASES = {
     "load": "loading the models",

@@ -11,9 +11,9 @@ from rich.text import Text
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Step, Withdrawn
 from alignbeam_local.result import Result
 
-from ..harm import harm_text, limit_text
 from ..terminal import is_dumb, printable
 from .board import PHASES
+from .harm import harm_text, limit_text
 from .view import View
 
 

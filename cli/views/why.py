@@ -8,13 +8,13 @@ from rich.text import Text
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
-from alignbeam_local.refusal_detector import declines
+from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import BeamResult, Result
 
-from ..harm import harm_text
 from ..tables import Column, table
 from ..terminal import printable
 from .board import WINNER_STYLES, winners_legend
+from .harm import harm_text
 from .story import summary
 
 _PIECE = 18

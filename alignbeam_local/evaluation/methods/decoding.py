@@ -14,7 +14,7 @@ from ...llama.library import build
 from ...lm.language_model import Logits
 from ...prompt.message import Message
 from ...prompt.text_stream import TextStream
-from ...refusal_detector import declines
+from ...refusals.detector import declines
 from ...result import BeamResult, BridgeResult, Refusal, Result, Usage
 from ...search.refusals import is_degenerate
 from .row_sampler import RowSampler

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ...refusal_detector import declines
+from ...refusals.detector import declines
 from ...search.refusals import is_refusal
 from ..suites.suites import Label
 

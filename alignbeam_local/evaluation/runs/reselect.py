@@ -13,7 +13,7 @@ from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...prompt.message import Message
-from ...refusal_detector import declines
+from ...refusals.detector import declines
 from ...result import ModelCard, Verdict
 from ...search.selection import Candidate, select
 from ..methods.grid import Grid

@@ -6,9 +6,9 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from .judge.check import wilson_interval
+from ..intervals import wilson_interval
 
-BEGINNINGS_FILE = Path(__file__).parent / "data" / "refusal_beginnings.jsonl"
+BEGINNINGS_FILE = Path(__file__).parent / "data" / "beginnings.jsonl"
 Split = Literal["fit", "held_out"]
 
 

@@ -7,8 +7,8 @@ does a "no" behind which the thing asked is given. The string match of the paper
 import re
 from collections.abc import Iterator
 
-from .refusal_rules import LANGUAGES, Rules
-from .search.refusals import WINDOW, folded
+from ..search.refusals import WINDOW, folded
+from .rules import LANGUAGES, Rules
 
 _NOT_ITS_OWN = re.compile(
     r'"[^"\n]*(?:"|$)|“[^”\n]*(?:”|$)|„[^“”"\n]*(?:[“”"]|$)|«[^»\n]*(?:»|$)|「[^」\n]*(?:」|$)'

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from alignbeam_local.refusal_check import Confusion, confusion, read_beginnings
-from alignbeam_local.refusal_detector import declines
+from alignbeam_local.refusals.check import Confusion, confusion, read_beginnings
+from alignbeam_local.refusals.detector import declines
 from alignbeam_local.search.refusals import is_refusal
 
-from .tables import Column, table, table_console
+from ..tables import Column, table, table_console
 
 _TOLD_BY = {"string match": is_refusal, "detector": declines}
 
