@@ -69,7 +69,7 @@ def test_a_file_other_than_its_name_promises_is_not_tried(
     role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "require_vocabulary", lambda path: pytest.fail(f"tried {path}"))
-    names = {"draft": "good", "anchor": "good", role: "bad"}
+    names: dict[str, Any] = {"draft": "good", "anchor": "good", role: "bad"}
     good = write_tiny(tmp_path / "good.gguf", "llama")
     known = {"good": ModelEntry(path=good), "bad": ModelEntry(path=good, sha256="0" * 64)}
     with pytest.raises(ModelError, match="is not the file that 'bad' names"):

@@ -88,6 +88,25 @@ def test_conversations_that_cannot_be_read_are_a_problem(damage: object, path: P
     assert found["hint"]
 
 
+def test_a_write_that_was_cut_short_waits_for_the_next_chat(path: Path) -> None:
+    """A journal that is to be rolled back can't be by who only reads; the next opening does it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE exchange SET question = hex(zeroblob(200000))")
+        killed = [(file, file.read_bytes()) for file in path.parent.iterdir()]
+        connection.execute("ROLLBACK")
+    for file, content in killed:
+        file.write_bytes(content)
+    assert len(killed) == 2
+    found = machine.conversations()
+    assert found.level == "problem"
+    assert "a write to it was cut short" in found.message
+    assert "alignbeam logs list" in found.hint
+    assert run("logs", "list").code == 0
+    assert machine.conversations().level == "ok"
+
+
 def test_a_damaged_record_of_pulls_is_a_problem() -> None:
     assert not list(machine.trusted_hashes())
     write_atomic(known_hashes_file(), "{")

@@ -302,19 +302,35 @@ def look_at(path: Path) -> int:
         AlignBeamError: it is damaged, a newer version's, cannot be read, or a write to it was cut short.
     """
     with _explained(path), closing(_opened_to_read(path)) as connection:
+        _require_at_rest(path, connection)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         _require_known(path, version)
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             hint = _HINTS[sqlite3.SQLITE_CORRUPT]
             raise AlignBeamError(f"the conversations in {path} are damaged: {found}", hint)
-        query = "SELECT count(*) FROM conversation WHERE (SELECT count(*) FROM exchange) >= 0"
+        query = (
+            "SELECT count(*) FROM conversation WHERE (SELECT count(*) FROM exchange) >= 0"  # both are there
+        )
         return int(connection.execute(query).fetchone()[0]) if version else 0
 
 
 def _opened_to_read(path: Path) -> sqlite3.Connection:
     path.open("rb").close()  # what is no file, or may not be read, is told by the system's own word for it
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+
+
+def _require_at_rest(path: Path, connection: sqlite3.Connection) -> None:
+    """Raises: AlignBeamError: a killed process left a journal, which only who writes can roll back."""
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
+            raise
+        raise AlignBeamError(
+            f"the conversations in {path}: a write to it was cut short",
+            "Nothing is lost that was kept before: `alignbeam logs list` rolls it back.",
+        ) from None
 
 
 def _require_known(path: Path, version: int) -> None:
