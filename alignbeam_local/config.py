@@ -1,12 +1,14 @@
 """Every knob, its default, its range and its meaning: the one home of each."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, get_args
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from .errors import UsageError, did_you_mean
+from .knobs import Knob, Mark, Panel
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
@@ -39,8 +41,10 @@ _LEAST_DIVISOR = 1e-3
 _WHOLE: CacheType = "f16"
 _UNQUANTISED = ("f32", "f16", "bf16")
 
-#: What a person may type for a knob, after the paper's symbols.
-ALIASES = {"N": "depth", "K": "beams", "B": "bridge_width"}
+
+def _knob(default: Any, description: str, about: Knob) -> Any:
+    """A field of `Config`: its default, its meaning, and what else is to be known of it."""
+    return Field(default, description=description, json_schema_extra=asdict(about))
 
 
 class Config(BaseModel):
@@ -48,107 +52,160 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    alpha: Annotated[float, Field(ge=0, le=1)] = Field(
+    alpha: Annotated[float, Field(ge=0, le=1)] = _knob(
         0.5,
-        description="anchor's weight in the mixture, on the tokens that it finds likely: "
+        "anchor's weight in the mixture, on the tokens that it finds likely: "
         "0 = the draft chooses among them, 1 = the anchor",
+        Knob("Method", ("measured",)),
     )
-    depth: Annotated[int, Field(ge=0, le=512)] = Field(
-        6, description="N: how many tokens of each answer are mixed; 0 = none"
+    depth: Annotated[int, Field(ge=0, le=512)] = _knob(
+        6,
+        "N: how many tokens of each answer are mixed; 0 = none",
+        Knob("Method", ("measured", "benched"), "N"),
     )
-    beams: Annotated[int, Field(ge=1, le=32)] = Field(
-        3, description="K: how many answers are started; 1 = lowest cost, unjudged"
+    beams: Annotated[int, Field(ge=1, le=32)] = _knob(
+        3,
+        "K: how many answers are started; 1 = lowest cost, unjudged",
+        Knob("Method", ("measured", "benched", "sizes"), "K"),
     )
-    bridge_width: Annotated[int, Field(ge=1, le=4096)] = Field(
-        50, description="B: how many of the anchor's most probable tokens are carried over a step"
+    bridge_width: Annotated[int, Field(ge=1, le=4096)] = _knob(
+        50,
+        "B: how many of the anchor's most probable tokens are carried over a step",
+        Knob("Method", ("measured", "benched"), "B"),
     )
-    variant: Variant = Field(
+    variant: Variant = _knob(
         "drop",
-        description="what an anchor token that is no single draft token does: it is left out (drop), "
+        "what an anchor token that is no single draft token does: it is left out (drop), "
         "its first part gets the credit (first), or its mass goes back to the draft (exact)",
+        Knob("Method", ("measured",)),
     )
-    draft_mass: DraftMass = Field(
-        "each", description="count a draft token's mass for each anchor token that lands on it, or once"
+    draft_mass: DraftMass = _knob(
+        "each",
+        "count a draft token's mass for each anchor token that lands on it, or once",
+        Knob("Method", ("measured",)),
     )
-    threshold: Annotated[float, Field(ge=1, le=5)] = Field(
-        2.5, description="tau: the highest judge's score, 1 to 5, that counts as safe"
+    threshold: Annotated[float, Field(ge=1, le=5)] = _knob(
+        2.5,
+        "tau: the highest judge's score, 1 to 5, that counts as safe",
+        Knob("Judge", ("judges", "selects", "measured")),
     )
-    choice: Choice = Field("safest", description="among safe beams: the lowest score, or the likeliest start")
-    judge_at: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = Field(
+    choice: Choice = _knob(
+        "safest",
+        "among safe beams: the lowest score, or the likeliest start",
+        Knob("Judge", ("judges", "selects", "measured")),
+    )
+    judge_at: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = _knob(
         None,
-        description="judge after this many tokens, drop the losers and go on with the winner, which streams "
+        "judge after this many tokens, drop the losers and go on with the winner, which streams "
         "and is judged again at its end; none = at the end only; "
         f"if not set, in a chat with several beams {CHAT_JUDGE_AT}",
+        Knob("Judge", ("measured",)),
     )
-    on_unsafe: OnUnsafe = Field(
+    on_unsafe: OnUnsafe = _knob(
         "auto",
-        description="when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
+        "when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
         "judge's record is good enough, else give the lowest with a notice",
+        Knob("Judge", ("judges", "selects", "measured")),
     )
-    refusal_text: str = Field(
-        "I'm sorry, but I can't help with that.", description="the answer that stands for a blocked one"
+    refusal_text: str = _knob(
+        "I'm sorry, but I can't help with that.", "the answer that stands for a blocked one", Knob("Judge")
     )
-    temperature: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.7, description="sampling temperature after the mixed tokens; 0 = greedy"
+    temperature: Annotated[float, Field(ge=0, le=10)] = _knob(
+        0.7, "sampling temperature after the mixed tokens; 0 = greedy", Knob("Sampling", ("measured",))
     )
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling; 1.0 leaves it out")
-    repeat_penalty: Annotated[float, Field(ge=_LEAST_DIVISOR, le=10)] = Field(
-        1.15, description="penalty on tokens the answer already holds; 1.0 = none"
+    top_p: Annotated[float, Field(gt=0, le=1)] = _knob(
+        1.0, "nucleus sampling; 1.0 leaves it out", Knob("Sampling", ("measured",))
     )
-    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = Field(42, description="beam i is seeded with seed + i")
-    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = Field(
-        512, description="the longest answer, in draft tokens"
+    repeat_penalty: Annotated[float, Field(ge=_LEAST_DIVISOR, le=10)] = _knob(
+        1.15, "penalty on tokens the answer already holds; 1.0 = none", Knob("Sampling", ("measured",))
     )
-    ignore_eos: bool = Field(False, description="go on past the end of the answer (for timing)")
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = _knob(
+        42, "beam i is seeded with seed + i", Knob("Sampling", ("shared",))
+    )
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = _knob(
+        512, "the longest answer, in draft tokens", Knob("Sampling", ("sizes",))
+    )
+    ignore_eos: bool = _knob(False, "go on past the end of the answer (for timing)", Knob("Sampling"))
 
-    draft: str | None = Field(None, description="the specialist: a name, a path or hf:owner/repo/file.gguf")
-    anchor: str | None = Field(None, description="the aligned model that lends its first tokens")
-    judge: str | None = Field(None, description="the model that scores the beams")
-    profile: str | None = Field(
-        None, description="a named set of models and knobs; without one, the default_profile of models.toml"
+    draft: str | None = _knob(
+        None,
+        "the specialist: a name, a path or hf:owner/repo/file.gguf",
+        Knob("Models", ("loads", "sizes", "measured", "shared")),
     )
-    system: str | None = Field(None, description="the system prompt, for the draft")
-    anchor_system: str = Field(
-        "none", description="the anchor's system prompt: none, same (as the draft's), or a text"
+    anchor: str | None = _knob(
+        None,
+        "the aligned model that lends its first tokens",
+        Knob("Models", ("loads", "sizes", "measured", "shared")),
+    )
+    judge: str | None = _knob(
+        None,
+        "the model that scores the beams",
+        Knob("Models", ("loads", "sizes", "judges", "measured", "shared")),
+    )
+    profile: str | None = _knob(
+        None,
+        "a named set of models and knobs; without one, the default_profile of models.toml",
+        Knob("Models", ("loads", "sizes", "shared")),
+    )
+    system: str | None = _knob(None, "the system prompt, for the draft", Knob("Models", ("measured",)))
+    anchor_system: str = _knob(
+        "none",
+        "the anchor's system prompt: none, same (as the draft's), or a text",
+        Knob("Models", ("measured",)),
     )
 
-    context: Annotated[int, Field(ge=128, le=MOST_TOKENS)] = Field(
-        4096, description="tokens of one beam's conversation"
+    context: Annotated[int, Field(ge=128, le=MOST_TOKENS)] = _knob(
+        4096, "tokens of one beam's conversation", Knob("Machine", ("loads", "sizes"))
     )
-    threads: Annotated[int, Field(ge=0, le=_MOST_THREADS)] = Field(
-        0, description="CPU threads; 0 = physical cores"
+    threads: Annotated[int, Field(ge=0, le=_MOST_THREADS)] = _knob(
+        0, "CPU threads; 0 = physical cores", Knob("Machine", ("loads",))
     )
-    parallel: Annotated[int, Field(ge=1, le=64)] = Field(
-        1, description="how many prompts share batches, in filter and eval run; each needs memory of its own"
+    parallel: Annotated[int, Field(ge=1, le=64)] = _knob(
+        1,
+        "how many prompts share batches, in filter and eval run; each needs memory of its own",
+        Knob("Machine", ("loads",)),
     )
-    gpu_layers: Annotated[int, Field(ge=0, le=_MOST_LAYERS)] | Literal["auto", "all"] = Field(
+    gpu_layers: Annotated[int, Field(ge=0, le=_MOST_LAYERS)] | Literal["auto", "all"] = _knob(
         "auto",
-        description="layers of each model on the GPU: a number, all, or auto: as many as fit, "
+        "layers of each model on the GPU: a number, all, or auto: as many as fit, "
         "the anchor's first, then the draft's, then the judge's",
+        Knob("Machine", ("loads", "places", "sizes")),
     )
-    main_gpu: Annotated[int, Field(ge=0, lt=_MOST_GPUS)] | None = Field(
-        None, description="the one GPU that takes them, by its number; none = every GPU"
+    main_gpu: Annotated[int, Field(ge=0, lt=_MOST_GPUS)] | None = _knob(
+        None,
+        "the one GPU that takes them, by its number; none = every GPU",
+        Knob("Machine", ("loads", "places", "sizes")),
     )
-    tensor_split: str | None = Field(
-        None, description="what each GPU takes of them, as 3,1; none = as much as it has free"
+    tensor_split: str | None = _knob(
+        None,
+        "what each GPU takes of them, as 3,1; none = as much as it has free",
+        Knob("Machine", ("loads", "places", "sizes")),
     )
-    flash_attn: FlashAttention = Field("auto", description="flash attention: on, off, or where it can run")
-    cache_type_k: CacheType = Field(
-        _WHOLE, description=f"type of the cached keys of draft and anchor; the judge's are {_WHOLE}"
+    flash_attn: FlashAttention = _knob(
+        "auto", "flash attention: on, off, or where it can run", Knob("Machine", ("loads", "sizes"))
     )
-    cache_type_v: CacheType = Field(
-        _WHOLE, description="type of the cached values, likewise; a quantised type needs flash attention"
+    cache_type_k: CacheType = _knob(
+        _WHOLE,
+        f"type of the cached keys of draft and anchor; the judge's are {_WHOLE}",
+        Knob("Machine", ("loads", "sizes")),
     )
-    kv: KvStrategy = Field(
+    cache_type_v: CacheType = _knob(
+        _WHOLE,
+        "type of the cached values, likewise; a quantised type needs flash attention",
+        Knob("Machine", ("loads", "sizes")),
+    )
+    kv: KvStrategy = _knob(
         "auto",
-        description="how beams fork: shared cells (seq), saved states (state), or what the model allows",
+        "how beams fork: shared cells (seq), saved states (state), or what the model allows",
+        Knob("Machine", ("loads",)),
     )
-    prompt_cache: Kept = Field(
+    prompt_cache: Kept = _knob(
         "examples",
-        description="what is kept on disk, not to be read again by the next run: none; the judge's worked "
+        "what is kept on disk, not to be read again by the next run: none; the judge's worked "
         "examples; or all: also what draft and anchor read before a prompt (system prompts)",
+        Knob("Machine", ("loads", "shared")),
     )
-    force: bool = Field(False, description="run a pair whose bridge is hopeless all the same")
+    force: bool = _knob(False, "run a pair whose bridge is hopeless all the same", Knob("Models", ("loads",)))
 
     @field_validator("*", mode="before")
     @classmethod
@@ -213,7 +270,7 @@ class Config(BaseModel):
         """This configuration with some knobs changed, checked anew."""
         if not values:
             return self
-        return self.of({**self.model_dump(), **{ALIASES.get(k, k): v for k, v in values.items()}}, source)
+        return self.of({**self.model_dump(), **{canonical(name): v for name, v in values.items()}}, source)
 
     @property
     def judged(self) -> bool:
@@ -252,6 +309,27 @@ class Config(BaseModel):
 
 
 KNOBS = tuple(Config.model_fields)
+#: What is to be known of each knob, by its name.
+ABOUT: Mapping[str, Knob] = {
+    name: Knob(**cast(dict[str, Any], field.json_schema_extra)) for name, field in Config.model_fields.items()
+}
+#: What a person may type for a knob, after the paper's symbols.
+ALIASES = {about.symbol: name for name, about in ABOUT.items() if about.symbol}
+
+
+def knobs_of(panel: Panel) -> tuple[str, ...]:
+    """The knobs that stand under a heading."""
+    return tuple(name for name in KNOBS if ABOUT[name].panel == panel)
+
+
+def knobs_that(mark: Mark) -> tuple[str, ...]:
+    """The knobs that have this mark."""
+    return tuple(name for name in KNOBS if mark in ABOUT[name].marks)
+
+
+def canonical(word: str) -> str:
+    """A knob's name, for the name or the symbol that a person typed; any other word stays."""
+    return ALIASES.get(word, word)
 
 
 def _parse_shares(text: str) -> tuple[float, ...]:
@@ -273,7 +351,7 @@ def by_name(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:
     Raises:
         UsageError: a knob is given by both.
     """
-    names = [ALIASES.get(key, key) for key in values]
+    names = [canonical(key) for key in values]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"{_prefix(source)}{twice} is given twice", "Write either its name or its symbol.")
     return dict(zip(names, values.values(), strict=True))

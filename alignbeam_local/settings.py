@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import ALIASES, KNOBS, ROLES, Config, by_name
+from .config import ALIASES, KNOBS, ROLES, Config, by_name, knobs_that
 from .errors import UsageError, did_you_mean
 from .models.registry import Registry
 from .paths import config_file
@@ -25,7 +25,7 @@ _OTHER_VARIABLES = {
     "ALIGNBEAM_OFFLINE": "1: never use the network; HF_HUB_OFFLINE does the same",
     "ALIGNBEAM_DEBUG": "1: a traceback for an internal error",
 }
-_JUDGING = ("judge", "threshold", "choice", "on_unsafe")
+_JUDGING = knobs_that("judges")
 
 
 class SourcedValue(NamedTuple):

@@ -1,10 +1,12 @@
 """The commented config.toml that `alignbeam config init` writes, made from the knobs themselves."""
 
 import json
+from collections.abc import Iterable
 
-from alignbeam_local.config import Config
+from alignbeam_local.config import Config, knobs_of
+from alignbeam_local.knobs import PANELS
 
-from .options import PANELS, metavar
+from .options import metavar
 
 _HEAD = """\
 ## The knobs of AlignBeam Local. Take away the # before a knob to set it.
@@ -15,10 +17,10 @@ _HEAD = """\
 
 def config_template() -> str:
     """Every knob below its meaning. A line with one # sets it to its default, where it has one."""
-    return "\n".join([_HEAD, *(_section(title, knobs.split()) for title, knobs in PANELS.items())])
+    return "\n".join([_HEAD, *(_section(panel, knobs_of(panel)) for panel in PANELS)])
 
 
-def _section(title: str, knobs: list[str]) -> str:
+def _section(title: str, knobs: Iterable[str]) -> str:
     return "\n".join([f"## --- {title}\n", *map(_knob, knobs)])
 
 

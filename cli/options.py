@@ -11,22 +11,12 @@ import typer
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from alignbeam_local.config import ALIASES, KNOBS, Config
+from alignbeam_local.config import ABOUT, KNOBS, Config
 from alignbeam_local.settings import flag_name
 
 from .completion import model_names, profile_names
 
-PANELS = {
-    "Method": "alpha depth beams bridge_width variant draft_mass",
-    "Judge": "threshold choice judge_at on_unsafe refusal_text",
-    "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
-    "Models": "draft anchor judge profile system anchor_system force",
-    "Machine": "context threads parallel kv prompt_cache "
-    "flash_attn cache_type_k cache_type_v gpu_layers main_gpu tensor_split",
-}
-_PANEL_OF = {knob: panel for panel, knobs in PANELS.items() for knob in knobs.split()}
 _COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
-_SYMBOLS = {knob: symbol for symbol, knob in ALIASES.items()}
 _UNIONS = (Union, UnionType)
 
 
@@ -63,6 +53,27 @@ def with_options_but(*left_out: str) -> Callable[[Callable[..., None]], Callable
     return lambda command: _with_options(command, frozenset(left_out))
 
 
+def with_knobs(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace a command's `knobs` parameter by the flags of these; one that was not given is None."""
+
+    def replaced(command: Callable[..., None]) -> Callable[..., None]:
+        own = [p for p in inspect.signature(command).parameters.values() if p.name != "knobs"]
+
+        @wraps(command)
+        def flagged(**values: Any) -> None:
+            knobs = {name: values.pop(name) for name in names}
+            command(**values, knobs=knobs)
+
+        return _as_flags(flagged, [*map(_plain_parameter, names), *own])
+
+    return replaced
+
+
+def _plain_parameter(name: str) -> inspect.Parameter:
+    option = typer.Option(flag_name(name), help="as for `ask`", show_default=False)
+    return _parameter(name, Annotated[str | None, option], default=None)
+
+
 def _with_options(command: Callable[..., None], left_out: frozenset[str]) -> Callable[..., None]:
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     knobs = [name for name in KNOBS if name not in left_out]
@@ -75,10 +86,15 @@ def _with_options(command: Callable[..., None], left_out: frozenset[str]) -> Cal
         common = {name: values.pop(name) for name in others}
         command(**values, options=Options(flags=flags, **dict.fromkeys(_COMMON, False) | common))
 
-    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in (*own, *shared)]
-    flagged.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    flagged.__annotations__ = {p.name: p.annotation for p in parameters}
-    return flagged
+    return _as_flags(flagged, [*own, *shared])
+
+
+def _as_flags(command: Callable[..., None], flags: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """The command with these for its parameters, as typer reads them."""
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for p in flags]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    return command
 
 
 def _common_parameter(name: str) -> inspect.Parameter:
@@ -92,12 +108,12 @@ def _knob_parameter(name: str) -> inspect.Parameter:
     field, flag = Config.model_fields[name], flag_name(name)
     is_flag = field.annotation is bool
     names = [f"{flag}/--no-{flag.removeprefix('--')}"] if is_flag else [flag]
-    if name in _SYMBOLS:
-        names.append(f"-{_SYMBOLS[name]}")
+    if symbol := ABOUT[name].symbol:
+        names.append(f"-{symbol}")
     option = typer.Option(
         *names,
         help=_help(field),
-        rich_help_panel=_PANEL_OF[name],
+        rich_help_panel=ABOUT[name].panel,
         metavar="" if is_flag else metavar(field),
         show_default=False,
         autocompletion=_completion(name, field),

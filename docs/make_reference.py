@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from alignbeam_local.cli.main import make_app
-from alignbeam_local.cli.options import PANELS, knob_choices, metavar
+from alignbeam_local.cli.options import knob_choices, metavar
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from alignbeam_local.config import ALIASES, KNOBS, Config
-from alignbeam_local.engine.engine import LOADING_KNOBS
+from alignbeam_local.config import ABOUT, KNOBS, Config, knobs_of, knobs_that
 from alignbeam_local.errors import EXIT_CODES, AlignBeamError
 from alignbeam_local.events import Step
+from alignbeam_local.knobs import PANELS
 from alignbeam_local.result import Result
 from alignbeam_local.settings import _OTHER_VARIABLES, flag_name
 
@@ -75,7 +75,7 @@ and `error` is an object with `type`, `message` and `hint`.
 
 def reference() -> str:
     """The whole page."""
-    fixed = _FIXED.format(knobs=_words(knob for knob in KNOBS if knob in LOADING_KNOBS))
+    fixed = _FIXED.format(knobs=_words(knobs_that("loads")))
     parts = [
         *(_HEAD, "## Commands", *_commands(get_command(make_app()), ["alignbeam"])),
         *("## Knobs", _KNOBS, *_knobs(), fixed),
@@ -148,15 +148,15 @@ def _meaning(parameter: Any) -> str:
 
 
 def _knobs() -> Iterator[str]:
-    for title, knobs in PANELS.items():
+    for title in PANELS:
         yield f"### {title}"
         titles = ("knob", "flag and variable", "default", "values", "meaning")
-        yield _table(titles, map(_knob, knobs.split()))
+        yield _table(titles, map(_knob, knobs_of(title)))
 
 
 def _knob(name: str) -> tuple[str, ...]:
     field = Config.model_fields[name]
-    letters = [letter for letter, knob in ALIASES.items() if knob == name]
+    letters = [letter] if (letter := ABOUT[name].symbol) else []
     ways = [flag_name(name), *(f"-{letter}" for letter in letters), f"ALIGNBEAM_{name.upper()}"]
     shown = {None: "not set", True: "on", False: "off"}
     is_word = field.default is None or isinstance(field.default, bool)

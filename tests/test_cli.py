@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from alignbeam_local.cli import session
-from alignbeam_local.cli.options import _PANEL_OF
 from alignbeam_local.cli.views.story import StoryView, summary
 from alignbeam_local.cli.views.view import PlainView
 
-from alignbeam_local.config import KNOBS, Config
+from alignbeam_local.config import KNOBS, Config, knobs_of
 from alignbeam_local.events import AnswerText, Done, Withdrawn
+from alignbeam_local.knobs import PANELS
 from alignbeam_local.result import Verdict
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
@@ -191,7 +191,7 @@ def test_every_default_that_is_a_value_is_shown(run: Run) -> None:
 
 
 def test_every_knob_has_a_flag_and_a_panel(run: Run) -> None:
-    assert set(_PANEL_OF) == set(KNOBS)
+    assert sorted(knob for panel in PANELS for knob in knobs_of(panel)) == sorted(KNOBS)
     for command in ("ask", "filter", "chat"):
         text = run(command, "--help").out
         missing = {knob for knob in KNOBS if f"--{knob.replace('_', '-')}" not in text}

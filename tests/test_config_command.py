@@ -6,9 +6,9 @@ import tomllib
 
 import pytest
 from alignbeam_local.cli.config_template import config_template
-from alignbeam_local.cli.options import PANELS
 
-from alignbeam_local.config import KNOBS, Config
+from alignbeam_local.config import KNOBS, Config, knobs_of
+from alignbeam_local.knobs import PANELS
 from alignbeam_local.paths import config_file
 
 from .running import run
@@ -16,7 +16,9 @@ from .running import run
 
 def test_the_template_sets_nothing() -> None:
     assert tomllib.loads(config_template()) == {}
-    assert " ".join(PANELS.values()).split() == re.findall(r"^#(?:# )?(\w+) = ", config_template(), re.M)
+    assert [knob for panel in PANELS for knob in knobs_of(panel)] == re.findall(
+        r"^#(?:# )?(\w+) = ", config_template(), re.M
+    )
 
 
 def test_every_line_that_can_be_uncommented_is_a_default() -> None:

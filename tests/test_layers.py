@@ -15,6 +15,7 @@ PACKAGE = "alignbeam_local"
 LAYERS = """
 errors
 paths intervals cancellation reading
+knobs
 config
 result
 events

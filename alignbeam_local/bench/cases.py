@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-from ..config import ALIASES, CHAT_JUDGE_AT, KNOBS, Config
+from ..config import ALIASES, CHAT_JUDGE_AT, KNOBS, Config, canonical, knobs_that
 from ..errors import UsageError
 
 PROMPT_TOKENS, NEW_TOKENS = "prompt_tokens", "new_tokens"
-_SWEPT = ("beams", "depth", "bridge_width", PROMPT_TOKENS, NEW_TOKENS)
+_SWEPT = (*knobs_that("benched"), PROMPT_TOKENS, NEW_TOKENS)
 
 
 class Shape(NamedTuple):
@@ -38,7 +38,7 @@ class Sweep(NamedTuple):
     def parse(cls, text: str) -> "Sweep":
         """From `K=1,2,3`. Raises: UsageError: it is nothing of the kind."""
         name, _, listed = text.partition("=")
-        knob = ALIASES.get(name, name.replace("-", "_"))
+        knob = canonical(name.replace("-", "_"))
         if knob not in _SWEPT:
             known = ", ".join(word.replace("_", "-") for word in (*ALIASES, *_SWEPT))
             raise UsageError(f"--sweep {text}: {name!r} can't be swept", f"Known: {known}")

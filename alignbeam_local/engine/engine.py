@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..cancellation import Cancellation
-from ..config import ROLES, Config
+from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
 from ..llama.library import build, default_threads
@@ -32,13 +32,7 @@ from .stopwatch import Stopwatch
 from .trimming import left_out
 
 #: What can't change between answers of one engine: these decide what is loaded.
-LOADING_KNOBS = frozenset(
-    {
-        *("draft", "anchor", "judge", "profile", "force", "context", "threads", "parallel", "kv"),
-        *("prompt_cache", "flash_attn", "cache_type_k", "cache_type_v"),
-        *("gpu_layers", "main_gpu", "tensor_split"),
-    }
-)
+LOADING_KNOBS = frozenset(knobs_that("loads"))
 
 
 def last_result(events: Iterable[Event]) -> Result:

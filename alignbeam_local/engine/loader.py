@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from ..cancellation import Cancellation
-from ..config import Config
+from ..config import Config, knobs_that
 from ..errors import ModelError
 from ..events import Notice
 from ..llama import gpus as offload
@@ -28,7 +28,7 @@ from ..prompt.formats import REASONS_HINT, PromptFormat, prompt_format
 from ..result import ModelCard
 from .open_models import Model
 
-_PLACING_KNOBS = ("gpu_layers", "main_gpu", "tensor_split")
+_PLACING_KNOBS = knobs_that("places")
 
 
 class Loader:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from alignbeam_local.config import ALIASES, KNOBS, Config
+from alignbeam_local.config import KNOBS, Config, canonical
 from alignbeam_local.errors import UsageError, did_you_mean
 
 from ..options import metavar
@@ -45,7 +45,7 @@ def command_of(name: str) -> Command:
     name = _ALIASES.get(name, name)
     if name in COMMANDS:
         return COMMANDS[name]
-    knob = ALIASES.get(name[1:], name[1:])
+    knob = canonical(name[1:])
     if knob in KNOBS:
         raise UsageError(f"{knob} is a knob", f"/set {knob} VALUE changes it, /help {knob} tells of it.")
     hint = did_you_mean(name, [*COMMANDS, *_ALIASES], "/help lists them.")
@@ -56,7 +56,7 @@ def _help(chat: Chat, name: str) -> None:
     if not name:
         chat.tell(two_columns((command.usage, command.about) for command in COMMANDS.values()))
         chat.tell(f"\n{_KEYS}")
-    elif (knob := ALIASES.get(name, name)) in KNOBS:
+    elif (knob := canonical(name)) in KNOBS:
         chat.tell(_knob_help(chat, knob))
     else:
         command = command_of(f"/{name.removeprefix('/')}")

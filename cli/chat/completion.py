@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
-from alignbeam_local.config import ALIASES, KNOBS, Config
+from alignbeam_local.config import KNOBS, Config, canonical
 from alignbeam_local.errors import AlignBeamError
 
 from ..options import knob_choices
@@ -68,7 +68,7 @@ class ChatCompleter(Completer):
 
 
 def _values(knob: str) -> Iterable[str]:
-    field = Config.model_fields.get(ALIASES.get(knob, knob))
+    field = Config.model_fields.get(canonical(knob))
     return knob_choices(field) if field else ()
 
 

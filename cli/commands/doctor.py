@@ -12,34 +12,23 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from alignbeam_local.config import knobs_that
 from alignbeam_local.doctor.doctor import examine
 from alignbeam_local.doctor.findings import Finding
 from alignbeam_local.result_json import json_line
 
+from ..options import with_knobs
 from ..terminal import for_stream, is_terminal, printable
 from ..waiting import awaited
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _LEVEL_WIDTH, _TOPIC_WIDTH, _LEAST_TEXT_WIDTH = 9, 11, 20
 
-Knob = Annotated[str | None, typer.Option(help="as for `ask`", show_default=False)]
 
-
+@with_knobs(*knobs_that("sizes"))
 def doctor(
     *,
-    profile: Knob = None,
-    draft: Knob = None,
-    anchor: Knob = None,
-    judge: Knob = None,
-    context: Knob = None,
-    beams: Knob = None,
-    max_tokens: Knob = None,
-    flash_attn: Knob = None,
-    cache_type_k: Knob = None,
-    cache_type_v: Knob = None,
-    gpu_layers: Knob = None,
-    main_gpu: Knob = None,
-    tensor_split: Knob = None,
+    knobs: dict[str, str | None],
     verify: Annotated[bool, typer.Option("--verify", help="compute the models' sha256 anew")] = False,
     network: Annotated[bool, typer.Option("--network", help="ask whether the hub answers")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
@@ -50,11 +39,7 @@ def doctor(
 
     Exits with 1 if there is a problem; a warning is none.
     """
-    models = {"profile": profile, "draft": draft, "anchor": anchor, "judge": judge}
-    sizes = {"context": context, "beams": beams, "max_tokens": max_tokens}
-    caches = {"flash_attn": flash_attn, "cache_type_k": cache_type_k, "cache_type_v": cache_type_v}
-    gpus = {"gpu_layers": gpu_layers, "main_gpu": main_gpu, "tensor_split": tensor_split}
-    findings = examine({**models, **sizes, **caches, **gpus}, os.environ, verify=verify, network=network)
+    findings = examine(knobs, os.environ, verify=verify, network=network)
     num_problems = _print_json(findings) if as_json else _print(findings)
     if num_problems:
         raise typer.Exit(1)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import product
 
-from ...config import ALIASES, KNOBS, Config
+from ...config import KNOBS, Config, canonical
 from ...errors import UsageError
 from .names import ALIGNBEAM
 from .specs import MethodSpec, parse_method
@@ -25,7 +25,7 @@ def parse_grid(specs: Sequence[str]) -> Grid:
     grid: dict[str, list[str]] = {}
     for spec in specs:
         name, _, text = spec.partition("=")
-        knob = ALIASES.get(name, name)
+        knob = canonical(name)
         values = list(dict.fromkeys(filter(None, (value.strip() for value in text.split(",")))))
         if not values:
             raise UsageError(f"--grid {spec}: no values", "Write KNOB=VALUE,VALUE.")

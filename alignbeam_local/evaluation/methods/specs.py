@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from ...config import ALIASES, Config
+from ...config import Config, canonical
 from ...errors import UsageError, did_you_mean
 from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SystemPrompt
 from .guard import Guard
@@ -69,7 +69,7 @@ def _values(spec: str, text: str) -> dict[str, str]:
     for key, equals, _ in pairs:
         if not equals:
             raise UsageError(f"--method {spec}: '{key}' has no value", "Write NAME:KNOB=VALUE,KNOB=VALUE.")
-    names = [ALIASES.get(key, key) for key, _, _ in pairs]
+    names = [canonical(key) for key, _, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"--method {spec}: {twice} is given twice", "Give it once.")
     return {name: value for name, (_, _, value) in zip(names, pairs, strict=True)}

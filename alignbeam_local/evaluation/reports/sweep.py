@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...config import ROLES
+from ...config import ROLES, knobs_that
 from ...errors import UsageError
 from ...models.entry import Name
 from ...models.registry import Registry
@@ -21,11 +21,7 @@ from .statistics import Estimate
 ENOUGH = 0.95
 
 #: What a recommended profile sets: the rest is for the user, or the machine.
-_MEASURED = {
-    *("draft", "anchor", "judge", "system", "anchor_system", "threshold", "choice", "judge_at", "on_unsafe"),
-    *("alpha", "depth", "beams", "bridge_width", "variant", "draft_mass"),
-    *("temperature", "top_p", "repeat_penalty"),
-}
+_MEASURED = set(knobs_that("measured"))
 
 
 @dataclass(frozen=True)

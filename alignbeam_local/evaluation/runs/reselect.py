@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import product
 from typing import Any
 
-from ...config import Config
+from ...config import Config, knobs_that
 from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
@@ -20,7 +20,7 @@ from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
 from .run_directory import Json
 
-KNOBS = ("threshold", "choice", "on_unsafe")
+KNOBS = knobs_that("selects")
 
 
 def require_selecting(grid: Grid) -> None:

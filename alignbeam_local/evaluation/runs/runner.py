@@ -8,6 +8,7 @@ from itertools import groupby, islice
 from typing import Any
 
 from ... import __version__
+from ...config import knobs_that
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ...judge.calibration import records_hash
 from ...llama.gpus import supports_gpu
@@ -80,8 +81,7 @@ def _machine() -> Json:
 
 
 def _about(entry: MethodSpec, registry: Registry) -> Json:
-    no_knobs = {"seed", "draft", "anchor", "judge", "profile", "prompt_cache"}
-    knobs = entry.config.model_dump(exclude=no_knobs)
+    knobs = entry.config.model_dump(exclude=set(knobs_that("shared")))
     models = {}
     for role, spec in entry.method.models(entry.config).items():
         if spec is None:
