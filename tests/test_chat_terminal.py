@@ -7,8 +7,6 @@ import pty
 import select
 import stat
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable
@@ -22,6 +20,7 @@ import pytest
 from alignbeam_local.conversation.log import ConversationLog
 
 from .fake_engine import BEAMS
+from .forked import Forked
 from .running import touch_models
 from .screen import Screen
 
@@ -48,14 +47,8 @@ class Terminal:
         self._seconds = seconds
         self.resize(columns, rows)
         self.screen = Screen(columns, rows, self.type)
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", program, "chat", *args],
-            cwd=Path(__file__).parents[1],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env=dict(os.environ),  # not what readline has put into ours behind Python's back
+        self._child = Forked(
+            program, "chat", *args, stdin=theirs, stdout=theirs, stderr=theirs, is_leader=True
         )
         os.close(theirs)
 

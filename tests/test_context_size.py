@@ -1,5 +1,6 @@
 """How many sequences and cells a context must hold: by hand, and what each knob does to it."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def test_several_at_once_need_as_many_times_the_room(parallel: int) -> None:
 )
 def test_more_never_needs_less(knob: str, values: list[int]) -> None:
     found = [sizes(**{knob: value}) for value in values]
-    for less, more in zip(found, found[1:], strict=False):
+    for less, more in pairwise(found):
         assert all(more[role].holds(less[role]) for role in less)
 
 
