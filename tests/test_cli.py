@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 import pytest
 from alignbeam_local.cli import session
 from alignbeam_local.cli.options import _PANEL_OF
-from alignbeam_local.cli.views.story import StoryView, summary
+from alignbeam_local.cli.views.story import StoryView
 from alignbeam_local.cli.views.view import PlainView
 
 from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.events import AnswerText, Done, Withdrawn
-from alignbeam_local.result import Verdict
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
 from .running import CHILD, Ran, touch_models
@@ -389,11 +387,7 @@ def test_a_pipe_gets_the_answer_when_it_stands() -> None:
     assert out.getvalue() == "no\x1b\n"
 
 
-def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert summary(fake_result("x", CONFIG), {0: 2}) == (
-        "beam 1 of 1 · harm [1.2], safe up to 2.5 · anchor changed 2 tokens · 90% crossed · 3 tokens · 1.2 s"
-    )
-    assert "refused by the judge" in summary(fake_result("x", CONFIG, "blocked"), {})
+def test_the_story_is_the_last_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     err = Terminal()
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -403,17 +397,7 @@ def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) 
         view.show(event)
     view.close()
     assert "\x1b" not in err.getvalue()
-    assert "beam 1 of 1" in err.getvalue()
-
-
-def test_the_story_says_where_dropped_beams_were_judged() -> None:
-    result = fake_result("x", CONFIG)
-    judge = Verdict(2.53, 2.53, {}, "unsafe")
-    dropped = replace(result.beams[0], index=1, tokens=32, finish_reason="cancelled", judge=judge)
-    early = replace(result, beams=(*result.beams, dropped), config={**result.config, "judge_at": 32})
-    assert "harm [1.2] 2.53 (dropped ones judged at token 32), safe up to 2.5" in summary(early, {})
-    at_the_end = replace(early, config=result.config)
-    assert "harm [1.2] 2.53, safe up to 2.5" in summary(at_the_end, {})
+    assert err.getvalue().endswith("1 draft, judged safe · 1.2 s\n")
 
 
 def _user(text: str) -> Any:
