@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alignbeam_local.cli.commands.bridge import _text
 
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.machine import probe
@@ -74,3 +75,10 @@ def test_a_file_other_than_its_name_promises_is_not_tried(
     known = {"good": ModelEntry(path=good), "bad": ModelEntry(path=good, sha256="0" * 64)}
     with pytest.raises(ModelError, match="is not the file that 'bad' names"):
         measure_pair(names["draft"], names["anchor"], registry=Registry(known, {}, ""), bridge_width=5)
+
+
+def test_the_verdict_comes_first(tmp_path: Path) -> None:
+    report = measured(tmp_path, has_weights=False)
+    lines = _text(report).splitlines()
+    assert lines[:3] == [report.verdict, *report.notes, ""]
+    assert lines[3].startswith("draft ")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from alignbeam_local.cli import session
 from alignbeam_local.cli.options import _PANEL_OF
+from alignbeam_local.cli.views import answer_view
 from alignbeam_local.cli.views.story import StoryView
 from alignbeam_local.cli.views.view import PlainView
 
@@ -70,6 +71,24 @@ def test_ask_without_a_prompt_is_a_usage_error(run: Run, args: tuple[str, ...], 
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: ")
     assert "\nhint: " in ran.err
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--quiet",)])
+def test_ask_explains_on_stderr_and_leaves_stdout_as_it_is(run: Run, flags: tuple[str, ...]) -> None:
+    plain, explained = run("ask", "beams", *flags), run("ask", "beams", "--why", *flags)
+    assert (explained.code, explained.out) == (0, plain.out)
+    told = explained.err.removeprefix(plain.err).splitlines()
+    assert told[0] == "refused: the anchor began it · 3 drafts, 1 judged safe · 1.2 s"
+    assert "Mixed tokens of beam 1" in told
+    assert "candidates of the mixture" in explained.err, "off a terminal nothing is left out"
+
+
+def test_on_a_terminal_the_explanation_has_the_place_of_the_story(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_view, "is_terminal", lambda _: True)
+    assert run("ask", "beams").err.count("3 drafts") == 1
+    assert run("ask", "beams", "--why").err.count("3 drafts") == 1
 
 
 def test_ask_json_is_one_object_with_the_design_names(run: Run) -> None:

@@ -68,10 +68,11 @@ def bridge(
 
 
 def _text(report: "PairReport") -> str:
-    blocks = [_aligned(_rows(report))]
+    """The verdict, what it rests on, then the figures."""
+    blocks = ["\n".join([report.verdict, *report.notes]), _aligned(_rows(report))]
     if report.top:
         blocks += [_aligned(_top_rows(report.top)), _offenders(report.top)]
-    return "\n\n".join([*blocks, *report.notes, report.verdict])
+    return "\n\n".join(blocks)
 
 
 def _rows(report: "PairReport") -> list[tuple[str, str]]:

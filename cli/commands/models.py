@@ -28,7 +28,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 
 @models_app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """The models and the profiles that have a name.
+    """The profiles and the models that have a name, and which of them this project never ran.
 
     ```sh
     alignbeam models list
@@ -38,8 +38,8 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         _echo_json(_listing(registry))
         return
-    print_models(registry)
     print_profiles(registry)
+    print_models(registry)
 
 
 @models_app.command("pull")
@@ -175,7 +175,9 @@ def _listing(registry: Registry) -> dict[str, Any]:
 
 
 def _model(file: ModelFile) -> dict[str, Any]:
-    entry = file.entry.model_dump(include={"about", "licence", "roles", "bytes", "sha256", "format"})
+    entry = file.entry.model_dump(
+        include={"about", "tested", "licence", "roles", "bytes", "sha256", "format"}
+    )
     return {"name": file.name, "path": str(file.path), "present": file.present, **entry}
 
 
