@@ -86,12 +86,13 @@ class Config(BaseModel):
         "judge's record is good enough, else give the lowest with a notice",
     )
     refusal_text: str = Field(
-        "I'm sorry, but I can't help with that.", description="the answer that stands for a blocked one"
+        "I'm sorry, but I can't help with that.",
+        description="the text that is shown instead of a blocked answer",
     )
     temperature: Annotated[float, Field(ge=0, le=10)] = Field(
         0.7, description="sampling temperature after the mixed tokens; 0 = greedy"
     )
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling; 1.0 leaves it out")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="nucleus sampling; 1.0 = off")
     repeat_penalty: Annotated[float, Field(ge=_LEAST_DIVISOR, le=10)] = Field(
         1.15, description="penalty on tokens the answer already holds; 1.0 = none"
     )
@@ -145,16 +146,16 @@ class Config(BaseModel):
     )
     prompt_cache: Kept = Field(
         "examples",
-        description="what is kept on disk, not to be read again by the next run: none; the judge's worked "
+        description="what is cached on disk for the next run: none; the judge's worked "
         "examples; or all: also what draft and anchor read before a prompt (system prompts)",
     )
-    force: bool = Field(False, description="run a pair whose bridge is hopeless all the same")
+    force: bool = Field(False, description="run a pair even if its bridge is hopeless")
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise PydanticCustomError("truth_value", "this knob is not one of true and false")
+            raise PydanticCustomError("truth_value", "this knob can't be true or false")
         return value
 
     @field_validator("*")
@@ -263,7 +264,7 @@ def _parse_shares(text: str) -> tuple[float, ...]:
     if not all(share == 0 or _LEAST_DIVISOR <= share <= _LARGEST_SHARE for share in shares) or not any(
         shares
     ):
-        raise PydanticCustomError("shares", "these are no shares, such as 3,1")
+        raise PydanticCustomError("shares", "not a list of shares, such as 3,1")
     return shares
 
 

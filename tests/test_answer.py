@@ -225,7 +225,7 @@ def test_all_unscored_is_blocked_with_a_notice() -> None:
     result = done(events)
     assert result.finish_reason == "blocked"
     assert [event.message for event in events if isinstance(event, Notice)] == list(result.notices)
-    assert "could score no beam" in result.notices[0]
+    assert "could not score any draft" in result.notices[0]
 
 
 def test_lowest_is_shown_with_a_notice() -> None:
@@ -271,7 +271,7 @@ def test_a_note_that_the_last_verdict_clears_is_withdrawn() -> None:
     events = world.events(judge_at=3, on_unsafe="lowest")
     doubt, cleared = (event.message for event in events if isinstance(event, Notice))
     assert "no beam was judged safe" in doubt
-    assert "no longer holds" in cleared
+    assert "no longer applies" in cleared
     assert (done(events).text, done(events).notices) == (HELP, ())
 
 

@@ -36,7 +36,7 @@ def test_the_anchor_is_run(tmp_path: Path) -> None:
 def test_what_takes_long_is_told(tmp_path: Path) -> None:
     model, told = str(write_tiny(tmp_path / "one.gguf", "llama")), list[str]()
     measure_pair(model, model, Registry({}, {}, ""), bridge_width=5, prompts=["Hi", "You"], tell=told.append)
-    assert told[:2] == ["one: is it the file that it must be?"] * 2
+    assert told[:2] == ["one: checking its sha256"] * 2
     assert told[-2:] == [f"the anchor begins to answer prompt {number} of 2" for number in (1, 2)]
 
 

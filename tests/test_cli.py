@@ -162,7 +162,7 @@ def test_a_bug_is_one_line_unless_debugging(run: Run, monkeypatch: pytest.Monkey
             PermissionError(errno.EACCES, "Permission denied", "/no/entry"),
             [
                 "error: /no/entry: Permission denied",
-                "hint: Check the path, its permissions and the room on its disk.",
+                "hint: Check the path, its permissions and the free space on its disk.",
             ],
         ),
         (OSError(errno.ENOSPC, "No space left on device"), ["error: No space left on device"]),
@@ -306,7 +306,7 @@ def test_jsonl_keeps_fields_and_takes_knobs(run: Run, engines: list[FakeEngine])
         ('{"id": 3, "prompt": "x", "alpha": 2}', 3, "alpha = 2"),
         ('{"id": 3, "prompt": "x", "draft": "gemma-3-270m"}', 3, "draft can't change"),
         ('{"id": 3, "prompt": "full"}', 3, "too long"),
-        ('{"id": NaN, "prompt": "x"}', None, "NaN is no JSON number"),
+        ('{"id": NaN, "prompt": "x"}', None, "NaN is not a JSON number"),
         ("[" * 100_000, None, "not JSON"),
     ],
 )
@@ -330,7 +330,7 @@ def test_a_field_that_the_result_overwrites_is_warned_of_once(run: Run) -> None:
     row = '{"prompt": "echo: a", "text": "mine", "models": 1, "beams": 2}\n'
     ran = run("filter", "--jsonl", given=row * 2)
     assert [json.loads(line)["text"] for line in ran.out.splitlines()] == ["a", "a"]
-    warning = "warning: field '{}' is the name of one of the result's and is overwritten by it; rename it\n"
+    warning = "warning: field '{}' has the name of a field of the result, which overwrites it; rename it\n"
     assert (ran.code, ran.err) == (0, NOTE + warning.format("models") + warning.format("text"))
 
 

@@ -203,7 +203,7 @@ HUGE = (1 << 64) - 1
         ([field("general.alignment", TEXT, struct.pack("<Q", 1) + b"8")], [], "no power of two"),
         ([], [tensor([1] * 5, 0, 0)], "5 dimensions"),
         ([], [tensor([4], 99, 0)], r"unknown type \(99\)"),
-        ([], [tensor([4], 0, 7)], "between two places"),
+        ([], [tensor([4], 0, 7)], "is not aligned"),
         ([], [tensor([4], 0, 1 << 62)], "truncated"),
         ([], [tensor([HUGE] * 4, 0, 0)], "truncated"),
     ],

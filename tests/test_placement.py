@@ -134,7 +134,7 @@ def test_one_gpu_alone(tiny: GgufHeader) -> None:
     [offload] = placed(tiny, gpus(0, 500), roles="aaa", main_gpu=1).offloads.values()
     assert (offload.layers, offload.devices) == (11, (2,))
     for knobs in ({"main_gpu": 2}, {"tensor_split": "1,1,1"}):
-        with pytest.raises(UsageError, match="names a GPU that is not there") as caught:
+        with pytest.raises(UsageError, match="names a GPU that does not exist") as caught:
             placed(tiny, gpus(0, 500), **knobs)
         assert caught.value.hint == "There are: 0 = GPU1, 1 = GPU2."
 

@@ -60,7 +60,7 @@ def test_unscored_is_never_chosen_over_scored(choice: str, score: float) -> None
 def test_all_unscored_is_blocked_always(on_unsafe: str, allowed: bool) -> None:
     selection = chosen(beam(0, None), beam(1, None), on_unsafe=on_unsafe, refusal_allowed=allowed)
     assert selection.beam is None
-    assert "could score no beam" in selection.notice
+    assert "could not score any draft" in selection.notice
 
 
 def test_refuse_blocks() -> None:
@@ -92,4 +92,4 @@ def test_auto_refuses_where_the_record_allows() -> None:
 def test_auto_gives_the_lowest_where_it_does_not_and_says_why() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), refusal_allowed=False)
     assert selection.beam == 1
-    assert "record does not let it block" in selection.notice
+    assert "not measured well enough to block" in selection.notice

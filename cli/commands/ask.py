@@ -40,7 +40,7 @@ def ask(
 ) -> None:
     """Answer one prompt.
 
-    The answer goes to stdout, as soon as it is decided; on a terminal its story goes to stderr.
+    The answer goes to stdout as soon as it is decided; on a terminal a line about it goes to stderr.
     What is piped in comes before the prompt. Nothing is kept of either.
     `--why` explains the answer on stderr: stdout is the same with it, also with `--json`.
 

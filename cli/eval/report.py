@@ -106,7 +106,9 @@ def judge_error_of(path: Path | None, runs: Sequence[SavedRun]) -> JudgeError | 
     try:
         check = JudgeReport.model_validate_json(read_text(path, "alignbeam judge check JUDGE --json"))
     except ValueError as error:
-        raise UsageError(f"{path} is no judge check: {error}", "alignbeam judge check JUDGE --json") from None
+        raise UsageError(
+            f"{path} is not a judge check: {error}", "alignbeam judge check JUDGE --json"
+        ) from None
     rows = check.rows
     for name, threshold in sorted(set().union(*(run.judges for run in runs))):
         if (name, threshold) != (check.judge, check.threshold):
