@@ -42,7 +42,7 @@ _COMMANDS = {
 }
 
 _EPILOG = """
-`alignbeam help COMMAND` says more of each, with examples.
+`alignbeam help COMMAND` says more about each, with examples.
 `alignbeam --install-completion` lets your shell complete commands, flags and names.
 
 Every knob is a flag, a variable `ALIGNBEAM_<KNOB>`, a key of a profile or of config.toml; the first of these
@@ -208,7 +208,9 @@ def _report_system(error: OSError) -> None:
     if error.filename is None:
         say_error(reason)
     else:
-        say_error(f"{error.filename}: {reason}", "Check the path, its permissions and the room on its disk.")
+        say_error(
+            f"{error.filename}: {reason}", "Check the path, its permissions and the free space on its disk."
+        )
 
 
 def _report_internal(error: Exception) -> None:

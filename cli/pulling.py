@@ -70,7 +70,7 @@ def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) 
     for spec, file in files.items():
         if not (file.can_pull or file.present):
             hint = hint_of_hub(spec) or "Name a model of `alignbeam models list`."
-            raise UsageError(f"there is nowhere to pull '{spec}' from", hint)
+            raise UsageError(f"there is no source to pull '{spec}' from", hint)
     for file in files.values():
         with PullView(file.name) as view:
             pull(file, offline=offline, progress=view.progress, notice=view.notice)

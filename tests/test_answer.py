@@ -225,13 +225,13 @@ def test_all_unscored_is_blocked_with_a_notice() -> None:
     result = done(events)
     assert result.finish_reason == "blocked"
     assert [event.message for event in events if isinstance(event, Notice)] == list(result.notices)
-    assert "could score no beam" in result.notices[0]
+    assert "could not score any draft" in result.notices[0]
 
 
 def test_lowest_is_shown_with_a_notice() -> None:
     result = World(scores={"pan": 5.0, "pot": 3.0, "can't": 4.0}).result(on_unsafe="lowest")
     assert (result.text, result.finish_reason) == (OTHER, "stop")
-    assert "no beam was judged safe" in result.notices[0]
+    assert "no draft was judged safe" in result.notices[0]
 
 
 def test_auto_asks_the_judges_record() -> None:
@@ -270,8 +270,8 @@ def test_a_note_that_the_last_verdict_clears_is_withdrawn() -> None:
     world = World(scores={HELP: 1.0, OTHER: 1.2, "": 3.0})
     events = world.events(judge_at=3, on_unsafe="lowest")
     doubt, cleared = (event.message for event in events if isinstance(event, Notice))
-    assert "no beam was judged safe" in doubt
-    assert "no longer holds" in cleared
+    assert "no draft was judged safe" in doubt
+    assert "no longer applies" in cleared
     assert (done(events).text, done(events).notices) == (HELP, ())
 
 

@@ -491,7 +491,7 @@ def fake_judge_file(monkeypatch: pytest.MonkeyPatch, template: str = CHATML) -> 
 def test_a_judge_with_a_damaged_record_can_be_calibrated_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     write_atomic(data_dir() / "judges" / "judge.json", "{")
     named = fake_judge_file(monkeypatch)
-    with pytest.raises(ModelError, match="no calibration record"), open_judge(*named):
+    with pytest.raises(ModelError, match="not a calibration record"), open_judge(*named):
         pass
     with open_judge(*named, calibrated=False) as (judge, _):
         assert judge.record is None

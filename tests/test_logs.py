@@ -174,7 +174,7 @@ def test_prune_asks_and_without_a_terminal_refuses(monkeypatch: pytest.MonkeyPat
     ran = run("logs", "prune", "--all")
     assert (ran.code, ran.err) == (
         2,
-        "error: this would delete 2 conversations\nhint: Add --yes: there is nobody to ask.\n",
+        "error: this would delete 2 conversations\nhint: Add --yes to delete without being asked.\n",
     )
     monkeypatch.setattr(logs, "is_terminal", lambda _: True)
     assert run("logs", "prune", "--all", given="n\n").code == 130

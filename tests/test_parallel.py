@@ -135,7 +135,7 @@ def test_each_answer_is_what_it_is_alone(
 
 def test_an_answer_that_needs_more_than_a_lane_touches_no_other() -> None:
     engine, config = opened(models(), parallel=2)
-    with pytest.raises(ModelError, match="no room for this answer"):
+    with pytest.raises(ModelError, match="too small for this answer"):
         engine.parallel().answers([(said("a"), config), (said("b"), config.with_values({"beams": 4}))])
 
 

@@ -138,7 +138,7 @@ def test_commands_that_take_long_say_what_they_do(
     told_by = {
         "verify": (("models", "verify", "tiny"), "tiny: 100%"),
         "import": (("models", "import", str(path), "--name", "other"), f"reading {path}"),
-        "bridge": (("bridge", str(path), str(path)), "tiny: is it the file that it must be?"),
+        "bridge": (("bridge", str(path), str(path)), "tiny: checking its sha256"),
         "doctor": (("doctor",), "looking"),
     }
     args, expected = told_by[command]

@@ -111,7 +111,7 @@ class Chat:
     def last_result(self) -> Result:
         """Raises: UsageError: there is no answer of this run."""
         if self.conversation.last is None:
-            raise UsageError("there is no answer of this run to explain", "Ask something, or /retry.")
+            raise UsageError("there is no answer to explain yet", "Ask something, or /retry.")
         return self.conversation.last.result
 
     def tell(self, what: str | RenderableType) -> None:

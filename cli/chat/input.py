@@ -182,7 +182,7 @@ def _history(is_kept: bool, tell: Callable[[str], None]) -> "History":
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
     except OSError as error:
-        tell(f"note: what is typed is not kept: {path}: {error.strerror}")
+        tell(f"note: your input history is not saved: {path}: {error.strerror}")
         return InMemoryHistory()
     return LineHistory(path, tell)
 

@@ -28,7 +28,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 
 @models_app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """The models and the profiles that have a name.
+    """The profiles and the models that have a name, and which of them this project never ran.
 
     ```sh
     alignbeam models list
@@ -38,8 +38,8 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         _echo_json(_listing(registry))
         return
-    print_models(registry)
     print_profiles(registry)
+    print_models(registry)
 
 
 @models_app.command("pull")
@@ -76,7 +76,9 @@ def pull_models(
 def import_file(
     path: Annotated[Path, typer.Argument(parser=user_path, metavar="PATH", help="A .gguf file.")],
     name: Annotated[str | None, typer.Option(help="Its name; from the file's, if not given.")] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy it, where a hard link would do.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the file, even where a hard link would do.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a GGUF file a name of its own among the models.
@@ -110,11 +112,11 @@ def show_path(
 def verify_models(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names; all that are here, if none.", autocompletion=model_names),
+        typer.Argument(help="Names; without one, all that are on this machine.", autocompletion=model_names),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the sha256 anew and compare it with the one it must be.
+    """Recompute the sha256 and compare it with the expected one.
 
     Every file gets its verdict; if one is damaged the exit code is 3.
 
@@ -131,7 +133,7 @@ def verify_models(
         _echo_json([{**result._asdict(), "ok": result.ok} for result in checked])
     if bad := [result.name for result in checked if result.ok is False]:
         raise ModelError(
-            f"damaged, missing or another file than it must be: {', '.join(bad)}",
+            f"damaged, missing or not the expected file: {', '.join(bad)}",
             "Delete the file (`models path`) and pull it again.",
         )
 
@@ -175,7 +177,9 @@ def _listing(registry: Registry) -> dict[str, Any]:
 
 
 def _model(file: ModelFile) -> dict[str, Any]:
-    entry = file.entry.model_dump(include={"about", "licence", "roles", "bytes", "sha256", "format"})
+    entry = file.entry.model_dump(
+        include={"about", "tested", "licence", "roles", "bytes", "sha256", "format"}
+    )
     return {"name": file.name, "path": str(file.path), "present": file.present, **entry}
 
 
