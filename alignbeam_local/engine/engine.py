@@ -143,6 +143,12 @@ class Engine:
         self.config, self._sizes, self._load_notices = config, opened, []
         self._loader.adopt(config)
 
+    @property
+    def has_examples_to_read(self) -> bool:
+        """Whether the first verdict has to wait until the judge, which is open, has read its examples."""
+        judge = self._models.judge if self._models else None
+        return judge is not None and not judge.holds_prefixes
+
     def stream(
         self, messages: str | Sequence[Message], config: Config | None = None, **knobs: Any
     ) -> Generator[Event, None, None]:

@@ -11,6 +11,7 @@ from alignbeam_local.reading import whole_text
 from .. import playing, session
 from ..inputs import checked
 from ..options import Options, with_options_but
+from ..starter import tell_toy_once
 from ..terminal import is_terminal
 from ..views.answer_view import answer_view
 from ..waiting import STDIN, told_if_slow
@@ -46,6 +47,8 @@ def ask(
     from alignbeam_local.prompt.message import Message
 
     prepared = session.prepare(options)
+    if not (options.quiet or options.json):
+        tell_toy_once(prepared.settings)
     messages = [Message("user", whole_prompt(" ".join(words or []), quiet=options.quiet))]
     with prepared.open() as engine:
         result = playing.answer(engine, messages, answer_view(options))
