@@ -42,7 +42,13 @@ class Terminal:
     """`alignbeam chat` with a person in front of it."""
 
     def __init__(
-        self, *args: str, columns: int = 80, rows: int = 30, program: str = _FAKE, seconds: float = 30
+        self,
+        *args: str,
+        columns: int = 80,
+        rows: int = 30,
+        program: str = _FAKE,
+        seconds: float = 30,
+        command: str = "chat",
     ) -> None:
         """`seconds` is how long it may take until something that is waited for is there."""
         self._ours, theirs = pty.openpty()
@@ -50,7 +56,7 @@ class Terminal:
         self.resize(columns, rows)
         self.screen = Screen(columns, rows, self.type)
         self._child = subprocess.Popen(
-            [sys.executable, "-c", program, "chat", *args],
+            [sys.executable, "-c", program, command, *args],
             cwd=Path(__file__).parents[1],
             stdin=theirs,
             stdout=theirs,

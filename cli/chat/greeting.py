@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from alignbeam_local.config import Config
 from alignbeam_local.settings import SourcedConfig
 
-from ..starter import TOY, is_toy
+from ..start.starter import TOY, is_toy
 
 _ABOUT = "A local model answers, an aligned one begins, a judge chooses. /help lists what can be typed."
 _EXAMPLES = (

@@ -11,7 +11,7 @@ from alignbeam_local.reading import whole_text
 from .. import playing, session
 from ..inputs import checked
 from ..options import Options, with_options_but
-from ..starter import tell_toy_once
+from ..start.starter import tell_toy_once
 from ..terminal import is_terminal
 from ..views.answer_view import answer_view
 from ..waiting import STDIN, told_if_slow

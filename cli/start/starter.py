@@ -6,9 +6,9 @@ from contextlib import suppress
 from alignbeam_local.paths import cache_dir, ensure_dir
 from alignbeam_local.settings import SourcedConfig
 
-from .terminal import is_terminal, say
+from ..terminal import is_terminal, say
 
-_STARTER = "starter"
+STARTER = "starter"
 TOY = (
     "the starter profile is a toy for trying the mechanics: its answers are not worth much. "
     "`alignbeam start` leads to a chat with a model file of your own."
@@ -20,7 +20,7 @@ def is_toy(settings: SourcedConfig) -> bool:
     profile, draft = settings.given.get("profile"), settings.given.get("draft")
     if profile is None or draft is None or profile.explicit or draft.explicit:
         return False
-    return bool(profile.value == _STARTER)
+    return bool(profile.value == STARTER)
 
 
 def tell_toy_once(settings: SourcedConfig) -> None:
