@@ -81,7 +81,7 @@ def test_what_was_read_before_a_question_came_is_not_read_again(monkeypatch: pyt
     assert judge is not None
     reading = judge.read_prefixes()
     assert [next(reading)[0] for _ in range(4)] == [0, 16, 32, 48]
-    reading.close()
+    del reading
     events = answer(stopped, "How?")
     first = next(event for event in events if isinstance(event, ExamplesRead))
     assert (first.done, first.seconds_left) == (48, None)
@@ -99,7 +99,7 @@ def test_other_use_of_the_judge_in_between_reads_all_anew(monkeypatch: pytest.Mo
     assert judge is not None
     reading = judge.read_prefixes()
     assert [next(reading)[0] for _ in range(3)] == [0, 16, 32]
-    reading.close()
+    del reading
     judge.lm.truncate(0, 20)
     assert next(iter(judge.read_prefixes()))[0] == 0
 

@@ -3,11 +3,12 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alignbeam_local.cli import asking
 
+from alignbeam_local.config import Config
+from alignbeam_local.events import Event
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import user_file
 from alignbeam_local.paths import models_dir
@@ -38,11 +39,14 @@ def test_a_pull_from_the_hub_prints_the_next_command(monkeypatch: pytest.MonkeyP
 
 
 def test_a_profiles_judge_reads_its_examples_once_it_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[Any] = []
+    read: list[str | None] = []
+
+    def keep(config: Config, *_: object) -> list[Event]:
+        read.append(config.judge)
+        return []
+
     monkeypatch.setattr("alignbeam_local.models.pull.pull", lambda *_, **__: Path())
-    monkeypatch.setattr(
-        "alignbeam_local.engine.open_judge.keep_examples", lambda config, *_: read.append(config.judge) or []
-    )
+    monkeypatch.setattr("alignbeam_local.engine.open_judge.keep_examples", keep)
     assert run("models", "pull", "--profile", "gemma").code == 0
     assert run("models", "pull").code == 0
     assert run("models", "pull", "gemma-3-270m").code == 0
