@@ -2,9 +2,13 @@
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+
+from rich.console import Console
+from rich.text import Text
 
 from alignbeam_local.config import ROLES
 from alignbeam_local.errors import AlignBeamError, ModelError
@@ -13,12 +17,14 @@ from alignbeam_local.models.toml_files import append_table
 from alignbeam_local.settings import resolve
 
 from ..pulling import needed_models, provide_models
-from ..terminal import is_dumb, printable, say, say_error
+from ..terminal import is_dumb, printable, say_error
 from ..views.models import in_megabytes
 from ..waiting import awaited
 from .starter import STARTER
 
 _BASE = "recommended"
+#: Of these a person hears also that they are well.
+_ESSENTIAL = (*ROLES, "pair")
 
 
 @dataclass(frozen=True)
@@ -45,16 +51,18 @@ def choose(registry: Registry) -> Choice:
     Raises:
         EOFError, KeyboardInterrupt: the user left.
     """
-    say("Which model shall answer? The path of a .gguf file, or a name of `alignbeam models list`; Tab")
-    say("completes. Enter takes the starter: a toy of 590 MB in all, for trying the mechanics.")
+    _tell(
+        "Which model shall answer? The path of a .gguf file, or a name of `alignbeam models list`; Tab "
+        "completes. Enter takes the starter: a toy of 590 MB in all, for trying the mechanics."
+    )
     draft = _model_asked(registry, "model: ", None)
     if draft is None:
         return Choice(STARTER, {})
     anchor = str(registry.profile(_BASE)["anchor"])
-    say("Which anchor shall begin its answers? A small aligned model of any family; for example:")
+    _tell("Which anchor shall begin its answers? A small aligned model of any family; for example:")
     for file in registry.files():
         if "anchor" in file.entry.roles and (file.present or file.name == anchor):
-            say(f"  {file.name}: {_size_and_place(file)}, {file.entry.about}")
+            _tell(f"  {file.name}: {_size_and_place(file)}, {file.entry.about}")
     chosen = _model_asked(registry, f"anchor [{anchor}]: ", anchor)
     return Choice(_BASE, {"draft": draft} | ({"anchor": chosen} if chosen and chosen != anchor else {}))
 
@@ -70,15 +78,15 @@ def ask_for_pull(choice: Choice, registry: Registry, *, offline: bool) -> None:
     missing = [file for file in map(registry.resolve, specs) if file.can_pull and not file.present]
     pull = False
     if missing and not offline:
-        say("Not here yet:")
+        _tell("Not here yet:")
         for file in missing:
-            say(f"  {file.name}: {in_megabytes(file.entry.bytes)}")
+            _tell(f"  {file.name}: {in_megabytes(file.entry.bytes)}")
         pull = _answer("Fetch now? [Y/n] ").lower() in ("", "y", "yes")
     provide_models(registry, specs, pull=pull, offline=offline or not pull)
 
 
 def check(choice: Choice, registry: Registry, environ: Mapping[str, str]) -> None:
-    """Look at the models, their memory and the pair, as `doctor` does.
+    """Look at the models, their memory and the pair, as `doctor` does; of models and pair all is told.
 
     Raises:
         ModelError: something is in the way.
@@ -88,11 +96,14 @@ def check(choice: Choice, registry: Registry, environ: Mapping[str, str]) -> Non
     config = resolve(choice.flags, registry, environ).config
     problems = []
     for finding in awaited("checking the models and the pair", findings(config, registry, verify=False)):
-        say(f"{finding.level:8} {finding.topic:8} {finding.message}")
+        if finding.level != "ok" or finding.topic in _ESSENTIAL:
+            _tell(f"{finding.level:8} {finding.topic:8} {finding.message}")
         if finding.level == "problem":
             problems.append(finding)
     if problems:
         raise ModelError(problems[0].message, problems[0].hint or "See: alignbeam doctor.")
+    pair = shlex.join((config.model_named("draft"), config.model_named("anchor")))
+    _tell(f"More of how the two fit together: alignbeam bridge {pair}")
 
 
 def save(choice: Choice, registry: Registry) -> Choice:
@@ -109,7 +120,7 @@ def save(choice: Choice, registry: Registry) -> Choice:
         except AlignBeamError as error:
             say_error(error.message, error.hint)
         else:
-            say(f"written: profile {name}")
+            _tell(f"written: profile {name}")
             return replace(choice, profile=name, models={})
     return choice
 
@@ -160,3 +171,8 @@ def _answer(question: str, registry: Registry | None = None) -> str:
 def _size_and_place(file: ModelFile) -> str:
     size = file.path.stat().st_size if file.present else file.entry.bytes
     return f"{in_megabytes(size)}, {'is here' if file.present else 'to be fetched'}"
+
+
+def _tell(text: str) -> None:
+    """A paragraph beside the answers, wrapped between words."""
+    Console(stderr=True, highlight=False).print(Text(printable(text)))
