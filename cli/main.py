@@ -28,6 +28,7 @@ _PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them 
 
 #: Sub-command: the module and the name of its function or app.
 _COMMANDS = {
+    "start": "start:start",
     "ask": "ask:ask",
     "filter": "filter:filter_prompts",
     "chat": "chat:chat",
@@ -260,4 +261,7 @@ def _top(
         typer.Option("--version", callback=_version, is_eager=True, help="print the versions and leave"),
     ] = False,
 ) -> None:
-    """Lend a local specialist model the safety of a small aligned one, at inference time."""
+    """Lend a local specialist model the safety of a small aligned one, at inference time.
+
+    New here? `alignbeam start` asks which model, checks it, and leads to a chat.
+    """

@@ -1,6 +1,6 @@
 """Whole answers over models without weights: what streams, what is judged, what is kept for the next turn."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 
@@ -9,6 +9,7 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.answer import Answer
+from alignbeam_local.engine.examples import ExampleReading
 from alignbeam_local.engine.open_models import Anchor, Model, OpenModels
 from alignbeam_local.engine.prompters import anchor_turns, with_system
 from alignbeam_local.engine.stopwatch import Stopwatch
@@ -41,7 +42,11 @@ class FakeJudge:
 
     scores: Mapping[str, float | None] = field(default_factory=dict)
     record: Calibration | None = None
+    holds_prefixes = True
     seen: list[tuple[list[Message], list[str]]] = field(default_factory=list)
+
+    def read_prefixes(self) -> Iterator[tuple[int, int]]:
+        return iter(())
 
     def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
         self.seen.append((list(turns), list(answers)))
@@ -84,6 +89,7 @@ class World:
             (Anchor(anchor_model, Bridge(DRAFT, ANCHOR, draft_turn_end=DRAFT.turn_end(True))),),
             cast(Judge, self.judge),
             None,
+            ExampleReading(self.cancellation),
         )
 
     def _lm(self, vocabulary: Vocabulary, script: Script, kv: Literal["seq", "state"]) -> FakeLM:

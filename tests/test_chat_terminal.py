@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from alignbeam_local.cli.chat.greeting import PLACEHOLDER
 
 from alignbeam_local.conversation.log import ConversationLog
 
@@ -41,7 +42,13 @@ class Terminal:
     """`alignbeam chat` with a person in front of it."""
 
     def __init__(
-        self, *args: str, columns: int = 80, rows: int = 30, program: str = _FAKE, seconds: float = 30
+        self,
+        *args: str,
+        columns: int = 80,
+        rows: int = 30,
+        program: str = _FAKE,
+        seconds: float = 30,
+        command: str = "chat",
     ) -> None:
         """`seconds` is how long it may take until something that is waited for is there."""
         self._ours, theirs = pty.openpty()
@@ -49,7 +56,7 @@ class Terminal:
         self.resize(columns, rows)
         self.screen = Screen(columns, rows, self.type)
         self._child = subprocess.Popen(
-            [sys.executable, "-c", program, "chat", *args],
+            [sys.executable, "-c", program, command, *args],
             cwd=Path(__file__).parents[1],
             stdin=theirs,
             stdout=theirs,
@@ -99,7 +106,7 @@ class Terminal:
 
     def _last_line(self) -> str:
         lines = [line for line in self.screen.lines if line and not line.startswith(" K=")]
-        return lines[-1] if lines else ""
+        return lines[-1].removesuffix(PLACEHOLDER).rstrip() if lines else ""
 
     def _read(self, seconds: float) -> None:
         """Show what comes within some seconds."""
@@ -247,4 +254,41 @@ def test_bytes_that_are_no_text_are_said_and_the_chat_goes_on(
         terminal.prompt_after("error: the message is not Unicode text")
         terminal.type("echo: on", ENTER)
         terminal.prompt_after("\non\n")
+        assert terminal.leave() == 0
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_the_chat_greets(columns: int) -> None:
+    with Terminal(columns=columns) as terminal:
+        terminal.expect(f">>> {PLACEHOLDER}")
+        greeting = " ".join(terminal.screen.text.partition(">>>")[0].split())
+        assert greeting == (
+            "note: the judge is not calibrated "
+            "A local model answers, an aligned one begins, a judge chooses. /help lists what can be typed. "
+            "smollm2-135m-instruct ← qwen2.5-coder-0.5b-instruct · judge qwen2.5-coder-0.5b-instruct "
+            "· profile starter "
+            "The starter profile is a toy for trying the mechanics: its answers are not worth much. "
+            "`alignbeam start` leads to a chat with a model file of your own. "
+            "The judge reads its worked examples in the background, only this first time; "
+            "the first answer may have to wait for it."
+        )
+        terminal.type("echo: hello")
+        terminal.expect(">>> echo: hello")
+        assert PLACEHOLDER not in terminal.screen.text
+        terminal.type(ENTER)
+        terminal.prompt_after("hello\nbeam 1 of 1")
+        terminal.type(CTRL_C)
+        terminal.prompt_after("Ctrl-D or /bye leaves")
+        assert terminal.screen.text.count(PLACEHOLDER) == 1, "a line that was left empty is empty"
+        assert terminal.screen.text.count("toy") == 1
+        assert terminal.leave() == 0
+
+
+def test_who_named_a_draft_hears_of_no_toy_and_who_is_quiet_of_nothing() -> None:
+    with Terminal("--profile", "starter") as terminal:
+        assert "profile starter" in terminal.screen.text
+        assert "toy" not in terminal.screen.text
+        assert terminal.leave() == 0
+    with Terminal("--quiet") as terminal:
+        assert "an aligned one begins" not in terminal.screen.text
         assert terminal.leave() == 0

@@ -185,7 +185,7 @@ def test_a_gpu_that_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
-    monkeypatch.setattr(doctor_machine, "_usable_processors", lambda: 1)
+    monkeypatch.setattr("alignbeam_local.llama.library.usable_processors", lambda: 1)
     found = examined(draft=str(tiny), threads=4, **ALONE)["cores"]
     assert (found.level, found.hint) == ("warning", "--threads 1")
 

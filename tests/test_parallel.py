@@ -1,6 +1,6 @@
 """Several answers at once: each is what it is alone, in as many decodes as the longest of them takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -46,9 +46,13 @@ class HashingJudge:
     """Scores an answer by its letters; some it can't score."""
 
     record = None
+    holds_prefixes = True
 
     def restore_prefixes(self) -> bool:
         return True
+
+    def read_prefixes(self) -> Iterator[tuple[int, int]]:
+        return iter(())
 
     def save_prefixes(self) -> list[SequenceState]:
         return []

@@ -86,9 +86,9 @@ def gpu() -> Finding:
 
 def cores(config: Config) -> Finding:
     """The threads that a decode takes, against the processors that this process may use."""
-    from ..llama.library import default_threads
+    from ..llama.library import default_threads, usable_processors
 
-    threads, usable = config.threads or default_threads(), _usable_processors()
+    threads, usable = config.threads or default_threads(), usable_processors()
     details = {"physical": default_threads(), "usable": usable, "threads": threads}
     message = f"{default_threads()} cores, {usable} processors for this process, {threads} threads"
     if threads > usable:
@@ -207,12 +207,6 @@ def hub() -> Finding:
         reason = getattr(error, "reason", error)
         return Finding("hub", "warning", f"{address} does not answer: {reason}", hint)
     return Finding("hub", "ok", f"{address} answers")
-
-
-def _usable_processors() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor_flags() -> set[str]:

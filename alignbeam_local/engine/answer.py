@@ -185,6 +185,8 @@ class Answer:
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         judge = self._models.judge
         assert judge is not None
+        with self._watch.part("load_ms"):
+            yield from self._models.examples.rest(judge)
         yield Phase("judge")
         with self._watch.part("judge_ms"):
             texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]

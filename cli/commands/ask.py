@@ -14,6 +14,7 @@ from alignbeam_local.result import Result
 from .. import playing, session
 from ..inputs import checked
 from ..options import Options, with_options_but
+from ..start.starter import tell_toy_once
 from ..terminal import is_terminal
 from ..views.answer_view import answer_view
 from ..views.view import RecordingView
@@ -55,6 +56,8 @@ def ask(
     from alignbeam_local.prompt.message import Message
 
     prepared = session.prepare(options)
+    if not (options.quiet or options.json):
+        tell_toy_once(prepared.settings)
     messages = [Message("user", whole_prompt(" ".join(words or []), quiet=options.quiet))]
     with prepared.open() as engine:
         view = RecordingView(answer_view(options, sums_up=not why))

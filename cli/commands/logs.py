@@ -21,10 +21,11 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path, write_named
 from alignbeam_local.result_json import json_line
 
+from ..asking import confirm_deletion
 from ..chat.input import typed_lines
 from ..completion import conversation_names
 from ..endings import by_ending
-from ..terminal import for_stream, is_terminal, say
+from ..terminal import for_stream, say
 from ..views.logs import print_conversations, print_found
 
 logs_app = typer.Typer(
@@ -220,7 +221,7 @@ def prune(
             return
         what = _count(len(chosen)) + (" and the lines typed in chats" if typed else "")
         if not yes:
-            _confirm(what)
+            confirm_deletion(what)
         log.delete([one.id for one in chosen])
         if typed:
             typed.unlink(missing_ok=True)
@@ -256,12 +257,6 @@ def _age(text: str) -> timedelta:
     if not (match := re.fullmatch(r"(\d{1,6})([mhdw])", text)):
         raise UsageError(f"--older-than: '{text}' is not an age", "Write 90m, 12h, 30d or 8w.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-def _confirm(what: str) -> None:
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise UsageError(f"this would delete {what}", "Add --yes to delete without being asked.")
-    typer.confirm(f"Delete {what} for good?", abort=True, err=True)
 
 
 def _count(number: int) -> str:

@@ -1,6 +1,7 @@
 """`alignbeam models`: what there is, and getting it."""
 
 import json
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -12,15 +13,17 @@ from alignbeam_local.errors import ModelError
 from alignbeam_local.models.gguf_header import GgufHeader, read_header
 from alignbeam_local.models.importing import Verified, import_model, verify
 from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.models.removing import removable, remove
 from alignbeam_local.paths import user_path
 
+from ..asking import confirm_deletion
 from ..completion import model_names, profile_names
-from ..pulling import pull_with_progress
-from ..terminal import for_stream
-from ..views.models import print_models, print_profiles
+from ..pulling import keep_examples, pull_with_progress
+from ..terminal import for_stream, say
+from ..views.models import in_megabytes, print_models, print_profiles
 from ..waiting import waiting
 
-models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
+models_app = typer.Typer(no_args_is_help=True, help="List, fetch, check and remove model files.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
@@ -68,8 +71,12 @@ def pull_models(
     wanted = list(names or [])
     if profile or not wanted:
         wanted += registry.profile_models(profile or registry.default_profile)
-    for file in pull_with_progress(registry, wanted, offline):
+    for spec, file in zip(dict.fromkeys(wanted), pull_with_progress(registry, wanted, offline), strict=True):
         typer.echo(file.path)
+        if not file.entry.roles:
+            _tell_next(spec)
+    if profile or not names:
+        keep_examples(registry, profile or registry.default_profile)
 
 
 @models_app.command("import")
@@ -93,6 +100,36 @@ def import_file(
         _echo_json(_model(file))
     else:
         typer.echo(f"{file.name}: {file.path}")
+        _tell_next(file.name)
+
+
+@models_app.command("rm")
+def remove_models(
+    names: Annotated[
+        list[str], typer.Argument(help="Names of pulled or imported models.", autocompletion=model_names)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete model files that were pulled or imported.
+
+    It asks first; where nobody can answer, it wants `--yes`. A file outside the models directory is refused.
+
+    ```sh
+    alignbeam models rm my-model
+    ```
+    """
+    registry = Registry.load()
+    files = list({file.path: file for file in (removable(registry, name) for name in names)}.values())
+    if not yes:
+        size = sum(file.path.stat().st_size for file in files)
+        confirm_deletion(f"{', '.join(file.name for file in files)} ({in_megabytes(size)})")
+    gone = [remove(file) for file in files]
+    if as_json:
+        _echo_json([one._asdict() for one in gone])
+    for one in () if as_json else gone:
+        why = "" if one.freed_bytes else ": another link to the file, or to its bytes, is left"
+        typer.echo(for_stream(f"{one.name}: {in_megabytes(one.freed_bytes)} freed{why}", sys.stdout))
 
 
 @models_app.command("path")
@@ -157,6 +194,11 @@ def inspect_model(
         return
     for key, value in _header(header).items():
         typer.echo(for_stream(f"{key:<16} {_short(value)}", sys.stdout))
+
+
+def _tell_next(spec: str) -> None:
+    """A newcomer's next command; beside the output, which stays what a script reads."""
+    say(f"next: alignbeam chat --draft {shlex.quote(spec)} --profile recommended")
 
 
 def _verified(registry: Registry, name: str, quiet: bool) -> Verified:

@@ -120,7 +120,7 @@ class PullView:
                 self._bar.reset(self._task)
             self._bar.update(self._task, description=escape(label), completed=done, total=total, visible=True)
         elif is_new:
-            print(f"{label} ({_mb(total)})", file=sys.stderr)
+            print(f"{label} ({in_megabytes(total)})", file=sys.stderr)
 
     def notice(self, message: str) -> None:
         self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
@@ -138,8 +138,9 @@ def _bar(console: Console) -> Progress:
 
 
 def _size(file: ModelFile) -> str:
-    return _mb(file.path.stat().st_size if file.present else file.entry.bytes)
+    return in_megabytes(file.path.stat().st_size if file.present else file.entry.bytes)
 
 
-def _mb(size: int | None) -> str:
+def in_megabytes(size: int | None) -> str:
+    """A file's size for people."""
     return "size unknown" if size is None else f"{size / 1e6:,.0f} MB"

@@ -7,11 +7,21 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Withdrawn
+from alignbeam_local.events import (
+    AnswerText,
+    BeamText,
+    Done,
+    Event,
+    ExamplesRead,
+    Notice,
+    Phase,
+    Withdrawn,
+)
 from alignbeam_local.result import BeamResult, RefusalSource, Result
 
 from ..terminal import is_dumb, printable
 from .board import PHASES
+from .examples import examples_left
 from .view import View
 
 _REFUSED: dict[RefusalSource | None, str] = {
@@ -38,6 +48,9 @@ class StoryView:
         match event:
             case Phase():
                 self._begin(PHASES[event.name])
+            case ExamplesRead():
+                self._phase = f"{PHASES['examples']} · {examples_left(event)}"
+                self._update()
             case BeamText():
                 self._tokens += 1
                 self._update()
