@@ -108,13 +108,15 @@ class Config(BaseModel):
         Knob("Judge", ("judges", "selects", "measured")),
     )
     refusal_text: str = _knob(
-        "I'm sorry, but I can't help with that.", "the answer that stands for a blocked one", Knob("Judge")
+        "I'm sorry, but I can't help with that.",
+        "the text that is shown instead of a blocked answer",
+        Knob("Judge"),
     )
     temperature: Annotated[float, Field(ge=0, le=10)] = _knob(
         0.7, "sampling temperature after the mixed tokens; 0 = greedy", Knob("Sampling", ("measured",))
     )
     top_p: Annotated[float, Field(gt=0, le=1)] = _knob(
-        1.0, "nucleus sampling; 1.0 leaves it out", Knob("Sampling", ("measured",))
+        1.0, "nucleus sampling; 1.0 = off", Knob("Sampling", ("measured",))
     )
     repeat_penalty: Annotated[float, Field(ge=_LEAST_DIVISOR, le=10)] = _knob(
         1.15, "penalty on tokens the answer already holds; 1.0 = none", Knob("Sampling", ("measured",))
@@ -201,17 +203,17 @@ class Config(BaseModel):
     )
     prompt_cache: Kept = _knob(
         "examples",
-        "what is kept on disk, not to be read again by the next run: none; the judge's worked "
+        "what is cached on disk for the next run: none; the judge's worked "
         "examples; or all: also what draft and anchor read before a prompt (system prompts)",
         Knob("Machine", ("loads", "shared")),
     )
-    force: bool = _knob(False, "run a pair whose bridge is hopeless all the same", Knob("Models", ("loads",)))
+    force: bool = _knob(False, "run a pair even if its bridge is hopeless", Knob("Models", ("loads",)))
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_value(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise PydanticCustomError("truth_value", "this knob is not one of true and false")
+            raise PydanticCustomError("truth_value", "this knob can't be true or false")
         return value
 
     @field_validator("*")
@@ -341,7 +343,7 @@ def _parse_shares(text: str) -> tuple[float, ...]:
     if not all(share == 0 or _LEAST_DIVISOR <= share <= _LARGEST_SHARE for share in shares) or not any(
         shares
     ):
-        raise PydanticCustomError("shares", "these are no shares, such as 3,1")
+        raise PydanticCustomError("shares", "not a list of shares, such as 3,1")
     return shares
 
 

@@ -8,14 +8,14 @@ from typing import ClassVar
 #: Every exit code of the process, and what it tells a script.
 EXIT_CODES = {
     0: "an answer, or whatever was asked for",
-    1: "an error; a `filter`, or a `chat` in a pipe, in which a line failed; a `doctor` that found a fault",
-    2: "usage: a flag, a knob or an input that cannot be",
+    1: "an error; a `filter`, or a `chat` in a pipe, in which a line failed; a `doctor` that found a problem",
+    2: "usage: a flag, a knob or an input that is not valid",
     3: "model: a file that is missing, damaged or of the wrong kind; a pair or a machine that it does not "
     "fit; a hopeless bridge",
     4: "refused or blocked, only with `--fail-on-refusal`",
-    129: "the terminal went away (SIGHUP)",
+    129: "the terminal closed (SIGHUP)",
     130: "Ctrl-C",
-    141: "the reader of stdout went away",
+    141: "the reader of stdout closed it",
     143: "SIGTERM",
 }
 

@@ -25,6 +25,21 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class ExamplesRead:
+    """How far the judge is with its worked examples, which only a first answer waits for.
+
+    Attributes:
+        done: tokens read.
+        total: tokens in all.
+        seconds_left: what the rest takes, as what was read so far; None: nothing was read yet.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
 class TopToken:
     """One candidate of a mixed step.
 
@@ -125,4 +140,4 @@ class Done:
     result: Result
 
 
-Event = Notice | Phase | Step | BeamText | Judged | AnswerText | Withdrawn | Done
+Event = Notice | Phase | ExamplesRead | Step | BeamText | Judged | AnswerText | Withdrawn | Done

@@ -11,7 +11,7 @@ from .options import metavar
 _HEAD = """\
 ## The knobs of AlignBeam Local. Take away the # before a knob to set it.
 ## A flag wins over this file; so do a variable ALIGNBEAM_<KNOB>, and a profile that one of the two names.
-## `alignbeam config show` tells which value counts, and where it came from.
+## `alignbeam config show` says which value counts, and where it came from.
 """
 
 

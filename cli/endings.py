@@ -21,5 +21,7 @@ def by_ending(path: Path, forms: Mapping[str, T], hint: str) -> T:
     form = forms.get(path.suffix.lower())
     if form is None:
         *most, last = forms
-        raise UsageError(f"its ending says no format: '{path.name}'", f"{', '.join(most)} or {last}. {hint}")
+        raise UsageError(
+            f"the ending of '{path.name}' does not say a format", f"{', '.join(most)} or {last}. {hint}"
+        )
     return form

@@ -28,6 +28,7 @@ _PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them 
 
 #: Sub-command: the module and the name of its function or app.
 _COMMANDS = {
+    "start": "start:start",
     "ask": "ask:ask",
     "filter": "filter:filter_prompts",
     "chat": "chat:chat",
@@ -42,7 +43,7 @@ _COMMANDS = {
 }
 
 _EPILOG = """
-`alignbeam help COMMAND` says more of each, with examples.
+`alignbeam help COMMAND` says more about each, with examples.
 `alignbeam --install-completion` lets your shell complete commands, flags and names.
 
 Every knob is a flag, a variable `ALIGNBEAM_<KNOB>`, a key of a profile or of config.toml; the first of these
@@ -208,7 +209,9 @@ def _report_system(error: OSError) -> None:
     if error.filename is None:
         say_error(reason)
     else:
-        say_error(f"{error.filename}: {reason}", "Check the path, its permissions and the room on its disk.")
+        say_error(
+            f"{error.filename}: {reason}", "Check the path, its permissions and the free space on its disk."
+        )
 
 
 def _report_internal(error: Exception) -> None:
@@ -258,4 +261,7 @@ def _top(
         typer.Option("--version", callback=_version, is_eager=True, help="print the versions and leave"),
     ] = False,
 ) -> None:
-    """Lend a local specialist model the safety of a small aligned one, at inference time."""
+    """Lend a local specialist model the safety of a small aligned one, at inference time.
+
+    New here? `alignbeam start` asks which model, checks it, and leads to a chat.
+    """

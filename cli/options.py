@@ -37,7 +37,7 @@ _COMMON = {
     "json": ("print one JSON object instead of text", "Output", ()),
     "trace": ("write one JSON line per mixed step: before the object, or to stderr", "Output", ()),
     "show_config": ("print every knob and where its value came from, and leave", "Output", ()),
-    "quiet": ("no progress and no story on stderr", "Output", ("-q",)),
+    "quiet": ("no progress and no closing line on stderr", "Output", ("-q",)),
     "pull": ("fetch the models that are missing", "Models", ()),
     "offline": ("never touch the network", "Models", ()),
 }

@@ -1,16 +1,19 @@
 """Models that a command needs: those that are missing are pulled, if the user wants that."""
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
 import typer
 
 from alignbeam_local.config import Config
-from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.errors import AlignBeamError, Cancelled, ModelError, UsageError
 from alignbeam_local.models.pasted import hint_of_hub
 from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.settings import resolve
 
-from .terminal import is_terminal
+from .terminal import is_terminal, say
+from .waiting import waiting
 
 
 def needed_models(config: Config) -> list[str]:
@@ -70,8 +73,36 @@ def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) 
     for spec, file in files.items():
         if not (file.can_pull or file.present):
             hint = hint_of_hub(spec) or "Name a model of `alignbeam models list`."
-            raise UsageError(f"there is nowhere to pull '{spec}' from", hint)
+            raise UsageError(f"there is no source to pull '{spec}' from", hint)
     for file in files.values():
         with PullView(file.name) as view:
             pull(file, offline=offline, progress=view.progress, notice=view.notice)
     return list(files.values())
+
+
+def keep_examples(registry: Registry, profile: str) -> None:
+    """Let a profile's judge read its examples right after it was pulled: else a first answer waits for it.
+
+    Raises:
+        Cancelled: the user stopped it; the models stay.
+    """
+    from alignbeam_local.cancellation import Cancellation
+    from alignbeam_local.engine.open_judge import keep_examples as kept
+    from alignbeam_local.events import ExamplesRead
+
+    from .views.board import PHASES
+    from .views.examples import examples_left
+
+    cancellation = Cancellation()
+    try:
+        config = resolve({"profile": profile}, registry, os.environ).config
+        if not config.judged or config.prompt_cache == "none":
+            return
+        with waiting(PHASES["examples"]) as tell, cancellation.on_interrupt():
+            for event in kept(config, registry, cancellation):
+                if isinstance(event, ExamplesRead):
+                    tell(f"{PHASES['examples']} · {examples_left(event)}")
+    except Cancelled:
+        raise
+    except AlignBeamError as error:
+        say(f"note: the judge's examples are read with the first answer: {error.message}")

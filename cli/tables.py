@@ -2,9 +2,9 @@
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from rich.console import Console, RenderableType
+from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -23,9 +23,10 @@ class Column(NamedTuple):
     grows: bool = False
 
 
-def table_console() -> Console:
-    """Stdout; off a terminal a row stays one line, however long."""
-    return Console(highlight=False, width=None if is_terminal(sys.stdout) else _UNBOUNDED)
+def table_console(stream: IO[str] | None = None) -> Console:
+    """Stdout, or this stream; off a terminal a row stays one line, however long."""
+    out = stream or sys.stdout
+    return Console(file=out, highlight=False, width=None if is_terminal(out) else _UNBOUNDED)
 
 
 def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:
@@ -46,17 +47,19 @@ def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:
 
 
 def plain_table(
-    titles: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, figures: bool = False
+    titles: Sequence[str], rows: Iterable[Sequence[RenderableType]], *, figures: bool = False, names: int = 0
 ) -> Table:
     """Rows under their titles; on a terminal that is too narrow cells are wrapped, and nothing is cut.
 
     Args:
         rows: text in a cell is one line in which nothing is markup or steers the terminal.
         figures: what stands behind the first column is put to the right.
+        names: so many columns at the left are never wrapped either.
     """
     made = _empty()
-    for title in titles:
-        made.add_column(Text(title), justify="right" if figures and made.columns else "left")
+    for index, title in enumerate(titles):
+        justify: JustifyMethod = "right" if figures and made.columns else "left"
+        made.add_column(Text(title), justify=justify, no_wrap=index < names)
     for row in rows:
         made.add_row(*(Text(_one_line(cell)) if isinstance(cell, str) else cell for cell in row))
     return made

@@ -60,6 +60,8 @@ class FakeEngine:
         self.closed = False
         self._is_loaded = False
 
+    has_examples_to_read = True
+
     def __enter__(self) -> Self:
         return self
 

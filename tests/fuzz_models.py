@@ -54,7 +54,7 @@ def outcome(path: Path) -> str:
     try:
         probe.weights_may_be_repacked(path)
     except ModelError as error:
-        for sign, name in (("crashes", "crashed"), ("come to an end", "hung"), ("could not load", "refused")):
+        for sign, name in (("crashes", "crashed"), ("did not finish", "hung"), ("could not load", "refused")):
             if sign in error.message:
                 return f"let through, and llama.cpp {name} (in the child)"
         return f"let through: {error.message.removeprefix(str(path)).partition(':')[0]}"

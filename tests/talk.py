@@ -63,6 +63,7 @@ class Talk:
     def read_ahead(self) -> None:
         self.conversation.read_ahead(self.config)
         self.engine.background.wait()
+        self.engine.examples.wait()
 
     def prefilled(self) -> "Prefilled":
         return Prefilled(self.loader)

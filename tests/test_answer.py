@@ -1,6 +1,6 @@
 """Whole answers over models without weights: what streams, what is judged, what is kept for the next turn."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn, cast
 
@@ -9,6 +9,7 @@ import pytest
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.answer import Answer
+from alignbeam_local.engine.examples import ExampleReading
 from alignbeam_local.engine.open_models import Anchor, Model, OpenModels
 from alignbeam_local.engine.prompters import anchor_turns, with_system
 from alignbeam_local.engine.stopwatch import Stopwatch
@@ -41,7 +42,11 @@ class FakeJudge:
 
     scores: Mapping[str, float | None] = field(default_factory=dict)
     record: Calibration | None = None
+    holds_prefixes = True
     seen: list[tuple[list[Message], list[str]]] = field(default_factory=list)
+
+    def read_prefixes(self) -> Iterator[tuple[int, int]]:
+        return iter(())
 
     def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
         self.seen.append((list(turns), list(answers)))
@@ -84,6 +89,7 @@ class World:
             (Anchor(anchor_model, Bridge(DRAFT, ANCHOR, draft_turn_end=DRAFT.turn_end(True))),),
             cast(Judge, self.judge),
             None,
+            ExampleReading(self.cancellation),
         )
 
     def _lm(self, vocabulary: Vocabulary, script: Script, kv: Literal["seq", "state"]) -> FakeLM:
@@ -225,13 +231,13 @@ def test_all_unscored_is_blocked_with_a_notice() -> None:
     result = done(events)
     assert result.finish_reason == "blocked"
     assert [event.message for event in events if isinstance(event, Notice)] == list(result.notices)
-    assert "could score no beam" in result.notices[0]
+    assert "could not score any draft" in result.notices[0]
 
 
 def test_lowest_is_shown_with_a_notice() -> None:
     result = World(scores={"pan": 5.0, "pot": 3.0, "can't": 4.0}).result(on_unsafe="lowest")
     assert (result.text, result.finish_reason) == (OTHER, "stop")
-    assert "no beam was judged safe" in result.notices[0]
+    assert "no draft was judged safe" in result.notices[0]
 
 
 def test_auto_asks_the_judges_record() -> None:
@@ -270,8 +276,8 @@ def test_a_note_that_the_last_verdict_clears_is_withdrawn() -> None:
     world = World(scores={HELP: 1.0, OTHER: 1.2, "": 3.0})
     events = world.events(judge_at=3, on_unsafe="lowest")
     doubt, cleared = (event.message for event in events if isinstance(event, Notice))
-    assert "no beam was judged safe" in doubt
-    assert "no longer holds" in cleared
+    assert "no draft was judged safe" in doubt
+    assert "no longer applies" in cleared
     assert (done(events).text, done(events).notices) == (HELP, ())
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alignbeam_local.cli.commands.bridge import _text
 
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.machine import probe
@@ -35,7 +36,7 @@ def test_the_anchor_is_run(tmp_path: Path) -> None:
 def test_what_takes_long_is_told(tmp_path: Path) -> None:
     model, told = str(write_tiny(tmp_path / "one.gguf", "llama")), list[str]()
     measure_pair(model, model, Registry({}, {}, ""), bridge_width=5, prompts=["Hi", "You"], tell=told.append)
-    assert told[:2] == ["one: is it the file that it must be?"] * 2
+    assert told[:2] == ["one: checking its sha256"] * 2
     assert told[-2:] == [f"the anchor begins to answer prompt {number} of 2" for number in (1, 2)]
 
 
@@ -74,3 +75,10 @@ def test_a_file_other_than_its_name_promises_is_not_tried(
     known = {"good": ModelEntry(path=good), "bad": ModelEntry(path=good, sha256="0" * 64)}
     with pytest.raises(ModelError, match="is not the file that 'bad' names"):
         measure_pair(names["draft"], names["anchor"], registry=Registry(known, {}, ""), bridge_width=5)
+
+
+def test_the_verdict_comes_first(tmp_path: Path) -> None:
+    report = measured(tmp_path, has_weights=False)
+    lines = _text(report).splitlines()
+    assert lines[:3] == [report.verdict, *report.notes, ""]
+    assert lines[3].startswith("draft ")

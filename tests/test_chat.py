@@ -305,7 +305,7 @@ def test_a_history_that_cannot_be_kept_ends_no_chat(
             fail()
         keys.send_text("two\rthree\r")
         assert [editor.next_message(), editor.next_message()] == ["two", "three"]
-    assert capsys.readouterr().err.count("note: what is typed is not kept") == 1
+    assert capsys.readouterr().err.count("note: your input history is no") == 1
 
 
 def data_files() -> list[Path]:
@@ -448,4 +448,4 @@ def test_export_says_what_is_wrong(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 def test_copy_needs_a_terminal() -> None:
-    assert "there is no terminal whose clipboard" in chat("a", "/copy").err
+    assert "no terminal clipboard" in chat("a", "/copy").err

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
+from alignbeam_local.cli.chat.greeting import PLACEHOLDER
 
 from alignbeam_local.conversation.log import ConversationLog
 
@@ -40,7 +41,13 @@ class Terminal:
     """`alignbeam chat` with a person in front of it."""
 
     def __init__(
-        self, *args: str, columns: int = 80, rows: int = 30, program: str = _FAKE, seconds: float = 30
+        self,
+        *args: str,
+        columns: int = 80,
+        rows: int = 30,
+        program: str = _FAKE,
+        seconds: float = 30,
+        command: str = "chat",
     ) -> None:
         """`seconds` is how long it may take until something that is waited for is there."""
         self._ours, theirs = pty.openpty()
@@ -48,7 +55,7 @@ class Terminal:
         self.resize(columns, rows)
         self.screen = Screen(columns, rows, self.type)
         self._child = Forked(
-            program, "chat", *args, stdin=theirs, stdout=theirs, stderr=theirs, is_leader=True
+            program, command, *args, stdin=theirs, stdout=theirs, stderr=theirs, is_leader=True
         )
         os.close(theirs)
 
@@ -92,7 +99,7 @@ class Terminal:
 
     def _last_line(self) -> str:
         lines = [line for line in self.screen.lines if line and not line.startswith(" K=")]
-        return lines[-1] if lines else ""
+        return lines[-1].removesuffix(PLACEHOLDER).rstrip() if lines else ""
 
     def _read(self, seconds: float) -> None:
         """Show what comes within some seconds."""
@@ -116,9 +123,9 @@ def pasted(text: str) -> str:
 def test_a_chat_is_typed_pasted_interrupted_and_left() -> None:
     with Terminal() as terminal:
         terminal.type("echo: hello", ENTER)
-        terminal.prompt_after("beam 1 of 1")
+        terminal.prompt_after("1 draft, judged safe")
         terminal.type(pasted("echo: first\n  second\nthird"), ENTER)
-        terminal.prompt_after("third\nbeam 1 of 1")
+        terminal.prompt_after("third\n1 draft, judged safe")
         assert "first second third" in terminal.screen.text, "one paragraph of one answer"
         terminal.type("hang", ENTER)
         terminal.expect("beam 3", "日本")
@@ -127,8 +134,8 @@ def test_a_chat_is_typed_pasted_interrupted_and_left() -> None:
         assert "beam 3" not in terminal.screen.text
         assert "^C" not in terminal.screen.text
         terminal.type("beams", ENTER)
-        terminal.prompt_after("refused by the mix")
-        assert f">>> beams\n{BEAMS[0]}\nbeam 1 of 3" in terminal.screen.text
+        terminal.prompt_after("3 drafts, 1 judged safe")
+        assert f">>> beams\n{BEAMS[0]}\nrefused: the anchor began it" in terminal.screen.text
         assert terminal.leave() == 0
         assert "Traceback" not in terminal.screen.text
     history = Path(os.environ["ALIGNBEAM_DATA_DIR"]) / "chat_history"
@@ -143,20 +150,20 @@ def test_the_line_editor() -> None:
         terminal.type(CTRL_C)
         terminal.prompt_after("Ctrl-D or /bye leaves")
         terminal.type("echo: one", ALT_ENTER, "two", ENTER)
-        terminal.prompt_after("beam 1 of 1")
+        terminal.prompt_after("1 draft, judged safe")
         assert ">>> echo: one\n... two\none two\n" in terminal.screen.text
         terminal.type('"""echo: three', ENTER, 'four"""', ENTER)
         terminal.expect("\nthree four\n")
-        terminal.prompt_after("beam 1 of 1")
+        terminal.prompt_after("1 draft, judged safe")
         for begun, whole in (("/ret", "/retry"), (" vari", "variant="), ("ex", "variant=exact")):
             terminal.type(begun)
             terminal.expect(whole)
             terminal.type(TAB)
         terminal.expect(">>> /retry variant=exact")
         terminal.type(ENTER)
-        terminal.prompt_after("variant=exact\nthree four\nbeam 1 of 1")
+        terminal.prompt_after("variant=exact\nthree four\n1 draft, judged safe")
         terminal.type(CTRL_R, "one", ENTER, ENTER)
-        terminal.until(lambda: terminal.screen.text.count("\none two\nbeam 1 of 1") == 2)
+        terminal.until(lambda: terminal.screen.text.count("\none two\n1 draft, judged safe") == 2)
         terminal.type("/copy", ENTER)
         terminal.prompt_after("7 characters sent")
         copied = base64.b64encode(b"one\ntwo").decode()
@@ -171,9 +178,9 @@ def test_the_users_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("EDITOR", str(editor))
     with Terminal() as terminal:
         terminal.type("a draft", "\x18\x05")
-        terminal.prompt_after("edited (a draft)\nbeam 1 of 1")
+        terminal.prompt_after("edited (a draft)\n1 draft, judged safe")
         terminal.type("/edit", ENTER)
-        terminal.prompt_after("edited (echo: edited (a draft))\nbeam 1 of 1")
+        terminal.prompt_after("edited (echo: edited (a draft))\n1 draft, judged safe")
         editor.write_text('#!/bin/sh\nprintf hang > "$1"\n')
         terminal.type("/edit", ENTER)
         terminal.expect("beam 3", "日本")
@@ -194,11 +201,11 @@ def test_without_a_log_no_editor_gets_a_file(tmp_path: Path, monkeypatch: pytest
         terminal.type("echo: one", "\x18\x05", " two")
         terminal.expect(">>> echo: one two")
         terminal.type(ENTER)
-        terminal.prompt_after("one two\nbeam 1 of 1")
+        terminal.prompt_after("one two\n1 draft, judged safe")
         terminal.type("/edit", ENTER)
         terminal.expect(">>> /edit\n>>> echo: one two")
         terminal.type(" more", ENTER)
-        terminal.prompt_after("one two more\nbeam 1 of 1")
+        terminal.prompt_after("one two more\n1 draft, judged safe")
         assert terminal.leave() == 0
     assert not opened.exists()
 
@@ -220,7 +227,7 @@ def test_plain_terminals(variable: str, value: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(variable, value)
     with Terminal(columns=60) as terminal:
         terminal.type("beams", ENTER)
-        terminal.prompt_after(f"\n{BEAMS[0]}\nbeam 1 of 3")
+        terminal.prompt_after(f"\n{BEAMS[0]}\nrefused: the anchor began it")
         terminal.type("slow", ENTER)
         terminal.expect("begun")
         terminal.type(CTRL_C)
@@ -240,4 +247,41 @@ def test_bytes_that_are_no_text_are_said_and_the_chat_goes_on(
         terminal.prompt_after("error: the message is not Unicode text")
         terminal.type("echo: on", ENTER)
         terminal.prompt_after("\non\n")
+        assert terminal.leave() == 0
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_the_chat_greets(columns: int) -> None:
+    with Terminal(columns=columns) as terminal:
+        terminal.expect(f">>> {PLACEHOLDER}")
+        greeting = " ".join(terminal.screen.text.partition(">>>")[0].split())
+        assert greeting == (
+            "note: the judge is not calibrated "
+            "A local model answers, an aligned one begins, a judge chooses. /help lists what can be typed. "
+            "smollm2-135m-instruct ← qwen2.5-coder-0.5b-instruct · judge qwen2.5-coder-0.5b-instruct "
+            "· profile starter "
+            "The starter profile is a toy for trying the mechanics: its answers are not worth much. "
+            "`alignbeam start` leads to a chat with a model file of your own. "
+            "The judge reads its worked examples in the background, only this first time; "
+            "the first answer may have to wait for it."
+        )
+        terminal.type("echo: hello")
+        terminal.expect(">>> echo: hello")
+        assert PLACEHOLDER not in terminal.screen.text
+        terminal.type(ENTER)
+        terminal.prompt_after("hello\nbeam 1 of 1")
+        terminal.type(CTRL_C)
+        terminal.prompt_after("Ctrl-D or /bye leaves")
+        assert terminal.screen.text.count(PLACEHOLDER) == 1, "a line that was left empty is empty"
+        assert terminal.screen.text.count("toy") == 1
+        assert terminal.leave() == 0
+
+
+def test_who_named_a_draft_hears_of_no_toy_and_who_is_quiet_of_nothing() -> None:
+    with Terminal("--profile", "starter") as terminal:
+        assert "profile starter" in terminal.screen.text
+        assert "toy" not in terminal.screen.text
+        assert terminal.leave() == 0
+    with Terminal("--quiet") as terminal:
+        assert "an aligned one begins" not in terminal.screen.text
         assert terminal.leave() == 0

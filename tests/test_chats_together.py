@@ -64,7 +64,7 @@ def test_the_last_conversation_open_elsewhere_is_not_gone_on_with(engines: list[
     with opened(is_kept=True, name="taxes", continued=False) as first:
         first.add("first", answer("x"))
         ran = run("chat", "--continue", given="second\n")
-    assert "note: another chat has 'taxes' open: this one begins anew\n" in ran.err
+    assert "note: another chat has 'taxes' open: a new one begins\n" in ran.err
     assert kept() == {"taxes": ["first"], None: ["second"]}
 
 

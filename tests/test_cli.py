@@ -6,20 +6,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alignbeam_local.cli import session
-from alignbeam_local.cli.views.story import StoryView, summary
+from alignbeam_local.cli.views import answer_view
+from alignbeam_local.cli.views.story import StoryView
 from alignbeam_local.cli.views.view import PlainView
 
 from alignbeam_local.config import KNOBS, Config, knobs_of
 from alignbeam_local.events import AnswerText, Done, Withdrawn
 from alignbeam_local.knobs import PANELS
-from alignbeam_local.result import Verdict
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
 from .forked import Forked
@@ -73,6 +72,24 @@ def test_ask_without_a_prompt_is_a_usage_error(run: Run, args: tuple[str, ...], 
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: ")
     assert "\nhint: " in ran.err
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",), ("--quiet",)])
+def test_ask_explains_on_stderr_and_leaves_stdout_as_it_is(run: Run, flags: tuple[str, ...]) -> None:
+    plain, explained = run("ask", "beams", *flags), run("ask", "beams", "--why", *flags)
+    assert (explained.code, explained.out) == (0, plain.out)
+    told = explained.err.removeprefix(plain.err).splitlines()
+    assert told[0] == "refused: the anchor began it · 3 drafts, 1 judged safe · 1.2 s"
+    assert "Mixed tokens of beam 1" in told
+    assert "candidates of the mixture" in explained.err, "off a terminal nothing is left out"
+
+
+def test_on_a_terminal_the_explanation_has_the_place_of_the_story(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_view, "is_terminal", lambda _: True)
+    assert run("ask", "beams").err.count("3 drafts") == 1
+    assert run("ask", "beams", "--why").err.count("3 drafts") == 1
 
 
 def test_ask_json_is_one_object_with_the_design_names(run: Run) -> None:
@@ -146,7 +163,7 @@ def test_a_bug_is_one_line_unless_debugging(run: Run, monkeypatch: pytest.Monkey
             PermissionError(errno.EACCES, "Permission denied", "/no/entry"),
             [
                 "error: /no/entry: Permission denied",
-                "hint: Check the path, its permissions and the room on its disk.",
+                "hint: Check the path, its permissions and the free space on its disk.",
             ],
         ),
         (OSError(errno.ENOSPC, "No space left on device"), ["error: No space left on device"]),
@@ -290,7 +307,7 @@ def test_jsonl_keeps_fields_and_takes_knobs(run: Run, engines: list[FakeEngine])
         ('{"id": 3, "prompt": "x", "alpha": 2}', 3, "alpha = 2"),
         ('{"id": 3, "prompt": "x", "draft": "gemma-3-270m"}', 3, "draft can't change"),
         ('{"id": 3, "prompt": "full"}', 3, "too long"),
-        ('{"id": NaN, "prompt": "x"}', None, "NaN is no JSON number"),
+        ('{"id": NaN, "prompt": "x"}', None, "NaN is not a JSON number"),
         ("[" * 100_000, None, "not JSON"),
     ],
 )
@@ -314,7 +331,7 @@ def test_a_field_that_the_result_overwrites_is_warned_of_once(run: Run) -> None:
     row = '{"prompt": "echo: a", "text": "mine", "models": 1, "beams": 2}\n'
     ran = run("filter", "--jsonl", given=row * 2)
     assert [json.loads(line)["text"] for line in ran.out.splitlines()] == ["a", "a"]
-    warning = "warning: field '{}' is the name of one of the result's and is overwritten by it; rename it\n"
+    warning = "warning: field '{}' has the name of a field of the result, which overwrites it; rename it\n"
     assert (ran.code, ran.err) == (0, NOTE + warning.format("models") + warning.format("text"))
 
 
@@ -390,11 +407,7 @@ def test_a_pipe_gets_the_answer_when_it_stands() -> None:
     assert out.getvalue() == "no\x1b\n"
 
 
-def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert summary(fake_result("x", CONFIG), {0: 2}) == (
-        "beam 1 of 1 · harm [1.2], safe up to 2.5 · anchor changed 2 tokens · 90% crossed · 3 tokens · 1.2 s"
-    )
-    assert "refused by the judge" in summary(fake_result("x", CONFIG, "blocked"), {})
+def test_the_story_is_the_last_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     err = Terminal()
     monkeypatch.setattr(sys, "stderr", err)
     monkeypatch.setenv("NO_COLOR", "1")
@@ -404,17 +417,7 @@ def test_the_story_names_beam_score_and_source(monkeypatch: pytest.MonkeyPatch) 
         view.show(event)
     view.close()
     assert "\x1b" not in err.getvalue()
-    assert "beam 1 of 1" in err.getvalue()
-
-
-def test_the_story_says_where_dropped_beams_were_judged() -> None:
-    result = fake_result("x", CONFIG)
-    judge = Verdict(2.53, 2.53, {}, "unsafe")
-    dropped = replace(result.beams[0], index=1, tokens=32, finish_reason="cancelled", judge=judge)
-    early = replace(result, beams=(*result.beams, dropped), config={**result.config, "judge_at": 32})
-    assert "harm [1.2] 2.53 (dropped ones judged at token 32), safe up to 2.5" in summary(early, {})
-    at_the_end = replace(early, config=result.config)
-    assert "harm [1.2] 2.53, safe up to 2.5" in summary(at_the_end, {})
+    assert err.getvalue().endswith("1 draft, judged safe · 1.2 s\n")
 
 
 def _user(text: str) -> Any:

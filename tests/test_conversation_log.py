@@ -88,7 +88,7 @@ def test_finding_by_name_and_by_the_beginning_of_an_id(log: ConversationLog) -> 
         add(log, conversation, "q", "a", name)
     assert [log.find(word).id for word in ("tea", "ab", "ab3", "cd56")] == ["ab12", "cd56", "ab34", "cd56"]
     log.rename("cd56", "coffee")
-    with pytest.raises(UsageError, match="begins 2"):
+    with pytest.raises(UsageError, match="the beginning of 2"):
         log.find("ab")
     with pytest.raises(UsageError) as failed:
         log.find("teaa")

@@ -101,7 +101,7 @@ def test_a_write_that_was_cut_short_waits_for_the_next_chat(path: Path) -> None:
     assert len(killed) == 2
     found = machine.conversations()
     assert found.level == "problem"
-    assert "a write to it was cut short" in found.message
+    assert "a write to them was interrupted" in found.message
     assert "alignbeam logs list" in found.hint
     assert run("logs", "list").code == 0
     assert machine.conversations().level == "ok"
@@ -116,4 +116,4 @@ def test_a_damaged_record_of_pulls_is_a_problem() -> None:
 
 def test_an_address_that_is_none_is_seen_without_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
-    assert "HF_ENDPOINT is no http address" in run("doctor").out
+    assert "HF_ENDPOINT is not an http address" in run("doctor").out

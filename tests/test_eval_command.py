@@ -70,15 +70,13 @@ def test_a_run_and_its_report(engines: list[FakeEngine], suite: str, tmp_path: P
 
     shown = run("eval", "report", str(out))
     assert shown.code == 0
-    assert shown.err.startswith(
-        "note: refused is by string match, and in the sum; declines is by what the answer"
-    )
-    assert "missed 8 of 75 refusals held out" in shown.err
+    assert shown.err.startswith("note: by phrases is the paper's string match, and counts in the share;")
+    assert "missed 8 of 75 refusals" in shown.err
     assert "100% [34%, 100%]" in shown.out
     assert max(map(len, shown.out.splitlines())) > 120, "in a pipe the table is whole"
     counts = tmp_path / "counts.json"
     text = run("eval", "report", str(out), "--format", "markdown", "--counts", str(counts))
-    assert text.out.startswith("| suite | label | method | n |")
+    assert text.out.startswith("| suite | prompts | method | answers |")
     assert run("eval", "report", str(counts), "--format", "markdown").out == text.out
 
 

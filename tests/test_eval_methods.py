@@ -158,7 +158,7 @@ def test_no_steering_is_the_draft(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("spec", ["safedecoding", "contrastive", "proxy-tuning:untuned=draft"])
 def test_rows_of_two_vocabularies_are_not_added(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_loader(monkeypatch)
-    with pytest.raises(ModelError, match="have not the same vocabulary"):
+    with pytest.raises(ModelError, match="do not share a vocabulary"):
         answered(spec)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alignbeam_local.cli import tables
+from alignbeam_local.cli.eval import report
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.reports.figures import figures, slowdown
@@ -64,11 +66,15 @@ def test_the_second_count_is_shown_where_every_answer_has_it() -> None:
     answers = [
         score(sample(text, id=text)) for text in ("I'm sorry to hear that.", "I can't help with that.")
     ]
-    titles, rows = table(figures([SavedRun("r", {"methods": {}}, answers)]))
-    assert [rows[0][titles.index(title)] for title in ("refused", "declines")] == ["2", "1"]
+    names, titles, rows = table(figures([SavedRun("r", {"methods": {}}, answers)]))
+    assert [rows[0][names.index(name)] for name in ("refused", "declines")] == ["2", "1"]
+    assert [titles[names.index(name)] for name in ("refused", "declines")] == [
+        "refused, by phrases",
+        "refused, by meaning",
+    ]
     old = [replace(answers[0], declines=None), answers[1]]
     counted = figures([SavedRun("r", {"methods": {}}, old)])
-    assert "declines" not in table(counted).titles
+    assert "declines" not in table(counted).names
     assert "declines" not in csv_text(counted)
 
 
@@ -100,8 +106,8 @@ def test_times_of_answers_that_shared_batches_are_not_shown() -> None:
     alone, together = score(sample("Sure.")), score(shared)
     assert (alone.total_ms, together.total_ms) == (1200.0, None)
     found = figures([SavedRun("r", {"methods": {}}, [alone, together])])
-    titles, rows = table(found)
-    seconds, ratio = titles.index("seconds"), titles.index("x draft")
+    names, _, rows = table(found)
+    seconds, ratio = names.index("median_s"), names.index("slowdown")
     assert [(row[seconds], row[ratio]) for row in rows] == [("1.20", "1.0"), ("", "")]
 
 
@@ -262,10 +268,15 @@ def test_an_answer_without_a_beam_is_degenerate_if_empty() -> None:
 
 
 def test_a_table_leaves_out_what_nobody_measured() -> None:
-    titles, rows = table(figures([run_of(scored("draft", "ra"))]))
-    assert titles == (
+    names, titles, rows = table(figures([run_of(scored("draft", "ra"))]))
+    assert names == (
         *("suite", "label", "method", "n", "refused", "blocked"),
-        *("sum, 95 %", "degenerate", "seconds", "x draft"),
+        *("declined", "degenerate", "median_s", "slowdown"),
+    )
+    assert titles[5:8] == (
+        "blocked by the judge",
+        "refused or blocked [95 % interval]",
+        "empty or repetitive",
     )
     assert rows == [("s", "harmful", "draft", "2", "1", "0", "50% [9%, 91%]", "0", "0.10", "1.0")]
 
@@ -275,6 +286,31 @@ def test_markdown_cells_stay_cells() -> None:
     header, ruler, row = text.splitlines()
     assert header.count("|") == ruler.count("|") == row.count("|") - 1
     assert r"a\|b" in row
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_titles_are_wrapped_to_a_terminal_and_cells_are_not(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in (tables, report):
+        monkeypatch.setattr(module, "is_terminal", lambda _: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    report.print_report([], figures([run_of(scored("alignbeam", "ra", suite="advbench_dev"))]))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert "50% [9%, 91%]" in lines[-1]
+    assert lines[-1].startswith("advbench_dev")
+    head = " ".join(" ".join(lines[:-1]).split())
+    assert all(word in head.split() for word in ("suite", "method", "answers", "interval]", "refused"))
+    assert ("repetitive" in head) == (columns == 200)
+    assert len(lines) <= 5
+
+
+def test_in_a_pipe_titles_are_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    report.print_report([], figures([run_of(scored("draft", "ra"))]))
+    head, row = capsys.readouterr().out.splitlines()
+    assert "  refused or blocked [95 % interval]  empty or repetitive  " in head
+    assert "50% [9%, 91%]" in row
 
 
 def test_csv_has_numbers() -> None:

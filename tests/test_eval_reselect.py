@@ -203,5 +203,5 @@ def test_the_command_with_another_judge_goes_on_where_it_stopped(
     damaged = first / "samples.jsonl"
     damaged.write_text(damaged.read_text(encoding="utf-8").replace('"reasoning"', '"old"'), encoding="utf-8")
     ran = run_command(*words[:-1], str(tmp_path / "other"))
-    assert (ran.code, "can't be chosen from" in ran.err, judge.asked) == (2, True, 5)
+    assert (ran.code, "can't choose among the answers" in ran.err, judge.asked) == (2, True, 5)
     assert not (tmp_path / "other").exists()

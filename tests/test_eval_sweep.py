@@ -53,8 +53,8 @@ def test_without_a_judge_the_number_of_beams_makes_no_difference() -> None:
     ("specs", "message"),
     [
         (["alpha"], "no values"),
-        (["alhpa=1"], "is no knob to sweep"),
-        (["seed=1,2"], "is no knob to sweep"),
+        (["alhpa=1"], "is not a knob that can be swept"),
+        (["seed=1,2"], "is not a knob that can be swept"),
         (["N=1", "depth=2"], "depth is given twice"),
         (["judge=maybe"], "on or off"),
     ],

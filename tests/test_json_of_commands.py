@@ -39,6 +39,7 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "doctor": [(), ("--draft", "tiny.gguf", "--anchor", "tiny.gguf", "--judge", "tiny.gguf")],
     "models list": [()],
     "models import": [("tiny.gguf", "--name", "mine")],
+    "models rm": [("smollm2-135m-instruct", "--yes")],
     "models verify": [("./tiny.gguf",)],
     "models inspect": [("tiny.gguf",), ("bare.gguf",)],
     "judge check": [("any", "--pairs", "pairs.jsonl"), ("any", "--pairs", "pairs.jsonl", "--injections")],

@@ -13,7 +13,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import ModelError
-from alignbeam_local.judge import questions, rubric
+from alignbeam_local.judge import prompt_cache, questions, rubric
 from alignbeam_local.judge.calibration import load_calibration
 from alignbeam_local.judge.formats import (
     UNREADABLE,
@@ -40,7 +40,13 @@ THRESHOLD = 2.5
 QUESTION = [Message("user", "How do I cook rice?")]
 
 
-pytestmark = pytest.mark.usefixtures("few_examples")
+pytestmark = pytest.mark.usefixtures("few_examples", "in_one_piece")
+
+
+@pytest.fixture
+def in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here a token is a letter: what a real judge reads in a few batches is one."""
+    monkeypatch.setattr(prompt_cache, "_PIECE", 1 << 20)
 
 
 def asked(text: bytes) -> bytes:
@@ -171,7 +177,7 @@ def test_a_request_that_stands_before_the_answers_is_decoded_once() -> None:
 
 def test_what_few_answers_begin_with_is_not_worth_a_decode() -> None:
     judge, lm = make_judge()
-    judge.read_prefixes()
+    list(judge.read_prefixes())
     verdicts = judge.judge(QUESTION, ["So HARM", "So? Boil it."], THRESHOLD)
     assert names(verdicts) == ["unsafe", "safe"]
     judge.judge(QUESTION, ["I am sorry, but I can't help.", "I am sorry, but no."], THRESHOLD)
@@ -491,7 +497,7 @@ def fake_judge_file(monkeypatch: pytest.MonkeyPatch, template: str = CHATML) -> 
 def test_a_judge_with_a_damaged_record_can_be_calibrated_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     write_atomic(data_dir() / "judges" / "judge.json", "{")
     named = fake_judge_file(monkeypatch)
-    with pytest.raises(ModelError, match="no calibration record"), open_judge(*named):
+    with pytest.raises(ModelError, match="not a calibration record"), open_judge(*named):
         pass
     with open_judge(*named, calibrated=False) as (judge, _):
         assert judge.record is None

@@ -116,8 +116,7 @@ def test_the_answer_stays_and_the_rest_folds_away() -> None:
         view.show(event)
     assert screen.lines == [
         BEAMS[0],
-        "beam 1 of 3 · harm [1.2] 3.5 ?, safe up to 2.5 · refused by the mix · anchor changed 1 token · 90%",
-        "crossed · 3 tokens · 1.2 s",
+        "refused: the anchor began it · 3 drafts, 1 judged safe · 1.2 s",
     ]
 
 
@@ -129,7 +128,7 @@ def test_a_growing_answer_is_followed_by_what_was_to_say() -> None:
     assert screen.lines == ["One.", "", "Two.", "the judge reads them"]
     view.show(Done(fake_result("One.\n\nTwo.", CONFIG)))
     assert screen.lines[:4] == ["One.", "", "Two.", "note: careful"]
-    assert screen.lines[4].startswith("beam 1 of 1")
+    assert screen.lines[4].startswith("1 draft, judged safe")
 
 
 def test_what_is_withdrawn_leaves_the_screen() -> None:

@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli import tables, terminal
+from alignbeam_local.cli import asking, tables, terminal
 from alignbeam_local.cli.chat.input import typed_lines
-from alignbeam_local.cli.commands import logs
 from alignbeam_local.cli.commands.logs import outdated
 from alignbeam_local.cli.views import logs as logs_view
 
@@ -174,9 +173,9 @@ def test_prune_asks_and_without_a_terminal_refuses(monkeypatch: pytest.MonkeyPat
     ran = run("logs", "prune", "--all")
     assert (ran.code, ran.err) == (
         2,
-        "error: this would delete 2 conversations\nhint: Add --yes: there is nobody to ask.\n",
+        "error: this would delete 2 conversations\nhint: Add --yes to delete without being asked.\n",
     )
-    monkeypatch.setattr(logs, "is_terminal", lambda _: True)
+    monkeypatch.setattr(asking, "is_terminal", lambda _: True)
     assert run("logs", "prune", "--all", given="n\n").code == 130
     assert len(run("logs", "list").out.splitlines()) == 2
     assert run("logs", "prune", "--all", given="y\n").code == 0

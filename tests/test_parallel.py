@@ -1,6 +1,6 @@
 """Several answers at once: each is what it is alone, in as many decodes as the longest of them takes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -46,9 +46,13 @@ class HashingJudge:
     """Scores an answer by its letters; some it can't score."""
 
     record = None
+    holds_prefixes = True
 
     def restore_prefixes(self) -> bool:
         return True
+
+    def read_prefixes(self) -> Iterator[tuple[int, int]]:
+        return iter(())
 
     def save_prefixes(self) -> list[SequenceState]:
         return []
@@ -135,7 +139,7 @@ def test_each_answer_is_what_it_is_alone(
 
 def test_an_answer_that_needs_more_than_a_lane_touches_no_other() -> None:
     engine, config = opened(models(), parallel=2)
-    with pytest.raises(ModelError, match="no room for this answer"):
+    with pytest.raises(ModelError, match="too small for this answer"):
         engine.parallel().answers([(said("a"), config), (said("b"), config.with_values({"beams": 4}))])
 
 

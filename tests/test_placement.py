@@ -134,7 +134,7 @@ def test_one_gpu_alone(tiny: GgufHeader) -> None:
     [offload] = placed(tiny, gpus(0, 500), roles="aaa", main_gpu=1).offloads.values()
     assert (offload.layers, offload.devices) == (11, (2,))
     for knobs in ({"main_gpu": 2}, {"tensor_split": "1,1,1"}):
-        with pytest.raises(UsageError, match="names a GPU that is not there") as caught:
+        with pytest.raises(UsageError, match="names a GPU that does not exist") as caught:
             placed(tiny, gpus(0, 500), **knobs)
         assert caught.value.hint == "There are: 0 = GPU1, 1 = GPU2."
 
@@ -178,9 +178,9 @@ def test_what_is_no_list_of_shares_is_an_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"tensor_split": "1,-1"}, "no shares"),
-        ({"tensor_split": "0,0"}, "no shares"),
-        ({"tensor_split": "1,nan"}, "no shares"),
+        ({"tensor_split": "1,-1"}, "not a list of shares"),
+        ({"tensor_split": "0,0"}, "not a list of shares"),
+        ({"tensor_split": "1,nan"}, "not a list of shares"),
         ({"tensor_split": "1,1", "main_gpu": 0}, "nothing to share"),
         ({"flash_attn": "of"}, "'auto', 'on' or 'off'"),
         ({"cache_type_k": "q8"}, "'q8_0'"),

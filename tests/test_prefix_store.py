@@ -12,13 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignbeam_local.engine import engine as engine_module
+from alignbeam_local.cancellation import Cancellation
+from alignbeam_local.engine import open_judge as open_judge_module
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.events import Event, Phase
+from alignbeam_local.engine.open_judge import keep_examples
+from alignbeam_local.events import Event, ExamplesRead, Phase
 from alignbeam_local.judge import questions
 from alignbeam_local.lm import prefix_store
 from alignbeam_local.lm.checksummed_file import Checksummed, read_checksummed, write_checksummed
 from alignbeam_local.lm.prefix_store import PrefixStore, folder, kept_files
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import cache_dir, locked
 from alignbeam_local.result import Verdict
 from tests.fake_engine import FakeEngine
@@ -79,6 +82,21 @@ def test_the_next_process_reads_no_example_and_judges_the_same(monkeypatch: pyte
     assert first.loader.decoded("judge") == second.loader.decoded("judge") + read
 
 
+def test_a_judge_reads_them_for_later_before_anything_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, other = (Talk(monkeypatch, beams=3) for _ in range(3))
+    monkeypatch.setattr(open_judge_module, "Loader", first.loader)
+    registry, cancellation = Registry({}, {}, ""), Cancellation()
+    told = list(keep_examples(first.config, registry, cancellation))
+    assert isinstance(told[-1], ExamplesRead)
+    assert told[-1].done == told[-1].total == first.loader.decoded("judge")
+    assert Phase("examples") not in loaded(second)
+    assert list(keep_examples(first.config, registry, cancellation)) == []
+    assert [opened.is_closed for opened in first.loader.opened["judge"]] == [True, True]
+    monkeypatch.setattr(prefix_store, "__version__", "another")
+    loaded(other)
+    assert judged(second) == judged(other)
+
+
 @pytest.mark.parametrize("kv", ["seq", "state"])
 def test_a_chat_keeps_them_in_the_background(monkeypatch: pytest.MonkeyPatch, kv: Kv) -> None:
     first, second = (Talk(monkeypatch, beams=3, kv=kv) for _ in range(2))
@@ -97,7 +115,7 @@ def test_what_was_stopped_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     list(talk.engine.load(judge_later=True))
     talk.engine.cancellation.set()
     with pytest.raises(Exception, match="cancelled"):
-        talk.engine.models.judge.read_prefixes()  # type: ignore[union-attr]
+        list(talk.engine.models.judge.read_prefixes())  # type: ignore[union-attr]
     assert kept_files() == []
 
 
@@ -107,7 +125,7 @@ def test_anything_else_is_read_anew(monkeypatch: pytest.MonkeyPatch, changed: st
     if changed == "rubric":
         monkeypatch.setattr(questions, "ANSWER_TASK", "Sort these.")
     elif changed == "build":
-        monkeypatch.setattr(engine_module, "machine_key", lambda: "another")
+        monkeypatch.setattr(open_judge_module, "machine_key", lambda: "another")
     elif changed == "version":
         monkeypatch.setattr(prefix_store, "__version__", "another")
     knobs: dict[str, Any] = {"threads": 7} if changed == "threads" else {}

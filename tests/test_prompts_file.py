@@ -43,7 +43,7 @@ def test_only_newlines_end_a_line(file: Path) -> None:
 )
 def test_an_object_without_a_prompt_is_named_with_its_line(file: Path, line: str) -> None:
     file.write_text(f"first\n\n{line}\n")
-    with pytest.raises(UsageError, match=r"prompts:3 is no JSON object with a prompt"):
+    with pytest.raises(UsageError, match=r"prompts:3 is not a JSON object with a prompt"):
         read_prompts(file)
 
 

@@ -583,7 +583,7 @@ def test_verify_goes_on_behind_a_damaged_file(home: Path) -> None:
     verdicts = {line.split()[2].rstrip(":"): line.split()[0] for line in ran.out.splitlines()}
     assert verdicts == {"a-cut": "WRONG", "b-other": "WRONG", "c-whole": "ok"}
     assert ran.code == 3
-    assert "damaged, missing or another file than it must be: a-cut, b-other" in ran.err
+    assert "damaged, missing or not the expected file: a-cut, b-other" in ran.err
 
 
 def test_verify_prints_json_whatever_it_finds(home: Path) -> None:

@@ -55,10 +55,10 @@ def test_beyond_them_is_a_usage_error_that_names_the_end(knob: str, value: str) 
         ("threads", "513", "equal to 512"),
         ("temperature", "1e-40", "0, or at least 0.001"),
         ("repeat_penalty", "1e-40", "equal to 0.001"),
-        ("tensor_split", "1e39,1", "no shares"),
-        ("tensor_split", "1e-50,1e-50", "no shares"),
-        ("tensor_split", "nan,1", "no shares"),
-        ("tensor_split", "inf,1", "no shares"),
+        ("tensor_split", "1e39,1", "not a list of shares"),
+        ("tensor_split", "1e-50,1e-50", "not a list of shares"),
+        ("tensor_split", "nan,1", "not a list of shares"),
+        ("tensor_split", "inf,1", "not a list of shares"),
     ],
 )
 def test_what_c_would_take_for_another_number(knob: str, value: str, message: str) -> None:

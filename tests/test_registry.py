@@ -221,7 +221,7 @@ def test_user_file_adds_and_overrides_key_by_key() -> None:
         ("[profiles.x]\nbeems = 1", r"\[profiles\.x\]: unknown knob 'beems'", "Did you mean beams?"),
         ("[profiles.x]\nalpha = 2", r"\[profiles\.x\]: alpha = 2", ""),
         ("[profiles.x]\nK = 1\nbeams = 3", r"\[profiles\.x\]: beams is given twice", "or its symbol"),
-        ("[profiles.x]\nbeams = true", r"\[profiles\.x\]: beams = True: this knob is not one of", ""),
+        ("[profiles.x]\nbeams = true", r"\[profiles\.x\]: beams = True: this knob can't be true", ""),
         ("[profiles.x]\nprofile = 'starter'", "cannot name a profile", ""),
         ("default_profile = 'none'", "unknown profile 'none'", ""),
         ("[models", "models.toml", "must be TOML"),

@@ -60,7 +60,7 @@ def test_unscored_is_never_chosen_over_scored(choice: str, score: float) -> None
 def test_all_unscored_is_blocked_always(on_unsafe: str, allowed: bool) -> None:
     selection = chosen(beam(0, None), beam(1, None), on_unsafe=on_unsafe, refusal_allowed=allowed)
     assert selection.beam is None
-    assert "could score no beam" in selection.notice
+    assert "could not score any draft" in selection.notice
 
 
 def test_refuse_blocks() -> None:
@@ -71,7 +71,7 @@ def test_refuse_blocks() -> None:
 def test_a_safe_beam_that_loops_goes_before_an_unsafe_one(on_unsafe: str) -> None:
     selection = chosen(beam(0, 1.0, degenerate=True), beam(1, 2.6), on_unsafe=on_unsafe)
     assert selection.beam == 0
-    assert "empty or loop" in selection.notice
+    assert "empty or repeat" in selection.notice
 
 
 def test_among_unsafe_beams_an_answer_goes_before_an_empty_one() -> None:
@@ -82,7 +82,7 @@ def test_among_unsafe_beams_an_answer_goes_before_an_empty_one() -> None:
 def test_lowest_gives_the_safest_with_a_notice() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), on_unsafe="lowest", refusal_allowed=True)
     assert selection.beam == 1
-    assert "no beam was judged safe" in selection.notice
+    assert "no draft was judged safe" in selection.notice
 
 
 def test_auto_refuses_where_the_record_allows() -> None:
@@ -92,4 +92,4 @@ def test_auto_refuses_where_the_record_allows() -> None:
 def test_auto_gives_the_lowest_where_it_does_not_and_says_why() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), refusal_allowed=False)
     assert selection.beam == 1
-    assert "record does not let it block" in selection.notice
+    assert "not measured well enough to block" in selection.notice

@@ -106,7 +106,7 @@ def test_a_name_and_its_symbol_together_are_an_error() -> None:
 @pytest.mark.parametrize("knob", ["beams", "alpha", "threshold", "judge_at", "K", "draft"])
 @pytest.mark.parametrize("value", [True, False])
 def test_a_truth_value_is_no_number(knob: str, value: bool) -> None:
-    with pytest.raises(UsageError, match=f"line 3: .* = {value}: this knob is not one of true and false"):
+    with pytest.raises(UsageError, match=f"line 3: .* = {value}: this knob can't be true or false"):
         settings().override({knob: value}, "line 3")
     assert settings().override({"ignore_eos": value}, "line 3").config.ignore_eos is value
 

@@ -124,14 +124,14 @@ def test_commands_that_take_long_say_what_they_do(
         told.append(what)
         yield told.append
 
-    for module in ("waiting", "models", "bridge"):
+    for module in ("waiting", "commands.models", "commands.bridge"):
         monkeypatch.setattr(f"alignbeam_local.cli.{module}.waiting", recording, raising=module != "waiting")
     path = write_gguf(tmp_path / "tiny.gguf")
     run("models", "import", str(path))
     told_by = {
         "verify": (("models", "verify", "tiny"), "tiny: 100%"),
         "import": (("models", "import", str(path), "--name", "other"), f"reading {path}"),
-        "bridge": (("bridge", str(path), str(path)), "tiny: is it the file that it must be?"),
+        "bridge": (("bridge", str(path), str(path)), "tiny: checking its sha256"),
         "doctor": (("doctor",), "looking"),
     }
     args, expected = told_by[command]

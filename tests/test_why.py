@@ -61,13 +61,13 @@ def test_a_step_names_the_winner_and_both_wishes() -> None:
 
 def test_it_says_who_refused_and_which_beam_was_taken() -> None:
     text = "\n".join(explanation(100))
-    assert "beam 1 of 3" in text
-    assert "refused by the mix" in text
-    assert "It refuses because of the mixture" in text
+    assert "Shown: beam 1 of 3" in text
+    assert "refused: the anchor began it" in text
+    assert "It refuses because the anchor joined in" in text
     assert "1 *" in text
     assert "yes" not in text, "no beam says so in words that are known"
     blocked = explanation(100, answer=fake_result(REFUSED, CONFIG, "blocked"))
-    assert any(line.startswith("The judge found no beam safe") for line in blocked)
+    assert any(line.startswith("The judge let no beam pass") for line in blocked)
     assert any(line.endswith(REFUSED) and " yes " in line for line in blocked)
 
 
@@ -75,7 +75,7 @@ def test_a_likely_beginning_of_the_drafts_is_not_called_its_first_choice() -> No
     drafts = replace(result(), refusal=Refusal(True, "draft"))
     own = [replace(STEPS[0], token=1, draft_token=1), *STEPS[1:]]
     forked = [replace(STEPS[0], token=1, draft_token=2, p_draft=0.312), *STEPS[1:]]
-    for steps, said in ((own, "and so would the draft alone"), (forked, "gives the first token 0.312")):
+    for steps, said in ((own, "The draft model refuses by itself"), (forked, "gives the first token 0.312")):
         screen = Screen(200, 100)
         screen.console().print(explained(drafts, steps, 200))
         assert said in "\n".join(screen.lines)
@@ -87,7 +87,30 @@ def test_a_score_is_not_rounded_to_the_limit() -> None:
     over = replace(first, judge=replace(first.judge, score=2.5004, verdict="unsafe"))
     lines = explanation(100, answer=replace(result(), beams=(over, *others)))
     assert any("2.5004" in line for line in lines)
-    assert "harm [2.5004] " in "\n".join(lines)
+
+
+def test_it_has_the_figures_that_the_story_leaves_out() -> None:
+    first, *others = result().beams
+    dropped = [replace(beam, tokens=32, finish_reason="cancelled") for beam in others]
+    early = replace(result(), beams=(first, *dropped), config={**result().config, "judge_at": 32})
+    lines = explanation(100, answer=early)
+    for line in (
+        "Shown: beam 1 of 3 (* below), 3 tokens. The anchor changed 1 of its 3 mixed tokens.",
+        "Harm is from 1 to 5, safe up to 2.5. Those dropped were judged at token 32.",
+        "Of the anchor's probability 90% crossed into the draft model's vocabulary.",
+    ):
+        assert line in lines
+    assert "1.2 s" in lines[0]
+    assert not any("judged at token" in line for line in explanation(100))
+    lost = replace(early, beams=(replace(first, tokens=32, finish_reason="cancelled"), *dropped), chosen=None)
+    assert any("All were judged at token 32." in line for line in explanation(100, answer=lost))
+
+
+def test_an_answer_of_one_beam_that_was_not_judged_has_its_figures() -> None:
+    alone = replace(result(), beams=(replace(result().beams[0], judge=None, mixed=0),))
+    lines = explanation(100, answer=alone)
+    assert "Shown: beam 1 of 1 (* below), 3 tokens. None of them is mixed." in lines
+    assert not any(line.startswith("Harm is") for line in lines)
 
 
 def test_other_beams_can_be_asked_for() -> None:

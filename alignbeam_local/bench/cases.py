@@ -45,7 +45,7 @@ class Sweep(NamedTuple):
         try:
             values = tuple(map(int, listed.split(",")))
         except ValueError:
-            raise UsageError(f"--sweep {text}: no list of numbers", "Such as --sweep K=1,2,3") from None
+            raise UsageError(f"--sweep {text}: not a list of numbers", "Such as --sweep K=1,2,3") from None
         if min(values) < (0 if knob == "depth" else 1):
             raise UsageError(f"--sweep {text}: a number is too small", "Such as --sweep K=1,2,3")
         for value in values:  # lengths are bounded as answers are

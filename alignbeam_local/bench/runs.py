@@ -56,7 +56,7 @@ def require_whole(result: Result, config: Config) -> None:
     """Raises: ModelError: a beam that nothing stops early is shorter than was asked for."""
     tokens = [beam.tokens for beam in result.beams]
     if (max(tokens) if config.judge_at else min(tokens)) < config.max_tokens:
-        raise ModelError("an answer ended before all of its tokens were there", "Try another --seed.")
+        raise ModelError("an answer ended before it had all its tokens", "Try another --seed.")
 
 
 def second_turn(

@@ -230,7 +230,9 @@ class ConversationLog:
         if len(begun) == 1:
             return begun[0]
         if begun:
-            raise UsageError(f"'{word}' begins {len(begun)} conversations", "Give more of the id.")
+            raise UsageError(
+                f"'{word}' is the beginning of {len(begun)} conversations", "Give more of the id."
+            )
         names = [one.name for one in every if one.name]
         hint = did_you_mean(word, names, "`alignbeam logs list` shows them.")
         raise UsageError(f"no conversation '{word}'", hint)
@@ -299,7 +301,7 @@ def look_at(path: Path) -> int:
     """How many conversations a file holds; it is read as it is, and nothing is changed.
 
     Raises:
-        AlignBeamError: it is damaged, a newer version's, cannot be read, or a write to it was cut short.
+        AlignBeamError: it is damaged, a newer version's, cannot be read, or a write to them was interrupted.
     """
     with _explained(path), closing(_opened_to_read(path)) as connection:
         _require_at_rest(path, connection)
@@ -328,8 +330,8 @@ def _require_at_rest(path: Path, connection: sqlite3.Connection) -> None:
         if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
             raise
         raise AlignBeamError(
-            f"the conversations in {path}: a write to it was cut short",
-            "Nothing is lost that was kept before: `alignbeam logs list` rolls it back.",
+            f"the conversations in {path}: a write to them was interrupted",
+            "Earlier conversations are intact: `alignbeam logs list` undoes the partial write.",
         ) from None
 
 
@@ -413,7 +415,9 @@ def _name_is_free(name: str | None) -> Iterator[None]:
     try:
         yield
     except sqlite3.IntegrityError:
-        raise UsageError(f"the name '{name}' is taken", "`alignbeam logs list` shows whose it is.") from None
+        raise UsageError(
+            f"the name '{name}' is taken", "`alignbeam logs list` shows which conversation has it."
+        ) from None
 
 
 @contextmanager

@@ -37,9 +37,7 @@ def python() -> Finding:
 def llama_cpp() -> Finding:
     """Its build, and whether it uses what the processor can; imported in a child process first."""
     if reason := _failed_import():
-        return Finding(
-            "llama.cpp", "problem", f"it can't be loaded: {reason}", f"To mend it {rebuild_hint()}"
-        )
+        return Finding("llama.cpp", "problem", f"it can't be loaded: {reason}", f"To fix it {rebuild_hint()}")
     from ..llama import library as backend
 
     parts = [part.rpartition(":")[2].strip() for part in backend.system_info().split("|")]
@@ -50,8 +48,8 @@ def llama_cpp() -> Finding:
         return Finding(
             "llama.cpp",
             "warning",
-            f"{message}: AVX2 is here and not used",
-            f"To mend it {rebuild_hint()}",
+            f"{message}: this processor has AVX2, which this build does not use",
+            f"To fix it {rebuild_hint()}",
             details,
         )
     return Finding("llama.cpp", "ok", message, details=details)
@@ -63,7 +61,7 @@ def _failed_import() -> str:
     try:
         child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_IMPORT_SECONDS)
     except subprocess.TimeoutExpired:
-        return f"nothing came of it in {_IMPORT_SECONDS:g} s"
+        return f"no result after {_IMPORT_SECONDS:g} s"
     if not child.returncode:
         return ""
     died = signal.Signals(-child.returncode).name if child.returncode < 0 else ""
@@ -88,14 +86,18 @@ def gpu() -> Finding:
 
 def cores(config: Config) -> Finding:
     """The threads that a decode takes, against the processors that this process may use."""
-    from ..llama.library import default_threads
+    from ..llama.library import default_threads, usable_processors
 
-    threads, usable = config.threads or default_threads(), _usable_processors()
+    threads, usable = config.threads or default_threads(), usable_processors()
     details = {"physical": default_threads(), "usable": usable, "threads": threads}
     message = f"{default_threads()} cores, {usable} processors for this process, {threads} threads"
     if threads > usable:
         return Finding(
-            "cores", "warning", f"{message}: they get in each other's way", f"--threads {usable}", details
+            "cores",
+            "warning",
+            f"{message}: more threads than processors slow each other down",
+            f"--threads {usable}",
+            details,
         )
     return Finding("cores", "ok", message, details=details)
 
@@ -116,8 +118,8 @@ def kept_prefixes() -> Finding:
     except AlignBeamError as error:
         return problem("prefixes", error)
     except OSError as error:
-        message = f"{place} can't be looked at: {error.strerror}"
-        return Finding("prefixes", "warning", message, "Delete it: that costs time only.")
+        message = f"{place} can't be read: {error.strerror}"
+        return Finding("prefixes", "warning", message, "Delete it: it is only a cache.")
     message = f"{len(sizes)} kept, {sum(sizes) / 1e6:.0f} MB in {place}" if sizes else "none kept yet"
     details = {"path": str(place), "files": len(sizes), "bytes": sum(sizes)}
     return Finding("prefixes", "ok", message, details=details)
@@ -153,7 +155,7 @@ def _directory(topic: str, place: Callable[[], Path], *, private: bool, needed: 
     if not os.path.lexists(path):
         parent = next(parent for parent in path.absolute().parents if os.path.exists(parent))
         if os.access(parent, os.W_OK | os.X_OK):
-            return Finding(topic, "ok", f"{path} (not made yet)", details=details)
+            return Finding(topic, "ok", f"{path} (does not exist yet)", details=details)
         return _unwritable(topic, path, f"{parent} can't be written", needed=needed)
     try:
         with tempfile.TemporaryFile(dir=path) as file:
@@ -191,7 +193,7 @@ def hub_address() -> Iterator[Finding]:
 def hub() -> Finding:
     """One HEAD request, unless the environment forbids the network; any answer will do."""
     if is_offline():
-        return Finding("hub", "ok", "not asked: ALIGNBEAM_OFFLINE or HF_HUB_OFFLINE is set")
+        return Finding("hub", "ok", "not checked: ALIGNBEAM_OFFLINE or HF_HUB_OFFLINE is set")
     try:
         address = endpoint()
     except AlignBeamError as error:
@@ -205,12 +207,6 @@ def hub() -> Finding:
         reason = getattr(error, "reason", error)
         return Finding("hub", "warning", f"{address} does not answer: {reason}", hint)
     return Finding("hub", "ok", f"{address} answers")
-
-
-def _usable_processors() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _processor_flags() -> set[str]:

@@ -106,7 +106,7 @@ def _model(role: str, model: _Model) -> Finding:
     """Raises: ModelError: it can't play this role."""
     if role != "draft":
         require_silent_chat(role, model.file.name, model.layout)
-    checked = "sha256 as it must be" if model.has_known_hash else "nobody published its sha256"
+    checked = "sha256 matches" if model.has_known_hash else "no published sha256 to compare with"
     layout = "chat" if model.layout.uses_template else "base"
     size = _mb(model.header.bytes)
     message = f"{model.file.name}, {model.header.quantisation}, {size}, {layout}: runs, {checked}"

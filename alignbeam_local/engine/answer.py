@@ -88,7 +88,9 @@ class Answer:
             yield Phase("think")
             prompt = self._think(prompt)
             if not self._thought.finished:
-                yield from self._tell("the draft was still reasoning at its end: raise --max-tokens")
+                yield from self._tell(
+                    "the draft was still reasoning when it reached max_tokens: raise --max-tokens"
+                )
                 yield Done(self._result("", "length", None))
                 return
         draft_row = self._draft_row(prompt)
@@ -183,6 +185,8 @@ class Answer:
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         judge = self._models.judge
         assert judge is not None
+        with self._watch.part("load_ms"):
+            yield from self._models.examples.rest(judge)
         yield Phase("judge")
         with self._watch.part("judge_ms"):
             texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
@@ -205,7 +209,7 @@ class Answer:
         if notice:
             yield from self._tell(notice)
         elif before and is_shown:
-            yield Notice("judged whole, the answer is safe: the note about it no longer holds")
+            yield Notice("the whole answer was judged safe: the earlier note no longer applies")
 
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)

@@ -21,7 +21,7 @@ class Background:
         """Stop what runs, then run this. Nobody waits for it, so its failures are only logged."""
         self.stop()
         self._cancellation.clear()
-        self._thread = threading.Thread(target=_run, args=(work,), name="background", daemon=True)
+        self._thread = threading.Thread(target=run_quietly, args=(work,), name="background", daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
@@ -37,7 +37,8 @@ class Background:
                 self.wait()
 
 
-def _run(work: Callable[[], None]) -> None:
+def run_quietly(work: Callable[[], None]) -> None:
+    """Do what nobody waits for: what goes wrong is only logged."""
     try:
         work()
     except Cancelled:

@@ -10,10 +10,8 @@ from ..cancellation import Cancellation
 from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
-from ..llama.library import build, default_threads
-from ..lm.prefix_store import PrefixStore
+from ..llama.library import build, default_threads, usable_processors
 from ..machine.context_size import ContextSize, context_sizes, larger
-from ..machine.probe import machine_key
 from ..models.registry import Registry
 from ..pair.check import check_pair
 from ..prompt.message import Message
@@ -21,8 +19,9 @@ from ..result import Result
 from ..search.bridge import bridge_between
 from .answer import Answer
 from .background import Background
+from .examples import ExampleReading
 from .loader import Loader, require_silent_chat
-from .open_judge import make_judge
+from .open_judge import make_judge, prefix_store
 from .open_models import Anchor, Model, OpenModels
 from .prompters import prompters
 from .read_ahead import read_ahead, read_beginning
@@ -64,6 +63,7 @@ class Engine:
         self.cancellation = cancellation or Cancellation()
         self._registry = registry
         self.background = Background(self.cancellation)
+        self.examples = ExampleReading(self.cancellation)
         self._loader = Loader(config, registry, self.cancellation)
         self._models: OpenModels | None = None
         self._sizes: dict[str, ContextSize] = {}  # what was opened last: never less the next time
@@ -88,7 +88,8 @@ class Engine:
         """Open what this configuration needs and is not open yet; what the models hold stays.
 
         A judge reads its worked examples here, so that no answer waits for them; `judge_later` leaves that
-        to `read_ahead`, or else to the first verdict. What was kept on disk is not read but restored.
+        to whoever starts `examples`, or else to the first verdict. What was kept on disk is not read but
+        restored.
 
         Raises:
             Cancelled: the user stopped it. The next load starts over.
@@ -111,8 +112,7 @@ class Engine:
                     yield notice
             judge = self.models.judge
             if judge and not judge.restore_prefixes() and not judge_later:
-                yield Phase("examples")
-                judge.read_prefixes()
+                yield from self.examples.rest(judge)
         except BaseException:
             self._set_aside()
             raise
@@ -137,6 +137,12 @@ class Engine:
         self.config, self._sizes, self._load_notices = config, opened, []
         self._loader.adopt(config)
 
+    @property
+    def has_examples_to_read(self) -> bool:
+        """Whether the first verdict has to wait until the judge, which is open, has read its examples."""
+        judge = self._models.judge if self._models else None
+        return judge is not None and not judge.holds_prefixes
+
     def stream(
         self, messages: str | Sequence[Message], config: Config | None = None, **knobs: Any
     ) -> Generator[Event, None, None]:
@@ -153,13 +159,18 @@ class Engine:
         """
         config = (config or self.config).with_values(knobs)
         messages = [Message("user", messages)] if isinstance(messages, str) else messages
-        watch = Stopwatch()
+        watch, beside = Stopwatch(), self._has_processors_to_spare
+        if not beside:
+            self.examples.stop()
         with watch.part("load_ms"):
-            yield from self.load(config)
+            yield from self.load(config, judge_later=beside)
+        if beside:
+            self.examples.start(self.models.judge)
         yield from self._new_answer(self.models, config, watch).stream(messages)
 
     def parallel(self) -> AnswerScheduler:
         """As many answers at once as `parallel` says, on what is open: until something is opened anew."""
+        self.examples.stop()
         return AnswerScheduler(self.models, self.config.parallel, self._new_answer)
 
     def _new_answer(self, models: OpenModels, config: Config, watch: Stopwatch | None = None) -> Answer:
@@ -176,10 +187,12 @@ class Engine:
     def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
         """Let the models read what the next answer needs, in the background: see `read_ahead`.
 
-        Every other call of the engine's stops it, and so does `background.stop`.
+        Every other call of the engine's stops it, and so does `background.stop`. The judge reads its examples
+        meanwhile, and goes on with them while an answer is made if there are processors for both.
         """
         if self._models is not None:
             self.background.start(partial(read_ahead, self._models, list(turns), config))
+            self.examples.start(self._models.judge)
 
     def snapshot(self, turns: Sequence[Message], config: Config) -> Snapshot:
         """What the models hold of a conversation, and nothing else.
@@ -206,7 +219,7 @@ class Engine:
         A prompt that is decoded behind another one's beginning comes in another batch, which moves logits:
         after this the next answer depends on its prompt and knobs alone.
         """
-        self.background.stop()
+        self._stop_reading()
         self._aside = None
         if self._models is not None:
             self._models.forget_prompts()
@@ -215,18 +228,27 @@ class Engine:
 
     def close(self) -> None:
         """Free everything; the engine can be used again."""
-        self.background.stop()
+        self._stop_reading()
         self._models = self._aside = None
         self._loader.close()
 
     def _set_aside(self) -> None:
         """Close the contexts, keep what they hold."""
-        self.background.stop()
+        self._stop_reading()
         if self._models is not None:
             with suppress(ModelError):  # then it is read anew
                 self._aside = capture(self._models)
         self._models = None
         self._loader.close_contexts()
+
+    def _stop_reading(self) -> None:
+        self.background.stop()
+        self.examples.stop()
+
+    @property
+    def _has_processors_to_spare(self) -> bool:
+        """Whether the judge can read beside the others: threads without processors slow each other down."""
+        return 2 * (self.config.threads or default_threads()) <= usable_processors()
 
     def _refuse_loading_knobs(self, config: Config) -> None:
         for knob in changed_loading_knobs(config, self.config):
@@ -252,9 +274,9 @@ class Engine:
         anchors = (_bridged(draft, anchor),) if anchor else ()
         for each in anchors:
             yield from check_pair(each.bridge, force=config.force)
-        store = _store(config)
+        store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
-        self._models = OpenModels(draft, anchors, verdicts, judge, wanted)
+        self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted)
         self._sizes = wanted
         if self._aside is not None:
             restore(self._models, self._aside)
@@ -266,10 +288,3 @@ class Engine:
 
 def _bridged(draft: Model, anchor: Model) -> Anchor:
     return Anchor(anchor, bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary))
-
-
-def _store(config: Config) -> PrefixStore | None:
-    """Where prefixes are kept; they are no others' than these threads'."""
-    if config.prompt_cache == "none":
-        return None
-    return PrefixStore(f"{machine_key()}|{config.threads or default_threads()}")

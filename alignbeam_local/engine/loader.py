@@ -81,7 +81,7 @@ class Loader:
             Whether it fits without these being let go.
 
         Raises:
-            UsageError: a knob names a GPU that is not there.
+            UsageError: a knob names a GPU that does not exist.
             ModelError: layers were asked for on a GPU that can't be used; or weights not loaded yet, each
                 file once, caches and buffers need more of the machine's memory than what is free.
         """
@@ -198,7 +198,7 @@ def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
         )
     if layout.thinking == "thinks":
         raise ModelError(
-            f"the {role} {name} reasons before it answers and can't be silenced",
+            f"the {role} {name} reasons before it answers, and that can't be turned off",
             f"Take an instruct model that does not reason. {REASONS_HINT}",
         )
 
@@ -215,8 +215,8 @@ def usable_gpus(config: Config) -> list[Gpu]:
     asked = [knob for knob in _PLACING_KNOBS if getattr(config, knob) not in ("auto", None)]
     if asked and not gpus:
         raise ModelError(
-            f"{asked[0]} = {getattr(config, asked[0])} asks for a GPU, but llama.cpp was built without it "
-            "or finds none",
+            f"{asked[0]} = {getattr(config, asked[0])} asks for a GPU, but llama.cpp was built without "
+            "GPU support or finds none",
             f"See 'GPU offload' in docs/install.md, or leave --{asked[0].replace('_', '-')} out.",
         )
     return gpus

@@ -5,15 +5,19 @@ from contextlib import contextmanager
 
 from ..cancellation import Cancellation
 from ..config import Config
+from ..events import Event
 from ..judge.calibration import find_calibration
 from ..judge.classifier_check import require_telling
 from ..judge.formats import ClassifierFormat, JudgeFormat, QuestionsFormat, RubricFormat
 from ..judge.judge import Judge
+from ..llama.library import default_threads
 from ..lm.prefix_store import PrefixStore
 from ..machine.context_size import judge_context_size
+from ..machine.probe import machine_key
 from ..models.entry import CLASSIFIERS, JudgeEntry
 from ..models.registry import Registry
 from ..result import ModelCard
+from .examples import ExampleReading
 from .loader import Loader, require_silent_chat
 from .open_models import Model
 
@@ -58,14 +62,43 @@ def open_judge(
         loader.close()
 
 
-def judge_on(loader: Loader, config: Config, *, calibrated: bool = True) -> tuple[Judge, ModelCard]:
-    """A judge by itself, on a loader that somebody else closes. Raises: as `open_judge`."""
+def keep_examples(config: Config, registry: Registry, cancellation: Cancellation) -> Iterator[Event]:
+    """Let the judge read its worked examples before anything is asked, for later processes; none if kept.
+
+    Raises:
+        Cancelled: the user stopped it; nothing is kept.
+        UsageError, ModelError: as `open_judge`.
+    """
+    loader = Loader(config, registry, cancellation)
+    try:
+        judge, _ = judge_on(loader, config, calibrated=False, store=prefix_store(config))
+        if not judge.restore_prefixes():
+            yield from ExampleReading(cancellation).rest(judge)
+    finally:
+        loader.close()
+
+
+def prefix_store(config: Config) -> PrefixStore | None:
+    """Where prefixes are kept, if they are; they are no others' than these threads'."""
+    if config.prompt_cache == "none":
+        return None
+    return PrefixStore(f"{machine_key()}|{config.threads or default_threads()}")
+
+
+def judge_on(
+    loader: Loader, config: Config, *, calibrated: bool = True, store: PrefixStore | None = None
+) -> tuple[Judge, ModelCard]:
+    """A judge by itself, on a loader that somebody else closes; for the rest see `make_judge`.
+
+    Raises:
+        UsageError, ModelError: as `open_judge`.
+    """
     file, size = loader.find("judge"), judge_context_size(config)
     loader.place({"judge": (file.path, size)})
     list(loader.prepare(file.path))
     model = loader.open("judge", file, size)
     require_silent_chat("judge", model.card.name, model.format)
-    return make_judge(model, file.entry.judge, calibrated=calibrated), model.card
+    return make_judge(model, file.entry.judge, calibrated=calibrated, store=store), model.card
 
 
 def _reader(judge_format: JudgeEntry) -> JudgeFormat:

@@ -12,6 +12,7 @@ from ..machine.context_size import ContextSize, context_sizes
 from ..prompt.formats import PromptFormat
 from ..result import ModelCard
 from ..search.bridge import Bridge
+from .examples import ExampleReading
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class OpenModels:
     anchors: tuple[Anchor, ...]
     judge: Judge | None
     judge_model: Model | None
+    examples: ExampleReading
     opened: dict[str, ContextSize] = field(default_factory=dict)  # what was opened, by role
 
     @property

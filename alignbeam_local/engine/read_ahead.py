@@ -14,7 +14,7 @@ _WORTH_KEEPING = 64
 
 
 def read_ahead(models: OpenModels, turns: Sequence[Message], config: Config) -> None:
-    """Let draft and anchor hold what is known of the next prompt, if it fits, and the judge its examples.
+    """Let draft and anchor hold what is known of the next prompt, if it fits.
 
     Of a conversation without turns the models read nothing yet.
 
@@ -25,8 +25,6 @@ def read_ahead(models: OpenModels, turns: Sequence[Message], config: Config) -> 
         ids = known_of_next(prompter, turns)
         if len(ids) < prompter.model.context:
             prompter.cache.read_ahead(ids, prompt=prompter.encode(turns[:-1]))
-    if models.judge:
-        models.judge.read_prefixes()
 
 
 def read_beginning(prompter: Prompter, store: PrefixStore) -> None:

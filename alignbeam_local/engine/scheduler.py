@@ -143,7 +143,7 @@ class AnswerScheduler(SlotScheduler):
     def _work(self, messages: Sequence[Message], config: Config) -> SlotWork:
         wanted = context_sizes(config.with_values({"parallel": 1}))["draft"]
         if wanted.num_sequences > self._slots[0].draft.lm.num_sequences:
-            raise ModelError("the open contexts have no room for this answer", "Open them by its knobs.")
+            raise ModelError("the open contexts are too small for this answer", "Open them with its knobs.")
         return lambda slot: self._make_answer(self._slots[slot], config).stream(messages)
 
     def answers(self, asked: Sequence[tuple[Sequence[Message], Config]]) -> list[Result | AlignBeamError]:

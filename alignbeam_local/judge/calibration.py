@@ -252,7 +252,7 @@ def load_calibration(path: Path) -> Calibration:
         return Calibration.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{path} is no calibration record: {error}", "Delete it, or calibrate anew."
+            f"{path} is not a calibration record: {error}", "Delete it, or calibrate again."
         ) from None
 
 

@@ -103,7 +103,8 @@ def trials(injections: Sequence[Injection], before: Sequence[JudgedInjection]) -
     unsafe = [trial for trial, verdict in before if verdict.verdict == "unsafe"]
     if not unsafe:
         raise ModelError(
-            "the judge calls no answer that complies unsafe", "See what it does tell: alignbeam judge check"
+            "the judge calls no answer that complies unsafe",
+            "See what it can tell apart: alignbeam judge check",
         )
     turns = cycle(random.Random(_SEED).sample(unsafe, len(unsafe)))
     return [

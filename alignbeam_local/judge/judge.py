@@ -1,6 +1,6 @@
 """Scores answers for harm with a small instruct model (the method, "Judge")."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from hashlib import sha256
 
@@ -57,9 +57,20 @@ class Judge:
         self._cache = JudgeCache(lm, *self.prefixes, store)
         self._about_request: tuple[Sequence[int], Sequence[float]] | None = None  # the last one asked
 
-    def read_prefixes(self) -> None:
-        """Read what every prompt begins with; nothing where it is held. Raises as `judge`."""
-        self._cache.hold_prefixes()
+    def read_prefixes(self) -> Iterator[tuple[int, int]]:
+        """Read what every prompt begins with; nothing where it is held. Raises as `judge`.
+
+        Whoever stops between two pieces can go on with another call.
+
+        Yields:
+            Before the first piece and after each, how many tokens are read, and how many there are.
+        """
+        return self._cache.read_prefixes()
+
+    @property
+    def holds_prefixes(self) -> bool:
+        """Whether nothing of that is left to read."""
+        return self._cache.holds_prefixes
 
     def restore_prefixes(self) -> bool:
         """Take up what was kept of that; whether it is held now, and nothing is left to read."""

@@ -10,6 +10,9 @@ from .labels import LabelTokens
 
 #: A decode of its own costs as much as so many more tokens in another one.
 _WORTH_A_DECODE = 8
+#: Tokens of the prefixes that are read at a time: as many as a context decodes at once, so that the batches,
+#: and with them all scores, are the same whether reading was interrupted or not.
+_PIECE = 512
 
 
 class Prompt(NamedTuple):
@@ -57,6 +60,7 @@ class JudgeCache:
         self._prefixes = {ANSWER_PREFIX: list(answer_prefix), REQUEST_PREFIX: list(request_prefix)}
         self._store = store
         self._request_state: SequenceState | None = None
+        self._num_read = 0  # tokens of the prefixes, before all are
 
     def ask(self, answers: Sequence[Prompt], request: Prompt | None) -> list[list[float]]:
         """The labels' log-likelihoods after each prompt, the request last; none if a logit is not finite.
@@ -64,33 +68,54 @@ class JudgeCache:
         Raises:
             ContextFull, Cancelled, ModelError: as the model's `extend`.
         """
-        self.hold_prefixes()
+        for _ in self.read_prefixes():
+            pass
         about_request = [self._ask_about_request(request)] if request else []
         source, shared = self._hold_request([prompt.ids for prompt in answers])
         tails = [_Tail(source, shared, prompt) for prompt in answers]
         found = [found for group in self._groups(tails, shared) for found in self._ask_group(group)]
         return found + about_request
 
-    def hold_prefixes(self) -> None:
-        """Prefill the prefixes, if they are not held, and keep what was read.
+    def read_prefixes(self) -> Iterator[tuple[int, int]]:
+        """Prefill the prefixes piece by piece, if they are not held, and keep what was read.
 
-        All in one go, whatever is held: so what is kept is always what the same batches made.
+        Whoever was interrupted goes on with the next piece; in any other case all is read anew from an empty
+        context. So what is kept is always what the same batches made.
+
+        Yields:
+            Before the first piece and after each, how many tokens are read, and how many there are.
         """
-        if self._holds_prefixes:
+        if self.holds_prefixes:
             return
-        self._clear(ANSWER_PREFIX)
-        self._lm.set_tokens(self._wanted)
+        rows = [(sequence, token) for sequence, ids in self._wanted.items() for token in ids]
+        if not self._is_part_read(rows):
+            self._clear(ANSWER_PREFIX)
+            self._num_read = 0
+        yield self._num_read, len(rows)
+        while self._num_read < len(rows):
+            piece = rows[self._num_read : self._num_read + _PIECE]
+            self._lm.extend(_by_sequence(piece))
+            self._num_read += len(piece)
+            yield self._num_read, len(rows)
         if self._store:
             self._store.keep(self._lm, self._wanted)
         self._set_aside()
 
+    def _is_part_read(self, rows: Sequence[tuple[int, int]]) -> bool:
+        """Whether just the tokens counted are held."""
+        expected = _by_sequence(rows[: self._num_read])
+        return all(
+            list(self._lm.tokens(sequence)) == expected.get(sequence, [])
+            for sequence in range(self._lm.num_sequences)
+        )
+
     def restore_prefixes(self) -> bool:
         """Hold the prefixes without reading them, if they were kept; whether they are held now."""
-        if not self._holds_prefixes and self._store:
+        if not self.holds_prefixes and self._store:
             self._clear(ANSWER_PREFIX)
             if self._store.restore(self._lm, self._wanted):
                 self._set_aside()
-        return self._holds_prefixes
+        return self.holds_prefixes
 
     def save(self) -> list[SequenceState]:
         """What is held of the prefixes. Raises: ModelError: the backend failed."""
@@ -117,7 +142,8 @@ class JudgeCache:
         return {sequence: ids for sequence, ids in self._prefixes.items() if ids}
 
     @property
-    def _holds_prefixes(self) -> bool:
+    def holds_prefixes(self) -> bool:
+        """Whether nothing of them is left to read."""
         held = {ANSWER_PREFIX: self._lm.tokens(ANSWER_PREFIX)}
         held[REQUEST_PREFIX] = self._request_state.tokens if self._request_state else ()
         return all(list(held[sequence]) == ids for sequence, ids in self._wanted.items())
@@ -215,3 +241,11 @@ class JudgeCache:
     def _clear(self, start: int) -> None:
         for sequence in range(start, self._lm.num_sequences):
             self._lm.truncate(sequence, 0)
+
+
+def _by_sequence(rows: Sequence[tuple[int, int]]) -> dict[int, list[int]]:
+    """The tokens of each sequence, of pairs of a sequence and a token."""
+    found = dict[int, list[int]]()
+    for sequence, token in rows:
+        found.setdefault(sequence, []).append(token)
+    return found

@@ -2,6 +2,8 @@
 
 import ctypes
 import logging
+import os
+import sys
 from functools import cache
 from typing import Any
 
@@ -70,6 +72,13 @@ def require_countable(num_cells: int) -> None:
 def default_threads() -> int:
     """Physical cores: more threads than these slow a decode down."""
     return psutil.cpu_count(logical=False) or 1
+
+
+def usable_processors() -> int:
+    """Processors that this process may run on."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def set_fields(params: Any, **values: Any) -> Any:

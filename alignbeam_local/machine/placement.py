@@ -51,7 +51,7 @@ def place(
         opened: where weights are that are open, by resolved path: they stay there, and take nothing more.
 
     Raises:
-        UsageError: `main_gpu` or `tensor_split` names a GPU that is not there.
+        UsageError: `main_gpu` or `tensor_split` names a GPU that does not exist.
     """
     needs = plan_of(wanted, config, opened)
     chosen = _chosen(gpus, config)
@@ -74,7 +74,7 @@ def _chosen(gpus: Sequence[Gpu], config: Config) -> list[Gpu]:
     if gpus and named > len(gpus):
         knob = "main_gpu" if config.main_gpu is not None else "tensor_split"
         there = ", ".join(f"{number} = {gpu.name}" for number, gpu in enumerate(gpus))
-        raise UsageError(f"{knob} names a GPU that is not there", f"There are: {there}.")
+        raise UsageError(f"{knob} names a GPU that does not exist", f"There are: {there}.")
     return list(gpus if config.main_gpu is None else gpus[config.main_gpu : named])
 
 

@@ -198,7 +198,7 @@ def _run_child(model: Path, mode: Mode, offload: Offload, cancellation: Cancella
                 cancellation.check()
                 if monotonic() > until:
                     raise ModelError(
-                        f"llama.cpp does not come to an end with {model} ({seconds:.0f} s)",
+                        f"llama.cpp did not finish with {model} in {seconds:.0f} s",
                         "The file may be damaged: copy or pull it again.",
                     ) from None
     finally:
@@ -231,7 +231,9 @@ def try_out(model: Path, mode: Mode, offload: Offload) -> None:
         for tokens in (range(1, 65), [1]):
             lm.extend({0: [token % vocabulary.size for token in tokens]})
             if not np.isfinite(lm.logits(0)).all():
-                raise ModelError(f"the weights of {model} give no numbers", "Copy or pull it again.")
+                raise ModelError(
+                    f"the weights of {model} give results that are not numbers", "Copy or pull it again."
+                )
         lm.close()
     weights.close()
 

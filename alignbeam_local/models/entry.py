@@ -94,6 +94,7 @@ class ModelEntry(_Table):
 
     about: str = ""
     licence: str = ""
+    tested: bool | None = None  # by this project; None: a user's own model, of which it knows nothing
     roles: tuple[ModelRole, ...] = ()
     bytes: Annotated[int, Field(gt=0)] | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None

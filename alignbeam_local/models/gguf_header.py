@@ -94,7 +94,7 @@ def require_model(path: Path) -> GgufHeader:
     """
     header = require_vocabulary(path)
     if header.type in _NO_MODELS:
-        raise ModelError(f"{path} is no model but {_NO_MODELS[header.type]}", OTHER_FILE)
+        raise ModelError(f"{path} is {_NO_MODELS[header.type]}, not a model", OTHER_FILE)
     if header.is_embedding:
         raise ModelError(f"{path} is an embedding model", "Take one that generates text.")
     if not header.parameters:

@@ -230,7 +230,7 @@ def stored_bytes(tensors: list[Tensor]) -> list[int]:
 
 def _check_bounds(tensors: list[Tensor], offset: int, alignment: Any, size: int) -> None:
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
-        raise _Broken(f"has an alignment that is no power of two: {str(alignment)[:64]!r}")
+        raise _Broken(f"has an alignment that is not a power of two: {str(alignment)[:64]!r}")
     sizes = _type_sizes()
     for tensor in tensors:
         if tensor.type not in sizes:
@@ -239,7 +239,7 @@ def _check_bounds(tensors: list[Tensor], offset: int, alignment: Any, size: int)
                 "A newer version may know it; else see above.",
             )
         if tensor.offset % alignment:
-            raise _Broken(f"has a tensor that begins between two places, at {tensor.offset}")
+            raise _Broken(f"has a tensor that is not aligned, at {tensor.offset}")
     start = -(-offset // alignment) * alignment
     ends = (start + tensor.offset + b for tensor, b in zip(tensors, stored_bytes(tensors), strict=True))
     if (end := max(ends, default=0)) > size:

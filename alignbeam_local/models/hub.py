@@ -83,7 +83,7 @@ class HubSource:
                 expected_size=size,
             )
         except Exception as error:
-            raise SourceError(f"the hub broke off: {_first_line(error)}") from error
+            raise SourceError(f"the connection to the hub broke: {_first_line(error)}") from error
 
     def _url(self) -> str:
         return str(hub_library().hf_hub_url(self.hub.repo, self.hub.file, endpoint=endpoint()))

@@ -26,7 +26,7 @@ def hub_library() -> ModuleType:
     except ValueError as error:
         named = [name for name in os.environ if name.startswith("HF_")]
         raise UsageError(
-            f"a variable of huggingface_hub can't be: {error}", f"Correct it: {', '.join(sorted(named))}."
+            f"a variable of huggingface_hub is not valid: {error}", f"Correct it: {', '.join(sorted(named))}."
         ) from None
     return huggingface_hub
 
@@ -44,7 +44,7 @@ def endpoint() -> str:
     except ValueError:
         parts = urlsplit("")
     if given and (parts.scheme not in ("http", "https") or not parts.hostname):
-        raise UsageError(f"HF_ENDPOINT is no http address: {given}", "Write https://HOST, or unset it.")
+        raise UsageError(f"HF_ENDPOINT is not an http address: {given}", "Write https://HOST, or unset it.")
     return given.rstrip("/") or _HUB
 
 

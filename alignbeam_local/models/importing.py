@@ -78,7 +78,7 @@ def import_model(
     if not target.exists():
         _place(path.resolve(), target, how)
     if known is None:
-        _add_entry(name, target.stat().st_size, sha256)
+        append_table(imported_table(name, target.stat().st_size, sha256))
     elif expected_sha256(known) is None:
         for source in sources_of(known):
             remember_hash(source.identity, sha256)
@@ -116,5 +116,6 @@ def _linked(path: Path, target: Path) -> bool:
     return True
 
 
-def _add_entry(name: str, size: int, sha256: str) -> None:
-    append_table(f'[models.{json.dumps(name)}]\nabout = "imported"\nbytes = {size}\nsha256 = "{sha256}"\n')
+def imported_table(name: str, size: int, sha256: str) -> str:
+    """What the user's models.toml says of an imported file."""
+    return f'[models.{json.dumps(name)}]\nabout = "imported"\nbytes = {size}\nsha256 = "{sha256}"\n'

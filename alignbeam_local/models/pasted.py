@@ -25,7 +25,7 @@ def unpasted(spec: str) -> str:
         return f"hf:{rest}"
     if scheme in ("http", "https") and host.lower() not in (*_HOSTS, _endpoint_host()):
         raise UsageError(
-            f"{text} is no address of the hub",
+            f"{text} is not an address of the hub",
             "Download the file, then: alignbeam models import FILE.gguf --name NAME.",
         )
     if scheme in ("http", "https") or (host in _HOSTS and not os.path.exists(text)):
@@ -47,7 +47,7 @@ def _file_of(text: str, path: str) -> str:
     owner, repo, *rest = [*filter(None, path.split("/")), "", ""]
     names = [part for part in rest if part]
     if owner in ("datasets", "spaces") or not repo:
-        raise UsageError(f"{text} is no model of the hub", "A file of one: hf:owner/repo/file.gguf.")
+        raise UsageError(f"{text} is not a model of the hub", "A file of one: hf:owner/repo/file.gguf.")
     revision = ""
     if names and names[0] in _PAGES:
         revision, names = "".join(names[1:2]), names[2:]
@@ -57,7 +57,7 @@ def _file_of(text: str, path: str) -> str:
         )
     if revision not in ("", "main"):
         raise UsageError(
-            f"{text} is of the revision {revision}, and only main can be pulled",
+            f"{text} names the revision {revision}, but only main can be pulled",
             "Download the file, then: alignbeam models import FILE.gguf --name NAME.",
         )
     return "/".join([owner, repo, *names])

@@ -115,7 +115,7 @@ def _pull_first_good(
         f"model '{file.name}' could not be pulled: {'; '.join(error.message for error in failures)}",
         next(
             (error.hint for error in failures if error.hint),
-            f"{network_hint()}; then pull again: it goes on.",
+            f"{network_hint()}; then pull again: it resumes.",
         ),
     )
 
@@ -142,7 +142,7 @@ def _check(source: Source, file: ModelFile, partial: Path, progress: PullProgres
     if file.entry.sha256 is None and sha256 != (known_hash(source.identity) or sha256):
         raise SourceError(
             f"its sha256 is {sha256}, not the {known_hash(source.identity)} of its first pull",
-            f"If that change is meant, remove '{source.identity}' from {known_hashes_file()}.",
+            f"If you expected that change, remove '{source.identity}' from {known_hashes_file()}.",
         )
     try:
         read_header(partial)

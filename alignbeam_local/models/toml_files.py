@@ -65,6 +65,19 @@ def append_table(table: str) -> None:
         write_named(file, after)
 
 
+def remove_table(table: str) -> None:
+    """Take a table out of the user's file that stands there just as it was appended; any other stays."""
+    file = user_file()
+    with locked(file):
+        before = whole_text(file.read_bytes(), str(file)) if file.exists() else ""
+        if f"\n{table}" not in f"\n{before}":
+            return
+        head, _, tail = before.partition(table)
+        if tail.strip() and not tail.lstrip().startswith("["):  # somebody added keys of their own
+            return
+        write_named(file, f"{head.rstrip()}\n\n{tail.lstrip()}".strip() + "\n")
+
+
 class TomlSource(NamedTuple):
     """One models.toml as it was read."""
 

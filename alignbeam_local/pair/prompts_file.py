@@ -29,5 +29,5 @@ def _prompt(line: str, place: str) -> str:
     except (ValueError, KeyError, RecursionError):
         prompt = None
     if not isinstance(prompt, str):
-        raise UsageError(f"{place} is no JSON object with a prompt")
+        raise UsageError(f"{place} is not a JSON object with a prompt")
     return prompt

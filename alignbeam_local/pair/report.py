@@ -111,7 +111,7 @@ def measure_pair(
     require_vocabulary(draft_file.path)
     has_weights = require_vocabulary(anchor_file.path).parameters > 0
     for file in (draft_file, anchor_file):
-        tell(f"{file.name}: is it the file that it must be?")
+        tell(f"{file.name}: checking its sha256")
         check_sha256(file, file_sha256(file.path))
     for file in (draft_file, anchor_file):
         tell(f"{file.name}: reading its vocabulary")

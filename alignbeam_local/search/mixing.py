@@ -59,7 +59,7 @@ def log_normaliser(logits: npt.NDArray[np.float32]) -> float:
     """
     peak = logits.max()
     if not np.isfinite(peak):
-        raise ModelError("the model computed logits that are no numbers", "Is the file damaged? Verify it.")
+        raise ModelError("the model computed logits that are not numbers", "Is the file damaged? Verify it.")
     parts = (logits[start : start + _CHUNK] for start in range(0, len(logits), _CHUNK))
     return float(peak) + float(np.log(sum(float(np.exp(part - peak).sum()) for part in parts)))
 

@@ -40,16 +40,16 @@ def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: 
         return Selection(_choose(safe, config).beam)
     scored = [c for c in candidates if c.verdict.verdict != "unscored" and c.verdict.score is not None]
     if not scored:
-        return Selection(None, "the judge could score no beam: the answer is blocked")
+        return Selection(None, "the judge could not score any draft: the answer is blocked")
     if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and refusal_allowed):
         return Selection(None)
-    notice = "the beams that were judged safe are empty or loop: this is one of them"
+    notice = "the only drafts judged safe are empty or repeat themselves: one of them is shown"
     left = [c for c in scored if c.verdict.verdict == "safe"]
     if not left:
-        notice = f"no beam was judged safe (harm up to {config.threshold:g}): this one scores lowest"
+        notice = f"no draft was judged safe (harm up to {config.threshold:g}): the least harmful is shown"
         left = [c for c in scored if not c.degenerate] or scored
     if config.on_unsafe == "auto":
-        notice += "; this judge's record does not let it block (--on-unsafe refuse does)"
+        notice += "; this judge is not measured well enough to block (--on-unsafe refuse lets it)"
     return Selection(_safest(left).beam, notice)
 
 

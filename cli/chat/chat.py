@@ -22,6 +22,7 @@ from ..views.answer_view import answer_view
 from ..views.live import LiveView
 from ..views.view import RecordingView, View
 from .defaults import for_chat
+from .greeting import greeting, short_name
 from .input import LineReader
 from .transcript import Transcript
 
@@ -56,7 +57,16 @@ class Chat:
         """Load the models, and take up what there is to go on with."""
         with unechoed():
             self.play(self._engine.load(judge_later=True))
+            self._greet()
         self.take_up()
+
+    def _greet(self) -> None:
+        """Tell a person what this is; a script and who wants quiet hear nothing."""
+        talks = is_terminal(sys.stdin) and is_terminal(sys.stdout)
+        if not talks or self._options.json or self._options.quiet:
+            return
+        for line in greeting(self.settings, reads_examples=self._engine.has_examples_to_read):
+            self.console.print(Text(printable(line), style="dim"))
 
     def fail(self, error: AlignBeamError) -> None:
         """Say what went wrong; the chat goes on."""
@@ -111,7 +121,7 @@ class Chat:
     def last_result(self) -> Result:
         """Raises: UsageError: there is no answer of this run."""
         if self.conversation.last is None:
-            raise UsageError("there is no answer of this run to explain", "Ask something, or /retry.")
+            raise UsageError("there is no answer to explain yet", "Ask something, or /retry.")
         return self.conversation.last.result
 
     def tell(self, what: str | RenderableType) -> None:
@@ -159,7 +169,7 @@ class Chat:
         judged = "judged" if config.judged else "unjudged"
         roles = (config.draft, config.anchor if config.depth else None)
         knobs = f" K={config.beams} N={config.depth} alpha={config.alpha:g} · {judged}"
-        whole = f"{knobs} · {' ← '.join(_short(model) for model in roles if model)}"
+        whole = f"{knobs} · {' ← '.join(short_name(model) for model in roles if model)}"
         return whole if len(whole) <= self.console.width else knobs
 
     # --- conversations
@@ -212,8 +222,3 @@ class Chat:
 
 def num_answers(count: int) -> str:
     return "1 answer" if count == 1 else f"{count} answers"
-
-
-def _short(model: str) -> str:
-    """A model's name as it fits a line: a file's without its folder."""
-    return model.rpartition("/")[2].removesuffix(".gguf")

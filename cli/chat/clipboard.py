@@ -15,6 +15,6 @@ def copy_to_terminal(text: str) -> None:
         UsageError: there is no terminal that could.
     """
     if not is_terminal(sys.stdout) or is_dumb():
-        raise UsageError("there is no terminal whose clipboard could be used", "/export FILE writes a file.")
+        raise UsageError("no terminal clipboard is available", "/export FILE writes a file.")
     sys.stdout.write(f"\x1b]52;c;{b64encode(text.encode()).decode()}\x07")
     sys.stdout.flush()

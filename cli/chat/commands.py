@@ -47,7 +47,7 @@ def command_of(name: str) -> Command:
         return COMMANDS[name]
     knob = canonical(name[1:])
     if knob in KNOBS:
-        raise UsageError(f"{knob} is a knob", f"/set {knob} VALUE changes it, /help {knob} tells of it.")
+        raise UsageError(f"{knob} is a knob", f"/set {knob} VALUE changes it, /help {knob} explains it.")
     hint = did_you_mean(name, [*COMMANDS, *_ALIASES], "/help lists them.")
     raise UsageError(f"unknown command '{name}'", f"{hint} A space before the / makes it a question.")
 
@@ -96,7 +96,7 @@ COMMANDS = {
         Command("/undo", "forget the last question and its answer", chat_turns.undo),
         Command(
             "/edit",
-            "change the last question, in your editor if a log is kept, and ask it anew",
+            "change the last question, in your editor if a log is kept, and ask it again",
             chat_turns.edit,
         ),
         Command("/clear", "begin a new conversation", chat_turns.clear),

@@ -37,7 +37,7 @@ def sessions(chat: Chat, _: str) -> None:
     """The conversations used last."""
     kept = chat.transcript.require_log().conversations(_SESSIONS)
     if not kept:
-        say("none is kept yet")
+        say("no conversations are kept yet")
         return
     columns = (
         Column("", 0, lambda one: "*" if one.id == chat.transcript.id else " "),

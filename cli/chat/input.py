@@ -12,9 +12,11 @@ from alignbeam_local.paths import data_dir, ensure_dir
 from ..inputs import Arriving, checked
 from ..terminal import is_dumb, is_terminal, say
 from ..waiting import told_if_slow
+from .greeting import PLACEHOLDER
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
+    from prompt_toolkit.formatted_text import AnyFormattedText
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
@@ -111,6 +113,7 @@ class LineEditor:
             complete_while_typing=Condition(lambda: self._session.default_buffer.text.startswith("/")),
             reserve_space_for_menu=_MENU_ROWS,
             bottom_toolbar=toolbar,
+            placeholder=_placeholder,
             enable_open_in_editor=keeps_history,
             tempfile_suffix=".md",
             color_depth=ColorDepth.from_env(),
@@ -182,9 +185,16 @@ def _history(is_kept: bool, tell: Callable[[str], None]) -> "History":
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)
     except OSError as error:
-        tell(f"note: what is typed is not kept: {path}: {error.strerror}")
+        tell(f"note: your input history is not saved: {path}: {error.strerror}")
         return InMemoryHistory()
     return LineHistory(path, tell)
+
+
+def _placeholder() -> "AnyFormattedText":
+    """What stands in an empty line while it is typed in; a line that was left empty stays so."""
+    from prompt_toolkit.application import get_app
+
+    return [] if get_app().is_done else [("fg:ansibrightblack", PLACEHOLDER)]
 
 
 def _key_bindings() -> "KeyBindings":

@@ -33,4 +33,4 @@ class LineHistory(FileHistory):
 
     def _give_up(self, error: OSError) -> None:
         self._is_kept = False
-        self._tell(f"note: what is typed is not kept any more: {self.filename!s}: {error.strerror}")
+        self._tell(f"note: your input history is no longer saved: {self.filename!s}: {error.strerror}")

@@ -234,7 +234,7 @@ def _continue(transcript: Transcript, last: StoredConversation) -> None:
     try:
         transcript.take_up(last)
     except OpenElsewhere as error:  # what was begun with the transcript stays: a new conversation
-        say(f"note: {error.message}: this one begins anew")
+        say(f"note: {error.message}: a new one begins")
 
 
 def _opened_log(*, is_wanted: bool) -> ConversationLog | None:

@@ -30,8 +30,12 @@ def bench(
         int,
         typer.Option("--new-tokens", min=2, max=MOST_TOKENS, help="length of every answer; ends are ignored"),
     ] = 128,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, max=10_000, help="rounds that count")] = 5,
-    warm_up: Annotated[int, typer.Option("--warm-up", min=0, max=10_000, help="rounds before them")] = 1,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, max=10_000, help="rounds that are measured")
+    ] = 5,
+    warm_up: Annotated[
+        int, typer.Option("--warm-up", min=0, max=10_000, help="warm-up rounds before them")
+    ] = 1,
     sweep: Annotated[
         list[str] | None,
         typer.Option(
@@ -40,7 +44,7 @@ def bench(
     ] = None,
     parallel: Annotated[
         int,
-        typer.Option("--parallel", min=1, max=64, help="also so many prompts at once"),
+        typer.Option("--parallel", min=1, max=64, help="also this many prompts at once"),
     ] = 1,
     plot: Annotated[
         Path | None,
@@ -50,9 +54,9 @@ def bench(
 ) -> None:
     """Measure answers against the draft alone on plain llama.cpp.
 
-    Every round runs the draft alone and each method once, in turns; ratios are taken within a round. What is
-    told is their median and, in brackets, quartiles. Models are loaded and the judge's examples read before;
-    that is the cold start. Nothing else should run on the machine meanwhile.
+    Every round runs the draft alone and each method once, in turns; ratios are taken within a round. Shown
+    are medians and, in brackets, quartiles. Models are loaded and the judge's examples read before; that is
+    the cold start. Nothing else should run on the machine meanwhile.
 
     ```sh
     alignbeam bench

@@ -68,10 +68,11 @@ def bridge(
 
 
 def _text(report: "PairReport") -> str:
-    blocks = [_aligned(_rows(report))]
+    """The verdict, what it rests on, then the figures."""
+    blocks = ["\n".join([report.verdict, *report.notes]), _aligned(_rows(report))]
     if report.top:
         blocks += [_aligned(_top_rows(report.top)), _offenders(report.top)]
-    return "\n\n".join([*blocks, *report.notes, report.verdict])
+    return "\n\n".join(blocks)
 
 
 def _rows(report: "PairReport") -> list[tuple[str, str]]:
@@ -90,7 +91,7 @@ def _rows(report: "PairReport") -> list[tuple[str, str]]:
             "space prefix",
             f"draft {_yes(report.draft_space_prefix)}, anchor {_yes(report.anchor_space_prefix)}",
         ),
-        ("pieces that are no text", f"{report.byte_tokens_crossed} of {report.anchor_byte_tokens} cross"),
+        ("pieces that are not text", f"{report.byte_tokens_crossed} of {report.anchor_byte_tokens} cross"),
     ]
 
 
@@ -106,7 +107,7 @@ def _offenders(top: "TopBCoverage") -> str:
     rows = [
         (repr(o.piece), f"{o.draft_tokens} draft tokens, {o.mass:.2%} of the mass") for o in top.offenders
     ]
-    return f"Worst offenders\n{_aligned(rows)}" if rows else "Nothing is lost."
+    return f"Worst offenders\n{_aligned(rows)}" if rows else "Every token crosses."
 
 
 def _yes(value: bool) -> str:

@@ -29,15 +29,15 @@ _LEVEL_WIDTH, _TOPIC_WIDTH, _LEAST_TEXT_WIDTH = 9, 11, 20
 def doctor(
     *,
     knobs: dict[str, str | None],
-    verify: Annotated[bool, typer.Option("--verify", help="compute the models' sha256 anew")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="recompute the models' sha256")] = False,
     network: Annotated[bool, typer.Option("--network", help="ask whether the hub answers")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Look at all that an answer depends on: llama.cpp, this machine, the directories, the models.
+    """Check all that an answer depends on: llama.cpp, this machine, the directories, the models.
 
     A model that was never used here is tried out in a child process. Only --network uses the network.
 
-    Exits with 1 if there is a problem; a warning is none.
+    Exits with 1 if there is a problem; warnings do not count.
     """
     findings = examine(knobs, os.environ, verify=verify, network=network)
     num_problems = _print_json(findings) if as_json else _print(findings)
@@ -62,7 +62,7 @@ def _print(findings: Iterable[Finding]) -> int:
         else:
             print(_text(finding, [finding.message, finding.hint]), flush=True)
     num_problems = _count_problems(found)
-    print(f"To be put right: {num_problems}." if num_problems else "Nothing is in the way.")
+    print(f"Problems to fix: {num_problems}." if num_problems else "No problems found.")
     return num_problems
 
 

@@ -22,11 +22,11 @@ eval_app = typer.Typer(
     no_args_is_help=True,
     help="""Measure pairs and methods on benchmarks.
 
-    `run` asks every method every prompt and keeps each answer at once; interrupted, the same command goes on.
+    `run` asks every method every prompt and keeps each answer at once; if interrupted, run it again.
     `report` shows shares with their intervals, `compare` the difference of two methods on the same prompts.
-    `rescore` judges the answers that are there anew, `reselect` chooses anew among the beams.
+    `rescore` judges the same answers again, `reselect` chooses again among the beams.
     `sweep` runs a grid of knobs and recommends one setting.
-    `refusals` shows how well refusals are told by words.
+    `refusals` shows how well refusals are recognised.
     """,
 )
 
@@ -52,11 +52,13 @@ Seeds = Annotated[
     typer.Option("--seed", min=0, max=MOST_SEED, help="ask every prompt with each; repeatable"),
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, max=1_000_000, help="at most so many prompts of each suite")
+    int | None, typer.Option("--limit", min=1, max=1_000_000, help="at most this many prompts of each suite")
 ]
 Out = Annotated[
     Path,
-    typer.Option("--out", parser=user_path, metavar="DIR", help="the run directory, new or to go on with"),
+    typer.Option(
+        "--out", parser=user_path, metavar="DIR", help="the run directory: a new one, or one to continue"
+    ),
 ]
 PickSeed = Annotated[
     int, typer.Option("--pick-seed", min=0, max=MOST_SEED, help="which prompts a stratified limit draws")
@@ -116,9 +118,9 @@ def run(
 ) -> None:
     """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
 
-    Interrupted anywhere, the same command goes on where it stopped, and ends as if it had not been.
+    Interrupted anywhere, the same command continues where it stopped, with the same outcome.
 
-    With `--parallel P` each P prompts of a suite are answered at once; the report then tells no times.
+    With `--parallel P` each P prompts of a suite are answered at once; the report then has no times.
 
     ```sh
     alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
@@ -192,7 +194,7 @@ def report(
 def _report_format(named: Format | None, out: Path | None) -> Format:
     """Raises: UsageError: what is to be written to a file is the terminal's, or nothing says what it is."""
     if out and named is Format.TERMINAL:
-        raise UsageError("--format terminal writes to stdout", "Leave --out away, or name another format.")
+        raise UsageError("--format terminal writes to stdout", "Leave out --out, or name another format.")
     if named or not out:
         return named or Format.TERMINAL
     return by_ending(out, _REPORT_ENDINGS, "Or give --format.")
@@ -277,7 +279,7 @@ def reselect(
         typer.Option(
             "--judge",
             metavar="MODEL",
-            help="judge every beam anew, by this model",
+            help="judge every beam again, with this model",
             autocompletion=model_names,
         ),
     ] = None,
@@ -341,7 +343,7 @@ def sweep(
 
 @eval_app.command()
 def refusals() -> None:
-    """Show how well refusals are told, on labelled beginnings of answers in seven languages.
+    """Show how well refusals are recognised, on labelled beginnings of answers in seven languages.
 
     String match is the paper's metric, which `refused` counts in reports. The detector tells `declines`
     there, and what results, the story and --fail-on-refusal call a refusal; it was written on the split fit.

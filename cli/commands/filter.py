@@ -37,7 +37,7 @@ def filter_prompts(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", metavar="SECONDS", help="an answer that takes longer is a failed one"),
+        typer.Option("--timeout", metavar="SECONDS", help="an answer that takes longer fails"),
     ] = None,
     fail_on_refusal: Annotated[
         bool,

@@ -52,7 +52,10 @@ def check(
     pairs: PairsFile = None,
     threshold: Threshold = None,
     injected: Annotated[
-        bool, typer.Option("--injections", metavar="", help="try to talk it into other verdicts instead")
+        bool,
+        typer.Option(
+            "--injections", metavar="", help="try instead to change its verdicts by text in the answers"
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:

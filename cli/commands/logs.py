@@ -21,10 +21,11 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path, write_named
 from alignbeam_local.result_json import json_line
 
+from ..asking import confirm_deletion
 from ..chat.input import typed_lines
 from ..completion import conversation_names
 from ..endings import by_ending
-from ..terminal import for_stream, is_terminal, say
+from ..terminal import for_stream, say
 from ..views.logs import print_conversations, print_found
 
 logs_app = typer.Typer(
@@ -53,7 +54,7 @@ AllNamed = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON", metavar="")]
 Limit = Annotated[
-    int, typer.Option("--limit", "-n", min=0, max=_MOST, metavar="NUMBER", help="at most so many; 0 = all")
+    int, typer.Option("--limit", "-n", min=0, max=_MOST, metavar="NUMBER", help="at most this many; 0 = all")
 ]
 
 
@@ -79,7 +80,12 @@ def show(
     limit: Annotated[
         int,
         typer.Option(
-            "--limit", "-n", min=0, max=_MOST, metavar="NUMBER", help="the last so many turns; 0 = all"
+            "--limit",
+            "-n",
+            min=0,
+            max=_MOST,
+            metavar="NUMBER",
+            help="only the last turns, this many; 0 = all",
         ),
     ] = 0,
     as_json: AsJson = False,
@@ -100,7 +106,9 @@ def show(
 
 @logs_app.command()
 def search(
-    words: Annotated[list[str], typer.Argument(metavar="WORD", help="all must be there, in any case")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="WORD", help="words to find: all of them, upper or lower case")
+    ],
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -127,7 +135,13 @@ def export(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", parser=user_path, metavar="PATH", help="a file, not stdout; yours alone"),
+        typer.Option(
+            "--out",
+            "-o",
+            parser=user_path,
+            metavar="PATH",
+            help="a file instead of stdout, readable by you alone",
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="overwrite that file", metavar="")] = False,
 ) -> None:
@@ -173,7 +187,7 @@ def prune(
     keep: Annotated[
         int | None,
         typer.Option(
-            "--keep", min=0, max=_MOST, metavar="NUMBER", help="never the so many that were used last"
+            "--keep", min=0, max=_MOST, metavar="NUMBER", help="never the ones used last, this many"
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="all of them", metavar="")] = False,
@@ -207,7 +221,7 @@ def prune(
             return
         what = _count(len(chosen)) + (" and the lines typed in chats" if typed else "")
         if not yes:
-            _confirm(what)
+            confirm_deletion(what)
         log.delete([one.id for one in chosen])
         if typed:
             typed.unlink(missing_ok=True)
@@ -241,14 +255,8 @@ def _last(log: ConversationLog) -> StoredConversation:
 
 def _age(text: str) -> timedelta:
     if not (match := re.fullmatch(r"(\d{1,6})([mhdw])", text)):
-        raise UsageError(f"--older-than: no age: '{text}'", "Write 90m, 12h, 30d or 8w.")
+        raise UsageError(f"--older-than: '{text}' is not an age", "Write 90m, 12h, 30d or 8w.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-def _confirm(what: str) -> None:
-    if not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-        raise UsageError(f"this would delete {what}", "Add --yes: there is nobody to ask.")
-    typer.confirm(f"Delete {what} for good?", abort=True, err=True)
 
 
 def _count(number: int) -> str:

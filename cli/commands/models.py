@@ -1,6 +1,7 @@
 """`alignbeam models`: what there is, and getting it."""
 
 import json
+import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -12,15 +13,17 @@ from alignbeam_local.errors import ModelError
 from alignbeam_local.models.gguf_header import GgufHeader, read_header
 from alignbeam_local.models.importing import Verified, import_model, verify
 from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.models.removing import removable, remove
 from alignbeam_local.paths import user_path
 
+from ..asking import confirm_deletion
 from ..completion import model_names, profile_names
-from ..pulling import pull_with_progress
-from ..terminal import for_stream
-from ..views.models import print_models, print_profiles
+from ..pulling import keep_examples, pull_with_progress
+from ..terminal import for_stream, say
+from ..views.models import in_megabytes, print_models, print_profiles
 from ..waiting import waiting
 
-models_app = typer.Typer(no_args_is_help=True, help="List, fetch and check model files.")
+models_app = typer.Typer(no_args_is_help=True, help="List, fetch, check and remove model files.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
@@ -28,7 +31,7 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 
 @models_app.command("list")
 def list_models(as_json: AsJson = False) -> None:
-    """The models and the profiles that have a name.
+    """The profiles and the models that have a name, and which of them this project never ran.
 
     ```sh
     alignbeam models list
@@ -38,8 +41,8 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         _echo_json(_listing(registry))
         return
-    print_models(registry)
     print_profiles(registry)
+    print_models(registry)
 
 
 @models_app.command("pull")
@@ -68,15 +71,21 @@ def pull_models(
     wanted = list(names or [])
     if profile or not wanted:
         wanted += registry.profile_models(profile or registry.default_profile)
-    for file in pull_with_progress(registry, wanted, offline):
+    for spec, file in zip(dict.fromkeys(wanted), pull_with_progress(registry, wanted, offline), strict=True):
         typer.echo(file.path)
+        if not file.entry.roles:
+            _tell_next(spec)
+    if profile or not names:
+        keep_examples(registry, profile or registry.default_profile)
 
 
 @models_app.command("import")
 def import_file(
     path: Annotated[Path, typer.Argument(parser=user_path, metavar="PATH", help="A .gguf file.")],
     name: Annotated[str | None, typer.Option(help="Its name; from the file's, if not given.")] = None,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy it, where a hard link would do.")] = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy the file, even where a hard link would do.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Give a GGUF file a name of its own among the models.
@@ -91,6 +100,36 @@ def import_file(
         _echo_json(_model(file))
     else:
         typer.echo(f"{file.name}: {file.path}")
+        _tell_next(file.name)
+
+
+@models_app.command("rm")
+def remove_models(
+    names: Annotated[
+        list[str], typer.Argument(help="Names of pulled or imported models.", autocompletion=model_names)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete model files that were pulled or imported.
+
+    It asks first; where nobody can answer, it wants `--yes`. A file outside the models directory is refused.
+
+    ```sh
+    alignbeam models rm my-model
+    ```
+    """
+    registry = Registry.load()
+    files = list({file.path: file for file in (removable(registry, name) for name in names)}.values())
+    if not yes:
+        size = sum(file.path.stat().st_size for file in files)
+        confirm_deletion(f"{', '.join(file.name for file in files)} ({in_megabytes(size)})")
+    gone = [remove(file) for file in files]
+    if as_json:
+        _echo_json([one._asdict() for one in gone])
+    for one in () if as_json else gone:
+        why = "" if one.freed_bytes else ": another link to the file, or to its bytes, is left"
+        typer.echo(for_stream(f"{one.name}: {in_megabytes(one.freed_bytes)} freed{why}", sys.stdout))
 
 
 @models_app.command("path")
@@ -110,11 +149,11 @@ def show_path(
 def verify_models(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names; all that are here, if none.", autocompletion=model_names),
+        typer.Argument(help="Names; without one, all that are on this machine.", autocompletion=model_names),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compute the sha256 anew and compare it with the one it must be.
+    """Recompute the sha256 and compare it with the expected one.
 
     Every file gets its verdict; if one is damaged the exit code is 3.
 
@@ -131,7 +170,7 @@ def verify_models(
         _echo_json([{**result._asdict(), "ok": result.ok} for result in checked])
     if bad := [result.name for result in checked if result.ok is False]:
         raise ModelError(
-            f"damaged, missing or another file than it must be: {', '.join(bad)}",
+            f"damaged, missing or not the expected file: {', '.join(bad)}",
             "Delete the file (`models path`) and pull it again.",
         )
 
@@ -157,6 +196,11 @@ def inspect_model(
         typer.echo(for_stream(f"{key:<16} {_short(value)}", sys.stdout))
 
 
+def _tell_next(spec: str) -> None:
+    """A newcomer's next command; beside the output, which stays what a script reads."""
+    say(f"next: alignbeam chat --draft {shlex.quote(spec)} --profile recommended")
+
+
 def _verified(registry: Registry, name: str, quiet: bool) -> Verified:
     with waiting(name) as tell:
         result = verify(registry, name, lambda done, total: tell(f"{name}: {done / max(total, 1):.0%}"))
@@ -175,7 +219,9 @@ def _listing(registry: Registry) -> dict[str, Any]:
 
 
 def _model(file: ModelFile) -> dict[str, Any]:
-    entry = file.entry.model_dump(include={"about", "licence", "roles", "bytes", "sha256", "format"})
+    entry = file.entry.model_dump(
+        include={"about", "tested", "licence", "roles", "bytes", "sha256", "format"}
+    )
     return {"name": file.name, "path": str(file.path), "present": file.present, **entry}
 
 

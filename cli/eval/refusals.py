@@ -9,13 +9,13 @@ from alignbeam_local.search.refusals import is_refusal
 
 from ..tables import Column, table, table_console
 
-_TOLD_BY = {"string match": is_refusal, "detector": declines}
+_FOUND_BY = {"string match": is_refusal, "detector": declines}
 
 
 class _Row(NamedTuple):
     split: str
     language: str
-    told_by: str
+    found_by: str
     counts: Confusion
 
 
@@ -24,13 +24,13 @@ def print_check() -> None:
     columns = (
         Column("split", 0, lambda row: row.split.replace("_", " ")),
         Column("language", 0, lambda row: row.language),
-        Column("told by", 0, lambda row: row.told_by),
+        Column("found by", 0, lambda row: row.found_by),
         Column("found", 0, lambda row: str(row.counts.found), is_number=True),
         Column("missed", 0, lambda row: str(row.counts.missed), is_number=True),
-        Column("miscalled", 0, lambda row: str(row.counts.miscalled), is_number=True),
+        Column("false alarms", 0, lambda row: str(row.counts.miscalled), is_number=True),
         Column("passed", 0, lambda row: str(row.counts.passed), is_number=True),
         Column("found, 95 %", 0, lambda row: _share(row.counts.found_interval)),
-        Column("miscalled, 95 %", 0, lambda row: _share(row.counts.miscalled_interval)),
+        Column("false alarms, 95 %", 0, lambda row: _share(row.counts.miscalled_interval)),
     )
     console = table_console()
     console.print(table(columns, list(_rows()), console.width))
@@ -43,8 +43,8 @@ def _rows() -> Iterator[_Row]:
         english = [one for one in own if one.language == "en"]
         others = [one for one in own if one.language != "en"]
         for language, some in (("English", english), ("others", others), ("all", own)):
-            for told_by, says in _TOLD_BY.items():
-                yield _Row(split, language, told_by, confusion(some, says))
+            for found_by, says in _FOUND_BY.items():
+                yield _Row(split, language, found_by, confusion(some, says))
 
 
 def _share(interval: tuple[float, float]) -> str:

@@ -1,7 +1,10 @@
 """What `alignbeam eval report` shows."""
 
+import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
+from textwrap import wrap
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.reports.figures import Figure
@@ -16,43 +19,47 @@ from alignbeam_local.refusals.check import confusion, read_beginnings
 from alignbeam_local.refusals.detector import declines
 
 from ..tables import plain_table, table_console
-from ..terminal import say
+from ..terminal import is_terminal, say
 
 #: What a narrow terminal does without, first to last; Markdown and CSV have it all.
 _DISPENSABLE = (
     "declines",
-    "covered",
+    "covered_mass",
     "degenerate",
     "harm",
-    "x draft",
-    "seconds",
+    "slowdown",
+    "median_s",
     "blocked",
     "refused",
     "label",
 )
+_NARROWEST = 9  # cells: a title that is wrapped needs no more lines than it must
 
 
 def print_report(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> None:
     """A table on stdout, as wide as the terminal allows, in full in a pipe; what is partial on stderr."""
     console = table_console()
     found = _fitting(table(figures), console.width)
-    console.print(plain_table(found.titles, found.rows))
+    titles = found.titles
+    if is_terminal(sys.stdout):
+        titles = tuple(map("\n".join, map(wrap, titles, _widths(found))))
+    console.print(plain_table(titles, found.rows))
     say_partial(runs)
     _say_what_declines(found)
 
 
 def _fitting(found: Rows, width: int) -> Rows:
-    for title in _DISPENSABLE:
+    for name in _DISPENSABLE:
         if sum(needed + 2 for needed in _widths(found)) <= width:
             break
-        kept = [index for index, name in enumerate(found.titles) if name != title]
-        rows = [tuple(row[index] for index in kept) for row in found.rows]
-        found = Rows(tuple(found.titles[index] for index in kept), rows)
+        found = found.without(name)
     return found
 
 
 def _widths(found: Rows) -> list[int]:
-    return [max(map(len, column)) for column in zip(found.titles, *found.rows, strict=True)]
+    """Cells for each column, whose title may be wrapped between words."""
+    words = [(" " * _NARROWEST, *title.split()) if " " in title else (title,) for title in found.titles]
+    return [max(map(len, column)) for column in map(chain, words, zip(*found.rows, strict=True))]
 
 
 def say_partial(runs: Sequence[SavedRun]) -> None:
@@ -64,13 +71,13 @@ def say_partial(runs: Sequence[SavedRun]) -> None:
 
 def _say_what_declines(found: Rows) -> None:
     """Which of two counts is which, and how wrong the second is known to be."""
-    if "declines" not in found.titles:
+    if "declines" not in found.names:
         return
     held_out = confusion((one for one in read_beginnings() if one.split == "held_out"), declines)
     say(
-        "note: refused is by string match, and in the sum; declines is by what the answer says, as told by a "
-        f"detector that missed {held_out.missed} of {held_out.found + held_out.missed} refusals held out and "
-        f"miscalled {held_out.miscalled} of {held_out.miscalled + held_out.passed} other answers"
+        "note: by phrases is the paper's string match, and counts in the share; by meaning is a detector's "
+        f"count: in a test it missed {held_out.missed} of {held_out.found + held_out.missed} refusals and "
+        f"took {held_out.miscalled} of {held_out.miscalled + held_out.passed} other answers for one"
     )
 
 
@@ -99,7 +106,9 @@ def judge_error_of(path: Path | None, runs: Sequence[SavedRun]) -> JudgeError | 
     try:
         check = JudgeReport.model_validate_json(read_text(path, "alignbeam judge check JUDGE --json"))
     except ValueError as error:
-        raise UsageError(f"{path} is no judge check: {error}", "alignbeam judge check JUDGE --json") from None
+        raise UsageError(
+            f"{path} is not a judge check: {error}", "alignbeam judge check JUDGE --json"
+        ) from None
     rows = check.rows
     for name, threshold in sorted(set().union(*(run.judges for run in runs))):
         if (name, threshold) != (check.judge, check.threshold):

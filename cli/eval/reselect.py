@@ -50,7 +50,8 @@ def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: P
         most = max((len(beam_texts(sample)) for sample, keys in samples if judge and keys), default=0)
     except DAMAGE as error:
         raise UsageError(
-            f"{run} can't be chosen from: {error!r}", "It is damaged, or of an older version: run it again."
+            f"can't choose among the answers of {run}: {error!r}",
+            "It is damaged, or of an older version: run it again.",
         ) from None
     console = Console(stderr=True, highlight=False)
     is_hidden = judge is None or not is_terminal(sys.stderr)

@@ -47,7 +47,9 @@ def sweep_request(request: Request, grid: Sequence[str], profile: str | None, op
     (run,) = load_runs([request.out])
     settings = settings_of(run)
     if not settings:
-        raise UsageError("nothing to recommend by", "Sweep harmful and benign prompts together.")
+        raise UsageError(
+            "there is nothing to base a recommendation on", "Sweep harmful and benign prompts together."
+        )
     best = recommended(settings, _anchor_refusal(run))
     _print(settings, best)
     if profile is not None:

@@ -167,7 +167,7 @@ class FilterRun:
         """A row may hold any field; one that is lost or changes nothing must not pass silently."""
         for name in sorted(set(row) - {*KNOBS} - self._warned):
             if name in RESULT_FIELDS:
-                warning = "is the name of one of the result's and is overwritten by it; rename it"
+                warning = "has the name of a field of the result, which overwrites it; rename it"
             elif knob := near_knob(name):
                 warning = f"is not a knob and changes nothing; did you mean {knob}?"
             else:

@@ -68,7 +68,7 @@ def _parsed(text: str) -> Template:
         raise UsageError(f"--template: {str(error).lower()}", _HINT) from None
     for _, field, form, conversion in parsed:
         if field is not None and (form or conversion or not field or set(field) & set(".[{")):
-            raise UsageError(f"--template: {{{field}}} is no plain name of a field", _HINT)
+            raise UsageError(f"--template: {{{field}}} is not a plain field name", _HINT)
     return Template(tuple(Part(text, field) for text, field, _, _ in parsed))
 
 

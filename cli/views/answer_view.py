@@ -8,11 +8,16 @@ from ..terminal import is_terminal
 from .view import JsonView, NoticeView, PlainView, SilentView, TraceView, View
 
 
-def answer_view(options: Options) -> View:
-    """The answer on stdout, and its story on stderr if a person reads there."""
+def answer_view(options: Options, *, sums_up: bool = True) -> View:
+    """The answer on stdout, and its story on stderr if a person reads there.
+
+    Args:
+        options: what the flags said.
+        sums_up: the story ends in a line about the answer.
+    """
     if options.json:
-        return _with_story(JsonView(sys.stdout, trace=options.trace), options)
-    return _with_story(_traced(PlainView(sys.stdout), options, sys.stderr), options)
+        return _with_story(JsonView(sys.stdout, trace=options.trace), options, sums_up=sums_up)
+    return _with_story(_traced(PlainView(sys.stdout), options, sys.stderr), options, sums_up=sums_up)
 
 
 def silent_view(options: Options, said: set[str], trace_to: IO[str] | None = None, prefix: str = "") -> View:
@@ -28,12 +33,13 @@ def _with_story(
     *,
     progress_only: bool = False,
     prefix: str = "",
+    sums_up: bool = True,
 ) -> View:
     if options.quiet or not is_terminal(sys.stderr):
         return NoticeView(inner, set() if said is None else said)
     from .story import StoryView
 
-    return StoryView(inner, progress_only=progress_only, prefix=prefix)
+    return StoryView(inner, progress_only=progress_only, prefix=prefix, sums_up=sums_up)
 
 
 def _traced(inner: View, options: Options, out: IO[str] | None) -> View:

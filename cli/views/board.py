@@ -11,15 +11,16 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from alignbeam_local.events import BeamText, Event, Judged, Phase, Step, Winner
+from alignbeam_local.events import BeamText, Event, ExamplesRead, Judged, Phase, Step, Winner
 from alignbeam_local.result import Verdict
 
 from ..terminal import printable
+from .examples import examples_left
 from .harm import harm_text
 
 PHASES = {
     "load": "loading the models",
-    "examples": "the judge reads its examples",
+    "examples": "only this first time: the judge reads its examples",
     "think": "the draft thinks",
     "prefill": "reading the prompt",
     "mix": "draft and anchor start the beams",
@@ -85,6 +86,8 @@ class Board:
         match event:
             case Phase():
                 self._phase, self._tokens, self._since = PHASES[event.name], 0, monotonic()
+            case ExamplesRead():
+                self._phase = f"{PHASES['examples']} · {examples_left(event)}"
             case Step():
                 self._won_by[event.beam] = event.won_by
                 if event.anchor_token is not None:

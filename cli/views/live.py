@@ -1,12 +1,10 @@
 """An answer in the making on a terminal: the beams side by side, then the answer, the rest folded away."""
 
-from collections import Counter
-
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Step, Withdrawn
+from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Withdrawn
 
 from ..terminal import printable
 from .board import PHASES, Board
@@ -24,7 +22,6 @@ class LiveView:
         self._board = Board()
         self._live: Live | None = None
         self._answer: MarkdownStream | None = None
-        self._steered = Counter[int]()
         self._later: list[str] = []  # notices that came while the answer was growing
 
     def show(self, event: Event) -> None:
@@ -41,14 +38,12 @@ class LiveView:
             case Done():
                 self.close()
                 if event.result.text:
-                    self._tell(summary(event.result, self._steered))
+                    self._tell(summary(event.result))
             case Phase() if self._answer:
                 self._answer.status(PHASES[event.name])
             case _ if not self._answer:
                 self._board.add(event)
                 self._open()
-        if isinstance(event, Step):
-            self._steered[event.beam] += event.steered
 
     def close(self) -> None:
         self._fold()

@@ -1,33 +1,46 @@
-"""The story of an answer on a terminal: what happens now, and then who steered it."""
+"""The story of an answer on a terminal: what happens now, and then what became of it."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable
 from time import monotonic
 
 from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Step, Withdrawn
-from alignbeam_local.result import Result
+from alignbeam_local.events import (
+    AnswerText,
+    BeamText,
+    Done,
+    Event,
+    ExamplesRead,
+    Notice,
+    Phase,
+    Withdrawn,
+)
+from alignbeam_local.result import BeamResult, RefusalSource, Result
 
 from ..terminal import is_dumb, printable
 from .board import PHASES
-from .harm import harm_text, limit_text
+from .examples import examples_left
 from .view import View
+
+_REFUSED: dict[RefusalSource | None, str] = {
+    "draft": "refused: the draft model itself did",
+    "mix": "refused: the anchor began it",
+}
 
 
 class StoryView:
     """A status line on stderr until the answer comes, then a short line about it."""
 
-    def __init__(self, inner: View, *, progress_only: bool, prefix: str) -> None:
+    def __init__(self, inner: View, *, progress_only: bool, prefix: str, sums_up: bool = True) -> None:
         self._inner = inner
         self._progress_only = progress_only
+        self._sums_up = sums_up and not progress_only
         self._prefix = prefix
         self._console = Console(stderr=True, highlight=False)
         self._status: Status | None = None
         self._phase, self._tokens, self._since = "", 0, monotonic()
-        self._steered = Counter[int]()
         self._answer_is_open = False  # its line shares the screen: nothing may be drawn over it
         self._later: list[str] = []
 
@@ -35,11 +48,12 @@ class StoryView:
         match event:
             case Phase():
                 self._begin(PHASES[event.name])
+            case ExamplesRead():
+                self._phase = f"{PHASES['examples']} · {examples_left(event)}"
+                self._update()
             case BeamText():
                 self._tokens += 1
                 self._update()
-            case Step():
-                self._steered[event.beam] += event.steered
             case Notice():
                 self._tell(f"note: {event.message}")
             case AnswerText() | Withdrawn() | Done():
@@ -57,8 +71,8 @@ class StoryView:
         self._answer_is_open = False
         for line in self._later:
             self._tell(line)
-        if not self._progress_only:
-            self._tell(summary(result, self._steered))
+        if self._sums_up:
+            self._tell(summary(result))
 
     def _begin(self, phase: str) -> None:
         self._phase, self._tokens, self._since = phase, 0, monotonic()
@@ -85,57 +99,60 @@ class StoryView:
         self._console.print(Text(printable(line), style="dim"))
 
 
-def summary(result: Result, steered: Mapping[int, int]) -> str:
-    """Which beam, its score, who refused, what crossed, how long it took."""
-    covered = result.bridge.covered_mass
+def summary(result: Result) -> str:
+    """What became of the answer, in words; the figures behind it are those of `/why`."""
     parts = [
-        _choice(result),
-        _scores(result) if result.finish_reason != "cancelled" else "",
-        f"refused by the {result.refusal.by or 'draft'}" if result.refusal.is_refusal else "",
-        f"anchor changed {_tokens(steered.get(result.chosen or 0, 0))}" if _mixed(result) else "",
-        f"{covered:.0%} crossed" if covered is not None else "",
-        _length(result),
+        _outcome(result),
+        _verdicts(result),
+        "cut short by max_tokens" if result.finish_reason == "length" else "",
         f"{result.timings.total_ms / 1000:.1f} s",
     ]
     return " · ".join(filter(None, parts))
 
 
-def _choice(result: Result) -> str:
-    if result.finish_reason == "cancelled":
-        return "stopped"
-    if result.chosen is None:
-        return {"blocked": "blocked: no beam was safe"}.get(result.finish_reason, result.finish_reason)
-    return f"beam {result.chosen + 1} of {len(result.beams)}"
+def _outcome(result: Result) -> str:
+    """What is unusual about it; nothing where it simply answers."""
+    match result.finish_reason:
+        case "cancelled":
+            return "stopped"
+        case "blocked":
+            return f"blocked: {_why_blocked(result)}"
+        case "withdrawn":
+            return f"withdrawn: {_why_withdrawn(result)}"
+    return _REFUSED.get(result.refusal.by, "")
 
 
-def _scores(result: Result) -> str:
-    """Every judged beam's harm, 1 to 5, the chosen one in brackets; where the others were judged sooner."""
-    if not any(beam.judge for beam in result.beams):
-        return "unjudged"
-    threshold = float(result.config["threshold"])
-    scores = [beam.judge.score if beam.judge else None for beam in result.beams]
-    shown = [harm_text(score, threshold, 1, "?") for score in scores]
-    marked = [f"[{s}]" if i == result.chosen else s for i, s in enumerate(shown)]
-    return f"harm {' '.join(marked)}{_judged_early(result)}, safe up to {limit_text(threshold)}"
+def _why_blocked(result: Result) -> str:
+    if _num_safe(result.beams):
+        return "what was judged safe is empty or repeats itself"
+    if not any(beam.judge and beam.judge.verdict != "unscored" for beam in result.beams):
+        return "the judge gave no verdict"
+    count = len(result.beams)
+    return "its only draft was judged unsafe" if count == 1 else f"none of {count} drafts was judged safe"
 
 
-def _judged_early(result: Result) -> str:
-    """Beams that were dropped once they had been judged were judged where they ended."""
-    dropped = [beam.tokens for beam in result.beams if beam.finish_reason == "cancelled" and beam.judge]
-    if result.config.get("judge_at") is None or not dropped:
+def _why_withdrawn(result: Result) -> str:
+    """The draft that was shown is the one that went on after the others were dropped."""
+    whole = [beam for beam in result.beams if beam.finish_reason != "cancelled"]
+    if _num_safe(whole):
+        return "the whole answer is empty or repeats itself"
+    return "the whole answer was not judged safe"
+
+
+def _verdicts(result: Result) -> str:
+    """How many drafts there were, and what the judge found; one verdict each, its last."""
+    count, safe = len(result.beams), _num_safe(result.beams)
+    if result.chosen is None or result.finish_reason == "cancelled":
         return ""
-    which = "all" if len(dropped) == len(result.beams) else "dropped ones"
-    return f" ({which} judged at token {max(dropped)})"
+    drafts = "1 draft" if count == 1 else f"{count} drafts"
+    if not any(beam.judge for beam in result.beams):
+        return f"{drafts}, not judged"
+    if count == 1:
+        return f"{drafts}, {'judged safe' if safe else 'not judged safe'}"
+    verdict = f"{drafts}, {'all' if safe == count else safe or 'none'} judged safe"
+    is_doubtful = safe and not _num_safe([result.beams[result.chosen]])
+    return f"{verdict}, but not the one shown" if is_doubtful else verdict
 
 
-def _mixed(result: Result) -> bool:
-    return result.chosen is not None and result.beams[result.chosen].mixed > 0
-
-
-def _length(result: Result) -> str:
-    tokens = _tokens(result.usage.completion_tokens)
-    return f"cut at {tokens}" if result.finish_reason == "length" else tokens
-
-
-def _tokens(count: int) -> str:
-    return "1 token" if count == 1 else f"{count} tokens"
+def _num_safe(beams: Iterable[BeamResult]) -> int:
+    return sum(beam.judge is not None and beam.judge.verdict == "safe" for beam in beams)

@@ -1,6 +1,5 @@
 """Why the last answer is what it is: its mixed steps, its beams, who refused."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
@@ -14,14 +13,15 @@ from alignbeam_local.result import BeamResult, Result
 from ..tables import Column, table
 from ..terminal import printable
 from .board import WINNER_STYLES, winners_legend
-from .harm import harm_text
+from .harm import harm_text, limit_text
 from .story import summary
 
 _PIECE = 18
 _REFUSED = {
-    "draft": "It refuses, and so would the draft alone: each token up to there is its own first choice.",
-    "mix": "It refuses because of the mixture: up to the refusal, a token is not the draft's first choice.",
-    "judge": "The judge found no beam safe: the refusal text stands in for all of them.",
+    "draft": "The draft model refuses by itself: each token up to the refusal is its own first choice.",
+    "mix": "It refuses because the anchor joined in: up to the refusal, "
+    "at least one token is not the draft model's first choice.",
+    "judge": "The judge let no beam pass: the refusal text is shown instead.",
 }
 
 
@@ -37,9 +37,10 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
     Raises:
         UsageError: there is no such beam.
     """
-    parts: list[RenderableType] = [Text(summary(result, _steered(steps)), style="bold")]
+    parts: list[RenderableType] = [Text(summary(result), style="bold")]
     if result.refusal.by:
         parts.append(Text(_who_refused(result, steps)))
+    parts += [Text(line) for line in _figures(result, steps)]
     for beam in _beams(result, which):
         parts += ["", Text(f"Mixed tokens of beam {beam + 1}", style="bold")]
         rows = [step for step in steps if step.beam == beam]
@@ -57,9 +58,45 @@ def _who_refused(result: Result, steps: Sequence[Step]) -> str:
     if result.refusal.by != "draft" or first is None or first.token == first.draft_token:
         return _REFUSED[result.refusal.by]
     return (
-        f"It refuses, and so may the draft alone: it gives the first token {first.p_draft:.3f}, "
+        f"The draft model may refuse by itself too: it gives the first token {first.p_draft:.3f}, "
         "and each one from there to the refusal is its own first choice."
     )
+
+
+def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
+    """What holds for the answer as a whole; each beam's own figures stand in the tables."""
+    if result.chosen is not None:
+        beam = result.beams[result.chosen]
+        yield (
+            f"Shown: beam {beam.index + 1} of {len(result.beams)} (* below), "
+            f"{_tokens(result.usage.completion_tokens)}. {_anchors_part(beam, steps)}"
+        )
+    if any(beam.judge for beam in result.beams):
+        threshold = limit_text(float(result.config["threshold"]))
+        yield f"Harm is from 1 to 5, safe up to {threshold}. {_judged_early(result)}".rstrip()
+    if result.bridge.covered_mass is not None:
+        crossed = f"{result.bridge.covered_mass:.0%}"
+        yield f"Of the anchor's probability {crossed} crossed into the draft model's vocabulary."
+
+
+def _anchors_part(beam: BeamResult, steps: Sequence[Step]) -> str:
+    if not beam.mixed:
+        return "None of them is mixed."
+    steered = sum(step.steered for step in steps if step.beam == beam.index)
+    return f"The anchor changed {steered} of its {_tokens(beam.mixed, 'mixed ')}."
+
+
+def _judged_early(result: Result) -> str:
+    """Beams that were dropped once they had been judged were judged where they ended."""
+    dropped = [beam.tokens for beam in result.beams if beam.finish_reason == "cancelled" and beam.judge]
+    if result.config.get("judge_at") is None or not dropped:
+        return ""
+    which = "All were" if len(dropped) == len(result.beams) else "Those dropped were"
+    return f"{which} judged at token {max(dropped)}."
+
+
+def _tokens(count: int, kind: str = "") -> str:
+    return f"{count} {kind}token{'' if count == 1 else 's'}"
 
 
 def candidates(result: Result, steps: Sequence[Step], width: int, which: str = "") -> RenderableType:
@@ -82,10 +119,6 @@ def _beams(result: Result, which: str) -> Sequence[int]:
     return [int(which) - 1]
 
 
-def _steered(steps: Sequence[Step]) -> Counter[int]:
-    return Counter(step.beam for step in steps if step.steered)
-
-
 def _step_columns() -> tuple[Column, ...]:
     return (
         Column("#", 0, lambda step: str(step.position + 1), is_number=True),
@@ -106,7 +139,7 @@ def _beam_columns(result: Result) -> tuple[Column, ...]:
         Column("beam", 0, lambda beam: f"{beam.index + 1}{' *' if beam.index == result.chosen else ''}"),
         Column("harm", 0, lambda beam: _harm(beam, result), is_number=True),
         Column("raw", 80, lambda beam: _number(beam.judge and beam.judge.raw, ".2f"), is_number=True),
-        Column("verdict", 0, lambda beam: beam.judge.verdict if beam.judge else "unjudged"),
+        Column("verdict", 0, lambda beam: beam.judge.verdict if beam.judge else "not judged"),
         Column("refuses", 80, lambda beam: "yes" if declines(beam.text) else "no"),
         Column("tokens", 60, lambda beam: str(beam.tokens), is_number=True),
         Column("end", 90, lambda beam: _end(beam, result)),

@@ -136,8 +136,8 @@ def require_one_vocabulary(models: Sequence[Model]) -> None:
     for other in others:
         if other.lm.vocabulary.fingerprint != first.lm.vocabulary.fingerprint:
             raise ModelError(
-                f"{other.card.name} and {first.card.name} have not the same vocabulary",
-                "This method adds up the rows of both: take models of one family.",
+                f"{other.card.name} and {first.card.name} do not share a vocabulary",
+                "This method adds up the logits of both: take models of one family.",
             )
 
 

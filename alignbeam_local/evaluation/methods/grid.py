@@ -30,7 +30,9 @@ def parse_grid(specs: Sequence[str]) -> Grid:
         if not values:
             raise UsageError(f"--grid {spec}: no values", "Write KNOB=VALUE,VALUE.")
         if knob not in KNOBS or knob in ("seed", "parallel", "profile"):
-            raise UsageError(f"--grid {spec}: '{name}' is no knob to sweep", f"Knobs: {', '.join(KNOBS)}.")
+            raise UsageError(
+                f"--grid {spec}: '{name}' is not a knob that can be swept", f"Knobs: {', '.join(KNOBS)}."
+            )
         if knob in grid:
             raise UsageError(f"--grid: {knob} is given twice", "Give all its values at once.")
         if knob == JUDGE and not set(values) <= {"on", "off"}:

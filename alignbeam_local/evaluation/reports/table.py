@@ -10,56 +10,76 @@ from .statistics import Estimate
 
 
 class ReportColumn(NamedTuple):
-    """A column of the table a person reads."""
+    """A column of the table a person reads: its name, what stands above it, and a cell."""
 
+    name: str
     title: str
     text: Callable[[Figure], str]
 
 
 _COLUMNS = (
-    ReportColumn("run", lambda figure: figure.run),
-    ReportColumn("suite", lambda figure: figure.suite),
-    ReportColumn("label", lambda figure: figure.label),
-    ReportColumn("method", lambda figure: figure.method),
-    ReportColumn("n", lambda figure: str(figure.n)),
-    ReportColumn("refused", lambda figure: str(figure.refused)),
-    ReportColumn("blocked", lambda figure: str(figure.blocked)),
-    ReportColumn("declines", lambda figure: "" if figure.declines is None else str(figure.declines)),
-    ReportColumn("sum, 95 %", lambda figure: percent(figure.declined)),
-    ReportColumn("degenerate", lambda figure: str(figure.degenerate)),
-    ReportColumn("harm", lambda figure: _number(figure.harm, 2)),
-    ReportColumn("harmful, 95 %", lambda figure: percent(figure.harmful)),
-    ReportColumn("corrected, 95 %", lambda figure: percent(figure.corrected)),
-    ReportColumn("correct, 95 %", lambda figure: percent(figure.correct)),
-    ReportColumn("seconds", lambda figure: _number(figure.median_s, 2)),
-    ReportColumn("x draft", lambda figure: _number(figure.slowdown, 1)),
+    ReportColumn("run", "run", lambda figure: figure.run),
+    ReportColumn("suite", "suite", lambda figure: figure.suite),
+    ReportColumn("label", "prompts", lambda figure: figure.label),
+    ReportColumn("method", "method", lambda figure: figure.method),
+    ReportColumn("n", "answers", lambda figure: str(figure.n)),
+    ReportColumn("refused", "refused, by phrases", lambda figure: str(figure.refused)),
     ReportColumn(
-        "covered", lambda figure: "" if figure.covered_mass is None else f"{figure.covered_mass:.0%}"
+        "declines",
+        "refused, by meaning",
+        lambda figure: "" if figure.declines is None else str(figure.declines),
     ),
-    ReportColumn("failed", lambda figure: str(figure.failed) if figure.failed else ""),
+    ReportColumn("blocked", "blocked by the judge", lambda figure: str(figure.blocked)),
+    ReportColumn("declined", "refused or blocked [95 % interval]", lambda figure: percent(figure.declined)),
+    ReportColumn("degenerate", "empty or repetitive", lambda figure: str(figure.degenerate)),
+    ReportColumn("harm", "mean harm (1 to 5)", lambda figure: _number(figure.harm, 2)),
+    ReportColumn("harmful", "judged harmful [95 % interval]", lambda figure: percent(figure.harmful)),
+    ReportColumn(
+        "corrected",
+        "harmful, judge's error removed [95 % interval]",
+        lambda figure: percent(figure.corrected),
+    ),
+    ReportColumn("correct", "solved [95 % interval]", lambda figure: percent(figure.correct)),
+    ReportColumn("median_s", "median seconds", lambda figure: _number(figure.median_s, 2)),
+    ReportColumn("slowdown", "times the draft's seconds", lambda figure: _number(figure.slowdown, 1)),
+    ReportColumn(
+        "covered_mass",
+        "anchor's probability that crossed",
+        lambda figure: "" if figure.covered_mass is None else f"{figure.covered_mass:.0%}",
+    ),
+    ReportColumn("failed", "failed", lambda figure: str(figure.failed) if figure.failed else ""),
 )
 
 
 class Table(NamedTuple):
-    """Titles and rows; columns in which nothing stands are left out."""
+    """Columns by name, their titles, and rows; columns in which nothing stands are left out."""
 
+    names: tuple[str, ...]
     titles: tuple[str, ...]
     rows: list[tuple[str, ...]]
+
+    def without(self, name: str) -> "Table":
+        """The same without a column, if it is there."""
+        kept = [index for index, own in enumerate(self.names) if own != name]
+        names, titles, *rows = (
+            tuple(line[index] for index in kept) for line in (self.names, self.titles, *self.rows)
+        )
+        return Table(names, titles, rows)
 
 
 def table(found: Sequence[Figure]) -> Table:
     """A row a cell; the run is named where there are several."""
     several = len({figure.run for figure in found}) > 1
     columns = [
-        column for column in _COLUMNS if any(map(column.text, found)) and (several or column.title != "run")
+        column for column in _COLUMNS if any(map(column.text, found)) and (several or column.name != "run")
     ]
     rows = [tuple(column.text(figure) for column in columns) for figure in found]
-    return Table(tuple(column.title for column in columns), rows)
+    return Table(tuple(column.name for column in columns), tuple(column.title for column in columns), rows)
 
 
 def markdown(found: Sequence[Figure]) -> str:
     """The table in Markdown; what could end a cell is escaped."""
-    titles, rows = table(found)
+    _, titles, rows = table(found)
     lines = [titles, tuple("---" for _ in titles), *rows]
     escaped = [[figure.replace("|", r"\|") for figure in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)

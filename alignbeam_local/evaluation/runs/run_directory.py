@@ -90,7 +90,7 @@ class RunDirectory:
             raise UsageError(
                 f"{self.path} holds another run: {'; '.join(differing[:5])} differ"
                 + (f" and {len(differing) - 5} more" if len(differing) > 5 else ""),
-                "Choose another --out, or give the same command to go on.",
+                "Choose another --out, or give the same command to continue.",
             )
 
     def manifest(self) -> Json:
@@ -134,7 +134,7 @@ class Log:
         """
         if os.fstat(self._file.fileno()).st_nlink == 0:
             raise AlignBeamError(
-                f"{self._path} was removed while the run went on", "Start anew, or put it back and go on."
+                f"{self._path} was removed while the run went on", "Start again, or put it back and continue."
             )
         self._file.write(json_line(sample).encode() + b"\n")
         self._file.flush()
@@ -176,7 +176,7 @@ def read_lines(path: Path) -> Iterator[Json]:
 
 def damaged_line(path: Path, number: int) -> UsageError:
     """The error of a line that can't be read."""
-    return UsageError(f"{path}, line {number} is damaged", "Delete that line: its sample is then made anew.")
+    return UsageError(f"{path}, line {number} is damaged", "Delete that line: its sample is then made again.")
 
 
 def _cut_half_line(path: Path) -> None:

@@ -1,0 +1,42 @@
+"""What a chat says before the first question."""
+
+from collections.abc import Iterator
+
+from alignbeam_local.config import Config
+from alignbeam_local.settings import SourcedConfig
+
+from ..start.starter import TOY, is_toy
+
+_ABOUT = "A local model answers, an aligned one begins, a judge chooses. /help lists what can be typed."
+_EXAMPLES = (
+    "The judge reads its worked examples in the background, only this first time; "
+    "the first answer may have to wait for it."
+)
+PLACEHOLDER = "Ask something. /help lists what else can be typed."
+
+
+def greeting(settings: SourcedConfig, *, reads_examples: bool) -> Iterator[str]:
+    """What this is, what is loaded, and what a newcomer should know of that.
+
+    Args:
+        reads_examples: the judge has yet to read them.
+    """
+    yield _ABOUT
+    yield loaded(settings.config)
+    if is_toy(settings):
+        yield f"{TOY[0].upper()}{TOY[1:]}"
+    if reads_examples:
+        yield _EXAMPLES
+
+
+def loaded(config: Config) -> str:
+    """Who answers, who begins, who judges, by which profile."""
+    models = " ← ".join(short_name(config.model_named(role)) for role in config.roles if role != "judge")
+    judge = f"judge {short_name(config.model_named('judge'))}" if config.judged else "unjudged"
+    profile = f"profile {config.profile}" if config.profile else ""
+    return " · ".join(filter(None, (models, judge, profile)))
+
+
+def short_name(model: str) -> str:
+    """A model's name as it fits a line: a file's without its folder."""
+    return model.rpartition("/")[2].removesuffix(".gguf")
