@@ -16,6 +16,8 @@ from .forked import Forked
 from .gguf_files import write_gguf
 from .running import CHILD, run, touch_models
 
+pytestmark = pytest.mark.usefixtures("llama_cpp_asked_once")
+
 SLOW = 0.05
 
 
