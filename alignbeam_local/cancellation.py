@@ -14,8 +14,14 @@ from contextlib import contextmanager
 
 from .errors import Cancelled
 
+
+def known_signals(*names: str) -> frozenset[int]:
+    """Those of these signals that this system has: Windows lacks most."""
+    return frozenset(int(getattr(signal, name)) for name in names if hasattr(signal, name))
+
+
 #: Also what ends the program stops a decode first; its own handler does the rest.
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPPING = known_signals("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Cancellation:

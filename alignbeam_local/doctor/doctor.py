@@ -45,7 +45,9 @@ def examine(
 
 def _with_llama_cpp(config: Config, registry: Registry, *, verify: bool) -> Iterator[Finding]:
     from . import model_checks as doctor_models
+    from .load import load
 
     yield machine.gpu()
     yield machine.cores(config)
+    yield load(config, machine.usable_processors())
     yield from doctor_models.findings(config, registry, verify=verify)

@@ -90,7 +90,7 @@ def cores(config: Config) -> Finding:
     """The threads that a decode takes, against the processors that this process may use."""
     from ..llama.library import default_threads
 
-    threads, usable = config.threads or default_threads(), _usable_processors()
+    threads, usable = config.threads or default_threads(), usable_processors()
     details = {"physical": default_threads(), "usable": usable, "threads": threads}
     message = f"{default_threads()} cores, {usable} processors for this process, {threads} threads"
     if threads > usable:
@@ -162,7 +162,7 @@ def _directory(topic: str, place: Callable[[], Path], *, private: bool, needed: 
     except OSError as error:
         return _unwritable(topic, path, error.strerror or str(error), needed=needed)
     mode = path.stat().st_mode & 0o777
-    if private and mode & _OTHERS:
+    if private and os.name == "posix" and mode & _OTHERS:  # elsewhere these bits say nothing
         return Finding(
             topic, "warning", f"{path} is open to others (mode {mode:o})", f"chmod 700 {path}", details
         )
@@ -207,7 +207,8 @@ def hub() -> Finding:
     return Finding("hub", "ok", f"{address} answers")
 
 
-def _usable_processors() -> int:
+def usable_processors() -> int:
+    """Processors that this process may use."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

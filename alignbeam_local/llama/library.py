@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import sys
 from functools import cache
 from typing import Any
 
@@ -56,6 +57,11 @@ def system_info() -> str:
     """The CPU features and backends that this build of llama.cpp uses."""
     backend()
     return str(llama_cpp.llama_print_system_info().decode())
+
+
+def c_library() -> ctypes.CDLL:
+    """The functions of C that this process has loaded; on Windows they are in a library of their own."""
+    return ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
 
 
 def require_countable(num_cells: int) -> None:
