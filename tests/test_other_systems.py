@@ -19,8 +19,8 @@ MODULES = ("resource", "fcntl", "termios", "tty", "pty", "pwd", "grp", "readline
 SIGNALS = ("SIGABRT", "SIGFPE", "SIGILL", "SIGINT", "SIGSEGV", "SIGTERM")
 FUNCTIONS = (
     "geteuid getuid getegid getgid getpgrp getpgid getsid setsid tcgetpgrp tcsetpgrp fork forkpty "
-    "pipe2 killpg getloadavg sched_getaffinity sched_setaffinity uname fchmod chown mkfifo nice sysconf wait3 statvfs "
-    "O_NONBLOCK O_CLOEXEC O_NOFOLLOW O_DIRECTORY O_SYNC"
+    "pipe2 killpg getloadavg sched_getaffinity sched_setaffinity uname fchmod "
+    "chown mkfifo nice sysconf wait3 statvfs O_NONBLOCK O_CLOEXEC O_NOFOLLOW O_DIRECTORY O_SYNC"
 )
 for name in MODULES:
     sys.modules[name] = None
