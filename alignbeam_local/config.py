@@ -107,7 +107,9 @@ class Config(BaseModel):
     profile: str | None = Field(
         None, description="a named set of models and knobs; without one, the default_profile of models.toml"
     )
-    system: str | None = Field(None, description="the system prompt, for the draft")
+    system: str | None = Field(
+        None, description="the system prompt, for the draft; as a flag, @FILE is what a file holds"
+    )
     anchor_system: str = Field(
         "none", description="the anchor's system prompt: none, same (as the draft's), or a text"
     )

@@ -1,10 +1,12 @@
 """What it costs and saves that llama.cpp's threads sleep soon instead of spinning while they wait.
 
-    python docs/measure_threads.py MODEL.gguf [--threads 2] [--rounds 7] [--spins default,100,1000,10000]
+    python docs/measure_threads.py MODEL.gguf [--threads 2] [--rounds 7] [--settings default,0,1000:1]
+        [--cases alone,busy,twice]
 
+A setting is the turns that a thread spins, and after a colon the threads, if other than `--threads`.
 One process a setting holds the model; they answer in turns, round by round, so that a machine that drifts
-changes little. `alone`: nothing of ours runs beside it. `beside work`: a loop of Python on each core but one,
-and at least one. `two at once`: two processes of the same setting. Of each: ms a decode of three tokens, and
+changes little. `alone`: nothing of ours runs beside it. `busy`: a loop of Python on each core but one,
+and at least one. `twice`: two processes of the same setting. Of each: ms a decode of three tokens, and
 CPU time over wall time. Ratios are to `default` of the same round; medians with quartiles.
 """
 
@@ -21,7 +23,6 @@ from pathlib import Path
 import numpy as np
 
 _DECODES = 12
-_CASES = ("alone", "beside work", "two at once")
 _DEFAULT = "300000"  # what GNU OpenMP takes where nothing is set
 _BUSY = "while True: pass"
 
@@ -49,10 +50,18 @@ def work(path: Path, threads: int) -> None:
 class Worker:
     """Such a process, with a setting of GNU OpenMP's."""
 
-    def __init__(self, spins: str, args: argparse.Namespace) -> None:
+    def __init__(self, setting: str, args: argparse.Namespace) -> None:
         environment = dict(os.environ)
+        spins, _, threads = setting.partition(":")
         environment["GOMP_SPINCOUNT"] = _DEFAULT if spins == "default" else spins
-        command = [sys.executable, __file__, str(args.model), "--threads", str(args.threads), "--work"]
+        command = [
+            sys.executable,
+            __file__,
+            str(args.model),
+            "--threads",
+            threads or str(args.threads),
+            "--work",
+        ]
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -90,8 +99,8 @@ def busy(count: int) -> Iterator[None]:
 
 def measured(pair: Sequence[Worker], case: str, threads: int) -> tuple[float, float]:
     """ms a decode, and CPU time over wall time, of the pair's first."""
-    with busy(max(1, threads - 1) if case == "beside work" else 0):
-        running = pair if case == "two at once" else pair[:1]
+    with busy(max(1, threads - 1) if case == "busy" else 0):
+        running = pair if case == "twice" else pair[:1]
         for worker in running:
             worker.start()
         results = [worker.result() for worker in running]
@@ -103,13 +112,14 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--spins", default="default,0,100,1000,10000")
+    parser.add_argument("--settings", default="default,0,100,1000,10000")
+    parser.add_argument("--cases", default="alone,busy,twice")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.work:
         work(args.model, args.threads)
         return
-    settings = args.spins.split(",")
+    settings, cases = args.settings.split(","), args.cases.split(",")
     found = defaultdict(list)
     with ExitStack() as stack:
         workers = {s: [Worker(s, args), Worker(s, args)] for s in settings}
@@ -118,11 +128,11 @@ def main() -> None:
                 stack.callback(worker.close)
         print(f"load {os.getloadavg()[0]:.1f}, {args.threads} threads, {args.rounds} rounds", flush=True)
         for number in range(args.rounds):
-            for case in _CASES:
+            for case in cases:
                 for i in range(len(settings)):
                     name = settings[(i + number) % len(settings)]
                     found[case, name].append(measured(workers[name], case, args.threads))
-    for case in _CASES:
+    for case in cases:
         base = np.array([ms for ms, _ in found[case, settings[0]]])
         for name in settings:
             ms, cores = np.array(found[case, name]).T

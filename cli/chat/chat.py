@@ -23,6 +23,7 @@ from ..views.live import LiveView
 from ..views.view import RecordingView, View
 from .defaults import for_chat
 from .input import LineReader
+from .talk import LAST, read_again
 from .transcript import Transcript
 
 #: The source of a system prompt that came with a conversation.
@@ -174,6 +175,8 @@ class Chat:
                 self.conversation.load_state(folder)
             name = self.transcript.name or self.transcript.id
             say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
+            if is_terminal(sys.stdout):
+                self.tell(read_again(self.transcript.exchanges[-LAST:]))
         self.conversation.read_ahead(self.settings.config)
 
     def _take_up_system(self) -> None:
