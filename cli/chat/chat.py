@@ -117,10 +117,8 @@ class Chat:
 
     def tell(self, what: str | RenderableType) -> None:
         """Print what was asked for; nothing in a text is markup, and only a terminal wraps it."""
-        if isinstance(what, str):
-            self.console.print(Text(printable(what)), soft_wrap=not self.console.is_terminal)
-        else:
-            self.console.print(what)
+        shown = Text(printable(what)) if isinstance(what, str) else what
+        self.console.print(shown, soft_wrap=isinstance(shown, Text) and not self.console.is_terminal)
 
     def play(self, events: Iterator[Event], view: View | None = None) -> None:
         """Show events to their end; Ctrl-C stops the models, not the chat."""
