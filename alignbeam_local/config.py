@@ -149,7 +149,11 @@ class Config(BaseModel):
         "a named set of models and knobs; without one, the default_profile of models.toml",
         Knob("Models", ("loads", "sizes", "shared")),
     )
-    system: str | None = _knob(None, "the system prompt, for the draft", Knob("Models", ("measured",)))
+    system: str | None = _knob(
+        None,
+        "the system prompt, for the draft; as a flag, @FILE is what a file holds",
+        Knob("Models", ("measured",)),
+    )
     anchor_system: str = _knob(
         "none",
         "the anchor's system prompt: none, same (as the draft's), or a text",

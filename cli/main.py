@@ -14,6 +14,7 @@ from typing import Annotated, TextIO
 import typer
 from typer.main import get_command
 
+from alignbeam_local.cancellation import known_signals
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.paths import no_home
 
@@ -21,7 +22,7 @@ from .inputs import checked
 from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = known_signals("SIGTERM", "SIGHUP")
 _BINDING = "llama-cpp-python"  # to llama.cpp, in whose versions it comes
 _SHOWN = 60  # characters of what was typed, in a message
 _PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them changes nothing

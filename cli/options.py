@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from alignbeam_local.config import ABOUT, KNOBS, Config
 from alignbeam_local.settings import flag_name
 
+from .at_file import text_of
 from .completion import model_names, profile_names
 
 _COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
@@ -83,6 +84,8 @@ def _with_options(command: Callable[..., None], left_out: frozenset[str]) -> Cal
     @wraps(command)
     def flagged(**values: Any) -> None:
         flags = {name: values.pop(name) for name in knobs}
+        if flags.get("system"):
+            flags["system"] = text_of(flags["system"], flag_name("system"))
         common = {name: values.pop(name) for name in others}
         command(**values, options=Options(flags=flags, **dict.fromkeys(_COMMON, False) | common))
 

@@ -1,6 +1,6 @@
 """One answer, from a conversation to its result: prefill, mix, complete, judge, choose."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Literal
 
 from .. import __version__
@@ -33,12 +33,19 @@ class Answer:
         *,
         backend: str,
         notices: Sequence[str] = (),
+        starved: Callable[[], str] = str,
     ) -> None:
-        """`backend` names the build of the language models' library, for the result."""
+        """Begin nothing yet.
+
+        Args:
+            backend: the build of the language models' library, for the result.
+            starved: says, once, that other programs slow the models down; empty if they do not.
+        """
         self._models = models
         self._config = config
         self._watch = watch
         self._backend = backend
+        self._starved = starved
         self._draft, *self._anchors = prompters(models, config)
         self._notices = list(notices)
         self._doubt = ""  # what the last selection had to say of its choice
@@ -153,6 +160,8 @@ class Answer:
         assert self._search is not None
         with self._watch.part("complete_ms"):
             yield from self._decided(self._search.complete(until))
+        if starved := self._starved():
+            yield from self._tell(starved)
 
     def _decided(self, events: Iterator[Event]) -> Iterator[Event]:
         """Where only one beam can be the answer and no verdict is to come, its text is the answer's."""

@@ -174,7 +174,9 @@ class Engine:
         return AnswerScheduler(self.models, self.config.parallel, self._new_answer)
 
     def _new_answer(self, models: OpenModels, config: Config, watch: Stopwatch | None = None) -> Answer:
-        return Answer(models, config, watch or Stopwatch(), backend=build(), notices=self._load_notices)
+        watch = watch or Stopwatch()
+        starved = self._loader.starvation.notice
+        return Answer(models, config, watch, backend=build(), notices=self._load_notices, starved=starved)
 
     def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
         """How many leading turns don't fit any more (see `trimming`); the models are loaded.

@@ -14,8 +14,9 @@ from ..config import CacheType, FlashAttention
 from ..errors import Cancelled, ContextFull, ModelError
 from ..lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from ..lm.sequences import BATCH_TOKENS
+from ..lm.starvation import Starvation
 from .batch import Batch
-from .library import backend, build, require_countable, set_fields
+from .library import backend, build, c_library, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
 from .weights import LlamaWeights
 
@@ -46,11 +47,13 @@ class LlamaLM:
         flash_attn: FlashAttention = "auto",
         cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
         cancellation: Cancellation | None = None,
+        starvation: Starvation | None = None,
     ) -> None:
         """Make the context.
 
         Args:
             cache_types: of the cached keys and values.
+            starvation: is told of every decode that the processor makes alone.
 
         Raises:
             ModelError: llama.cpp can't (most often: not enough memory), or `seq` is forced on a model
@@ -66,6 +69,8 @@ class LlamaLM:
         self.decoded_tokens = self.decodes = 0
         self.compute_seconds = 0.0
         self._cancellation = cancellation or Cancellation()
+        self._starvation = starvation if starvation and not weights.offload.layers else Starvation()
+        self._threads = threads
         self.handle = self._open(
             n_ctx=num_cells,
             n_seq_max=num_sequences,
@@ -111,7 +116,7 @@ class LlamaLM:
                 messages.take() or "Lower --context, --max-tokens or --beams.",
             )
         # strlen is true of a non-empty string: a callback in C, so that no graph node waits for Python.
-        abort = ctypes.cast(ctypes.CDLL(None).strlen, llama_cpp.ggml_abort_callback)
+        abort = ctypes.cast(c_library().strlen, llama_cpp.ggml_abort_callback)
         llama_cpp.llama_set_abort_callback(handle, abort, ctypes.c_void_p(self._cancellation.address))
         return handle
 
@@ -154,7 +159,8 @@ class LlamaLM:
     def _decode(self, rows: npt.NDArray[np.int32]) -> None:
         self._rows = {}
         batch, start = self._batch.fill(rows), perf_counter()
-        code = llama_cpp.llama_decode(self.handle, batch)
+        with self._starvation.measured(self._threads):
+            code = llama_cpp.llama_decode(self.handle, batch)
         self.compute_seconds += perf_counter() - start
         self.decodes += 1
         if code == _ABORTED or self._cancellation.is_set:

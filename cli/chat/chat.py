@@ -24,6 +24,7 @@ from ..views.view import RecordingView, View
 from .defaults import for_chat
 from .greeting import greeting, short_name
 from .input import LineReader
+from .talk import LAST, read_again
 from .transcript import Transcript
 
 #: The source of a system prompt that came with a conversation.
@@ -126,10 +127,8 @@ class Chat:
 
     def tell(self, what: str | RenderableType) -> None:
         """Print what was asked for; nothing in a text is markup, and only a terminal wraps it."""
-        if isinstance(what, str):
-            self.console.print(Text(printable(what)), soft_wrap=not self.console.is_terminal)
-        else:
-            self.console.print(what)
+        shown = Text(printable(what)) if isinstance(what, str) else what
+        self.console.print(shown, soft_wrap=isinstance(shown, Text) and not self.console.is_terminal)
 
     def play(self, events: Iterator[Event], view: View | None = None) -> None:
         """Show events to their end; Ctrl-C stops the models, not the chat."""
@@ -184,6 +183,8 @@ class Chat:
                 self.conversation.load_state(folder)
             name = self.transcript.name or self.transcript.id
             say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
+            if is_terminal(sys.stdout):
+                self.tell(read_again(self.transcript.exchanges[-LAST:]))
         self.conversation.read_ahead(self.settings.config)
 
     def _take_up_system(self) -> None:

@@ -101,6 +101,8 @@ class LineEditor:
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.output.color_depth import ColorDepth
 
+        from .editing_mode import wants_vi
+
         self._may_open_editor = keeps_history
         self._notes: list[str] = []  # for the user, before the next prompt: over this one they would smear
         self._session = PromptSession[str](
@@ -115,6 +117,8 @@ class LineEditor:
             bottom_toolbar=toolbar,
             placeholder=_placeholder,
             enable_open_in_editor=keeps_history,
+            enable_suspend=True,
+            vi_mode=wants_vi(),
             tempfile_suffix=".md",
             color_depth=ColorDepth.from_env(),
         )

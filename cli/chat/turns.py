@@ -50,9 +50,13 @@ def edit(chat: Chat, _: str) -> None:
 
 def clear(chat: Chat, _: str) -> None:
     """Begin a new conversation; the one before stays in the log."""
+    exchanges, log = chat.transcript.exchanges, chat.transcript.log
     chat.put_down()
+    before = shlex.quote(chat.transcript.name or chat.transcript.id)
     chat.transcript.begin()
     chat.take_up()
+    left = f"; /load {before} goes back to the one before" if exchanges and log else ""
+    say(f"a new conversation begins{left}")
 
 
 def _split(words: str) -> list[str]:
