@@ -33,7 +33,7 @@ class WrappingScreen(pyte.HistoryScreen):
             self.buffer[y].goes_on = False  # type: ignore[attr-defined]
 
     def _put(self, lines: list[list[Char]], cursor: tuple[int, int], columns: int, rows: int) -> None:
-        wrapped: list[list[Char]] = []
+        wrapped: list[StaticDefaultDict[int, Char]] = []
         at = (0, 0)
         for number, line in enumerate(lines):
             if number == cursor[0]:
