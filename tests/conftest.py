@@ -2,14 +2,19 @@
 
 import os
 import signal
+import subprocess
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from alignbeam_local.cli.views import markdown_stream
 
+from alignbeam_local.doctor import machine_checks
 from alignbeam_local.judge import questions, rubric
 from alignbeam_local.judge.rubric import worked_examples
+from alignbeam_local.machine import probe
 from alignbeam_local.paths import models_dir
 
 from .fake_engine import FakeEngine
@@ -44,6 +49,31 @@ def isolated(
     monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(home / "data"))
     monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(shared_cache if reads_models else home / "cache"))
     monkeypatch.setenv("ALIGNBEAM_MODELS_DIR", str(_REAL_MODELS_DIR if reads_models else home / "models"))
+
+
+@cache
+def _of_a_child(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def llama_cpp_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether llama.cpp can be imported, a child process tells the doctor; of all tests the first asks it."""
+    real, timeout = subprocess.run, machine_checks._IMPORT_SECONDS
+
+    def run(command: list[str], **options: Any) -> "subprocess.CompletedProcess[str]":
+        if options.get("timeout") == timeout and command[-1] == "import alignbeam_local.llama.context":
+            return _of_a_child(*command)
+        return real(command, **options)
+
+    monkeypatch.setattr(machine_checks.subprocess, "run", run)
+
+
+@pytest.fixture
+def probed_once(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a child process found of a file stays known for the next test, as it does for the next run."""
+    memory = tmp_path_factory.getbasetemp() / "probe.json"
+    monkeypatch.setattr(probe, "_file", lambda: memory)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A tokeniser and a language model without weights: full implementations of the two protocols."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from hashlib import blake2b
@@ -41,7 +42,8 @@ class FakeTokeniser:
         self._control = list(control)
         self._ids = {piece: token for token, piece in reversed(list(enumerate(pieces)))}
         self._spellings = {spelt.encode(): len(pieces) + i for i, spelt in enumerate(control)}
-        self._longest_piece = max(map(len, [*self._ids, *self._spellings]))
+        self._plain = re.compile(_longest_of(self._ids))
+        self._special = re.compile(b"(" + _longest_of(self._spellings) + b")")
         self._space_prefix = space_prefix
         self.size = len(self._pieces) + len(self._control)
         self.bos, self.eos, self.eot = map(self._control_token, (bos, eos, eot))
@@ -61,22 +63,26 @@ class FakeTokeniser:
         return self._pieces[token].decode("utf-8", "replace")
 
     def encode(self, text: bytes, parse_special: bool) -> list[int]:
-        known = {**self._ids, **self._spellings} if parse_special else self._ids
+        if not self._space_prefix and not parse_special:
+            return self._matched(text)
         ids: list[int] = []
-        at_start, rest = True, text
-        while rest:
-            special = parse_special and self._longest(rest, self._spellings)
-            if self._space_prefix and at_start and not special:
-                rest = b" " + rest
-            piece = special or self._longest(rest, known)
-            assert piece, f"no piece begins {rest[:8]!r}"
-            ids.append(known[piece])
-            at_start, rest = bool(special), rest[len(piece) :]
+        # Of what is split at a group every second one is the group: here what spells a control token.
+        for number, run in enumerate(self._special.split(text) if parse_special else [text]):
+            if number % 2:
+                ids.append(self._spellings[run])
+            elif run:
+                ids += self._matched(b" " * self._space_prefix + run)
         return ids
 
-    def _longest(self, text: bytes, known: Mapping[bytes, int]) -> bytes:
-        lengths = range(min(self._longest_piece, len(text)), 0, -1)
-        return next((text[:length] for length in lengths if text[:length] in known), b"")
+    def _matched(self, text: bytes) -> list[int]:
+        pieces = self._plain.findall(text)
+        assert sum(map(len, pieces)) == len(text), f"some byte of {text!r} is no piece"
+        return [self._ids[piece] for piece in pieces]
+
+
+def _longest_of(words: Iterable[bytes]) -> bytes:
+    """A pattern that matches the longest of these that begins here, or nothing at all."""
+    return b"|".join(map(re.escape, sorted(filter(None, words), key=len, reverse=True))) or b"(?!)"
 
 
 def fake_vocabulary(

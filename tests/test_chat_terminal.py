@@ -7,8 +7,6 @@ import pty
 import select
 import stat
 import struct
-import subprocess
-import sys
 import termios
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from alignbeam_local.cli.chat.greeting import PLACEHOLDER
 from alignbeam_local.conversation.log import ConversationLog
 
 from .fake_engine import BEAMS
+from .forked import Forked
 from .running import touch_models
 from .screen import Screen
 
@@ -55,14 +54,8 @@ class Terminal:
         self._seconds = seconds
         self.screen = Screen(columns, rows, self.type)
         self._set_size(columns, rows)
-        self._child = subprocess.Popen(
-            [sys.executable, "-c", program, command, *args],
-            cwd=Path(__file__).parents[1],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env=dict(os.environ),  # not what readline has put into ours behind Python's back
+        self._child = Forked(
+            program, command, *args, stdin=theirs, stdout=theirs, stderr=theirs, is_leader=True
         )
         os.close(theirs)
 

@@ -27,6 +27,8 @@ from tests.llama_models import write_tiny
 from tests.talk import Talk
 from tests.wild_templates import WILD
 
+pytestmark = pytest.mark.usefixtures("llama_cpp_asked_once", "probed_once")
+
 FORMATS = {"llama-guard": "llama-guard-3-1b", "qwen3guard": "qwen3guard"}
 
 

@@ -21,6 +21,7 @@ from alignbeam_local.events import AnswerText, Done, Withdrawn
 from alignbeam_local.knobs import PANELS
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
+from .forked import Forked
 from .running import CHILD, Ran, touch_models
 from .running import run as run_command
 
@@ -435,13 +436,6 @@ def test_a_result_is_the_design_object() -> None:
 # --- processes
 
 
-def _child(*args: str, **options: Any) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", CHILD, *args]
-    root = Path(__file__).parents[1]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, cwd=root, **pipes)
-
-
 @pytest.fixture
 def starter() -> None:
     touch_models()
@@ -449,7 +443,7 @@ def starter() -> None:
 
 @pytest.mark.usefixtures("starter")
 def test_a_reader_that_leaves_ends_the_filter_quietly() -> None:
-    child = _child("filter", stdin=subprocess.PIPE)
+    child = Forked(CHILD, "filter")
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
@@ -476,7 +470,7 @@ def test_closed_streams_end_the_filter_cleanly() -> None:
 
 @pytest.mark.usefixtures("starter")
 def test_ctrl_c_stops_an_answer_and_the_filter() -> None:
-    child = _child("filter", "--trace", stdin=subprocess.PIPE)
+    child = Forked(CHILD, "filter", "--trace")
     assert child.stdin is not None
     assert child.stderr is not None
     child.stdin.write(b"slow\n")

@@ -36,7 +36,7 @@ ALONE = {"depth": 0, "beams": 1}
 
 
 @pytest.fixture(autouse=True)
-def tried_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def tried_out(llama_cpp_asked_once: None, probed_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """No child processes but where a test wants them."""
     monkeypatch.setattr(probe, "weights_may_be_repacked", lambda *_, **__: True)
 

@@ -17,6 +17,8 @@ from alignbeam_local.paths import write_atomic
 from .fake_engine import fake_result
 from .running import run
 
+pytestmark = pytest.mark.usefixtures("llama_cpp_asked_once")
+
 
 @pytest.fixture
 def path() -> Path:

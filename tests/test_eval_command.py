@@ -5,7 +5,6 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fake_engine import FakeEngine
+from tests.forked import Forked
 from tests.running import CHILD, run
 
 ROOT = Path(__file__).parents[1]
@@ -35,10 +35,9 @@ def on_terminal(*words: str, term: str = "dumb") -> str:
     """What a command writes to a terminal of 80 columns, without colours unless `term` has them."""
     screen, end = pty.openpty()
     try:
-        child = [sys.executable, "-c", CHILD, *words]
         environment = {**os.environ, "TERM": term}
-        nothing = subprocess.DEVNULL
-        subprocess.run(child, stdin=nothing, stdout=end, stderr=end, check=True, env=environment, cwd=ROOT)
+        child = Forked(CHILD, *words, stdin=subprocess.DEVNULL, stdout=end, stderr=end, env=environment)
+        assert child.wait() == 0
         return os.read(screen, 100_000).decode().replace("\r\n", "\n")
     finally:
         os.close(end)
@@ -264,14 +263,12 @@ def test_ctrl_c_leaves_a_run_that_goes_on(engines: list[FakeEngine], tmp_path: P
     suite, out = tmp_path / "s.jsonl", tmp_path / "out"
     rows = [{"prompt": prompt, "label": "benign"} for prompt in ("echo: a", "slow", "echo: b")]
     suite.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    child = [sys.executable, "-c", CHILD, "eval", "run", "--suite", str(suite), "--out", str(out)]
-    with subprocess.Popen(
-        [*child, "--method", "draft"], stderr=subprocess.PIPE, text=True, cwd=ROOT
-    ) as running:
+    words = ("eval", "run", "--suite", str(suite), "--out", str(out), "--method", "draft")
+    with Forked(CHILD, *words) as running:
         while running.poll() is None and not ((out / "samples.jsonl").exists() and lines(out)):
             sleep(0.05)
         sleep(0.2)
         running.send_signal(signal.SIGINT)
         _, err = running.communicate(timeout=60)
-    assert (running.returncode, err) == (130, "partial: draft on s: 1 of 3 samples\n")
+    assert (running.returncode, err) == (130, b"partial: draft on s: 1 of 3 samples\n")
     assert [sample["id"] for sample in lines(out)] == ["s-1"]

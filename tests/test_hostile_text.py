@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Notice, Phase, Step, TopToken, Withdrawn
 from alignbeam_local.result_json import json_line
 from tests.fake_engine import FakeEngine, fake_result
+from tests.forked import run_forked
 from tests.running import STARTER, touch_models
 from tests.screen import Screen
 from tests.test_cli import CONFIG
@@ -226,14 +227,7 @@ SECRET = "the patient Jane Roe"
 
 
 def guarded(*commands: tuple[list[str], str], **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", GUARDED, json.dumps(commands)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
+    return run_forked(GUARDED, json.dumps(commands), env={**os.environ, **environment})
 
 
 def test_nothing_but_a_pull_uses_the_network(tmp_path: Path) -> None:

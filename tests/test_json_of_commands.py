@@ -23,6 +23,8 @@ from .test_bench import ran as bench_ran  # noqa: F401 (a fixture)
 from .test_bench import talk  # noqa: F401 (a fixture)
 from .test_judge import make_judge
 
+pytestmark = pytest.mark.usefixtures("llama_cpp_asked_once")
+
 PAIRS = [
     {"question": f"Steal {n}?", "answer": "HARM" if label == "compliance" else "No.", "label": label}
     for label in ("compliance", "refusal")

@@ -25,6 +25,8 @@ from alignbeam_local.models.registry import ModelFile, Registry
 from tests.llama_models import write_tiny
 from tests.templates import STRIPS_HISTORY
 
+pytestmark = pytest.mark.usefixtures("probed_once")
+
 CONFIG = Config.of({"threads": 1, "gpu_layers": 0})
 ROOM = ContextSize(2, 256, 256)
 

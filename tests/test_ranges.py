@@ -19,6 +19,8 @@ from alignbeam_local.paths import config_file
 from tests.fake_engine import FakeEngine
 from tests.running import Ran, run
 
+pytestmark = pytest.mark.usefixtures("llama_cpp_asked_once")
+
 NUMBERS = [knob for knob in KNOBS if re.search("INT|NUMBER", metavar(Config.model_fields[knob]))]
 TOO_LARGE = ("9" * 20, str(2**64 + 1), "1e30", "nan", "inf")
 TOO_LARGE_INTS = ("9" * 20, str(2**32 + 1), str(2**64 + 1))

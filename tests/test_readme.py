@@ -6,7 +6,9 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alignbeam_local.cli.main import make_app
@@ -137,9 +139,15 @@ def alignbeam_calls(line: str) -> Iterator[list[str]]:
         yield shlex.split(words)
 
 
+@cache
+def _app() -> Any:
+    """Every command, made once."""
+    return get_command(make_app())
+
+
 def flags_of(words: list[str]) -> set[str]:
     """The flags that the sub-command in these words knows."""
-    command = get_command(make_app())
+    command = _app()
     for word in words:
         if isinstance(command, TyperGroup):
             command = command.commands[word]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from alignbeam_local.cli import main as main_module
 
+from tests.forked import Forked
 from tests.running import touch_models
 from tests.screen import Screen
 
@@ -50,12 +51,8 @@ def note(tmp_path: Path) -> Path:
     return tmp_path / "note"
 
 
-def started(
-    note: Path, *args: str, prefix: tuple[str, ...] = (), **options: int
-) -> "subprocess.Popen[bytes]":
-    command = [*prefix, sys.executable, "-c", CHILD, str(note), *args]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, cwd=ROOT, **pipes)  # type: ignore[call-overload, no-any-return]
+def started(note: Path, *args: str) -> Forked:
+    return Forked(CHILD, str(note), *args)
 
 
 @pytest.mark.parametrize("command", ["ask", "filter"])
@@ -93,7 +90,13 @@ def test_answers_that_were_ready_stay(note: Path) -> None:
 
 
 def test_a_signal_that_is_ignored_stays_ignored(note: Path) -> None:
-    child = started(note, "filter", prefix=("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh"))
+    ignoring = ("/bin/sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
+    child = subprocess.Popen(
+        [*ignoring, sys.executable, "-c", CHILD, str(note), "filter"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert child.stdin is not None
     assert child.stdout is not None
     for word in (b"one", b"two"):
@@ -109,14 +112,9 @@ def test_a_terminal_that_goes_away_ends_a_chat(note: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("PROMPT_TOOLKIT_NO_CPR", "1")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", CHILD, str(note), "chat"]
-    child = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        preexec_fn=_own_terminal,  # noqa: PLW1509
+    own_terminal = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    child = Forked(
+        own_terminal + CHILD, str(note), "chat", stdin=theirs, stdout=theirs, stderr=theirs, is_leader=True
     )
     os.close(theirs)
     screen = Screen()
@@ -134,15 +132,6 @@ def _read_until(text: str, terminal: int, screen: Screen) -> None:
         assert time.monotonic() < end, screen.text
         if select.select([terminal], [], [], 0.1)[0]:
             screen.feed(os.read(terminal, 65536).decode("utf-8", "replace"))
-
-
-def _own_terminal() -> None:
-    """Make stdin the terminal that this new session hangs on."""
-    import fcntl
-    import termios
-
-    os.setsid()
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 @pytest.fixture

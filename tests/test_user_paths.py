@@ -20,6 +20,8 @@ from .fake_engine import FakeEngine
 from .gguf_files import write_gguf
 from .running import run
 
+pytestmark = pytest.mark.usefixtures("llama_cpp_asked_once")
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

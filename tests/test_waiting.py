@@ -3,8 +3,6 @@
 import os
 import pty
 import select
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +12,11 @@ import pytest
 from alignbeam_local.cli import waiting
 from alignbeam_local.cli.waiting import awaited, entered, told_if_slow
 
+from .forked import Forked
 from .gguf_files import write_gguf
 from .running import CHILD, run, touch_models
+
+pytestmark = pytest.mark.usefixtures("llama_cpp_asked_once")
 
 SLOW = 0.05
 
@@ -33,13 +34,7 @@ class Person:
 
     def __init__(self, *args: str) -> None:
         self._ours, theirs = pty.openpty()
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, *args],
-            cwd=Path(__file__).parents[1],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-        )
+        self.child = Forked(CHILD, *args, stderr=theirs)
         os.close(theirs)
         self.seen = ""
 

@@ -1,0 +1,372 @@
+"""Each set of knobs is what it was: by literal lists, so that a mark that goes or comes is seen."""
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import ValidationError
+
+from alignbeam_local.bench.cases import Sweep
+from alignbeam_local.config import (
+    ABOUT,
+    ALIASES,
+    CHAT_JUDGE_AT,
+    KNOBS,
+    MOST_SEED,
+    MOST_TOKENS,
+    ROLES,
+    Config,
+    by_name,
+    canonical,
+    knobs_of,
+    knobs_that,
+    unknown_knob,
+)
+from alignbeam_local.engine.engine import LOADING_KNOBS
+from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.runs import reselect
+from alignbeam_local.knobs import PANELS, Knob, Mark
+
+MARKED: dict[Mark, str] = {
+    "loads": """draft anchor judge profile context threads parallel gpu_layers main_gpu tensor_split
+        flash_attn cache_type_k cache_type_v kv prompt_cache force""",
+    "places": "gpu_layers main_gpu tensor_split",
+    "sizes": """beams max_tokens draft anchor judge profile context gpu_layers main_gpu
+        tensor_split flash_attn cache_type_k cache_type_v""",
+    "judges": "threshold choice on_unsafe judge",
+    "selects": "threshold choice on_unsafe",
+    "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at on_unsafe
+        temperature top_p repeat_penalty draft anchor judge system anchor_system""",
+    "shared": "seed draft anchor judge profile prompt_cache",
+    "benched": "depth beams bridge_width",
+}
+
+UNDER = {
+    "Method": "alpha depth beams bridge_width variant draft_mass",
+    "Judge": "threshold choice judge_at on_unsafe refusal_text",
+    "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
+    "Models": "draft anchor judge profile system anchor_system force",
+    "Machine": """context threads parallel gpu_layers main_gpu tensor_split flash_attn cache_type_k
+        cache_type_v kv prompt_cache""",
+}
+
+DEFAULTS: dict[str, Any] = {
+    "alpha": 0.5,
+    "depth": 6,
+    "beams": 3,
+    "bridge_width": 50,
+    "variant": "drop",
+    "draft_mass": "each",
+    "threshold": 2.5,
+    "choice": "safest",
+    "judge_at": None,
+    "on_unsafe": "auto",
+    "temperature": 0.7,
+    "top_p": 1.0,
+    "repeat_penalty": 1.15,
+    "seed": 42,
+    "max_tokens": 512,
+    "ignore_eos": False,
+    "draft": None,
+    "anchor": None,
+    "judge": None,
+    "profile": None,
+    "system": None,
+    "anchor_system": "none",
+    "context": 4096,
+    "threads": 0,
+    "parallel": 1,
+    "gpu_layers": "auto",
+    "main_gpu": None,
+    "tensor_split": None,
+    "flash_attn": "auto",
+    "cache_type_k": "f16",
+    "cache_type_v": "f16",
+    "kv": "auto",
+    "prompt_cache": "examples",
+    "force": False,
+}
+
+
+# --- marks and headings
+
+
+@pytest.mark.parametrize("mark", MARKED)
+def test_what_has_a_mark(mark: Mark) -> None:
+    assert set(knobs_that(mark)) == set(MARKED[mark].split())
+
+
+def test_every_mark_is_listed_here_and_on_some_knob() -> None:
+    assert set(MARKED) == set(get_args(Mark)) == {mark for about in ABOUT.values() for mark in about.marks}
+
+
+def test_who_reads_a_mark_reads_that_one() -> None:
+    assert set(MARKED["loads"].split()) == LOADING_KNOBS
+    assert set(reselect.KNOBS) == set(MARKED["selects"].split())
+    for knob in KNOBS:
+        if knob in MARKED["benched"].split():
+            assert Sweep.parse(f"{knob}=1") == Sweep(knob, (1,))
+        else:
+            with pytest.raises(UsageError):
+                Sweep.parse(f"{knob}=1")
+
+
+def test_what_selects_is_also_without_effect_where_nothing_is_judged() -> None:
+    assert set(knobs_that("selects")) < set(knobs_that("judges"))
+    assert set(knobs_that("places")) < set(knobs_that("loads"))
+
+
+@pytest.mark.parametrize("panel", PANELS)
+def test_what_stands_under_a_heading_in_the_order_of_the_fields(panel: Any) -> None:
+    assert list(knobs_of(panel)) == [knob for knob in KNOBS if knob in UNDER[panel].split()]
+    assert set(knobs_of(panel)) == set(UNDER[panel].split())
+
+
+def test_a_knob_keeps_what_stands_beside_it() -> None:
+    assert ABOUT["beams"] == Knob("Method", ("measured", "benched", "sizes"), "K")
+    assert ABOUT["kv"] == Knob("Machine", ("loads",))
+    assert Knob("Judge") == Knob("Judge", (), None)
+
+
+def test_no_mark_stands_twice_on_a_knob() -> None:
+    assert all(len(set(about.marks)) == len(about.marks) for about in ABOUT.values())
+
+
+# --- defaults
+
+
+def test_every_default_is_what_it_was() -> None:
+    values = Config().model_dump()
+    assert values.pop("refusal_text") == "I'm sorry, but I can't help with that."
+    assert values == DEFAULTS
+
+
+def test_a_chat_judges_sooner_than_an_answer_may_be_long() -> None:
+    assert DEFAULTS["max_tokens"] > CHAT_JUDGE_AT == 32
+
+
+# --- names and symbols
+
+
+def test_the_papers_letters() -> None:
+    assert ALIASES == {"N": "depth", "K": "beams", "B": "bridge_width"}
+    assert [canonical(word) for word in ("N", "K", "B", "k", "alpha", "nonsense")] == [
+        "depth",
+        "beams",
+        "bridge_width",
+        "k",
+        "alpha",
+        "nonsense",
+    ]
+
+
+def test_values_by_their_whole_names_in_their_order() -> None:
+    assert list(by_name({"K": 2, "alpha": 0.1, "N": 4}).items()) == [
+        ("beams", 2),
+        ("alpha", 0.1),
+        ("depth", 4),
+    ]
+    assert by_name({}) == {}
+
+
+@pytest.mark.parametrize(("source", "before"), [("", ""), ("x.toml", "x.toml: ")])
+def test_a_knob_by_both_of_its_names_is_refused(source: str, before: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        by_name({"K": 2, "beams": 2}, source)
+    assert caught.value.message == f"{before}beams is given twice"
+    assert caught.value.hint == "Write either its name or its symbol."
+
+
+def test_an_unknown_knob_names_the_nearest_or_all() -> None:
+    near = unknown_knob("beems", "--knobs")
+    assert (near.message, near.hint) == ("--knobs: unknown knob 'beems'", "Did you mean beams?")
+    far = unknown_knob("zzz")
+    assert far.message == "unknown knob 'zzz'"
+    assert far.hint == f"Knobs: {', '.join(KNOBS)}"
+
+
+def test_an_unknown_field_is_that_error_also_for_a_whole_configuration() -> None:
+    with pytest.raises(UsageError, match="my file: unknown knob 'tresh'"):
+        Config.of({"tresh": 1}, "my file")
+
+
+# --- values
+
+
+@pytest.mark.parametrize("knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force")])
+def test_a_truth_value_is_no_value_of_another_knob(knob: str) -> None:
+    with pytest.raises(UsageError, match=f"{knob} = True: this knob is not one of true and false"):
+        Config.of({knob: True})
+
+
+@pytest.mark.parametrize("knob", ["draft", "system", "refusal_text", "anchor_system"])
+def test_a_text_with_half_a_character_is_refused(knob: str) -> None:
+    with pytest.raises(UsageError, match="this is not unicode text"):
+        Config.of({knob: "a\ud800"})
+
+
+@pytest.mark.parametrize("knob", ["judge_at", "main_gpu", "tensor_split"])
+def test_none_can_be_typed_where_none_is_a_value(knob: str) -> None:
+    assert getattr(Config.of({knob: "none"}), knob) is None
+
+
+@pytest.mark.parametrize("given", [-1, "-1"])
+def test_gpu_layers_as_llama_cpp_counts(given: Any) -> None:
+    assert Config.of({"gpu_layers": given}).gpu_layers == "auto"
+
+
+def test_other_negative_gpu_layers_are_refused() -> None:
+    with pytest.raises(UsageError, match="gpu_layers = -2"):
+        Config.of({"gpu_layers": -2})
+
+
+@pytest.mark.parametrize(
+    ("value", "is_ok"), [(0, True), (0.0009, False), (0.001, True), (10, True), (11, False)]
+)
+def test_a_temperature_next_to_0_is_none(value: float, is_ok: bool) -> None:
+    if is_ok:
+        assert Config.of({"temperature": value}).temperature == value
+    else:
+        with pytest.raises(UsageError, match=f"temperature = {value:g}"):
+            Config.of({"temperature": value})
+
+
+def test_the_error_of_a_value_says_source_value_reason_and_meaning() -> None:
+    with pytest.raises(UsageError) as caught:
+        Config.of({"alpha": 2}, "environment ALIGNBEAM_ALPHA")
+    assert caught.value.message == (
+        "environment ALIGNBEAM_ALPHA: alpha = 2: input should be less than or equal to 1"
+    )
+    assert caught.value.hint.startswith("alpha: anchor's weight in the mixture")
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(UsageError) as caught:
+        Config.of({"variant": "x" * 500})
+    assert f"variant = '{'x' * 59}...: " in caught.value.message
+    with pytest.raises(UsageError) as caught:
+        Config.of({"variant": "x" * 78})
+    assert f"variant = '{'x' * 78}': " in caught.value.message
+
+
+@pytest.mark.parametrize("most", [("max_tokens", MOST_TOKENS), ("context", MOST_TOKENS), ("seed", MOST_SEED)])
+def test_the_most_that_can_be_asked_for(most: tuple[str, int]) -> None:
+    knob, value = most
+    assert getattr(Config.of({knob: value}), knob) == value
+    with pytest.raises(UsageError):
+        Config.of({knob: value + 1})
+
+
+def test_the_seed_of_the_last_beam_fits_32_bits() -> None:
+    assert MOST_SEED + 32 < 2**32
+
+
+# --- GPUs
+
+
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [
+        ("3,1", (3.0, 1.0)),
+        ("1", (1.0,)),
+        ("0,1", (0.0, 1.0)),
+        ("0.5, 0.5", (0.5, 0.5)),
+        ("1e6,1", (1e6, 1.0)),
+    ],
+)
+def test_shares_of_gpus(text: str, shares: tuple[float, ...]) -> None:
+    assert Config.of({"tensor_split": text}).gpu_shares == shares
+
+
+@pytest.mark.parametrize("text", ["", "a", "0", "0,0", "-1,1", "1,nan", "inf,1", "1,,1", "1e-4,1", "1e7"])
+def test_what_are_no_shares(text: str) -> None:
+    with pytest.raises(UsageError, match="these are no shares, such as 3,1"):
+        Config.of({"tensor_split": text})
+
+
+def test_one_gpu_has_nothing_to_share() -> None:
+    with pytest.raises(UsageError, match="main_gpu names one gpu, so there is nothing to share"):
+        Config.of({"tensor_split": "1,1", "main_gpu": 0})
+    assert Config.of({"main_gpu": 0}).gpu_shares == ()
+
+
+@pytest.mark.parametrize("cache", ["q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"])
+def test_quantised_values_need_flash_attention(cache: str) -> None:
+    with pytest.raises(UsageError, match="a quantised type needs flash_attn on or auto"):
+        Config.of({"cache_type_v": cache, "flash_attn": "off"})
+    for flash in ("on", "auto"):
+        assert Config.of({"cache_type_v": cache, "flash_attn": flash}).cache_type_v == cache
+    assert Config.of({"cache_type_k": cache, "flash_attn": "off"}).cache_type_k == cache
+
+
+@pytest.mark.parametrize("cache", ["f32", "f16", "bf16"])
+def test_whole_values_need_none(cache: str) -> None:
+    assert Config.of({"cache_type_v": cache, "flash_attn": "off"}).cache_type_v == cache
+
+
+def test_the_judges_cache_stays_whole() -> None:
+    config = Config.of({"cache_type_k": "q8_0", "cache_type_v": "q4_0"})
+    assert [config.cache_types(role) for role in ROLES] == [
+        ("q8_0", "q4_0"),
+        ("q8_0", "q4_0"),
+        ("f16", "f16"),
+    ]
+
+
+# --- what knobs come to
+
+
+@pytest.mark.parametrize(
+    ("knobs", "judged"),
+    [
+        ({}, True),
+        ({"beams": 1}, False),
+        ({"beams": 1, "on_unsafe": "refuse"}, True),
+        ({"beams": 1, "on_unsafe": "lowest"}, True),
+        ({"beams": 1, "judge_at": 5}, True),
+        ({"beams": 1, "threshold": 1}, False),
+        ({"beams": 2, "on_unsafe": "auto"}, True),
+    ],
+)
+def test_what_is_judged(knobs: dict[str, Any], judged: bool) -> None:
+    assert Config.of(knobs).judged == judged
+
+
+@pytest.mark.parametrize(
+    ("knobs", "roles"),
+    [
+        ({}, ("draft", "anchor", "judge")),
+        ({"depth": 0}, ("draft", "judge")),
+        ({"beams": 1}, ("draft", "anchor")),
+        ({"beams": 1, "depth": 0}, ("draft",)),
+    ],
+)
+def test_which_models_an_answer_needs_in_order(knobs: dict[str, Any], roles: tuple[str, ...]) -> None:
+    assert Config.of(knobs).roles == roles
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_without_a_model(role: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Config().model_named(role)
+    assert caught.value.message == f"no {role} model is named"
+    assert caught.value.hint == f"Give --{role} MODEL or --profile NAME."
+    assert Config.of({role: "x"}).model_named(role) == "x"
+
+
+@pytest.mark.parametrize(("depth", "longest", "mixed"), [(6, 512, 6), (6, 4, 4), (0, 4, 0), (5, 5, 5)])
+def test_no_more_is_mixed_than_said(depth: int, longest: int, mixed: int) -> None:
+    assert Config.of({"depth": depth, "max_tokens": longest}).mixed_depth == mixed
+
+
+def test_changed_values_are_checked_anew_and_take_symbols() -> None:
+    config = Config.of({"alpha": 0.1, "cache_type_v": "q8_0"})
+    changed = config.with_values({"K": 5})
+    assert (changed.beams, changed.alpha, config.beams) == (5, 0.1, 3)
+    assert config.with_values({}) is config
+    with pytest.raises(UsageError, match="chat: cache_type_v = 'q8_0'"):
+        config.with_values({"flash_attn": "off"}, "chat")
+
+
+def test_a_configuration_does_not_change_in_place() -> None:
+    with pytest.raises(ValidationError):
+        Config().alpha = 1.0  # type: ignore[misc]
