@@ -278,7 +278,7 @@ def test_the_chat_greets(columns: int) -> None:
         terminal.expect(">>> echo: hello")
         assert PLACEHOLDER not in terminal.screen.text
         terminal.type(ENTER)
-        terminal.prompt_after("hello\nbeam 1 of 1")
+        terminal.prompt_after("hello\n1 draft")
         terminal.type(CTRL_C)
         terminal.prompt_after("Ctrl-D or /bye leaves")
         assert terminal.screen.text.count(PLACEHOLDER) == 1, "a line that was left empty is empty"
