@@ -15,6 +15,7 @@ from ..errors import Cancelled, ContextFull, ModelError
 from ..lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from ..lm.sequences import BATCH_TOKENS
 from .batch import Batch
+from .grammar import GrammarSampler
 from .library import backend, build, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
 from .weights import LlamaWeights
@@ -196,6 +197,8 @@ class LlamaLM:
         return token
 
     def sampler(self, settings: SamplerSettings) -> Sampler:
+        if settings.grammar:
+            return GrammarSampler(settings, self.weights.handle, self.vocabulary.size, self.logits)
         return LlamaSampler(settings, self.vocabulary.size, self.sample)
 
     # --- cache

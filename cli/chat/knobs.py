@@ -4,6 +4,7 @@ from typing import Any
 
 from alignbeam_local.errors import UsageError
 
+from ..grammar_files import with_file_texts
 from ..session import config_table
 from ..tables import two_columns
 from .chat import Chat
@@ -62,4 +63,4 @@ def model(chat: Chat, words: str) -> None:
 
 
 def _change(chat: Chat, values: dict[str, Any]) -> None:
-    chat.change(chat.settings.override(values, _SOURCE))
+    chat.change(chat.settings.override(with_file_texts(values), _SOURCE))
