@@ -37,7 +37,7 @@ class ChatCompleter(Completer):
         command, *words = text.split(" ")
         if not words:
             yield from _matching(COMMANDS, command)
-        elif command == "/export":
+        elif command in ("/export", "/file"):
             path = " ".join(words)
             yield from self._paths.get_completions(Document(path), complete_event)
         elif command in self._words:

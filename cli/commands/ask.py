@@ -1,6 +1,7 @@
 """`alignbeam ask`: one prompt, one answer."""
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -10,7 +11,9 @@ from alignbeam_local.reading import whole_text
 
 from .. import playing, session
 from ..inputs import checked
+from ..kept import opened_log
 from ..options import Options, with_options_but
+from ..quoted_file import quoted_file
 from ..terminal import is_terminal
 from ..views.answer_view import answer_view
 from ..waiting import STDIN, told_if_slow
@@ -28,17 +31,32 @@ def ask(
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="exit with 4 if the answer is refused or blocked")
     ] = False,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="a file whose text comes before the prompt; repeatable"
+        ),
+    ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", metavar="", help="on a terminal, the text as it is: no Markdown is drawn"),
+    ] = False,
+    log: Annotated[
+        bool, typer.Option("--log", metavar="", help="keep question and answer, as a chat does")
+    ] = False,
     *,
     options: Options,
 ) -> None:
     """Answer one prompt.
 
-    The answer goes to stdout, as soon as it is decided; on a terminal its story goes to stderr.
-    What is piped in comes before the prompt. Nothing is kept of either.
+    The answer goes to stdout, as soon as it is decided; on a terminal its Markdown is drawn, and its story
+    goes to stderr. With `--judge-at` what the first verdict lets through is shown while it grows.
+    What is piped in comes before the prompt. Nothing is kept of either, unless `--log` is given.
 
     ```sh
     alignbeam ask "Why is the sky blue?"
     git diff | alignbeam ask "Write a commit message."
+    alignbeam ask -f main.py -f test.log "Why does the test fail?"
     alignbeam ask --alpha 0.8 --depth 12 --max-tokens 200 "Explain bonds."
     alignbeam ask --json "Is 91 prime?" | jq -r .text
     ```
@@ -46,21 +64,25 @@ def ask(
     from alignbeam_local.prompt.message import Message
 
     prepared = session.prepare(options)
-    messages = [Message("user", whole_prompt(" ".join(words or []), quiet=options.quiet))]
-    with prepared.open() as engine:
-        result = playing.answer(engine, messages, answer_view(options))
-    playing.stop_if_cancelled(result)
+    prompt = whole_prompt(" ".join(words or []), files or [], quiet=options.quiet)
+    is_form = bool(prepared.settings.config.grammar or prepared.settings.config.json_schema)
+    view = answer_view(options, draws_markdown=not plain and not is_form)
+    with opened_log(is_wanted=log) as kept, prepared.open() as engine:
+        result = playing.answer(engine, [Message("user", prompt)], view)
+        playing.stop_if_cancelled(result)
+        kept.add(prompt, result)
     if fail_on_refusal and result.refusal.is_refusal:
         raise typer.Exit(session.REFUSED)
 
 
-def whole_prompt(argument: str, *, quiet: bool = False) -> str:
-    """Stdin, a blank line, the argument; either may be missing.
+def whole_prompt(argument: str, files: Sequence[str] = (), *, quiet: bool = False) -> str:
+    """The files, stdin, the argument, blank lines between; any may be missing.
 
     Raises:
-        UsageError: both are, or something is not UTF-8.
+        UsageError: all are, a file can't be read, or something is not UTF-8.
     """
-    parts = [_piped_text(quiet=quiet), checked(argument, "the prompt")]
+    given = [quoted_file(name) for name in files]
+    parts = [*given, _piped_text(quiet=quiet), checked(argument, "the prompt")]
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise UsageError("there is no prompt", 'Give one: alignbeam ask "Why is the sky blue?"')
