@@ -38,7 +38,7 @@ def test_the_first_of_several_counts_and_an_answer_without_any_is_whole() -> Non
     assert World().result(beams=1, depth=2, stop=["zebra"]).text == HELP
 
 
-def test_a_reasoning_draft_may_think_of_a_stop_string() -> None:
+def test_a_stop_string_is_one_text_or_a_json_list_of_them() -> None:
     assert Config.of({"stop": "Q:"}).stop == ("Q:",)
     assert Config.of({"stop": '["\\n\\n", "Q:"]'}).stop == ("\n\n", "Q:")
     assert Config.of({"stop": "[x"}).stop == ("[x",)
