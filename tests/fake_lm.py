@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignbeam_local.cancellation import Cancellation
-from alignbeam_local.errors import ContextFull, ModelError
+from alignbeam_local.errors import ContextFull, ModelError, UsageError
 from alignbeam_local.lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from alignbeam_local.lm.vocabulary import Vocabulary
 
@@ -319,7 +319,10 @@ class FakeLM:
 
 
 class FakeSampler:
-    """Penalties, top_p, temperature, dist as llama.cpp chains them, in numpy; greedy at temperature 0."""
+    """Penalties, top_k, top_p, min_p, temperature, dist as llama.cpp chains them; greedy at temperature 0.
+
+    Of a grammar it knows `root ::= "one" | "other"`: the answer is one of these texts.
+    """
 
     def __init__(self, model: FakeLM, settings: SamplerSettings) -> None:
         self._model = model
@@ -331,9 +334,24 @@ class FakeSampler:
     def accept(self, token: int) -> None:
         self.accepted.append(token)
 
+    def allowed(self, row: Logits) -> Logits:
+        if not self._settings.grammar:
+            return row
+        texts = [text.encode() for text in re.findall('"(.*?)"', self._settings.grammar)]
+        vocabulary = self._model.vocabulary
+        said = vocabulary.pieces(self.accepted)
+        nexts = [
+            said in texts if token in vocabulary.end_tokens else bool(piece) and _begins(said + piece, texts)
+            for token, piece in enumerate(map(vocabulary.piece, range(vocabulary.size)))
+        ]
+        if not any(nexts):
+            raise UsageError("the grammar accepts no token")
+        return np.where(nexts, row, -np.inf).astype(np.float32)
+
     def sample(self, sequence: int) -> int:
         assert not self.is_closed, "the sampler is closed"
-        logits = self._penalised(self._model.sampled_row(sequence).astype(np.float64))
+        row = self.allowed(self._model.sampled_row(sequence))
+        logits = self._penalised(row.astype(np.float64))
         token = self._draw(logits)
         self.accept(token)
         return token
@@ -347,13 +365,23 @@ class FakeSampler:
     def _draw(self, logits: npt.NDArray[np.float64]) -> int:
         if self._settings.temperature == 0:
             return int(np.argmax(logits))
-        order = np.argsort(-logits, kind="stable")
-        mass = np.cumsum(_softmax(logits[order]))
-        kept = order[: int(np.searchsorted(mass, self._settings.top_p)) + 1]
+        kept = self._kept(logits)
         return int(self._random.choice(kept, p=_softmax(logits[kept] / self._settings.temperature)))
+
+    def _kept(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        order = np.argsort(-logits, kind="stable")[: self._settings.top_k or None]
+        mass = np.cumsum(_softmax(logits[order]))
+        order = order[: int(np.searchsorted(mass, self._settings.top_p)) + 1]
+        likeliness = _softmax(logits[order])
+        kept: npt.NDArray[np.int64] = order[likeliness >= self._settings.min_p * likeliness[0]]
+        return kept
 
     def close(self) -> None:
         self.is_closed = True
+
+
+def _begins(text: bytes, texts: Sequence[bytes]) -> bool:
+    return any(whole.startswith(text) for whole in texts)
 
 
 def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

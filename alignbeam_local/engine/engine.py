@@ -10,7 +10,9 @@ from ..cancellation import Cancellation
 from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
+from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
+from ..lm.grammar import grammar_of
 from ..machine.context_size import ContextSize, context_sizes, larger
 from ..models.registry import Registry
 from ..pair.check import check_pair
@@ -93,12 +95,14 @@ class Engine:
 
         Raises:
             Cancelled: the user stopped it. The next load starts over.
-            UsageError: a loading knob differs from the engine's.
+            UsageError: a loading knob differs from the engine's, or there is a grammar that is none.
             UsageError, ModelError: a model that is not named, not there, damaged, of the wrong kind, too
                 large for this machine; a pair whose bridge is hopeless. The next load starts over.
         """
         config = config or self.config
         self._refuse_loading_knobs(config)
+        if grammar := grammar_of(config):
+            check_grammar(grammar)
         self.background.stop()
         if self._models is not None and self._models.serves(config):
             return

@@ -16,6 +16,7 @@ from ..lm.language_model import Logits, Sampler, SamplerSettings, SequenceState,
 from ..lm.sequences import BATCH_TOKENS
 from ..lm.starvation import Starvation
 from .batch import Batch
+from .grammar import GrammarSampler
 from .library import backend, build, c_library, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
 from .weights import LlamaWeights
@@ -202,6 +203,8 @@ class LlamaLM:
         return token
 
     def sampler(self, settings: SamplerSettings) -> Sampler:
+        if settings.grammar:
+            return GrammarSampler(settings, self.weights.handle, self.vocabulary.size, self.logits)
         return LlamaSampler(settings, self.vocabulary.size, self.sample)
 
     # --- cache

@@ -18,13 +18,19 @@ Logits = npt.NDArray[np.float32]  # (n_vocab,)
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How one beam samples: penalties, top_p, temperature, dist, in this order; temperature 0 is greedy."""
+    """How one beam samples: penalties, top_k, top_p, min_p, temperature, dist, in this order.
+
+    Temperature 0 is greedy. A `grammar` (GBNF; empty: none) has its say before all of them.
+    """
 
     temperature: float
     top_p: float
     repeat_penalty: float
     penalty_last_n: int
     seed: int
+    top_k: int = 0
+    min_p: float = 0.0
+    grammar: str = ""
 
     @classmethod
     def of(cls, config: Config, longest: int, beam: int = 0) -> Self:
@@ -35,6 +41,8 @@ class SamplerSettings:
             repeat_penalty=config.repeat_penalty,
             penalty_last_n=longest,
             seed=config.seed + beam,
+            top_k=config.top_k,
+            min_p=config.min_p,
         )
 
 
@@ -57,6 +65,13 @@ class Sampler(Protocol):
 
     def accept(self, token: int) -> None:
         """Tell the chain of a token chosen elsewhere, so that its penalty sees it."""
+
+    def allowed(self, row: Logits) -> Logits:
+        """The row with -inf for what the grammar does not accept next; without one, the row itself.
+
+        Raises:
+            UsageError: it accepts no token at all.
+        """
 
     def sample(self, sequence: int) -> int:
         """Draw from the sequence's latest logits and accept the token drawn."""

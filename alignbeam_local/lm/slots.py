@@ -221,6 +221,9 @@ class _LaneSampler:
     def accept(self, token: int) -> None:
         self._sampler.accept(token)
 
+    def allowed(self, row: Logits) -> Logits:
+        return self._sampler.allowed(row)
+
     def sample(self, sequence: int) -> int:
         return self._sampler.sample(self._first + sequence)
 

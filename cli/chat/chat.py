@@ -46,6 +46,7 @@ class Chat:
         self.conversation = Conversation(engine)
         self.console = Console(highlight=False)
         self.steps: list[Step] = []  # of the last answer
+        self.attached: list[str] = []  # files that go before the next question
         self.traces = prepared.options.trace and self.is_live
         self._engine = engine
         self._options = prepared.options
@@ -84,8 +85,9 @@ class Chat:
             AlignBeamError: as `Conversation.ask`; or the answer is there, but could not be stored.
         """
         self._tell_unjudged()
-        question = checked(text, "the prompt")
+        question = "\n\n".join([*self.attached, checked(text, "the prompt")])
         exchange = self._answer(self.conversation.ask(question, self.settings.config))
+        self.attached = []
         self.transcript.add(exchange.question, exchange.result)
 
     def retry(self, config: Config, text: str | None = None) -> None:

@@ -7,9 +7,11 @@ from alignbeam_local.config import KNOBS, canonical
 from alignbeam_local.errors import UsageError, did_you_mean
 
 from ..tables import two_columns
+from . import attachments as chat_attachments
 from . import files as chat_files
 from . import history as chat_history
 from . import knobs as chat_knobs
+from . import pick as chat_pick
 from . import turns as chat_turns
 from . import why as chat_why
 from .chat import Chat
@@ -89,11 +91,17 @@ COMMANDS = {
             "answer the last question again, such as /retry alpha=0.8 N=12 K=5",
             chat_turns.retry,
         ),
+        Command("/pick BEAM", "another beam that was judged safe as the answer", chat_pick.pick),
         Command("/undo", "forget the last question and its answer", chat_turns.undo),
         Command(
             "/edit",
             "change the last question, in your editor if a log is kept, and ask it again",
             chat_turns.edit,
+        ),
+        Command(
+            "/file [PATH]",
+            "a file's text before the next question; without a path, take it off again",
+            chat_attachments.attach,
         ),
         Command("/clear", "begin a new conversation", chat_turns.clear),
         Command(
@@ -104,7 +112,11 @@ COMMANDS = {
         Command("/save NAME", "give the conversation a name to go on with", chat_files.save),
         Command("/load NAME", "go on with another conversation, by its name or id", chat_files.load),
         Command("/sessions", "the conversations that are kept", chat_files.sessions),
-        Command("/why [BEAM|all]", "why the last answer is what it is: tokens, beams, scores", chat_why.why),
+        Command(
+            "/why [BEAM|all]",
+            "why the last answer is what it is: tokens, beams, scores; of one beam all it says",
+            chat_why.why,
+        ),
         Command(
             "/trace [on|off]",
             "the candidates of each mixed token; on: after every answer",

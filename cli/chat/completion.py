@@ -38,7 +38,7 @@ class ChatCompleter(Completer):
         command, *words = text.split(" ")
         if not words:
             yield from _matching(COMMANDS, command)
-        elif command == "/export" or (command == "/system" and words[0].startswith("@")):
+        elif command in ("/export", "/file") or (command == "/system" and words[0].startswith("@")):
             path = " ".join(words).removeprefix("@")
             yield from self._paths.get_completions(Document(path), complete_event)
         elif command in self._words:

@@ -7,6 +7,7 @@ from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.errors import UsageError, did_you_mean
 
 from ..at_file import text_of
+from ..grammar_files import with_file_texts
 from ..options import metavar
 from ..session import config_table
 from ..tables import two_columns
@@ -96,7 +97,7 @@ def model(chat: Chat, words: str) -> None:
 
 def _change(chat: Chat, values: dict[str, Any]) -> None:
     before = chat.settings.config
-    chat.change(chat.settings.override(values, _SOURCE))
+    chat.change(chat.settings.override(with_file_texts(values), _SOURCE))
     _tell_changes(chat, before, values)
 
 

@@ -4,6 +4,7 @@ import shlex
 
 from alignbeam_local.errors import UsageError
 
+from ..grammar_files import with_file_texts
 from ..session import refuse_loading_knobs
 from ..terminal import say
 from .chat import Chat
@@ -16,7 +17,7 @@ def retry(chat: Chat, words: str) -> None:
     Raises:
         UsageError: words that are no knobs, or nothing to answer again; also as `Chat.retry`.
     """
-    knobs = dict(_knob(word) for word in _split(words))
+    knobs = with_file_texts(dict(_knob(word) for word in _split(words)))
     refuse_loading_knobs(knobs)
     chat.retry(with_chat_defaults(chat.settings.override(knobs, "/retry")).config)
 

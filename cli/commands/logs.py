@@ -1,4 +1,4 @@
-"""`alignbeam logs`: the conversations that `chat` kept."""
+"""`alignbeam logs`: the conversations that were kept."""
 
 import re
 import sys
@@ -30,9 +30,9 @@ from ..views.logs import print_conversations, print_found
 
 logs_app = typer.Typer(
     no_args_is_help=True,
-    help="""List, show, search, export and delete the conversations that `chat` kept.
+    help="""List, show, search, export and delete the conversations that were kept.
 
-    Only `chat` keeps them, and not with `--no-log`; `ask` and `filter` write nothing.
+    `chat` keeps them, unless with `--no-log`; `ask` and `filter` only with `--log`.
     They are in one SQLite file on this machine, readable by you alone.
 
     A conversation is named by its name, its id or the beginning of its id.
