@@ -31,6 +31,7 @@ class FakeModel:
     template: str = CHATML
     kv: Literal["seq", "state"] = "seq"
     trained_context: int = 1 << 20
+    hidden: Row | None = None
 
 
 class FakeLoader:
@@ -76,6 +77,7 @@ class FakeLoader:
             kv_strategy=model.kv,
             key=file.name,
             cancellation=self._cancellation,
+            hidden=model.hidden,
         )
         self.opened[file.name].append(lm)
         context = min(self._config.context, model.trained_context)

@@ -38,7 +38,19 @@ cli
 _FLOOR = {room: floor for floor, line in enumerate(LAYERS.split("\n")) for room in line.split()}
 #: No module of these loads a model library, the terminal or the hub, however indirectly.
 PURE = (
-    *("config", "errors", "events", "result", "intervals", "paths", "search", "prompt", "lm", "judge"),
+    *(
+        "config",
+        "errors",
+        "events",
+        "result",
+        "intervals",
+        "paths",
+        "search",
+        "prompt",
+        "lm",
+        "judge",
+        "heads",
+    ),
     *("machine.memory", "machine.placement", "machine.context_size", "evaluation.suites"),
     *(
         f"evaluation.reports.{name}"
