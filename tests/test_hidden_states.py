@@ -16,7 +16,20 @@ from alignbeam_local.lm.sequences import BATCH_TOKENS
 from alignbeam_local.lm.slots import SharedContext
 from tests.fake_lm import WIDTH as FAKE_WIDTH
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
-from tests.llama_models import KINDS, PROMPT, ROUNDING, WIDTH, Kv, Opened, contexts_closed, opened, tiny
+from tests.llama_models import (
+    KINDS,
+    PROMPT,
+    QWEN,
+    ROUNDING,
+    SMOLLM,
+    WIDTH,
+    Kv,
+    Opened,
+    chat,
+    contexts_closed,
+    opened,
+    tiny,
+)
 from tests.test_lanes import Sleeper
 
 __all__ = ["contexts_closed", "opened", "tiny"]
@@ -47,7 +60,8 @@ def test_logits_are_the_same_to_the_bit_with_and_without(
     if length > 1:
         plain.extend({0: ids[:-1]})
     plain.extend({0: ids[-1:]})
-    assert (state.shape, state.dtype) == ((WIDTH,), np.float32)
+    assert state.shape == (WIDTH,)
+    assert state.dtype == np.float32
     assert np.array_equal(reading.logits(0), plain.logits(0))
     for lm in (reading, plain):
         lm.extend({0: [60, 61]})
@@ -120,6 +134,19 @@ def test_a_read_that_is_cancelled_leaves_no_trace(tiny: dict[str, Path], opened:
     assert list(lm.tokens(0)) == PROMPT
     lm.extend({0: [60]})
     assert np.abs(lm.logits(0)).max() > 0
+
+
+@pytest.mark.models
+@pytest.mark.parametrize("path", [SMOLLM, QWEN], ids=lambda path: path.stem)
+def test_real_logits_are_the_same_to_the_bit_with_and_without(opened: Opened, path: Path) -> None:
+    reading, plain = opened.lm(path), opened.lm(path)
+    ids = chat(plain, "How do I brew green tea?")
+    state = reading.read({0: ids})[0]
+    plain.extend({0: ids[:-1]})
+    plain.extend({0: ids[-1:]})
+    assert np.array_equal(reading.logits(0), plain.logits(0))
+    assert np.isfinite(state).all()
+    assert np.abs(state).max() > 1
 
 
 # --- slots, and the fake

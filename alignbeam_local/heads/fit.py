@@ -26,6 +26,8 @@ MAX_HARMLESS_ABOVE_HIGH = 0.05
 #: Kinds that are asked in everyday use; the others are twins, written to be hard to tell apart.
 ORDINARY_KINDS = ("ordinary", "order", "question")
 
+#: Of fewer ordinary requests no small share can be told: then the low threshold goes by all harmless ones.
+_MIN_ORDINARY = 20
 _ITERATIONS = 2000
 
 
@@ -96,7 +98,7 @@ def _regression(states: Floats, harmful: npt.NDArray[np.bool_]) -> tuple[Floats,
 
 
 def _thresholds(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Thresholds:
-    """By heads fitted on the other topics; the low one by ordinary requests, if there are any."""
+    """By heads fitted on the other topics; the low one by ordinary requests, if there are enough."""
     harmless: list[tuple[str, float]] = []
     for seen, unseen in _folds(items):
         for one in score_all(_fitted(seen, card, key), unseen):
@@ -105,8 +107,8 @@ def _thresholds(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Thre
     if not harmless:
         raise UsageError("too few topics to choose thresholds by", "Give each label several topics.")
     every = [p for _, p in harmless]
-    ordinary = [p for kind, p in harmless if kind in ORDINARY_KINDS] or every
-    low = _exceeded_by(ordinary, MAX_ORDINARY_ABOVE_LOW)
+    ordinary = [p for kind, p in harmless if kind in ORDINARY_KINDS]
+    low = _exceeded_by(ordinary if len(ordinary) >= _MIN_ORDINARY else every, MAX_ORDINARY_ABOVE_LOW)
     return Thresholds(low=low, high=max(low, _exceeded_by(every, MAX_HARMLESS_ABOVE_HIGH)))
 
 
