@@ -170,10 +170,13 @@ def no_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_shipped_records_are_of_the_shipped_requests_and_tell_them_apart() -> None:
-    fitted = fitting._hash(r for r in read_requests() if r.split == "fit")
+    """The long requests may be left out: they take as much time to read as all others."""
+    requests = [r for r in read_requests() if r.split == "fit"]
+    fitted = {fitting._hash(requests), fitting._hash(r for r in requests if r.kind != "long")}
     for path in heads.SHIPPED.glob("*.json"):
         head = load_head(path)
-        assert (path.stem, head.requests_sha256) == (head.model, fitted)
+        assert path.stem == head.model
+        assert head.requests_sha256 in fitted
         assert head.held_out.aucs[0].harmful == ALL
         assert head.held_out.aucs[0].low > 0.75
         assert 0 < head.thresholds.low <= head.thresholds.high < 1

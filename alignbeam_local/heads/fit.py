@@ -13,7 +13,7 @@ from ..errors import ModelError, UsageError
 from ..result import ModelCard
 from .check import ReadRequest, figures, score_all
 from .head import Figures, Floats, RequestHead, Thresholds
-from .labelled_requests import LabelledRequest
+from .labelled_requests import LabelledRequest, RequestKind
 
 #: How little the weights are held back: the inverse of the regularisation's strength.
 C = 0.01
@@ -23,8 +23,8 @@ FOLDS = 5
 MAX_ORDINARY_ABOVE_LOW = 0.05
 #: At most this share of all harmless requests, those that only look harmful too, is above the high one.
 MAX_HARMLESS_ABOVE_HIGH = 0.05
-#: Kinds that are asked in everyday use; the others are twins, written to be hard to tell apart.
-ORDINARY_KINDS = ("ordinary", "order", "question")
+#: The kind that is asked in everyday use; the others were written to be hard to tell apart.
+ORDINARY: RequestKind = "ordinary"
 
 #: Of fewer ordinary requests no small share can be told: then the low threshold goes by all harmless ones.
 _MIN_ORDINARY = 20
@@ -107,7 +107,7 @@ def _thresholds(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Thre
     if not harmless:
         raise UsageError("too few topics to choose thresholds by", "Give each label several topics.")
     every = [p for _, p in harmless]
-    ordinary = [p for kind, p in harmless if kind in ORDINARY_KINDS]
+    ordinary = [p for kind, p in harmless if kind == ORDINARY]
     low = _exceeded_by(ordinary if len(ordinary) >= _MIN_ORDINARY else every, MAX_ORDINARY_ABOVE_LOW)
     return Thresholds(low=low, high=max(low, _exceeded_by(every, MAX_HARMLESS_ABOVE_HIGH)))
 
