@@ -37,6 +37,7 @@ _COMMANDS = {
     "bench": "bench:bench",
     "models": "models:models_app",
     "judge": "judge:judge_app",
+    "heads": "heads:heads_app",
     "eval": "eval:eval_app",
     "logs": "logs:logs_app",
     "config": "config:config_app",

@@ -66,7 +66,7 @@ def llama_cpp_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
             return _of_a_child(*command)
         return real(command, **options)
 
-    monkeypatch.setattr(machine_checks.subprocess, "run", run)
+    monkeypatch.setattr("alignbeam_local.doctor.machine_checks.subprocess.run", run)
 
 
 @pytest.fixture

@@ -12,10 +12,20 @@ import numpy.typing as npt
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.errors import ContextFull, ModelError, UsageError
-from alignbeam_local.lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
+from alignbeam_local.lm.language_model import (
+    Hidden,
+    Logits,
+    Sampler,
+    SamplerSettings,
+    SequenceState,
+    common_prefix,
+)
 from alignbeam_local.lm.vocabulary import Vocabulary
 
 Row = Callable[[Sequence[int]], Logits]
+
+#: Numbers of a hidden state that nobody scripted.
+WIDTH = 8
 
 BYTES = tuple(bytes([value]) for value in range(256))
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -159,6 +169,8 @@ def spelt(vocabulary: Vocabulary, tokens: Sequence[int]) -> bytes:
 class FakeLM:
     """`LanguageModel` on a function from tokens to logits; no arithmetic but the sampler's.
 
+    `hidden` does the same for hidden states; the default ones look random.
+
     `batches` records every decode as sequence -> number of tokens. Rows handed out are filled with NaN at
     the next decode, and asking for a row that the last decode did not make is an AssertionError.
     """
@@ -173,6 +185,7 @@ class FakeLM:
         kv_strategy: Literal["seq", "state"] = "seq",
         key: str = "fake",
         cancellation: Cancellation | None = None,
+        hidden: Row | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.num_sequences = num_sequences
@@ -183,6 +196,7 @@ class FakeLM:
         self.batches: list[dict[int, int]] = []
         self.is_closed = False
         self._row = row
+        self._hidden = hidden or hashed_row(WIDTH, seed=1)
         self.state_key = key
         self._cancellation = cancellation or Cancellation()
         self._tokens: list[list[int]] = [[] for _ in range(num_sequences)]
@@ -235,11 +249,21 @@ class FakeLM:
         self._cells[sequence].extend(next(self._new_cells) for _ in tail)
 
     def set_tokens(self, targets: Mapping[int, Sequence[int]]) -> None:
+        self.extend(self._new_tails(targets))
+
+    def _new_tails(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Sequence[int]]:
         tails = {}
         for sequence, ids in targets.items():
             keep = min(common_prefix(self._tokens[sequence], ids), len(ids) - 1)
             tails[sequence] = ids[self._rewind(sequence, keep) :]
-        self.extend(tails)
+        return tails
+
+    def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
+        tails = self._new_tails(targets)
+        if before := {sequence: tail[:-1] for sequence, tail in tails.items() if len(tail) > 1}:
+            self.extend(before)
+        self.extend({sequence: tail[-1:] for sequence, tail in tails.items()})
+        return {sequence: self._hidden(self._tokens[sequence]).copy() for sequence in tails}
 
     def logits(self, sequence: int) -> Logits:
         assert sequence in self._rows, f"sequence {sequence} has no row, or a stale one"

@@ -32,6 +32,7 @@ class FakeModel:
     template: str = CHATML
     kv: Literal["seq", "state"] = "seq"
     trained_context: int = 1 << 20
+    hidden: Row | None = None
 
 
 class FakeLoader:
@@ -78,6 +79,7 @@ class FakeLoader:
             kv_strategy=model.kv,
             key=file.name,
             cancellation=self._cancellation,
+            hidden=model.hidden,
         )
         self.opened[file.name].append(lm)
         context = min(self._config.context, model.trained_context)

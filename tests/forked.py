@@ -127,7 +127,12 @@ def _nursery() -> socket.socket:
     command = [sys.executable, "-m", "tests.forked", str(theirs.fileno())]
     child = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True)
     theirs.close()
-    atexit.register(lambda: (ours.close(), child.wait()))
+
+    def end() -> None:
+        ours.close()
+        child.wait()
+
+    atexit.register(end)
     return ours
 
 

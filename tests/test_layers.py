@@ -52,6 +52,7 @@ PURE = (
         "prompt",
         "lm",
         "judge",
+        "heads",
     ),
     *("machine.memory", "machine.placement", "machine.context_size", "evaluation.suites"),
     *(

@@ -14,6 +14,7 @@ from ..config import Config
 from .vocabulary import Vocabulary
 
 Logits = npt.NDArray[np.float32]  # (n_vocab,)
+Hidden = npt.NDArray[np.float32]  # (n_embd,)
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,12 @@ class LanguageModel(Protocol):
 
         Keeps the longest common prefix of what it holds, drops the rest, decodes the new tail; all in one
         batch. Where nothing is new the last token is decoded again, for its logits. Raises as `extend`.
+        """
+
+    def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
+        """As `set_tokens`, and the hidden state (n_embd,) at each last token, after the final norm: a copy.
+
+        The last tokens are a batch of their own, whatever comes before them: no other token is read out.
         """
 
     def logits(self, sequence: int) -> Logits:

@@ -32,6 +32,7 @@ def ask(
             help="The question, its words joined by spaces; stdin, if piped, comes before it.",
         ),
     ] = None,
+    *,
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="exit with 4 if the answer is refused or blocked")
     ] = False,
@@ -51,7 +52,6 @@ def ask(
     log: Annotated[
         bool, typer.Option("--log", metavar="", help="keep question and answer, as a chat does")
     ] = False,
-    *,
     options: Options,
 ) -> None:
     """Answer one prompt.
