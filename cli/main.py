@@ -18,8 +18,8 @@ from alignbeam_local.cancellation import known_signals
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.paths import no_home
 
+from .console.terminal import say_error
 from .inputs import checked
-from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
 _ENDING = known_signals("SIGTERM", "SIGHUP")

@@ -8,7 +8,7 @@ from alignbeam_local.errors import Cancelled
 from alignbeam_local.events import Done, Event
 from alignbeam_local.result import Result
 
-from .suspending import listeners
+from .console.suspending import listeners
 from .views.view import View
 
 if TYPE_CHECKING:

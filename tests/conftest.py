@@ -9,7 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from alignbeam_local.cli.views import markdown_stream
+from alignbeam_local.cli.console import markdown_stream
 
 from alignbeam_local.doctor import machine_checks
 from alignbeam_local.judge import questions, rubric

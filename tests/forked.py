@@ -20,7 +20,7 @@ from typing import IO, Self
 
 ROOT = Path(__file__).parents[1]
 _TEXT = ((0, "r"), (1, "w"))
-_IMPORTED = ("tests.fake_engine", "alignbeam_local.cli.chat.chat", "alignbeam_local.cli.chat.input")
+_IMPORTED = ("tests.fake_engine", "alignbeam_local.cli.chat.chat", "alignbeam_local.cli.line.input")
 
 
 class Forked:

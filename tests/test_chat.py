@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from alignbeam_local.cli.chat.commands import COMMANDS
 from alignbeam_local.cli.chat.completion import ChatCompleter
-from alignbeam_local.cli.chat.input import LineEditor, is_open, typed_lines, unquoted
 from alignbeam_local.cli.commands import chat as chat_command
+from alignbeam_local.cli.line.input import LineEditor, is_open, typed_lines, unquoted
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent, DummyCompleter
 from prompt_toolkit.document import Document

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from alignbeam_local.cli.views.markdown_stream import MarkdownStream, rendered, split_finished
+from alignbeam_local.cli.console.markdown_stream import MarkdownStream, rendered, split_finished
 from hypothesis import given
 from hypothesis import strategies as st
 

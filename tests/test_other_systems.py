@@ -43,7 +43,7 @@ print("imported")
 _STARTS = """
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.cli import main, session
-from alignbeam_local.cli.terminal import unechoed
+from alignbeam_local.cli.console.terminal import unechoed
 from alignbeam_local.llama import library
 from alignbeam_local.lm.checksummed_file import Checksummed, read_checksummed, write_checksummed
 from alignbeam_local.machine.machine import peak_memory, this_machine

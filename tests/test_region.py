@@ -3,8 +3,8 @@
 import random
 
 import pytest
+from alignbeam_local.cli.console.region import Region, go_on_all, hold_all
 from alignbeam_local.cli.views.board import Board
-from alignbeam_local.cli.views.region import Region, go_on_all, hold_all
 from rich.console import Console
 from rich.text import Text
 

@@ -15,15 +15,15 @@ from alignbeam_local.result import Result
 from alignbeam_local.settings import DEFAULT, SourcedConfig, SourcedValue
 
 from .. import playing, session
+from ..console.terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from ..inputs import checked
+from ..line.input import LineReader
 from ..pulling import require_models
-from ..terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from ..views.answer_view import answer_view
 from ..views.live import LiveView
 from ..views.view import RecordingView, View
 from .defaults import for_chat
 from .greeting import greeting, short_name
-from .input import LineReader
 from .talk import LAST, read_again
 from .transcript import Transcript
 

@@ -6,14 +6,14 @@ from typing import NamedTuple
 from alignbeam_local.config import KNOBS, canonical
 from alignbeam_local.errors import UsageError, did_you_mean
 
-from ..tables import two_columns
-from . import attachments as chat_attachments
-from . import files as chat_files
-from . import history as chat_history
-from . import knobs as chat_knobs
-from . import pick as chat_pick
-from . import turns as chat_turns
-from . import why as chat_why
+from ..console.tables import two_columns
+from .actions import attachments as chat_attachments
+from .actions import files as chat_files
+from .actions import history as chat_history
+from .actions import knobs as chat_knobs
+from .actions import pick as chat_pick
+from .actions import turns as chat_turns
+from .actions import why as chat_why
 from .chat import Chat
 
 _KEYS = """\

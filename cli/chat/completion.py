@@ -9,9 +9,9 @@ from alignbeam_local.config import KNOBS, Config, canonical
 from alignbeam_local.errors import AlignBeamError
 
 from ..options import knob_choices
+from .actions.knobs import ROLES
 from .chat import Chat
 from .commands import COMMANDS
-from .knobs import ROLES
 
 
 class ChatCompleter(Completer):

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from alignbeam_local.conversation.log import StoredExchange
 
-from ..terminal import printable
+from ..console.terminal import printable
 
 #: Characters of a question, and of an answer, before they are cut.
 _QUESTION, _ANSWER = 200, 300

@@ -19,7 +19,7 @@ from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 
-from ..terminal import say
+from ..console.terminal import say
 
 #: The id of an exchange that is on no disk.
 _NOT_STORED = 0

@@ -12,15 +12,15 @@ from alignbeam_local.reading import whole_text
 from alignbeam_local.result import Result
 
 from .. import playing, session
+from ..console.terminal import is_terminal
+from ..console.waiting import STDIN, told_if_slow
 from ..inputs import checked
 from ..kept import opened_log
 from ..options import Options, with_options_but
 from ..quoted_file import quoted_file
 from ..start.starter import tell_toy_once
-from ..terminal import is_terminal
 from ..views.answer_view import answer_view
 from ..views.view import RecordingView
-from ..waiting import STDIN, told_if_slow
 
 
 @with_options_but("parallel")
@@ -91,7 +91,7 @@ def ask(
 
 def _explain(result: Result, steps: Sequence[Step]) -> None:
     """It begins with the line that otherwise ends an answer; off a terminal nothing is wrapped."""
-    from ..tables import table_console
+    from ..console.tables import table_console
     from ..views.why import explained
 
     console = table_console(sys.stderr)

@@ -8,13 +8,13 @@ import typer
 from alignbeam_local.errors import UsageError
 
 from .. import playing, session
+from ..console.terminal import is_terminal, say
 from ..filter.parallel import ParallelRun
 from ..filter.run import FilterRun, Form
 from ..filter.template import read_template
 from ..inputs import Arriving, is_ready, records
 from ..kept import opened_log
 from ..options import Options, with_options
-from ..terminal import is_terminal, say
 from ..views.answer_view import silent_view
 
 _LONGEST_TIMEOUT = 1e6

@@ -16,7 +16,7 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
 from ..completion import model_names
-from ..terminal import is_terminal, say
+from ..console.terminal import is_terminal, say
 
 if TYPE_CHECKING:
     from alignbeam_local.heads.benign import BenignChange

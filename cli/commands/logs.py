@@ -21,11 +21,11 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path, write_named
 from alignbeam_local.result_json import json_line
 
-from ..asking import confirm_deletion
-from ..chat.input import typed_lines
 from ..completion import conversation_names
+from ..console.asking import confirm_deletion
+from ..console.terminal import for_stream, say
 from ..endings import by_ending
-from ..terminal import for_stream, say
+from ..line.input import typed_lines
 from ..views.logs import print_conversations, print_found
 
 logs_app = typer.Typer(

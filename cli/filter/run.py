@@ -14,10 +14,10 @@ from alignbeam_local.result_json import RESULT_FIELDS
 from alignbeam_local.settings import SourcedConfig, near_knob
 
 from .. import playing, session
+from ..console.terminal import is_terminal, say
 from ..inputs import count_records, is_blank, parse_row, row_knobs, row_messages
 from ..kept import Kept
 from ..options import Options
-from ..terminal import is_terminal, say
 from ..views.answer_view import silent_view
 from ..views.view import View
 from .output import JsonOutput, Output, TextOutput

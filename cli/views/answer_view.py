@@ -3,8 +3,8 @@
 import sys
 from typing import IO
 
+from ..console.terminal import is_dumb, is_terminal
 from ..options import Options
-from ..terminal import is_dumb, is_terminal
 from .view import JsonView, NoticeView, PlainView, SilentView, TraceView, View
 
 

@@ -9,8 +9,8 @@ from alignbeam_local.heads.benign import BenignChange, WithHead
 from alignbeam_local.heads.check import ALL
 from alignbeam_local.heads.head import Above, Auc, RequestHead
 
-from ..tables import plain_table, table_console
-from ..terminal import for_stream
+from ..console.tables import plain_table, table_console
+from ..console.terminal import for_stream
 
 
 def print_fit(head: RequestHead, change: BenignChange | None, *, as_json: bool) -> None:

@@ -5,10 +5,10 @@ from rich.text import Text
 
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Withdrawn
 
-from ..terminal import printable
+from ..console.markdown_stream import MarkdownStream
+from ..console.region import Region
+from ..console.terminal import printable
 from .board import PHASES, Board
-from .markdown_stream import MarkdownStream
-from .region import Region
 from .story import summary
 
 

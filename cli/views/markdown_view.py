@@ -5,9 +5,9 @@ from rich.text import Text
 
 from alignbeam_local.events import AnswerText, Done, Event, Phase, Withdrawn
 
-from ..terminal import printable
+from ..console.markdown_stream import MarkdownStream
+from ..console.terminal import printable
 from .board import PHASES
-from .markdown_stream import MarkdownStream
 
 
 class MarkdownView:

@@ -10,8 +10,8 @@ from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import BeamResult, Result
 
-from ..tables import Column, table
-from ..terminal import printable
+from ..console.tables import Column, table
+from ..console.terminal import printable
 from .board import WINNER_STYLES, winners_legend
 from .harm import harm_text, limit_text
 from .story import summary

@@ -21,7 +21,7 @@ def listeners() -> Mapping[int, Callable[[], None]]:
 
 
 def _stop() -> None:
-    from .views.region import hold_all
+    from .region import hold_all
 
     if not _has_shell():  # nobody could continue it
         return
@@ -31,7 +31,7 @@ def _stop() -> None:
 
 
 def _go_on() -> None:
-    from .views.region import go_on_all
+    from .region import go_on_all
 
     with suppress(OSError):
         if os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():  # `bg`: the terminal is the shell's

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import data_dir, ensure_dir
 
+from ..chat.greeting import PLACEHOLDER
+from ..console.terminal import is_dumb, is_terminal, say
+from ..console.waiting import told_if_slow
 from ..inputs import Arriving, checked
-from ..terminal import is_dumb, is_terminal, say
-from ..waiting import told_if_slow
-from .greeting import PLACEHOLDER
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
@@ -179,7 +179,7 @@ def typed_lines() -> Path:
 def _history(is_kept: bool, tell: Callable[[str], None]) -> "History":
     from prompt_toolkit.history import InMemoryHistory
 
-    from .line_history import LineHistory
+    from .history import LineHistory
 
     if not is_kept:
         return InMemoryHistory()

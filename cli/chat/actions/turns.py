@@ -4,11 +4,11 @@ import shlex
 
 from alignbeam_local.errors import UsageError
 
-from ..grammar_files import with_file_texts
-from ..session import refuse_loading_knobs
-from ..terminal import say
-from .chat import Chat
-from .defaults import with_chat_defaults
+from ...console.terminal import say
+from ...grammar_files import with_file_texts
+from ...session import refuse_loading_knobs
+from ..chat import Chat
+from ..defaults import with_chat_defaults
 
 
 def retry(chat: Chat, words: str) -> None:

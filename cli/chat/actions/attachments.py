@@ -2,9 +2,9 @@
 
 from alignbeam_local.errors import UsageError
 
-from ..quoted_file import quoted_file
-from ..terminal import say
-from .chat import Chat
+from ...console.terminal import say
+from ...quoted_file import quoted_file
+from ..chat import Chat
 
 
 def attach(chat: Chat, given: str) -> None:

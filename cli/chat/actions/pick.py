@@ -3,7 +3,7 @@
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import AnswerText, Done
 
-from .chat import Chat
+from ..chat import Chat
 
 
 def pick(chat: Chat, word: str) -> None:

@@ -6,7 +6,7 @@ from threading import Event, RLock, Thread
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import ControlType, Segment
 
-from ..terminal import reflows
+from .terminal import reflows
 
 _FRAMES_PER_SECOND = 8
 _shown: list["Region"] = []  # of this process; at most one in use

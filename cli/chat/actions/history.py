@@ -2,9 +2,9 @@
 
 from alignbeam_local.errors import UsageError
 
-from ..terminal import say
-from .chat import Chat
-from .talk import read_again
+from ...console.terminal import say
+from ..chat import Chat
+from ..talk import read_again
 
 
 def history(chat: Chat, words: str) -> None:
