@@ -15,17 +15,7 @@ if TYPE_CHECKING:
     from .conversation.conversation import Conversation
     from .engine.engine import Engine
     from .errors import AlignBeamError, Cancelled, ContextFull, ModelError, UsageError
-    from .events import (
-        AnswerText,
-        BeamText,
-        Done,
-        Event,
-        Judged,
-        Notice,
-        Phase,
-        Step,
-        Withdrawn,
-    )
+    from .events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
     from .prompt.message import Message
     from .result import Result
 

@@ -9,13 +9,21 @@ import ctypes
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from .errors import Cancelled
 
+
+def known_signals(*names: str) -> frozenset[int]:
+    """Those of these signals that this system has: Windows lacks most."""
+    return frozenset(int(getattr(signal, name)) for name in names if hasattr(signal, name))
+
+
 #: Also what ends the program stops a decode first; its own handler does the rest.
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOPPING = known_signals("SIGINT", "SIGTERM", "SIGHUP")
+
+_NONE: Mapping[int, Callable[[], None]] = {}
 
 
 class Cancellation:
@@ -61,8 +69,10 @@ class Cancellation:
                 self._flag[0] = b"\1"
 
     @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
+    def on_interrupt(self, others: Mapping[int, Callable[[], None]] = _NONE) -> Iterator[None]:
         """While inside, Ctrl-C sets the flag instead of raising KeyboardInterrupt. Main thread only.
+
+        `others` are called when their signals come, at once, in another thread: also during a decode.
 
         A process that was told to ignore it (as `nohup` and background jobs are) goes on ignoring it.
         """
@@ -73,23 +83,32 @@ class Cancellation:
         receiver, sender = socket.socketpair()
         sender.setblocking(False)
         previous_handler = signal.signal(signal.SIGINT, lambda *_: self._interrupt())
+        previous = {number: signal.signal(number, _left_to_watcher) for number in others}
         previous_fd = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
-        watcher = threading.Thread(target=self._watch, args=(receiver,), daemon=True)
+        watcher = threading.Thread(target=self._watch, args=(receiver, others), daemon=True)
         watcher.start()
         try:
             yield
         finally:
             signal.set_wakeup_fd(previous_fd)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
             signal.signal(signal.SIGINT, previous_handler)
             sender.close()
             watcher.join()
             receiver.close()
 
-    def _watch(self, receiver: socket.socket) -> None:
+    def _watch(self, receiver: socket.socket, others: Mapping[int, Callable[[], None]]) -> None:
         while received := receiver.recv(16):
+            for number in filter(others.__contains__, received):
+                others[number]()
             if any(number in received for number in _STOPPING):
                 self._interrupt()
 
     def _interrupt(self) -> None:
         self.is_interrupted = True
         self.set()
+
+
+def _left_to_watcher(_: int, __: object) -> None:
+    """A handler in Python waits for the end of a decode: what is to be done then is done already."""

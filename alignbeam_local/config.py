@@ -1,6 +1,8 @@
 """Every knob, its default, its range and its meaning: the one home of each."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
@@ -33,6 +35,7 @@ MOST_SEED = 2**32 - 65
 #: The most threads that llama.cpp has room for: with more it ends the process.
 _MOST_THREADS = 512
 _MOST_LAYERS = 65_536
+_MOST_TOP_K = 2**31 - 1
 _MOST_GPUS = 256
 _LARGEST_SHARE = 1e6
 #: Below this, logits over the temperature, or over the penalty, are no numbers any more.
@@ -118,6 +121,14 @@ class Config(BaseModel):
     top_p: Annotated[float, Field(gt=0, le=1)] = _knob(
         1.0, "nucleus sampling; 1.0 = off", Knob("Sampling", ("measured",))
     )
+    top_k: Annotated[int, Field(ge=0, le=_MOST_TOP_K)] = _knob(
+        0, "sample among this many likeliest tokens; 0 = all", Knob("Sampling", ("measured",))
+    )
+    min_p: Annotated[float, Field(ge=0, le=1)] = _knob(
+        0.0,
+        "leave out tokens less likely than this share of the likeliest one's probability; 0 = none",
+        Knob("Sampling", ("measured",)),
+    )
     repeat_penalty: Annotated[float, Field(ge=_LEAST_DIVISOR, le=10)] = _knob(
         1.15, "penalty on tokens the answer already holds; 1.0 = none", Knob("Sampling", ("measured",))
     )
@@ -127,7 +138,18 @@ class Config(BaseModel):
     max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = _knob(
         512, "the longest answer, in draft tokens", Knob("Sampling", ("sizes",))
     )
+    stop: tuple[str, ...] = _knob(
+        (),
+        "texts that end the answer, which is what came before; the flag can be repeated",
+        Knob("Sampling"),
+    )
     ignore_eos: bool = _knob(False, "go on past the end of the answer (for timing)", Knob("Sampling"))
+    grammar: str | None = _knob(
+        None, "a grammar (GBNF) that the answer keeps to, mixed tokens too; none = any text", Knob("Sampling")
+    )
+    json_schema: str | None = _knob(
+        None, "a JSON schema that the answer keeps to, in place of a grammar", Knob("Sampling")
+    )
 
     draft: str | None = _knob(
         None,
@@ -149,7 +171,11 @@ class Config(BaseModel):
         "a named set of models and knobs; without one, the default_profile of models.toml",
         Knob("Models", ("loads", "sizes", "shared")),
     )
-    system: str | None = _knob(None, "the system prompt, for the draft", Knob("Models", ("measured",)))
+    system: str | None = _knob(
+        None,
+        "the system prompt, for the draft; as a flag, @FILE is what a file holds",
+        Knob("Models", ("measured",)),
+    )
     anchor_system: str = _knob(
         "none",
         "the anchor's system prompt: none, same (as the draft's), or a text",
@@ -219,11 +245,12 @@ class Config(BaseModel):
     @field_validator("*")
     @classmethod
     def _unicode(cls, value: Any) -> Any:
-        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        texts = value if isinstance(value, tuple) else (value,)
+        if any("\ud800" <= letter <= "\udfff" for text in texts if isinstance(text, str) for letter in text):
             raise PydanticCustomError("unicode", "this is not Unicode text")
         return value
 
-    @field_validator("judge_at", "main_gpu", "tensor_split", mode="before")
+    @field_validator("judge_at", "main_gpu", "tensor_split", "grammar", "json_schema", mode="before")
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
@@ -232,6 +259,33 @@ class Config(BaseModel):
     @classmethod
     def _as_llama_cpp_counts(cls, value: Any) -> Any:
         return "auto" if value in (-1, "-1") else value
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_text_or_a_list(cls, value: Any) -> Any:
+        if value in (None, "none", ["none"]):
+            return ()
+        return _texts(value) if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _each_a_text(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value):
+            raise PydanticCustomError("empty", "an empty text would end every answer at once")
+        return value
+
+    @field_validator("grammar", "json_schema")
+    @classmethod
+    def _alone(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """What a grammar promises, nothing else may cut or lengthen."""
+        if value is None:
+            return None
+        if not value.strip():
+            raise PydanticCustomError("blank", "there is nothing in it")
+        for other in ("stop", "ignore_eos", "grammar"):
+            if other != info.field_name and info.data.get(other):
+                raise PydanticCustomError("alone", "it does not go together with {other}", {"other": other})
+        return value
 
     @field_validator("temperature")
     @classmethod
@@ -345,6 +399,16 @@ def _parse_shares(text: str) -> tuple[float, ...]:
     ):
         raise PydanticCustomError("shares", "not a list of shares, such as 3,1")
     return shares
+
+
+def _texts(value: str) -> Any:
+    """What a JSON list lists, so that a variable can name several texts, and newlines; else one text."""
+    if value.startswith("["):
+        with suppress(ValueError, RecursionError):
+            listed = json.loads(value)
+            if isinstance(listed, list):
+                return listed
+    return (value,)
 
 
 def by_name(values: Mapping[str, Any], source: str = "") -> dict[str, Any]:

@@ -14,14 +14,15 @@ from typing import Annotated, TextIO
 import typer
 from typer.main import get_command
 
+from alignbeam_local.cancellation import known_signals
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.paths import no_home
 
+from .console.terminal import say_error
 from .inputs import checked
-from .terminal import say_error
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = known_signals("SIGTERM", "SIGHUP")
 _BINDING = "llama-cpp-python"  # to llama.cpp, in whose versions it comes
 _SHOWN = 60  # characters of what was typed, in a message
 _PATIENCE_SECONDS = 2  # with what is being closed: a second signal within them changes nothing
@@ -36,6 +37,7 @@ _COMMANDS = {
     "bench": "bench:bench",
     "models": "models:models_app",
     "judge": "judge:judge_app",
+    "heads": "heads:heads_app",
     "eval": "eval:eval_app",
     "logs": "logs:logs_app",
     "config": "config:config_app",

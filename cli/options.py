@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from alignbeam_local.config import ABOUT, KNOBS, Config
 from alignbeam_local.settings import flag_name
 
+from .at_file import text_of
 from .completion import model_names, profile_names
 
 _COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
@@ -82,11 +83,18 @@ def _with_options(command: Callable[..., None], left_out: frozenset[str]) -> Cal
 
     @wraps(command)
     def flagged(**values: Any) -> None:
-        flags = {name: values.pop(name) for name in knobs}
+        flags = {name: _flag_value(values.pop(name)) for name in knobs}
+        if flags.get("system"):
+            flags["system"] = text_of(flags["system"], flag_name("system"))
         common = {name: values.pop(name) for name in others}
         command(**values, options=Options(flags=flags, **dict.fromkeys(_COMMON, False) | common))
 
     return _as_flags(flagged, [*own, *shared])
+
+
+def _flag_value(value: Any) -> Any:
+    """A flag that can be repeated is an empty list where it was not given."""
+    return None if value == [] else value
 
 
 def _as_flags(command: Callable[..., None], flags: Sequence[inspect.Parameter]) -> Callable[..., None]:
@@ -118,7 +126,8 @@ def _knob_parameter(name: str) -> inspect.Parameter:
         show_default=False,
         autocompletion=_completion(name, field),
     )
-    return _parameter(name, Annotated[bool | None if is_flag else str | None, option], default=None)
+    kind = bool if is_flag else list[str] if is_list(field) else str
+    return _parameter(name, Annotated[kind | None, option], default=None)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -126,7 +135,7 @@ def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def _help(field: FieldInfo) -> str:
-    default = "" if field.default is None or field.default is False else f" [default: {field.default}]"
+    default = "" if field.default in (None, ()) or field.default is False else f" [default: {field.default}]"
     return f"{field.description}{default}".replace("[", "\\[")
 
 
@@ -152,6 +161,11 @@ def knob_choices(field: FieldInfo) -> tuple[str, ...]:
         return ("on", "off")
     parts = get_args(field.annotation) if get_origin(field.annotation) in _UNIONS else (field.annotation,)
     return tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether a knob holds several texts."""
+    return get_origin(field.annotation) is tuple
 
 
 def _plain_type(field: FieldInfo) -> Any:

@@ -8,6 +8,7 @@ from alignbeam_local.errors import Cancelled
 from alignbeam_local.events import Done, Event
 from alignbeam_local.result import Result
 
+from .console.suspending import listeners
 from .views.view import View
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def play(engine: "Engine", events: Iterator[Event], view: View) -> Result | None
         Cancelled: the user stopped it before there was a result.
     """
     result = None
-    with closing(view), _ended(events), engine.cancellation.on_interrupt():
+    with closing(view), _ended(events), engine.cancellation.on_interrupt(listeners()):
         try:
             for event in events:
                 view.show(event)

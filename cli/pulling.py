@@ -12,8 +12,8 @@ from alignbeam_local.models.pasted import hint_of_hub
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.settings import resolve
 
-from .terminal import is_terminal, say
-from .waiting import waiting
+from .console.terminal import is_terminal, say
+from .console.waiting import waiting
 
 
 def needed_models(config: Config) -> list[str]:

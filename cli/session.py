@@ -12,9 +12,10 @@ from alignbeam_local.config import Config
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import SourcedConfig, resolve
 
+from .console.terminal import say
+from .grammar_files import with_file_texts
 from .options import Options
 from .pulling import needed_models, provide_models
-from .terminal import say
 
 if TYPE_CHECKING:
     from alignbeam_local.cancellation import Cancellation
@@ -61,7 +62,7 @@ def prepare(
         UsageError: a knob that cannot be.
     """
     registry = Registry.load()
-    settings = resolve(options.flags, registry, os.environ)
+    settings = resolve(with_file_texts(options.flags), registry, os.environ)
     if "parallel" not in options.flags:
         settings = settings.one_at_a_time()
     session = Session(options, adapt(settings), registry)

@@ -9,7 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from alignbeam_local.cli.views import markdown_stream
+from alignbeam_local.cli.console import markdown_stream
 
 from alignbeam_local.doctor import machine_checks
 from alignbeam_local.judge import questions, rubric
@@ -66,7 +66,7 @@ def llama_cpp_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
             return _of_a_child(*command)
         return real(command, **options)
 
-    monkeypatch.setattr(machine_checks.subprocess, "run", run)
+    monkeypatch.setattr("alignbeam_local.doctor.machine_checks.subprocess.run", run)
 
 
 @pytest.fixture

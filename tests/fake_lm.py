@@ -11,11 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from alignbeam_local.cancellation import Cancellation
-from alignbeam_local.errors import ContextFull, ModelError
-from alignbeam_local.lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
+from alignbeam_local.errors import ContextFull, ModelError, UsageError
+from alignbeam_local.lm.language_model import (
+    Hidden,
+    Logits,
+    Sampler,
+    SamplerSettings,
+    SequenceState,
+    common_prefix,
+)
 from alignbeam_local.lm.vocabulary import Vocabulary
 
 Row = Callable[[Sequence[int]], Logits]
+
+#: Numbers of a hidden state that nobody scripted.
+WIDTH = 8
 
 BYTES = tuple(bytes([value]) for value in range(256))
 CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -159,6 +169,8 @@ def spelt(vocabulary: Vocabulary, tokens: Sequence[int]) -> bytes:
 class FakeLM:
     """`LanguageModel` on a function from tokens to logits; no arithmetic but the sampler's.
 
+    `hidden` does the same for hidden states; the default ones look random.
+
     `batches` records every decode as sequence -> number of tokens. Rows handed out are filled with NaN at
     the next decode, and asking for a row that the last decode did not make is an AssertionError.
     """
@@ -173,6 +185,7 @@ class FakeLM:
         kv_strategy: Literal["seq", "state"] = "seq",
         key: str = "fake",
         cancellation: Cancellation | None = None,
+        hidden: Row | None = None,
     ) -> None:
         self.vocabulary = vocabulary
         self.num_sequences = num_sequences
@@ -183,6 +196,7 @@ class FakeLM:
         self.batches: list[dict[int, int]] = []
         self.is_closed = False
         self._row = row
+        self._hidden = hidden or hashed_row(WIDTH, seed=1)
         self.state_key = key
         self._cancellation = cancellation or Cancellation()
         self._tokens: list[list[int]] = [[] for _ in range(num_sequences)]
@@ -235,11 +249,21 @@ class FakeLM:
         self._cells[sequence].extend(next(self._new_cells) for _ in tail)
 
     def set_tokens(self, targets: Mapping[int, Sequence[int]]) -> None:
+        self.extend(self._new_tails(targets))
+
+    def _new_tails(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Sequence[int]]:
         tails = {}
         for sequence, ids in targets.items():
             keep = min(common_prefix(self._tokens[sequence], ids), len(ids) - 1)
             tails[sequence] = ids[self._rewind(sequence, keep) :]
-        self.extend(tails)
+        return tails
+
+    def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
+        tails = self._new_tails(targets)
+        if before := {sequence: tail[:-1] for sequence, tail in tails.items() if len(tail) > 1}:
+            self.extend(before)
+        self.extend({sequence: tail[-1:] for sequence, tail in tails.items()})
+        return {sequence: self._hidden(self._tokens[sequence]).copy() for sequence in tails}
 
     def logits(self, sequence: int) -> Logits:
         assert sequence in self._rows, f"sequence {sequence} has no row, or a stale one"
@@ -319,7 +343,10 @@ class FakeLM:
 
 
 class FakeSampler:
-    """Penalties, top_p, temperature, dist as llama.cpp chains them, in numpy; greedy at temperature 0."""
+    """Penalties, top_k, top_p, min_p, temperature, dist as llama.cpp chains them; greedy at temperature 0.
+
+    Of a grammar it knows `root ::= "one" | "other"`: the answer is one of these texts.
+    """
 
     def __init__(self, model: FakeLM, settings: SamplerSettings) -> None:
         self._model = model
@@ -331,9 +358,24 @@ class FakeSampler:
     def accept(self, token: int) -> None:
         self.accepted.append(token)
 
+    def allowed(self, row: Logits) -> Logits:
+        if not self._settings.grammar:
+            return row
+        texts = [text.encode() for text in re.findall('"(.*?)"', self._settings.grammar)]
+        vocabulary = self._model.vocabulary
+        said = vocabulary.pieces(self.accepted)
+        nexts = [
+            said in texts if token in vocabulary.end_tokens else bool(piece) and _begins(said + piece, texts)
+            for token, piece in enumerate(map(vocabulary.piece, range(vocabulary.size)))
+        ]
+        if not any(nexts):
+            raise UsageError("the grammar accepts no token")
+        return np.where(nexts, row, -np.inf).astype(np.float32)
+
     def sample(self, sequence: int) -> int:
         assert not self.is_closed, "the sampler is closed"
-        logits = self._penalised(self._model.sampled_row(sequence).astype(np.float64))
+        row = self.allowed(self._model.sampled_row(sequence))
+        logits = self._penalised(row.astype(np.float64))
         token = self._draw(logits)
         self.accept(token)
         return token
@@ -347,13 +389,23 @@ class FakeSampler:
     def _draw(self, logits: npt.NDArray[np.float64]) -> int:
         if self._settings.temperature == 0:
             return int(np.argmax(logits))
-        order = np.argsort(-logits, kind="stable")
-        mass = np.cumsum(_softmax(logits[order]))
-        kept = order[: int(np.searchsorted(mass, self._settings.top_p)) + 1]
+        kept = self._kept(logits)
         return int(self._random.choice(kept, p=_softmax(logits[kept] / self._settings.temperature)))
+
+    def _kept(self, logits: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+        order = np.argsort(-logits, kind="stable")[: self._settings.top_k or None]
+        mass = np.cumsum(_softmax(logits[order]))
+        order = order[: int(np.searchsorted(mass, self._settings.top_p)) + 1]
+        likeliness = _softmax(logits[order])
+        kept: npt.NDArray[np.int64] = order[likeliness >= self._settings.min_p * likeliness[0]]
+        return kept
 
     def close(self) -> None:
         self.is_closed = True
+
+
+def _begins(text: bytes, texts: Sequence[bytes]) -> bool:
+    return any(whole.startswith(text) for whole in texts)
 
 
 def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -13,6 +13,7 @@ from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.open_models import Model
 from alignbeam_local.errors import ModelError
 from alignbeam_local.events import Notice
+from alignbeam_local.lm.starvation import Starvation
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models.registry import ModelFile, Registry
@@ -31,6 +32,7 @@ class FakeModel:
     template: str = CHATML
     kv: Literal["seq", "state"] = "seq"
     trained_context: int = 1 << 20
+    hidden: Row | None = None
 
 
 class FakeLoader:
@@ -40,6 +42,7 @@ class FakeLoader:
         self.models = dict(models)
         self.opened: dict[str, list[FakeLM]] = {name: [] for name in models}
         self.has_memory = True
+        self.starvation = Starvation()
         self.spare_needed: int | None = None  # without memory: bytes that suffice if they are let go
 
     def __call__(self, config: Config, _: Registry, cancellation: Cancellation) -> "FakeLoader":
@@ -76,6 +79,7 @@ class FakeLoader:
             kv_strategy=model.kv,
             key=file.name,
             cancellation=self._cancellation,
+            hidden=model.hidden,
         )
         self.opened[file.name].append(lm)
         context = min(self._config.context, model.trained_context)

@@ -20,7 +20,7 @@ from typing import IO, Self
 
 ROOT = Path(__file__).parents[1]
 _TEXT = ((0, "r"), (1, "w"))
-_IMPORTED = ("tests.fake_engine", "alignbeam_local.cli.chat.chat", "alignbeam_local.cli.chat.input")
+_IMPORTED = ("tests.fake_engine", "alignbeam_local.cli.chat.chat", "alignbeam_local.cli.line.input")
 
 
 class Forked:
@@ -127,7 +127,12 @@ def _nursery() -> socket.socket:
     command = [sys.executable, "-m", "tests.forked", str(theirs.fileno())]
     child = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], start_new_session=True)
     theirs.close()
-    atexit.register(lambda: (ours.close(), child.wait()))
+
+    def end() -> None:
+        ours.close()
+        child.wait()
+
+    atexit.register(end)
     return ours
 
 

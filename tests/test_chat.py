@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from alignbeam_local.cli.chat.commands import COMMANDS
 from alignbeam_local.cli.chat.completion import ChatCompleter
-from alignbeam_local.cli.chat.input import LineEditor, is_open, typed_lines, unquoted
 from alignbeam_local.cli.commands import chat as chat_command
+from alignbeam_local.cli.line.input import LineEditor, is_open, typed_lines, unquoted
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent, DummyCompleter
 from prompt_toolkit.document import Document
@@ -105,7 +105,8 @@ def test_set_changes_the_answers_that_come(engines: list[FakeEngine]) -> None:
     (_, before), (_, after) = engines[0].asked
     assert (before.alpha, before.beams) == (0.5, 3)
     assert (after.alpha, after.beams, after.system) == (0.8, 5, "Be brief.")
-    assert ran.err.count("/set needs a knob and its value") == 2
+    assert ran.err.count("/set needs a knob and its value") == 1
+    assert "alpha = 0.8 (chat)\n" in ran.out
 
 
 def test_a_model_can_be_changed(engines: list[FakeEngine]) -> None:

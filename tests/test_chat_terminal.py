@@ -52,8 +52,8 @@ class Terminal:
         """`seconds` is how long it may take until something that is waited for is there."""
         self._ours, theirs = pty.openpty()
         self._seconds = seconds
-        self.resize(columns, rows)
         self.screen = Screen(columns, rows, self.type)
+        self._set_size(columns, rows)
         self._child = Forked(
             program, command, *args, stdin=theirs, stdout=theirs, stderr=theirs, is_leader=True
         )
@@ -74,6 +74,13 @@ class Terminal:
         os.write(self._ours, "".join(keys).encode(errors="surrogateescape"))
 
     def resize(self, columns: int, rows: int) -> None:
+        """Give the window another size, with all that has been written before on it."""
+        while self._read(0.04):  # up to the pause between two frames
+            pass
+        self.screen.resize(columns, rows)
+        self._set_size(columns, rows)
+
+    def _set_size(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def expect(self, *lines: str) -> None:
@@ -101,11 +108,13 @@ class Terminal:
         lines = [line for line in self.screen.lines if line and not line.startswith(" K=")]
         return lines[-1].removesuffix(PLACEHOLDER).rstrip() if lines else ""
 
-    def _read(self, seconds: float) -> None:
-        """Show what comes within some seconds."""
+    def _read(self, seconds: float) -> bool:
+        """Show what comes within some seconds; False if nothing does."""
         if select.select([self._ours], [], [], seconds)[0]:
             with suppress(OSError):  # the program has closed its end
                 self.screen.feed(os.read(self._ours, 65536).decode("utf-8", "replace"))
+                return True
+        return False
 
 
 @pytest.fixture(autouse=True)
@@ -269,7 +278,7 @@ def test_the_chat_greets(columns: int) -> None:
         terminal.expect(">>> echo: hello")
         assert PLACEHOLDER not in terminal.screen.text
         terminal.type(ENTER)
-        terminal.prompt_after("hello\nbeam 1 of 1")
+        terminal.prompt_after("hello\n1 draft")
         terminal.type(CTRL_C)
         terminal.prompt_after("Ctrl-D or /bye leaves")
         assert terminal.screen.text.count(PLACEHOLDER) == 1, "a line that was left empty is empty"

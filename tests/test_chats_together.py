@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli.chat.input import typed_lines
-from alignbeam_local.cli.chat.line_history import LineHistory
 from alignbeam_local.cli.chat.transcript import OpenElsewhere, Transcript, opened
+from alignbeam_local.cli.line.history import LineHistory
+from alignbeam_local.cli.line.input import typed_lines
 
 from alignbeam_local.config import Config
 from alignbeam_local.conversation.claims import Claims

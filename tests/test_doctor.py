@@ -17,9 +17,11 @@ from alignbeam_local.cli import main as main_module
 from alignbeam_local.cli.commands import doctor as cli_doctor
 from typer.testing import CliRunner
 
+from alignbeam_local.config import Config
 from alignbeam_local.doctor import machine_checks as doctor_machine
 from alignbeam_local.doctor.doctor import examine
 from alignbeam_local.doctor.findings import Finding
+from alignbeam_local.doctor.load import load
 from alignbeam_local.llama import gpus as offload
 from alignbeam_local.llama import library as backend
 from alignbeam_local.lm import prefix_store
@@ -53,7 +55,7 @@ def test_everything_is_looked_at(tiny: Path) -> None:
     found = examined(draft=str(tiny), **ALONE)
     assert list(found) == [
         *("python", "llama.cpp", "config", "data", "cache", "models", "prefixes", "logs", "settings"),
-        *("gpu", "cores", "draft", "kernels", "memory"),
+        *("gpu", "cores", "load", "draft", "kernels", "memory"),
     ]
     assert {finding.level for finding in found.values()} <= {"ok", "warning"}
     assert "runs, no published sha256 to compare with" in found["draft"].message
@@ -188,6 +190,25 @@ def test_more_threads_than_processors(monkeypatch: pytest.MonkeyPatch, tiny: Pat
     monkeypatch.setattr("alignbeam_local.llama.library.usable_processors", lambda: 1)
     found = examined(draft=str(tiny), threads=4, **ALONE)["cores"]
     assert (found.level, found.hint) == ("warning", "--threads 1")
+
+
+@pytest.mark.parametrize(
+    ("busy", "threads", "level", "hint"),
+    [
+        (0.3, 8, "ok", ""),
+        (3.2, 8, "warning", "--threads 5"),
+        (3.2, 4, "warning", "Close what runs beside it."),
+        (20, 8, "warning", "--threads 1"),
+    ],
+)
+def test_other_programs_at_work(
+    busy: float, threads: int, level: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("psutil.getloadavg", lambda: (busy, 0.0, 0.0))
+    found = load(Config.of({"threads": threads}), usable=8)
+    assert found.level == level
+    assert hint in found.hint
+    assert f"{busy:.1f} of 8 processors were busy" in found.message
 
 
 def test_directories_open_to_others_or_in_the_way() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alignbeam_local.cli import tables
+from alignbeam_local.cli.console import tables
 from alignbeam_local.cli.eval import report
 
 from alignbeam_local.errors import UsageError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from alignbeam_local.cli import main as main_module
 from alignbeam_local.cli import session
-from alignbeam_local.cli.terminal import printable
+from alignbeam_local.cli.console.terminal import printable
 from alignbeam_local.cli.views.live import LiveView
 from alignbeam_local.cli.views.story import StoryView
 from alignbeam_local.cli.views.view import JsonView, PlainView, SilentView, TraceView

@@ -369,4 +369,4 @@ def test_changed_values_are_checked_anew_and_take_symbols() -> None:
 
 def test_a_configuration_does_not_change_in_place() -> None:
     with pytest.raises(ValidationError):
-        Config().alpha = 1.0  # type: ignore[misc]
+        Config().alpha = 1.0

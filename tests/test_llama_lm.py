@@ -7,7 +7,7 @@ batch shapes move logits by up to about one.
 import threading
 import time
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -375,6 +375,24 @@ def test_sampling_repeats_with_its_seed_and_top_p_narrows_it(tiny: dict[str, Pat
 
     assert drawn(1.0, 1) == drawn(1.0, 1) != drawn(1.0, 2)
     assert set(drawn(1e-6, 1)) == {int(lm.logits(0).argmax())}
+
+
+def test_top_k_and_min_p_narrow_it_and_a_grammar_rules_it(tiny: dict[str, Path], opened: Opened) -> None:
+    lm = opened.lm(tiny["llama"])
+    lm.extend({0: PROMPT})
+    order = np.argsort(-lm.logits(0))
+
+    def drawn(**narrowed: Any) -> set[int]:
+        sampler = lm.sampler(SamplerSettings(5.0, 1.0, 1.0, 64, 1, **narrowed))
+        tokens = {sampler.sample(0) for _ in range(40)}
+        sampler.close()
+        return tokens
+
+    assert drawn(top_k=3) == set(order[:3].tolist())
+    assert drawn(min_p=1.0) == {int(order[0])}
+    assert len(drawn()) > 10
+    pieces = {lm.vocabulary.piece(token) for token in drawn(grammar="root ::= [a]*")}
+    assert pieces <= {b"a", b""}, "and the end, which is no text"
 
 
 def test_a_cache_that_cannot_be_cut_is_not_forced(tiny: dict[str, Path], opened: Opened) -> None:

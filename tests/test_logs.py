@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli import asking, tables, terminal
-from alignbeam_local.cli.chat.input import typed_lines
 from alignbeam_local.cli.commands.logs import outdated
+from alignbeam_local.cli.console import asking, tables, terminal
+from alignbeam_local.cli.line.input import typed_lines
 from alignbeam_local.cli.views import logs as logs_view
 
 from alignbeam_local.config import Config

@@ -90,8 +90,13 @@ def test_crossing_is_the_landing_of_each() -> None:
 
 
 def test_a_landing_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    own, asked = bridge(), []
-    monkeypatch.setattr(DRAFT, "encode", lambda piece: asked.append(piece) or [HE_D])
+    own, asked = bridge(), list[bytes]()
+
+    def encode(piece: bytes) -> list[int]:
+        asked.append(piece)
+        return [HE_D]
+
+    monkeypatch.setattr(DRAFT, "encode", encode)
     for _ in range(3):
         own.landing(HE_A)
     assert asked == [b"he"]

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli import asking
+from alignbeam_local.cli.console import asking
 
 from alignbeam_local.config import Config
 from alignbeam_local.events import Event

@@ -1,7 +1,7 @@
 """How the tables of models look, on a terminal and off it."""
 
 import pytest
-from alignbeam_local.cli import tables
+from alignbeam_local.cli.console import tables
 from rich.cells import cell_len
 
 from alignbeam_local.models.registry import Registry

@@ -363,6 +363,7 @@ def test_a_state_is_saved_with_the_row_that_was_kept() -> None:
 
     in_slots(shared, first)
     assert states[0].tokens == (65,)
+    assert states[0].logits is not None
     assert np.array_equal(states[0].logits, hashed_row(VOCABULARY.size)([65]))
 
 

@@ -32,7 +32,8 @@ def told(
 ) -> str:
     """The story of an answer whose beams were judged so; the first is shown, unless none is."""
     beams = tuple(beam(index, verdict) for index, verdict in enumerate(verdicts))
-    return summary(replace(answered(finish, by), beams=beams))
+    said: str = summary(replace(answered(finish, by), beams=beams))
+    return said
 
 
 def answered(finish: FinishReason = "stop", by: RefusalSource | None = None) -> Result:

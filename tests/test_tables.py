@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli import tables
+from alignbeam_local.cli.console import tables
 from alignbeam_local.cli.views import judge as judge_view
 from rich.console import Console
 

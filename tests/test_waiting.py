@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli import waiting
-from alignbeam_local.cli.waiting import awaited, entered, told_if_slow
+from alignbeam_local.cli.console import waiting
+from alignbeam_local.cli.console.waiting import awaited, entered, told_if_slow
 
 from .forked import Forked
 from .gguf_files import write_gguf

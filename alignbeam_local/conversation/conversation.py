@@ -9,9 +9,10 @@ from typing import Any
 from ..config import Config
 from ..engine.engine import Engine, last_result
 from ..errors import UsageError
-from ..events import Done, Event, Notice
+from ..events import Done, Event, Notice, Step
 from ..prompt.message import Message
 from ..result import Result
+from .pick import picked
 from .saved_state import SavedState, read_state, write_state
 
 _STATE = "kv-state"
@@ -88,6 +89,20 @@ class Conversation:
             raise UsageError("there is no question to answer again", "Ask one first.")
         config = config or self._engine.config
         return self._answer(question or last, config, earlier, exchanges, _is_whole)
+
+    def pick(self, beam: int, steps: Sequence[Step]) -> Exchange:
+        """Let another beam of the last answer, counted from 0, be the answer; the exchange it makes.
+
+        Raises:
+            UsageError: there is no answer of this process, or as `picked`.
+        """
+        if self.last is None:
+            raise UsageError("there is no answer of this run to pick from", "Ask something, or /retry.")
+        result = picked(self.last.result, beam, steps)
+        self._engine.background.stop()
+        self._forgot = True
+        self._exchanges = [*self._exchanges[:-1], Exchange(self.last.question, result)]
+        return self._exchanges[-1]
 
     def undo(self) -> bool:
         """Forget the last question and its answer; False if there is none."""

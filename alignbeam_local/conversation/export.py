@@ -42,10 +42,13 @@ def exported(conversations: Iterable[Exported], form: ExportFormat) -> Iterator[
 def as_object(one: Exported) -> dict[str, Any]:
     """A conversation as one JSON object."""
     exchanges = [
-        {"asked": exchange.asked, "question": exchange.question, "result": exchange.result}
-        for exchange in one.exchanges
+        {**_fields(exchange), "earlier": list(map(_fields, exchange.earlier))} for exchange in one.exchanges
     ]
     return {**one.conversation._asdict(), "exchanges": exchanges}
+
+
+def _fields(exchange: StoredExchange) -> dict[str, Any]:
+    return {"asked": exchange.asked, "question": exchange.question, "result": exchange.result}
 
 
 def markdown(one: Exported) -> str:
@@ -58,6 +61,8 @@ def markdown(one: Exported) -> str:
         if exchange.result["config"]["system"] != system:
             system = exchange.result["config"]["system"]
             parts += ["## System", system or "none"]
+        for old in exchange.earlier:
+            parts += ["## You (answered anew below)", old.question, _answer_heading(old), old.answer]
         parts += ["## You", exchange.question, _answer_heading(exchange), exchange.answer]
     return "\n\n".join(parts)
 

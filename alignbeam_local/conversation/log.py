@@ -35,6 +35,16 @@ _MIGRATIONS = (
         """,
         "CREATE INDEX exchange_conversation ON exchange (conversation)",
     ),
+    (
+        """
+        CREATE TABLE replaced (
+          id INTEGER PRIMARY KEY AUTOINCREMENT,
+          exchange INTEGER NOT NULL REFERENCES exchange (id) ON DELETE CASCADE,
+          asked TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL, result TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX replaced_exchange ON replaced (exchange)",
+    ),
 )
 _CONVERSATIONS = """
     SELECT c.id, c.name, c.started, coalesce(last.asked, c.started), coalesce(span.num, 0),
@@ -48,6 +58,10 @@ _CONVERSATIONS = """
     ORDER BY coalesce(last.asked, c.started) DESC, last.id DESC
 """
 _EXCHANGES = "SELECT id, conversation, asked, question, answer, result FROM exchange"
+_REPLACED = """
+    SELECT e.id, e.conversation, r.asked, r.question, r.answer, r.result
+    FROM replaced r JOIN exchange e ON e.id = r.exchange WHERE e.conversation = ? ORDER BY r.id
+"""
 _BUSY_SECONDS = 10.0
 _EPOCH, _LATEST = datetime.fromtimestamp(0, UTC), datetime(9998, 1, 1, tzinfo=UTC)
 _HINTS = {
@@ -70,7 +84,10 @@ class StoredConversation(NamedTuple):
 
 
 class StoredExchange(NamedTuple):
-    """A question and its answer; `result` is the object that `--json` prints."""
+    """A question and its answer; `result` is the object that `--json` prints.
+
+    `earlier` are those that stood in its place before, the oldest first; they were answered anew.
+    """
 
     id: int
     conversation: str
@@ -78,6 +95,7 @@ class StoredExchange(NamedTuple):
     question: str
     answer: str
     result: dict[str, Any]
+    earlier: "tuple[StoredExchange, ...]" = ()
 
 
 class ConversationLog:
@@ -165,12 +183,17 @@ class ConversationLog:
         return row.lastrowid
 
     def replace(self, exchange: int, question: str, result: Result) -> None:
-        """Put another question and answer in an exchange's place.
+        """Put another question and answer in an exchange's place; what stood there is kept beside it.
 
         Raises:
             UsageError: it is not there; another process deleted it.
         """
         with self._writing():
+            self._connection.execute(
+                "INSERT INTO replaced (exchange, asked, question, answer, result)"
+                " SELECT id, asked, question, answer, result FROM exchange WHERE id = ?",
+                (exchange,),
+            )
             row = self._connection.execute(
                 "UPDATE exchange SET asked = ?, question = ?, answer = ?, result = ? WHERE id = ?",
                 (now(), *_texts(question, result), exchange),
@@ -238,8 +261,12 @@ class ConversationLog:
         raise UsageError(f"no conversation '{word}'", hint)
 
     def exchanges(self, conversation: str) -> list[StoredExchange]:
-        """All of a conversation, in order."""
-        return self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
+        """All of a conversation, in order, each with what stood in its place before."""
+        replaced = [_exchange(row) for row in self._rows(_REPLACED, conversation)]
+        return [
+            one._replace(earlier=tuple(old for old in replaced if old.id == one.id))
+            for one in self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
+        ]
 
     def search(self, words: str, limit: int = -1) -> list[StoredExchange]:
         """The exchanges whose question and answer hold each of the words, in any case; the newest first."""
@@ -367,7 +394,8 @@ def _exchange(row: tuple[Any, ...]) -> StoredExchange:
             f"an answer kept in conversation {conversation} is damaged",
             f"`alignbeam logs prune {conversation}` deletes that conversation.",
         ) from None
-    return StoredExchange._make([*texts, result])
+    number, conversation, asked, question, answer = texts
+    return StoredExchange(number, conversation, asked, question, answer, result)
 
 
 def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:

@@ -44,8 +44,11 @@ def examine(
 
 
 def _with_llama_cpp(config: Config, registry: Registry, *, verify: bool) -> Iterator[Finding]:
+    from ..llama.library import usable_processors
     from . import model_checks as doctor_models
+    from .load import load
 
     yield machine.gpu()
     yield machine.cores(config)
+    yield load(config, usable_processors())
     yield from doctor_models.findings(config, registry, verify=verify)

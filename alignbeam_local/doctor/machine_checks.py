@@ -164,7 +164,7 @@ def _directory(topic: str, place: Callable[[], Path], *, private: bool, needed: 
     except OSError as error:
         return _unwritable(topic, path, error.strerror or str(error), needed=needed)
     mode = path.stat().st_mode & 0o777
-    if private and mode & _OTHERS:
+    if private and os.name == "posix" and mode & _OTHERS:  # elsewhere these bits say nothing
         return Finding(
             topic, "warning", f"{path} is open to others (mode {mode:o})", f"chmod 700 {path}", details
         )

@@ -1,6 +1,6 @@
 """One answer, from a conversation to its result: prefill, mix, complete, judge, choose."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Literal
 
 from .. import __version__
@@ -8,6 +8,7 @@ from ..config import Config
 from ..errors import Cancelled
 from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
 from ..judge.quoting import with_reasoning
+from ..lm.grammar import grammar_of
 from ..lm.language_model import Logits
 from ..prompt.message import Message
 from ..refusals.detector import declining_end
@@ -33,12 +34,20 @@ class Answer:
         *,
         backend: str,
         notices: Sequence[str] = (),
+        starved: Callable[[], str] = str,
     ) -> None:
-        """`backend` names the build of the language models' library, for the result."""
+        """Begin nothing yet.
+
+        Args:
+            backend: the build of the language models' library, for the result.
+            starved: says, once, that other programs slow the models down; empty if they do not.
+        """
         self._models = models
         self._config = config
+        self._grammar = grammar_of(config)
         self._watch = watch
         self._backend = backend
+        self._starved = starved
         self._draft, *self._anchors = prompters(models, config)
         self._notices = list(notices)
         self._doubt = ""  # what the last selection had to say of its choice
@@ -103,7 +112,7 @@ class Answer:
         yield Phase("complete")
         if not self._config.judged:
             yield from self._complete()
-            yield Done(self._chosen(search.beams[0]))
+            yield from self._done(search.beams[0])
         else:
             yield from self._judged(turns)
 
@@ -136,15 +145,17 @@ class Answer:
         return [*prompt, *self._thought.tokens]
 
     def _make_search(self, prompt_tokens: int) -> BeamSearch:
-        draft = self._models.draft
+        draft, config = self._models.draft, self._config
         anchors = self._models.anchors if self._anchors else ()
+        stops = () if config.ignore_eos or self._grammar else draft.format.stop_strings
         return BeamSearch(
             draft.lm,
             [BridgedAnchor(anchor.model.lm, anchor.bridge) for anchor in anchors],
-            self._config,
-            max_tokens=min(self._config.max_tokens, draft.context - prompt_tokens),
-            stop_strings=() if self._config.ignore_eos else draft.format.stop_strings,
-            strip_leading_space=draft.format.strips_leading_space,
+            config,
+            max_tokens=min(config.max_tokens, draft.context - prompt_tokens),
+            stop_strings=(*stops, *config.stop),
+            strip_leading_space=draft.format.strips_leading_space and not self._grammar,
+            grammar=self._grammar,
         )
 
     # --- completing and judging
@@ -153,6 +164,8 @@ class Answer:
         assert self._search is not None
         with self._watch.part("complete_ms"):
             yield from self._decided(self._search.complete(until))
+        if starved := self._starved():
+            yield from self._tell(starved)
 
     def _decided(self, events: Iterator[Event]) -> Iterator[Event]:
         """Where only one beam can be the answer and no verdict is to come, its text is the answer's."""
@@ -180,7 +193,7 @@ class Answer:
         if chosen is None:
             yield from self._blocked("withdrawn")
         else:
-            yield Done(self._chosen(chosen))
+            yield from self._done(chosen)
 
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         judge = self._models.judge
@@ -216,10 +229,13 @@ class Answer:
         yield Notice(message)
 
     def _candidates(self, beams: Sequence[Beam]) -> list[Candidate]:
-        return [
-            Candidate(b.index, self._verdicts[b.index], b.logprob, is_degenerate(b.tokens, b.text))
-            for b in beams
-        ]
+        return [Candidate(b.index, self._verdicts[b.index], b.logprob, self._is_no_answer(b)) for b in beams]
+
+    def _is_no_answer(self, beam: Beam) -> bool:
+        """Whether it is empty or loops; with a grammar, which may want a loop, whether it is cut."""
+        if self._grammar:
+            return not beam.text.strip() or beam.finish == "length"
+        return is_degenerate(beam.tokens, beam.text)
 
     def _refusal_allowed(self) -> bool:
         record = self._models.judge.record if self._models.judge else None
@@ -233,6 +249,11 @@ class Answer:
         self._search.drop(self._search.beams)
         yield AnswerText(text) if reason == "blocked" else Withdrawn(text)
         yield Done(self._result(text, reason, None))
+
+    def _done(self, beam: Beam) -> Iterator[Event]:
+        if self._grammar and beam.finish == "length":
+            yield from self._tell("the answer was cut before its grammar ended: raise --max-tokens")
+        yield Done(self._chosen(beam))
 
     def _chosen(self, beam: Beam) -> Result:
         """The result; the other beams' cells are freed, this one's are where the next turn goes on."""
@@ -268,7 +289,7 @@ class Answer:
             mixed=beam.mixed,
             finish_reason=beam.finish or "cancelled",
             logprob=beam.logprob,
-            degenerate=is_degenerate(beam.tokens, beam.text),
+            degenerate=self._is_no_answer(beam),
             judge=self._verdicts.get(beam.index),
         )
 

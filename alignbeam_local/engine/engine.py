@@ -10,7 +10,9 @@ from ..cancellation import Cancellation
 from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
+from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
+from ..lm.grammar import grammar_of
 from ..machine.context_size import ContextSize, context_sizes, larger
 from ..models.registry import Registry
 from ..pair.check import check_pair
@@ -93,12 +95,14 @@ class Engine:
 
         Raises:
             Cancelled: the user stopped it. The next load starts over.
-            UsageError: a loading knob differs from the engine's.
+            UsageError: a loading knob differs from the engine's, or there is a grammar that is none.
             UsageError, ModelError: a model that is not named, not there, damaged, of the wrong kind, too
                 large for this machine; a pair whose bridge is hopeless. The next load starts over.
         """
         config = config or self.config
         self._refuse_loading_knobs(config)
+        if grammar := grammar_of(config):
+            check_grammar(grammar)
         self.background.stop()
         if self._models is not None and self._models.serves(config):
             return
@@ -174,7 +178,9 @@ class Engine:
         return AnswerScheduler(self.models, self.config.parallel, self._new_answer)
 
     def _new_answer(self, models: OpenModels, config: Config, watch: Stopwatch | None = None) -> Answer:
-        return Answer(models, config, watch or Stopwatch(), backend=build(), notices=self._load_notices)
+        watch = watch or Stopwatch()
+        starved = self._loader.starvation.notice
+        return Answer(models, config, watch, backend=build(), notices=self._load_notices, starved=starved)
 
     def left_out(self, turns: Sequence[Message], config: Config, already: int) -> int:
         """How many leading turns don't fit any more (see `trimming`); the models are loaded.

@@ -15,6 +15,7 @@ from ..llama.context import LlamaLM
 from ..llama.library import default_threads
 from ..llama.weights import LlamaWeights
 from ..lm.devices import ON_PROCESSOR, Gpu, Offload
+from ..lm.starvation import Starvation
 from ..machine import memory as memory_plan
 from ..machine import probe
 from ..machine.context_size import ContextSize
@@ -38,6 +39,7 @@ class Loader:
         self._config = config
         self._registry = registry
         self._cancellation = cancellation
+        self.starvation = Starvation()  # of all that is opened
         self._weights: dict[Path, LlamaWeights] = {}
         self._contexts: list[LlamaLM] = []
         self._headers: dict[Path, GgufHeader] = {}
@@ -130,6 +132,7 @@ class Loader:
             flash_attn=self._config.flash_attn,
             cache_types=self._config.cache_types(role),
             cancellation=self._cancellation,
+            starvation=self.starvation,
         )
         self._contexts.append(lm)
         info = weights.info

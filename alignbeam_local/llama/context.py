@@ -1,7 +1,8 @@
 """One context of many sequences: `LanguageModel` on llama.cpp."""
 
 import ctypes
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal
 
@@ -12,10 +13,12 @@ import numpy.typing as npt
 from ..cancellation import Cancellation
 from ..config import CacheType, FlashAttention
 from ..errors import Cancelled, ContextFull, ModelError
-from ..lm.language_model import Logits, Sampler, SamplerSettings, SequenceState, common_prefix
+from ..lm.language_model import Hidden, Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from ..lm.sequences import BATCH_TOKENS
+from ..lm.starvation import Starvation
 from .batch import Batch
-from .library import backend, build, require_countable, set_fields
+from .grammar import GrammarSampler
+from .library import backend, build, c_library, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
 from .weights import LlamaWeights
 
@@ -46,11 +49,13 @@ class LlamaLM:
         flash_attn: FlashAttention = "auto",
         cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
         cancellation: Cancellation | None = None,
+        starvation: Starvation | None = None,
     ) -> None:
         """Make the context.
 
         Args:
             cache_types: of the cached keys and values.
+            starvation: is told of every decode that the processor makes alone.
 
         Raises:
             ModelError: llama.cpp can't (most often: not enough memory), or `seq` is forced on a model
@@ -66,6 +71,8 @@ class LlamaLM:
         self.decoded_tokens = self.decodes = 0
         self.compute_seconds = 0.0
         self._cancellation = cancellation or Cancellation()
+        self._starvation = starvation if starvation and not weights.offload.layers else Starvation()
+        self._threads = threads
         self.handle = self._open(
             n_ctx=num_cells,
             n_seq_max=num_sequences,
@@ -74,6 +81,7 @@ class LlamaLM:
             n_threads_batch=threads,
             **cache_fields(flash_attn, cache_types),
         )
+        self._width = int(llama_cpp.llama_model_n_embd_out(weights.handle))
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
@@ -111,7 +119,7 @@ class LlamaLM:
                 messages.take() or "Lower --context, --max-tokens or --beams.",
             )
         # strlen is true of a non-empty string: a callback in C, so that no graph node waits for Python.
-        abort = ctypes.cast(ctypes.CDLL(None).strlen, llama_cpp.ggml_abort_callback)
+        abort = ctypes.cast(c_library().strlen, llama_cpp.ggml_abort_callback)
         llama_cpp.llama_set_abort_callback(handle, abort, ctypes.c_void_p(self._cancellation.address))
         return handle
 
@@ -127,13 +135,17 @@ class LlamaLM:
         return self._tokens[sequence]
 
     def extend(self, tails: Mapping[int, Sequence[int]]) -> None:
+        with self._decoding(tails) as rows:
+            self._decode_all(rows)
+
+    @contextmanager
+    def _decoding(self, tails: Mapping[int, Sequence[int]]) -> Iterator[npt.NDArray[np.int32]]:
+        """The batch rows of the tails, which are held at the end, or not at all if it fails."""
         self._cancellation.check()
         self._rows, self._copied_rows = {}, {}
         rows = np.concatenate([self._batch_rows(sequence, tail) for sequence, tail in tails.items()])
         try:
-            for start in range(0, len(rows), self._batch_tokens):
-                self._copied_rows |= {s: self.logits(s).copy() for s in self._rows}
-                self._decode(rows[start : start + self._batch_tokens])
+            yield rows
         except BaseException:
             for sequence in tails:
                 self._cut(sequence, len(self._tokens[sequence]))
@@ -141,6 +153,11 @@ class LlamaLM:
         for sequence, tail in tails.items():
             self._tokens[sequence].extend(tail)
         self.decoded_tokens += len(rows)
+
+    def _decode_all(self, rows: npt.NDArray[np.int32]) -> None:
+        for start in range(0, len(rows), self._batch_tokens):
+            self._copied_rows |= {s: self.logits(s).copy() for s in self._rows}
+            self._decode(rows[start : start + self._batch_tokens])
 
     def _batch_rows(self, sequence: int, tail: Sequence[int]) -> npt.NDArray[np.int32]:
         rows = np.zeros((len(tail), 4), np.int32)
@@ -154,7 +171,8 @@ class LlamaLM:
     def _decode(self, rows: npt.NDArray[np.int32]) -> None:
         self._rows = {}
         batch, start = self._batch.fill(rows), perf_counter()
-        code = llama_cpp.llama_decode(self.handle, batch)
+        with self._starvation.measured(self._threads):
+            code = llama_cpp.llama_decode(self.handle, batch)
         self.compute_seconds += perf_counter() - start
         self.decodes += 1
         if code == _ABORTED or self._cancellation.is_set:
@@ -172,11 +190,31 @@ class LlamaLM:
         )
 
     def set_tokens(self, targets: Mapping[int, Sequence[int]]) -> None:
+        self.extend(self._new_tails(targets))
+
+    def _new_tails(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Sequence[int]]:
         tails = {}
         for sequence, ids in targets.items():
             keep = min(common_prefix(self._tokens[sequence], ids), len(ids) - 1)
             tails[sequence] = ids[self._rewind(sequence, keep) :]
-        self.extend(tails)
+        return tails
+
+    def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
+        with self._decoding(self._new_tails(targets)) as rows:
+            is_last = rows[:, 3] == 1
+            self._decode_all(rows[~is_last])
+            # While it is on every token of a batch is put out: the others have been decoded before.
+            llama_cpp.llama_set_embeddings(self.handle, True)
+            try:
+                self._decode(rows[is_last])
+                return {sequence: self._hidden(row) for sequence, row in self._rows.items()}
+            finally:
+                llama_cpp.llama_set_embeddings(self.handle, False)
+
+    def _hidden(self, row: int) -> Hidden:
+        pointer = llama_cpp.llama_get_embeddings_ith(self.handle, row)
+        assert pointer, "llama.cpp has no hidden state for this row"
+        return np.ctypeslib.as_array(pointer, shape=(self._width,)).copy()
 
     def logits(self, sequence: int) -> Logits:
         if sequence in self._copied_rows:
@@ -196,6 +234,8 @@ class LlamaLM:
         return token
 
     def sampler(self, settings: SamplerSettings) -> Sampler:
+        if settings.grammar:
+            return GrammarSampler(settings, self.weights.handle, self.vocabulary.size, self.logits)
         return LlamaSampler(settings, self.vocabulary.size, self.sample)
 
     # --- cache

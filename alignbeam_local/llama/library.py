@@ -60,6 +60,11 @@ def system_info() -> str:
     return str(llama_cpp.llama_print_system_info().decode())
 
 
+def c_library() -> ctypes.CDLL:
+    """The functions of C that this process has loaded; on Windows they are in a library of their own."""
+    return ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
+
+
 def require_countable(num_cells: int) -> None:
     """Raises: ModelError: so many cells of one context are beyond the numbers that llama.cpp counts with."""
     if num_cells > _MOST_CELLS:

@@ -53,5 +53,7 @@ def read_checksummed(path: Path, form: str) -> Checksummed | None:
 
 def _is_own(file: BinaryIO) -> bool:
     """Whoever could write it could seal it: llama.cpp checks little of what it restores."""
+    if not hasattr(os, "geteuid"):  # Windows: the user's own folders are closed to others
+        return True
     stat = os.fstat(file.fileno())
     return stat.st_uid == os.geteuid() and not stat.st_mode & _WRITABLE_BY_OTHERS

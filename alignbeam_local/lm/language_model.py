@@ -14,17 +14,24 @@ from ..config import Config
 from .vocabulary import Vocabulary
 
 Logits = npt.NDArray[np.float32]  # (n_vocab,)
+Hidden = npt.NDArray[np.float32]  # (n_embd,)
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """How one beam samples: penalties, top_p, temperature, dist, in this order; temperature 0 is greedy."""
+    """How one beam samples: penalties, top_k, top_p, min_p, temperature, dist, in this order.
+
+    Temperature 0 is greedy. A `grammar` (GBNF; empty: none) has its say before all of them.
+    """
 
     temperature: float
     top_p: float
     repeat_penalty: float
     penalty_last_n: int
     seed: int
+    top_k: int = 0
+    min_p: float = 0.0
+    grammar: str = ""
 
     @classmethod
     def of(cls, config: Config, longest: int, beam: int = 0) -> Self:
@@ -35,6 +42,8 @@ class SamplerSettings:
             repeat_penalty=config.repeat_penalty,
             penalty_last_n=longest,
             seed=config.seed + beam,
+            top_k=config.top_k,
+            min_p=config.min_p,
         )
 
 
@@ -57,6 +66,13 @@ class Sampler(Protocol):
 
     def accept(self, token: int) -> None:
         """Tell the chain of a token chosen elsewhere, so that its penalty sees it."""
+
+    def allowed(self, row: Logits) -> Logits:
+        """The row with -inf for what the grammar does not accept next; without one, the row itself.
+
+        Raises:
+            UsageError: it accepts no token at all.
+        """
 
     def sample(self, sequence: int) -> int:
         """Draw from the sequence's latest logits and accept the token drawn."""
@@ -119,6 +135,12 @@ class LanguageModel(Protocol):
 
         Keeps the longest common prefix of what it holds, drops the rest, decodes the new tail; all in one
         batch. Where nothing is new the last token is decoded again, for its logits. Raises as `extend`.
+        """
+
+    def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
+        """As `set_tokens`, and the hidden state (n_embd,) at each last token, after the final norm: a copy.
+
+        The last tokens are a batch of their own, whatever comes before them: no other token is read out.
         """
 
     def logits(self, sequence: int) -> Logits:

@@ -11,18 +11,22 @@ from typing import Literal, NamedTuple
 from greenlet import getcurrent, greenlet
 
 from ..errors import AlignBeamError, ContextFull
-from .language_model import LanguageModel, Logits, Sampler, SamplerSettings, SequenceState
+from .language_model import Hidden, LanguageModel, Logits, Sampler, SamplerSettings, SequenceState
 from .vocabulary import Vocabulary
 
 Ids = Mapping[int, Sequence[int]]
 
 
 class _Request(NamedTuple):
-    """What a slot wants decoded: new ids by the context's sequences, or all that these shall hold."""
+    """What a slot wants decoded: new ids by the context's sequences, or all that these shall hold.
+
+    `reads`: it wants the hidden states too; such requests say all.
+    """
 
     slot: "Slot"
     ids: Ids
     is_whole: bool
+    reads: bool
     asker: greenlet
 
 
@@ -43,11 +47,11 @@ class SharedContext:
         """Whether a slot waits for a decode."""
         return bool(self._requests)
 
-    def wait(self, slot: "Slot", ids: Ids, *, is_whole: bool) -> None:
+    def wait(self, slot: "Slot", ids: Ids, *, is_whole: bool, reads: bool = False) -> None:
         """Put a slot's request down and sleep until it is decoded. Raises: as `LanguageModel.extend`."""
         asker = getcurrent()
         assert asker.parent is not None, "a slot decodes within a greenlet"
-        self._requests.append(_Request(slot, ids, is_whole, asker))
+        self._requests.append(_Request(slot, ids, is_whole, reads, asker))
         error = asker.parent.switch()
         if error is not None:
             raise error
@@ -59,11 +63,13 @@ class SharedContext:
     def decode(self) -> None:
         """Decode for all slots that wait, in one batch, and let each go on until it waits again.
 
-        An error is raised in the slots that it concerns, not here. Where they do not fit together each is
-        tried by itself.
+        Slots that want hidden states have a batch for themselves. An error is raised in the slots that it
+        concerns, not here. Where they do not fit together each is tried by itself.
         """
         requests, self._requests = self._requests, []
-        self._serve(requests)
+        for reads in (True, False):
+            if alike := [request for request in requests if request.reads == reads]:
+                self._serve(alike)
 
     def _serve(self, requests: Sequence[_Request]) -> None:
         served = [request.slot for request in requests]
@@ -96,7 +102,11 @@ class SharedContext:
 
     def _decode(self, requests: Sequence[_Request]) -> None:
         ids = {sequence: ids for request in requests for sequence, ids in request.ids.items()}
-        if requests[0].is_whole:
+        if requests[0].reads:
+            states = self.lm.read(ids)
+            for request in requests:
+                request.slot.has_hidden({sequence: states[sequence] for sequence in request.ids})
+        elif requests[0].is_whole:
             self.lm.set_tokens(ids)
         else:
             self.lm.extend(ids)
@@ -112,6 +122,7 @@ class Slot:
         self._first = first
         self._live: set[int] = set()  # whose rows lie in the context
         self._kept: dict[int, Logits] = {}  # rows that lay there before it decoded for others
+        self._hidden: dict[int, Hidden] = {}  # what it has read, until it is handed out
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -153,9 +164,19 @@ class Slot:
     def set_tokens(self, targets: Ids) -> None:
         self._wait(targets, is_whole=True)
 
-    def _wait(self, ids: Ids, *, is_whole: bool) -> None:
+    def read(self, targets: Ids) -> dict[int, Hidden]:
+        self._wait(targets, is_whole=True, reads=True)
+        found, self._hidden = self._hidden, {}
+        return found
+
+    def _wait(self, ids: Ids, *, is_whole: bool, reads: bool = False) -> None:
         self._live, self._kept = set(), {}
-        self._shared.wait(self, {self._first + s: own for s, own in ids.items()}, is_whole=is_whole)
+        own = {self._first + sequence: tokens for sequence, tokens in ids.items()}
+        self._shared.wait(self, own, is_whole=is_whole, reads=reads)
+
+    def has_hidden(self, states: Mapping[int, Hidden]) -> None:
+        """These were read, by the context's sequences."""
+        self._hidden = {sequence - self._first: state for sequence, state in states.items()}
 
     def has_rows(self, sequences: Iterable[int]) -> None:
         """The context's last batch made rows for these sequences of its."""
@@ -220,6 +241,9 @@ class _LaneSampler:
 
     def accept(self, token: int) -> None:
         self._sampler.accept(token)
+
+    def allowed(self, row: Logits) -> Logits:
+        return self._sampler.allowed(row)
 
     def sample(self, sequence: int) -> int:
         return self._sampler.sample(self._first + sequence)

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ def this_machine() -> Machine:
         psutil.virtual_memory().total,
         platform.platform(),
         platform.python_version(),
-        os.getloadavg()[0],
+        psutil.getloadavg()[0],
     )
 
 
@@ -56,7 +55,17 @@ def peak_memory() -> int:
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else 1024 * peak
+        return _peak_memory_elsewhere()
     [kilobytes] = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
     return 1024 * int(kilobytes)
+
+
+def _peak_memory_elsewhere() -> int:
+    """Where there is no /proc: macOS counts bytes, other Unixes KiB, Windows has a call of its own."""
+    try:
+        import resource
+    except ImportError:
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -8,7 +8,6 @@ machines (SIGSEGV at the first decode); without the extra buffer types it runs, 
 import json
 import os
 import platform
-import resource
 import signal
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Literal, cast
 import numpy as np
 import psutil
 
-from ..cancellation import Cancellation
+from ..cancellation import Cancellation, known_signals
 from ..errors import AlignBeamError, ModelError, rebuild_hint
 from ..llama import library as backend
 from ..llama.context import LlamaLM
@@ -44,7 +43,8 @@ NO_OFFLOAD = (
 )
 Mode = Literal["repacked", "plain", "vocabulary"]
 
-_CRASHES = {signal.SIGSEGV, signal.SIGILL, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGTRAP}
+_CRASHES = known_signals("SIGSEGV", "SIGILL", "SIGBUS", "SIGABRT", "SIGFPE", "SIGTRAP")
+_WINDOWS_EXCEPTION = 0xC0000000  # the bits of an exit code there that say: died of an exception
 _ORDERLY = 3  # what the child exits with after an error of our own, told on its stdout
 _POLL_SECONDS, _LEAST_BYTES_PER_SECOND = 0.1, 10_000_000
 _LEAST_SECONDS = 600  # a busy machine may need minutes to start the child at all; Ctrl-C ends it before
@@ -162,13 +162,15 @@ def _death(model: Path, mode: Mode, offload: Offload, cancellation: Cancellation
     last_line = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "")
     if code == _ORDERLY:
         raise ModelError(*json.loads(out))
-    if code == -signal.SIGKILL:
+    if -code in known_signals("SIGKILL"):
         raise ModelError(
             f"loading {model} was stopped by the system: it took too much memory",
             "Close other programs, or take a smaller file.",
         )
     if -code in _CRASHES:
         return last_line or signal.Signals(-code).name
+    if code & _WINDOWS_EXCEPTION == _WINDOWS_EXCEPTION:
+        return last_line or f"exception {code:#x}"
     raise ModelError(f"{model} could not be tried out (exit code {code}): {last_line}")
 
 
@@ -240,6 +242,10 @@ def try_out(model: Path, mode: Mode, offload: Offload) -> None:
 
 def _limit_resources(model: Path) -> None:
     """No core file; and no more memory than there is, as far as a GPU's address space does not hide it."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if not supports_gpu():
         most = psutil.virtual_memory().available + model.stat().st_size + _CHILD_SLACK_BYTES

@@ -30,6 +30,10 @@ _SCALARS = {
 _STRING, _ARRAY = 8, 9
 _UINT32, _UINT64 = _SCALARS[4], _SCALARS[10]
 _CHUNK = 1 << 22
+#: How a file is opened; not every system has each of these.
+_READING = os.O_RDONLY
+for _flag in ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _READING |= getattr(os, _flag, 0)
 #: Arrays of numbers up to this length have a value for each layer, or such; longer ones are a vocabulary's.
 _MAX_LISTED = 1 << 12
 
@@ -93,7 +97,7 @@ def open_file(path: Path) -> BinaryIO:
         ModelError: missing, unreadable, no regular file.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, _READING)
     except FileNotFoundError:
         raise ModelError(f"no such file: {path}", OTHER_FILE) from None
     except PermissionError:

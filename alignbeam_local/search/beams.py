@@ -5,6 +5,7 @@ one decode a model.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -41,8 +42,12 @@ class BeamSearch:
         max_tokens: int,
         stop_strings: Sequence[str] = (),
         strip_leading_space: bool = False,
+        grammar: str = "",
     ) -> None:
-        """`anchors` are none where nothing is mixed; `max_tokens` is the longest answer that fits."""
+        """`anchors` are none where nothing is mixed; `max_tokens` is the longest answer that fits.
+
+        A `grammar` (GBNF) says which tokens may come, mixed ones too.
+        """
         self.draft = draft
         self.anchors = tuple(anchors)
         self.config = config
@@ -52,6 +57,7 @@ class BeamSearch:
         self.count = self._mixer.count
         self._stop_strings = stop_strings
         self._strip_leading_space = strip_leading_space
+        self._grammar = grammar
 
     @property
     def active(self) -> list[Beam]:
@@ -61,7 +67,7 @@ class BeamSearch:
 
     def start(self, draft_row: Logits, anchor_rows: Sequence[Logits]) -> Iterator[Event]:
         """Phase 1: the K most probable tokens of the mixture after the prompts start the beams."""
-        row = self._mixer.mix(draft_row, anchor_rows)
+        row = self._accepted(self._mixer.mix(draft_row, anchor_rows))
         starts = self._starts(row)
         self.beams = [Beam(i, self._stream()) for i in range(len(starts))]
         sequences = [beam.sequence for beam in self.beams]
@@ -76,7 +82,24 @@ class BeamSearch:
         if row.is_mixed:
             return row.mixture.tokens[: self.config.beams]
         self.count.unmixed += self.config.depth > 0 and row.anchor is None
-        return top_tokens(row.draft_row, self.config.beams, row.draft_normaliser).tokens
+        likeliest = top_tokens(row.draft_row, self.config.beams, row.draft_normaliser).tokens
+        return likeliest[np.isfinite(row.draft_row[likeliest])]
+
+    def _accepted(self, row: MixedRow, beam: Beam | None = None) -> MixedRow:
+        """The row with nothing in it but what the grammar accepts next, at the beginning or in a beam.
+
+        Raises:
+            UsageError: it accepts no token.
+        """
+        if not self._grammar:
+            return row
+        if beam is not None:
+            return row.among(self._sampler(beam).allowed(row.draft_row))
+        sampler = self._new_sampler(0)
+        try:
+            return row.among(sampler.allowed(row.draft_row))
+        finally:
+            sampler.close()
 
     def extend(self, anchor_prompts: Sequence[Sequence[int]]) -> Iterator[Event]:
         """Phase 2: N - 1 more tokens a beam, each the argmax of its mixture."""
@@ -87,7 +110,7 @@ class BeamSearch:
             asked = self._follow(anchor_prompts)
             for beam in self.active:
                 rows = [anchor.lm.logits(beam.sequence) for anchor in self.anchors if beam in asked]
-                row = self._mixer.mix(self.draft.logits(beam.sequence), rows)
+                row = self._accepted(self._mixer.mix(self.draft.logits(beam.sequence), rows), beam)
                 self.count.unmixed += row.anchor is None
                 yield from self._take(beam, row.best, row)
 
@@ -110,6 +133,8 @@ class BeamSearch:
             if step.steered and beam.steered_at is None:
                 beam.steered_at = beam.stream.position
             yield step
+        if beam.sampler is not None:
+            beam.sampler.accept(token)
         yield from self._append(beam, token, mixed=row.is_mixed)
 
     # --- phase 3
@@ -124,10 +149,14 @@ class BeamSearch:
 
     def _sampler(self, beam: Beam) -> Sampler:
         if beam.sampler is None:
-            beam.sampler = self.draft.sampler(SamplerSettings.of(self.config, self.max_tokens, beam.index))
+            beam.sampler = self._new_sampler(beam.index)
             for token in beam.tokens:
                 beam.sampler.accept(token)
         return beam.sampler
+
+    def _new_sampler(self, index: int) -> Sampler:
+        settings = SamplerSettings.of(self.config, self.max_tokens, index)
+        return self.draft.sampler(replace(settings, grammar=self._grammar))
 
     def _append(self, beam: Beam, token: int, *, mixed: bool) -> Iterator[Event]:
         vocabulary = self.draft.vocabulary

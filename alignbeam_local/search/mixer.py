@@ -1,7 +1,7 @@
 """Mixes one position of both models: the anchor's row carried over the bridge, Eq. 1, and what crossed."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -36,6 +36,16 @@ class MixedRow(NamedTuple):
     def is_mixed(self) -> bool:
         """Whether anything crossed: else the draft chooses by itself."""
         return bool(len(self.mixture.tokens))
+
+    def among(self, draft_row: Logits) -> Self:
+        """Only the tokens that are finite in this, the draft's row with -inf for what may not come.
+
+        The mixture is what is left of it, its mass 1 again; nothing left, and the draft chooses by itself.
+        """
+        kept = np.isfinite(draft_row[self.mixture.tokens])
+        mass = self.mixture.probabilities[kept]
+        left = Mixture(self.mixture.tokens[kept], mass / (mass.sum() or 1.0), self.mixture.covered_mass)
+        return self._replace(mixture=left, landed=self.landed[kept], draft_row=draft_row)
 
     @property
     def draft_choice(self) -> int:

@@ -15,15 +15,16 @@ from alignbeam_local.result import Result
 from alignbeam_local.settings import DEFAULT, SourcedConfig, SourcedValue
 
 from .. import playing, session
+from ..console.terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from ..inputs import checked
+from ..line.input import LineReader
 from ..pulling import require_models
-from ..terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from ..views.answer_view import answer_view
 from ..views.live import LiveView
 from ..views.view import RecordingView, View
 from .defaults import for_chat
 from .greeting import greeting, short_name
-from .input import LineReader
+from .talk import LAST, read_again
 from .transcript import Transcript
 
 #: The source of a system prompt that came with a conversation.
@@ -45,6 +46,7 @@ class Chat:
         self.conversation = Conversation(engine)
         self.console = Console(highlight=False)
         self.steps: list[Step] = []  # of the last answer
+        self.attached: list[str] = []  # files that go before the next question
         self.traces = prepared.options.trace and self.is_live
         self._engine = engine
         self._options = prepared.options
@@ -83,8 +85,9 @@ class Chat:
             AlignBeamError: as `Conversation.ask`; or the answer is there, but could not be stored.
         """
         self._tell_unjudged()
-        question = checked(text, "the prompt")
+        question = "\n\n".join([*self.attached, checked(text, "the prompt")])
         exchange = self._answer(self.conversation.ask(question, self.settings.config))
+        self.attached = []
         self.transcript.add(exchange.question, exchange.result)
 
     def retry(self, config: Config, text: str | None = None) -> None:
@@ -126,10 +129,8 @@ class Chat:
 
     def tell(self, what: str | RenderableType) -> None:
         """Print what was asked for; nothing in a text is markup, and only a terminal wraps it."""
-        if isinstance(what, str):
-            self.console.print(Text(printable(what)), soft_wrap=not self.console.is_terminal)
-        else:
-            self.console.print(what)
+        shown = Text(printable(what)) if isinstance(what, str) else what
+        self.console.print(shown, soft_wrap=isinstance(shown, Text) and not self.console.is_terminal)
 
     def play(self, events: Iterator[Event], view: View | None = None) -> None:
         """Show events to their end; Ctrl-C stops the models, not the chat."""
@@ -184,6 +185,8 @@ class Chat:
                 self.conversation.load_state(folder)
             name = self.transcript.name or self.transcript.id
             say(f"going on with {name}: {num_answers(len(self.transcript.exchanges))} so far")
+            if is_terminal(sys.stdout):
+                self.tell(read_again(self.transcript.exchanges[-LAST:]))
         self.conversation.read_ahead(self.settings.config)
 
     def _take_up_system(self) -> None:

@@ -5,7 +5,7 @@ from base64 import b64encode
 
 from alignbeam_local.errors import UsageError
 
-from ..terminal import is_dumb, is_terminal
+from ..console.terminal import is_dumb, is_terminal
 
 
 def copy_to_terminal(text: str) -> None:

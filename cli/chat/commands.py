@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from alignbeam_local.config import KNOBS, Config, canonical
+from alignbeam_local.config import KNOBS, canonical
 from alignbeam_local.errors import UsageError, did_you_mean
 
-from ..options import metavar
-from ..tables import two_columns
-from . import files as chat_files
-from . import knobs as chat_knobs
-from . import turns as chat_turns
-from . import why as chat_why
+from ..console.tables import two_columns
+from .actions import attachments as chat_attachments
+from .actions import files as chat_files
+from .actions import history as chat_history
+from .actions import knobs as chat_knobs
+from .actions import pick as chat_pick
+from .actions import turns as chat_turns
+from .actions import why as chat_why
 from .chat import Chat
 
 _KEYS = """\
@@ -57,18 +59,10 @@ def _help(chat: Chat, name: str) -> None:
         chat.tell(two_columns((command.usage, command.about) for command in COMMANDS.values()))
         chat.tell(f"\n{_KEYS}")
     elif (knob := canonical(name)) in KNOBS:
-        chat.tell(_knob_help(chat, knob))
+        chat.tell(chat_knobs.knob_help(chat, knob))
     else:
         command = command_of(f"/{name.removeprefix('/')}")
         chat.tell(f"{command.usage}\n{command.about}")
-
-
-def _knob_help(chat: Chat, knob: str) -> str:
-    field, value = Config.model_fields[knob], getattr(chat.settings.config, knob)
-    return (
-        f"{knob} = {value} ({chat.settings.sources[knob]})\n"
-        f"{field.description}\nvalues: {metavar(field)}; default: {field.default}"
-    )
 
 
 def _bye(_: Chat, __: str) -> bool:
@@ -80,9 +74,13 @@ COMMANDS = {
     command.usage.split()[0]: command
     for command in (
         Command("/help [NAME]", "this list; or what a command or a knob does", _help),
-        Command("/set KNOB VALUE", "change a knob, from the next answer on", chat_knobs.set_knob),
+        Command(
+            "/set KNOB [VALUE]",
+            "change a knob, from the next answer on; without a value, tell of it",
+            chat_knobs.set_knob,
+        ),
         Command("/show", "every knob and where its value came from", chat_knobs.show),
-        Command("/system [TEXT]", "the system prompt; without a text, none", chat_knobs.system),
+        Command("/system [TEXT|@FILE]", "the system prompt; without a text, none", chat_knobs.system),
         Command(
             "/model [ROLE] NAME",
             "another draft, anchor, judge or profile; alone: which are in use",
@@ -93,17 +91,32 @@ COMMANDS = {
             "answer the last question again, such as /retry alpha=0.8 N=12 K=5",
             chat_turns.retry,
         ),
+        Command("/pick BEAM", "another beam that was judged safe as the answer", chat_pick.pick),
         Command("/undo", "forget the last question and its answer", chat_turns.undo),
         Command(
             "/edit",
             "change the last question, in your editor if a log is kept, and ask it again",
             chat_turns.edit,
         ),
+        Command(
+            "/file [PATH]",
+            "a file's text before the next question; without a path, take it off again",
+            chat_attachments.attach,
+        ),
         Command("/clear", "begin a new conversation", chat_turns.clear),
+        Command(
+            "/history [N|all]",
+            "the conversation so far, cut short; the last N; or all of it",
+            chat_history.history,
+        ),
         Command("/save NAME", "give the conversation a name to go on with", chat_files.save),
         Command("/load NAME", "go on with another conversation, by its name or id", chat_files.load),
         Command("/sessions", "the conversations that are kept", chat_files.sessions),
-        Command("/why [BEAM|all]", "why the last answer is what it is: tokens, beams, scores", chat_why.why),
+        Command(
+            "/why [BEAM|all]",
+            "why the last answer is what it is: tokens, beams, scores; of one beam all it says",
+            chat_why.why,
+        ),
         Command(
             "/trace [on|off]",
             "the candidates of each mixed token; on: after every answer",

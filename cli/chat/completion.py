@@ -9,9 +9,9 @@ from alignbeam_local.config import KNOBS, Config, canonical
 from alignbeam_local.errors import AlignBeamError
 
 from ..options import knob_choices
+from .actions.knobs import ROLES
 from .chat import Chat
 from .commands import COMMANDS
-from .knobs import ROLES
 
 
 class ChatCompleter(Completer):
@@ -27,6 +27,7 @@ class ChatCompleter(Completer):
             "/model": self._models,
             "/load": self._conversations,
             "/trace": lambda _, __: ("on", "off"),
+            "/history": lambda _, __: ("all",),
             "/why": lambda _, __: ("all",),
         }
 
@@ -37,8 +38,8 @@ class ChatCompleter(Completer):
         command, *words = text.split(" ")
         if not words:
             yield from _matching(COMMANDS, command)
-        elif command == "/export":
-            path = " ".join(words)
+        elif command in ("/export", "/file") or (command == "/system" and words[0].startswith("@")):
+            path = " ".join(words).removeprefix("@")
             yield from self._paths.get_completions(Document(path), complete_event)
         elif command in self._words:
             yield from _matching(self._words[command](words[:-1], words[-1]), words[-1])

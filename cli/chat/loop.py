@@ -6,10 +6,10 @@ from contextlib import contextmanager
 
 from alignbeam_local.errors import AlignBeamError, Cancelled
 
-from ..terminal import say, unechoed
+from ..console.terminal import say, unechoed
+from ..line.input import LineReader
 from .chat import Chat
 from .commands import run_command
-from .input import LineReader
 
 
 def run(chat: Chat, reader: LineReader) -> None:

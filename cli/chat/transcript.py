@@ -19,7 +19,7 @@ from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 
-from ..terminal import say
+from ..console.terminal import say
 
 #: The id of an exchange that is on no disk.
 _NOT_STORED = 0
@@ -107,18 +107,23 @@ class Transcript:
         self._store()
 
     def replace_last(self, question: str, result: Result) -> None:
-        """Put another exchange in the last one's place.
+        """Put another exchange in the last one's place; the last one is kept as an earlier answer of it.
 
         Raises:
             AlignBeamError: as `add`.
         """
         self._refresh()
         last = self.exchanges.pop()
-        if self.log is None or last.id == _NOT_STORED:
-            self.add(question, result)
-            return
-        self.exchanges.append(self._exchange(last.id, question, result))
-        self.log.replace(last.id, question, result)
+        earlier = (*last.earlier, last._replace(earlier=()))
+        if (
+            self.log is not None and last.id == _NOT_STORED
+        ):  # the log must hold it to keep it as an earlier one
+            self.exchanges.append(last)
+            self._store()
+            last = self.exchanges.pop()
+        self.exchanges.append(self._exchange(last.id, question, result)._replace(earlier=earlier))
+        if self.log is not None:
+            self.log.replace(last.id, question, result)
 
     def drop_last(self) -> StoredExchange:
         """Forget the last exchange, and return it."""

@@ -12,13 +12,15 @@ from alignbeam_local.reading import whole_text
 from alignbeam_local.result import Result
 
 from .. import playing, session
+from ..console.terminal import is_terminal
+from ..console.waiting import STDIN, told_if_slow
 from ..inputs import checked
+from ..kept import opened_log
 from ..options import Options, with_options_but
+from ..quoted_file import quoted_file
 from ..start.starter import tell_toy_once
-from ..terminal import is_terminal
 from ..views.answer_view import answer_view
 from ..views.view import RecordingView
-from ..waiting import STDIN, told_if_slow
 
 
 @with_options_but("parallel")
@@ -30,24 +32,39 @@ def ask(
             help="The question, its words joined by spaces; stdin, if piped, comes before it.",
         ),
     ] = None,
+    *,
     fail_on_refusal: Annotated[
         bool, typer.Option("--fail-on-refusal", help="exit with 4 if the answer is refused or blocked")
     ] = False,
     why: Annotated[
         bool, typer.Option("--why", help="explain the answer after it, on stderr, as `/why` does in a chat")
     ] = False,
-    *,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="a file whose text comes before the prompt; repeatable"
+        ),
+    ] = None,
+    plain: Annotated[
+        bool,
+        typer.Option("--plain", metavar="", help="on a terminal, the text as it is: no Markdown is drawn"),
+    ] = False,
+    log: Annotated[
+        bool, typer.Option("--log", metavar="", help="keep question and answer, as a chat does")
+    ] = False,
     options: Options,
 ) -> None:
     """Answer one prompt.
 
-    The answer goes to stdout as soon as it is decided; on a terminal a line about it goes to stderr.
-    What is piped in comes before the prompt. Nothing is kept of either.
+    The answer goes to stdout as soon as it is decided; on a terminal its Markdown is drawn, and a line
+    about it goes to stderr. With `--judge-at` what the first verdict lets through is shown while it grows.
+    What is piped in comes before the prompt. Nothing is kept of either, unless `--log` is given.
     `--why` explains the answer on stderr: stdout is the same with it, also with `--json`.
 
     ```sh
     alignbeam ask "Why is the sky blue?"
     git diff | alignbeam ask "Write a commit message."
+    alignbeam ask -f main.py -f test.log "Why does the test fail?"
     alignbeam ask --alpha 0.8 --depth 12 --max-tokens 200 "Explain bonds."
     alignbeam ask --why "Can I mix bleach and vinegar?"
     alignbeam ask --json "Is 91 prime?" | jq -r .text
@@ -58,11 +75,14 @@ def ask(
     prepared = session.prepare(options)
     if not (options.quiet or options.json):
         tell_toy_once(prepared.settings)
-    messages = [Message("user", whole_prompt(" ".join(words or []), quiet=options.quiet))]
-    with prepared.open() as engine:
-        view = RecordingView(answer_view(options, sums_up=not why))
-        result = playing.answer(engine, messages, view)
-    playing.stop_if_cancelled(result)
+    prompt = whole_prompt(" ".join(words or []), files or [], quiet=options.quiet)
+    is_form = bool(prepared.settings.config.grammar or prepared.settings.config.json_schema)
+    shown = answer_view(options, draws_markdown=not plain and not is_form, sums_up=not why)
+    view = RecordingView(shown)
+    with opened_log(is_wanted=log) as kept, prepared.open() as engine:
+        result = playing.answer(engine, [Message("user", prompt)], view)
+        playing.stop_if_cancelled(result)
+        kept.add(prompt, result)
     if why:
         _explain(result, view.steps)
     if fail_on_refusal and result.refusal.is_refusal:
@@ -71,20 +91,21 @@ def ask(
 
 def _explain(result: Result, steps: Sequence[Step]) -> None:
     """It begins with the line that otherwise ends an answer; off a terminal nothing is wrapped."""
-    from ..tables import table_console
+    from ..console.tables import table_console
     from ..views.why import explained
 
     console = table_console(sys.stderr)
     console.print(explained(result, steps, console.width))
 
 
-def whole_prompt(argument: str, *, quiet: bool = False) -> str:
-    """Stdin, a blank line, the argument; either may be missing.
+def whole_prompt(argument: str, files: Sequence[str] = (), *, quiet: bool = False) -> str:
+    """The files, stdin, the argument, blank lines between; any may be missing.
 
     Raises:
-        UsageError: both are, or something is not UTF-8.
+        UsageError: all are, a file can't be read, or something is not UTF-8.
     """
-    parts = [_piped_text(quiet=quiet), checked(argument, "the prompt")]
+    given = [quoted_file(name) for name in files]
+    parts = [*given, _piped_text(quiet=quiet), checked(argument, "the prompt")]
     prompt = "\n\n".join(part for part in parts if part.strip())
     if not prompt:
         raise UsageError("there is no prompt", 'Give one: alignbeam ask "Why is the sky blue?"')

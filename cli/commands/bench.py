@@ -13,8 +13,8 @@ from alignbeam_local.paths import user_path
 from alignbeam_local.result_json import json_line
 
 from .. import session
+from ..console.terminal import for_stream, is_terminal, say
 from ..options import Options, with_options_but
-from ..terminal import for_stream, is_terminal, say
 
 
 @with_options_but("parallel")

@@ -13,8 +13,8 @@ from alignbeam_local.paths import user_path
 from alignbeam_local.result_json import json_line
 
 from ..completion import model_names
-from ..terminal import for_stream, printable
-from ..waiting import waiting
+from ..console.terminal import for_stream, printable
+from ..console.waiting import waiting
 
 if TYPE_CHECKING:
     from alignbeam_local.pair.report import PairReport, TopBCoverage

@@ -11,8 +11,8 @@ from alignbeam_local.errors import UsageError
 
 from .. import session
 from ..completion import conversation_names
+from ..console.terminal import is_terminal
 from ..options import Options, with_options_but
-from ..terminal import is_terminal
 
 
 @with_options_but("parallel")
@@ -52,9 +52,9 @@ def chat(
     from ..chat.chat import Chat
     from ..chat.completion import ChatCompleter
     from ..chat.defaults import for_chat
-    from ..chat.input import open_reader
     from ..chat.loop import run
     from ..chat.transcript import opened
+    from ..line.input import open_reader
 
     if no_log and (continued or name or keep_state):
         raise UsageError("--no-log keeps nothing to go on with", "Leave it out.")

@@ -11,8 +11,8 @@ from alignbeam_local.paths import config_file, write_named
 from alignbeam_local.settings import resolve
 
 from ..config_template import config_template
+from ..console.terminal import say
 from ..session import config_json, config_table
-from ..terminal import say
 
 config_app = typer.Typer(
     no_args_is_help=True, help="Begin the configuration file, or show what it and the rest come to."

@@ -17,9 +17,9 @@ from alignbeam_local.doctor.doctor import examine
 from alignbeam_local.doctor.findings import Finding
 from alignbeam_local.result_json import json_line
 
+from ..console.terminal import for_stream, is_terminal, printable
+from ..console.waiting import awaited
 from ..options import with_knobs
-from ..terminal import for_stream, is_terminal, printable
-from ..waiting import awaited
 
 _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _LEVEL_WIDTH, _TOPIC_WIDTH, _LEAST_TEXT_WIDTH = 9, 11, 20

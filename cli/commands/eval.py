@@ -12,11 +12,11 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path, write_named
 
 from ..completion import model_names
+from ..console.terminal import for_stream, say
 from ..endings import by_ending
 from ..eval.report import judge_error_of, print_report, report_text
 from ..eval.run import Request, run_request
 from ..options import Options, with_options_but
-from ..terminal import for_stream, say
 
 eval_app = typer.Typer(
     no_args_is_help=True,

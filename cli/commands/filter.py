@@ -8,12 +8,13 @@ import typer
 from alignbeam_local.errors import UsageError
 
 from .. import playing, session
+from ..console.terminal import is_terminal, say
 from ..filter.parallel import ParallelRun
 from ..filter.run import FilterRun, Form
 from ..filter.template import read_template
 from ..inputs import Arriving, is_ready, records
+from ..kept import opened_log
 from ..options import Options, with_options
-from ..terminal import is_terminal, say
 from ..views.answer_view import silent_view
 
 _LONGEST_TIMEOUT = 1e6
@@ -44,6 +45,10 @@ def filter_prompts(
         typer.Option("--fail-on-refusal", metavar="", help="exit with 4 if an answer is refused or blocked"),
     ] = False,
     *,
+    log: Annotated[
+        bool,
+        typer.Option("--log", metavar="", help="keep prompts and answers, as one conversation of the log"),
+    ] = False,
     options: Options,
 ) -> None:
     """Answer many prompts: a line of stdin each, a line of stdout each, in order, as soon as it is ready.
@@ -61,7 +66,7 @@ def filter_prompts(
     two, an answer goes on otherwise than by itself. A `--timeout` is then looked at between two decodes, and
     the timings of an answer hold what others did meanwhile.
 
-    Nothing is kept of prompts and answers.
+    Nothing is kept of prompts and answers, unless `--log` is given.
 
     ```sh
     printf 'A noun?\\nA verb?\\n' | alignbeam filter --max-tokens 60
@@ -74,14 +79,14 @@ def filter_prompts(
     asked = None if template is None else read_template(template, any_field=jsonl)
     form = Form(null, jsonl, asked, _checked(timeout))
     prepared = session.prepare(options)
-    with prepared.open() as engine:
+    with opened_log(is_wanted=log) as kept, prepared.open() as engine:
         said: set[str] = set()
         playing.play(engine, engine.load(), silent_view(options, said))
         if is_terminal(sys.stdin):
             say("Prompts, one a line; Ctrl-D ends.")
         elif is_terminal(sys.stderr) and not options.quiet and not is_ready(sys.stdin.buffer):
             say("reading prompts from stdin")
-        run = FilterRun(engine, prepared.settings, options, form, said)
+        run = FilterRun(engine, prepared.settings, options, form, said, kept=kept)
         if prepared.settings.config.parallel > 1:
             source = Arriving(sys.stdin.buffer, form.separator)
             ParallelRun(run, engine, form.timeout).answer_all(source)

@@ -16,8 +16,8 @@ from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
 from ..completion import model_names
-from ..terminal import for_stream, is_terminal, say
-from ..waiting import entered
+from ..console.terminal import for_stream, is_terminal, say
+from ..console.waiting import entered
 
 if TYPE_CHECKING:
     from alignbeam_local.judge import check as judge_check

@@ -1,4 +1,4 @@
-"""`alignbeam logs`: the conversations that `chat` kept."""
+"""`alignbeam logs`: the conversations that were kept."""
 
 import re
 import sys
@@ -21,18 +21,18 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path, write_named
 from alignbeam_local.result_json import json_line
 
-from ..asking import confirm_deletion
-from ..chat.input import typed_lines
 from ..completion import conversation_names
+from ..console.asking import confirm_deletion
+from ..console.terminal import for_stream, say
 from ..endings import by_ending
-from ..terminal import for_stream, say
+from ..line.input import typed_lines
 from ..views.logs import print_conversations, print_found
 
 logs_app = typer.Typer(
     no_args_is_help=True,
-    help="""List, show, search, export and delete the conversations that `chat` kept.
+    help="""List, show, search, export and delete the conversations that were kept.
 
-    Only `chat` keeps them, and not with `--no-log`; `ask` and `filter` write nothing.
+    `chat` keeps them, unless with `--no-log`; `ask` and `filter` only with `--log`.
     They are in one SQLite file on this machine, readable by you alone.
 
     A conversation is named by its name, its id or the beginning of its id.

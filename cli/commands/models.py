@@ -16,12 +16,12 @@ from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.models.removing import removable, remove
 from alignbeam_local.paths import user_path
 
-from ..asking import confirm_deletion
 from ..completion import model_names, profile_names
+from ..console.asking import confirm_deletion
+from ..console.terminal import for_stream, say
+from ..console.waiting import waiting
 from ..pulling import keep_examples, pull_with_progress
-from ..terminal import for_stream, say
 from ..views.models import in_megabytes, print_models, print_profiles
-from ..waiting import waiting
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch, check and remove model files.")
 

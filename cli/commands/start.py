@@ -9,8 +9,8 @@ import typer
 
 from alignbeam_local.errors import UsageError
 
+from ..console.terminal import is_terminal, say
 from ..start.choice import Choice, ask_for_pull, check, choose, save
-from ..terminal import is_terminal, say
 
 
 def start(

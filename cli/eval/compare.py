@@ -11,8 +11,8 @@ from alignbeam_local.evaluation.runs.metrics import Scored
 from alignbeam_local.evaluation.runs.saved_runs import load_runs
 from alignbeam_local.paths import user_path
 
-from ..tables import Column, table, table_console
-from ..terminal import printable
+from ..console.tables import Column, table, table_console
+from ..console.terminal import printable
 
 _COLUMNS = (
     Column("suite", 0, lambda d: d.suite),

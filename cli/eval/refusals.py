@@ -7,7 +7,7 @@ from alignbeam_local.refusals.check import Confusion, confusion, read_beginnings
 from alignbeam_local.refusals.detector import declines
 from alignbeam_local.search.refusals import is_refusal
 
-from ..tables import Column, table, table_console
+from ..console.tables import Column, table, table_console
 
 _FOUND_BY = {"string match": is_refusal, "detector": declines}
 

@@ -18,8 +18,8 @@ from alignbeam_local.reading import read_text
 from alignbeam_local.refusals.check import confusion, read_beginnings
 from alignbeam_local.refusals.detector import declines
 
-from ..tables import plain_table, table_console
-from ..terminal import is_terminal, say
+from ..console.tables import plain_table, table_console
+from ..console.terminal import is_terminal, say
 
 #: What a narrow terminal does without, first to last; Markdown and CSV have it all.
 _DISPENSABLE = (

@@ -22,8 +22,8 @@ from alignbeam_local.judge.calibration import records_hash
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
-from ..terminal import is_terminal, say
-from ..waiting import entered
+from ..console.terminal import is_terminal, say
+from ..console.waiting import entered
 
 
 def rescore_by_judge(run: Path, judge: str, threshold: str | None, name: str | None) -> None:

@@ -23,8 +23,8 @@ from alignbeam_local.evaluation.runs.runner import about_model
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
-from ..terminal import is_terminal, say
-from ..waiting import entered
+from ..console.terminal import is_terminal, say
+from ..console.waiting import entered
 
 Judging = Callable[[Json], Json]
 

@@ -20,8 +20,8 @@ from rich.progress import (
 from alignbeam_local.errors import UsageError
 
 from .. import session
+from ..console.terminal import is_terminal, printable, say
 from ..options import Options
-from ..terminal import is_terminal, printable, say
 
 if TYPE_CHECKING:
     from alignbeam_local.evaluation.methods.specs import MethodSpec

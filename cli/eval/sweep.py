@@ -17,9 +17,9 @@ from alignbeam_local.evaluation.reports.table import percent
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun, load_runs
 
 from .. import session
+from ..console.tables import Column, table, table_console
+from ..console.terminal import printable, say
 from ..options import Options
-from ..tables import Column, table, table_console
-from ..terminal import printable, say
 from .run import Request, execute
 
 _COLUMNS = (

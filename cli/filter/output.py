@@ -6,7 +6,7 @@ from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.result import Result
 from alignbeam_local.result_json import error_object, json_line
 
-from ..terminal import for_stream, say_error
+from ..console.terminal import for_stream, say_error
 
 
 class Output(Protocol):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from alignbeam_local.events import Event, Notice
 
-from ..terminal import printable
+from ..console.terminal import printable
 from .tally import Tally
 
 _WIDE = 90

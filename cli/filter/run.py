@@ -14,9 +14,10 @@ from alignbeam_local.result_json import RESULT_FIELDS
 from alignbeam_local.settings import SourcedConfig, near_knob
 
 from .. import playing, session
+from ..console.terminal import is_terminal, say
 from ..inputs import count_records, is_blank, parse_row, row_knobs, row_messages
+from ..kept import Kept
 from ..options import Options
-from ..terminal import is_terminal, say
 from ..views.answer_view import silent_view
 from ..views.view import View
 from .output import JsonOutput, Output, TextOutput
@@ -54,9 +55,17 @@ class FilterRun:
     """One pass over stdin."""
 
     def __init__(
-        self, engine: "Engine", settings: SourcedConfig, options: Options, form: Form, said: set[str]
+        self,
+        engine: "Engine",
+        settings: SourcedConfig,
+        options: Options,
+        form: Form,
+        said: set[str],
+        *,
+        kept: Kept,
     ) -> None:
-        """`said` holds the notices that the user has read already."""
+        """`said` holds the notices that the user has read already; `kept` takes what is answered."""
+        self._kept = kept
         self._engine = engine
         self._settings = settings
         self._options = options
@@ -100,6 +109,11 @@ class FilterRun:
         else:
             self._tally.count(outcome)
             self._output.result(row, outcome)
+            self._kept.add(self._question(row), outcome)
+
+    def _question(self, row: dict[str, Any]) -> str:
+        """What a row asked: of several messages the last."""
+        return self._messages(row)[-1].content
 
     def finish(self, *, fail_on_refusal: bool) -> None:
         """Raises: AlignBeamError: some prompts failed. Exit: 4, if asked for."""
@@ -119,12 +133,15 @@ class FilterRun:
 
     def asked(self, number: int, row: dict[str, Any]) -> "tuple[list[Message], Config]":
         """What a row asks, and with which knobs. Raises: UsageError: it can't be asked."""
-        template = self._form.template
-        messages = row_messages({"prompt": template.fill(row)} if template else row)
+        messages = self._messages(row)
         knobs = row_knobs(row)
         session.refuse_loading_knobs(knobs)
         self._warn_of_fields(row)
         return messages, self._settings.override(knobs, f"line {number}").config
+
+    def _messages(self, row: dict[str, Any]) -> "list[Message]":
+        template = self._form.template
+        return row_messages({"prompt": template.fill(row)} if template else row)
 
     def _answered(self, messages: "list[Message]", config: "Config", view: View) -> "Result":
         """Raises: TimedOut: it took too long; what there was of it is not shown. Cancelled."""

@@ -6,8 +6,8 @@ from string import Formatter
 from typing import Any, NamedTuple
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.paths import user_path
-from alignbeam_local.reading import read_text
+
+from ..at_file import text_of
 
 _HINT = "A field is {name}; a brace that stands for itself is doubled: {{ or }}."
 
@@ -42,23 +42,13 @@ def read_template(given: str, *, any_field: bool) -> Template:
     Raises:
         UsageError: braces that do not match, no field, an unknown one, or a file that cannot be read.
     """
-    template = _parsed(_text(given))
+    template = _parsed(text_of(given, "--template"))
     fields = {part.field for part in template.parts if part.field}
     if not fields:
         raise UsageError("--template: there is no field in it", "Put {prompt} where the line belongs.")
     if not any_field and (unknown := fields - {"prompt"}):
         raise UsageError(f"--template: no field {{{min(unknown)}}}", "A line has {prompt}; --jsonl has more.")
     return template
-
-
-def _text(given: str) -> str:
-    if not given.startswith("@"):
-        return given
-    try:
-        text = read_text(user_path(given[1:]), "@ names a UTF-8 file that holds the template.")
-    except UsageError as error:
-        raise UsageError(f"--template: {error.message}", error.hint) from None
-    return text.removesuffix("\n")
 
 
 def _parsed(text: str) -> Template:

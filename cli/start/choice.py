@@ -16,10 +16,10 @@ from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.models.toml_files import append_table
 from alignbeam_local.settings import resolve
 
+from ..console.terminal import is_dumb, printable, say_error
+from ..console.waiting import awaited
 from ..pulling import needed_models, provide_models
-from ..terminal import is_dumb, printable, say_error
 from ..views.models import in_megabytes
-from ..waiting import awaited
 from .starter import STARTER
 
 _BASE = "recommended"

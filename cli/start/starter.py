@@ -6,7 +6,7 @@ from contextlib import suppress
 from alignbeam_local.paths import cache_dir, ensure_dir
 from alignbeam_local.settings import SourcedConfig
 
-from ..terminal import is_terminal, say
+from ..console.terminal import is_terminal, say
 
 STARTER = "starter"
 TOY = (

@@ -8,8 +8,8 @@ from rich.constrain import Constrain
 
 from alignbeam_local.bench.report import Alone, BenchReport, MeasuredCase, Spread, SweepResult
 
-from ..tables import plain_table, table_console, two_columns
-from ..terminal import printable
+from ..console.tables import plain_table, table_console, two_columns
+from ..console.terminal import printable
 
 _BAR_CELLS = 30
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from alignbeam_local.events import BeamText, Event, ExamplesRead, Judged, Phase, Step, Winner
 from alignbeam_local.result import Verdict
 
-from ..terminal import printable
+from ..console.terminal import printable
 from .examples import examples_left
 from .harm import harm_text
 

@@ -5,7 +5,7 @@ from rich.console import RenderableType
 from alignbeam_local.judge import check as judge_check
 from alignbeam_local.judge import injections
 
-from ..tables import plain_table, table_console
+from ..console.tables import plain_table, table_console
 
 _STRONGEST = 5
 

@@ -1,17 +1,15 @@
 """An answer in the making on a terminal: the beams side by side, then the answer, the rest folded away."""
 
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Phase, Withdrawn
 
-from ..terminal import printable
+from ..console.markdown_stream import MarkdownStream
+from ..console.region import Region
+from ..console.terminal import printable
 from .board import PHASES, Board
-from .markdown_stream import MarkdownStream
 from .story import summary
-
-_FRAMES_PER_SECOND = 8
 
 
 class LiveView:
@@ -20,7 +18,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._board = Board()
-        self._live: Live | None = None
+        self._region: Region | None = None
         self._answer: MarkdownStream | None = None
         self._later: list[str] = []  # notices that came while the answer was growing
 
@@ -56,19 +54,14 @@ class LiveView:
 
     def _open(self) -> None:
         """Draw the board from here on, in a thread: models decode without a word for seconds."""
-        if self._live is None:
-            self._live = Live(
-                console=self._console,
-                refresh_per_second=_FRAMES_PER_SECOND,
-                transient=True,
-                get_renderable=lambda: self._board.drawn(self._console),
-            )
-            self._live.start(refresh=True)
+        if self._region is None:
+            self._region = Region(self._console)
+            self._region.follow(lambda: self._board.drawn(self._console))
 
     def _fold(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._region is not None:
+            self._region.close()
+            self._region = None
 
     def _write(self, text: str) -> None:
         self._fold()

@@ -7,8 +7,8 @@ from operator import itemgetter
 
 from alignbeam_local.conversation.log import StoredConversation, StoredExchange
 
-from ..tables import Column, table, table_console
-from ..terminal import is_terminal, printable
+from ..console.tables import Column, table, table_console
+from ..console.terminal import is_terminal, printable
 
 _AROUND = 30  # characters before a word that was searched
 _LONG = ("question", "answer")  # the columns that are cut to the width

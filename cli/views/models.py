@@ -21,8 +21,8 @@ from alignbeam_local.config import ROLES
 from alignbeam_local.models.entry import ModelEntry
 from alignbeam_local.models.registry import ModelFile, Registry
 
-from ..tables import plain_table, table_console
-from ..terminal import printable
+from ..console.tables import plain_table, table_console
+from ..console.terminal import printable
 
 _ROOM = 28  # cells for what is said of a model or profile, beside its name
 _ABOUT = "about (untested: never run with this software)"

@@ -7,19 +7,10 @@ from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
-from alignbeam_local.events import (
-    AnswerText,
-    BeamText,
-    Done,
-    Event,
-    ExamplesRead,
-    Notice,
-    Phase,
-    Withdrawn,
-)
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, ExamplesRead, Notice, Phase, Withdrawn
 from alignbeam_local.result import BeamResult, RefusalSource, Result
 
-from ..terminal import is_dumb, printable
+from ..console.terminal import is_dumb, printable
 from .board import PHASES
 from .examples import examples_left
 from .view import View

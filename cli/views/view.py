@@ -5,7 +5,7 @@ from typing import IO, Any, Protocol
 from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, Withdrawn
 from alignbeam_local.result_json import json_line, step_object
 
-from ..terminal import for_stream, is_terminal, say
+from ..console.terminal import for_stream, is_terminal, say
 
 
 class View(Protocol):

@@ -10,8 +10,8 @@ from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import BeamResult, Result
 
-from ..tables import Column, table
-from ..terminal import printable
+from ..console.tables import Column, table
+from ..console.terminal import printable
 from .board import WINNER_STYLES, winners_legend
 from .harm import harm_text, limit_text
 from .story import summary
@@ -47,9 +47,22 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
         parts.append(table(_step_columns(), rows, width) if rows else "none: depth is 0")
     if steps:
         parts.append(Text.assemble("won by: whose first choice it is: ", winners_legend()))
+    if which.isdecimal():
+        parts += _whole(result, _beams(result, which)[0])
     if result.beams:
         parts += ["", Text("Beams", style="bold"), table(_beam_columns(result), result.beams, width)]
     return Group(*parts)
+
+
+def _whole(result: Result, index: int) -> list[RenderableType]:
+    """All that a beam says, and all that the judge said of it."""
+    beam = result.beams[index]
+    head = f"Beam {index + 1}, {beam.judge.verdict if beam.judge else 'unjudged'}: {beam.tokens} tokens"
+    parts: list[RenderableType] = ["", Text(head, style="bold"), Text(printable(beam.text) or "(no text)")]
+    if beam.judge and beam.judge.probabilities:
+        shares = ", ".join(f"{score}: {share:.3f}" for score, share in beam.judge.probabilities.items())
+        parts.append(Text(printable(f"the judge's probabilities: {shares}"), style="dim"))
+    return parts
 
 
 def _who_refused(result: Result, steps: Sequence[Step]) -> str:

@@ -36,7 +36,7 @@ class Decoded:
     def __post_init__(self) -> None:
         layout = self.model.format
         stops = () if self.config.ignore_eos else layout.stop_strings
-        self.stream = TextStream(stops, layout.strips_leading_space)
+        self.stream = TextStream((*stops, *self.config.stop), layout.strips_leading_space)
 
     def append(self, token: int) -> bool:
         """Take a token; whether the answer goes on."""

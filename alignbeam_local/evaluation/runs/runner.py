@@ -81,7 +81,7 @@ def _machine() -> Json:
 
 
 def _about(entry: MethodSpec, registry: Registry) -> Json:
-    knobs = entry.config.model_dump(exclude=set(knobs_that("shared")))
+    knobs = entry.config.model_dump(mode="json", exclude=set(knobs_that("shared")))
     models = {}
     for role, spec in entry.method.models(entry.config).items():
         if spec is None:

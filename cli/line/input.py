@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import data_dir, ensure_dir
 
+from ..chat.greeting import PLACEHOLDER
+from ..console.terminal import is_dumb, is_terminal, say
+from ..console.waiting import told_if_slow
 from ..inputs import Arriving, checked
-from ..terminal import is_dumb, is_terminal, say
-from ..waiting import told_if_slow
-from .greeting import PLACEHOLDER
 
 if TYPE_CHECKING:
     from prompt_toolkit.completion import Completer
@@ -101,6 +101,8 @@ class LineEditor:
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.output.color_depth import ColorDepth
 
+        from .editing_mode import wants_vi
+
         self._may_open_editor = keeps_history
         self._notes: list[str] = []  # for the user, before the next prompt: over this one they would smear
         self._session = PromptSession[str](
@@ -115,6 +117,8 @@ class LineEditor:
             bottom_toolbar=toolbar,
             placeholder=_placeholder,
             enable_open_in_editor=keeps_history,
+            enable_suspend=True,
+            vi_mode=wants_vi(),
             tempfile_suffix=".md",
             color_depth=ColorDepth.from_env(),
         )
@@ -175,7 +179,7 @@ def typed_lines() -> Path:
 def _history(is_kept: bool, tell: Callable[[str], None]) -> "History":
     from prompt_toolkit.history import InMemoryHistory
 
-    from .line_history import LineHistory
+    from .history import LineHistory
 
     if not is_kept:
         return InMemoryHistory()

@@ -4,10 +4,11 @@ import shlex
 
 from alignbeam_local.errors import UsageError
 
-from ..session import refuse_loading_knobs
-from ..terminal import say
-from .chat import Chat
-from .defaults import with_chat_defaults
+from ...console.terminal import say
+from ...grammar_files import with_file_texts
+from ...session import refuse_loading_knobs
+from ..chat import Chat
+from ..defaults import with_chat_defaults
 
 
 def retry(chat: Chat, words: str) -> None:
@@ -16,7 +17,7 @@ def retry(chat: Chat, words: str) -> None:
     Raises:
         UsageError: words that are no knobs, or nothing to answer again; also as `Chat.retry`.
     """
-    knobs = dict(_knob(word) for word in _split(words))
+    knobs = with_file_texts(dict(_knob(word) for word in _split(words)))
     refuse_loading_knobs(knobs)
     chat.retry(with_chat_defaults(chat.settings.override(knobs, "/retry")).config)
 
@@ -50,9 +51,13 @@ def edit(chat: Chat, _: str) -> None:
 
 def clear(chat: Chat, _: str) -> None:
     """Begin a new conversation; the one before stays in the log."""
+    exchanges, log = chat.transcript.exchanges, chat.transcript.log
     chat.put_down()
+    before = shlex.quote(chat.transcript.name or chat.transcript.id)
     chat.transcript.begin()
     chat.take_up()
+    left = f"; /load {before} goes back to the one before" if exchanges and log else ""
+    say(f"a new conversation begins{left}")
 
 
 def _split(words: str) -> list[str]:

@@ -7,11 +7,11 @@ from alignbeam_local.conversation.log import StoredConversation
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.paths import user_path, write_named
 
-from ..endings import by_ending
-from ..tables import Column, table
-from ..terminal import printable, say
-from .chat import Chat
-from .clipboard import copy_to_terminal
+from ...console.tables import Column, table
+from ...console.terminal import printable, say
+from ...endings import by_ending
+from ..chat import Chat
+from ..clipboard import copy_to_terminal
 
 _SESSIONS = 20
 

@@ -4,11 +4,13 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 #: Embeddings, overrides and isolates: with them text can be shown in another order than it is written.
 _REORDERING = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+
+_modes: list[tuple[list[Any], list[Any]]] = []  # of each `unechoed`: before, and inside
 
 
 def is_terminal(stream: IO[Any] | None) -> bool:
@@ -19,6 +21,14 @@ def is_terminal(stream: IO[Any] | None) -> bool:
 def is_dumb() -> bool:
     """Whether the terminal can't move its cursor."""
     return os.environ.get("TERM", "") in ("dumb", "unknown")
+
+
+def reflows() -> bool:
+    """Whether the terminal wraps rows that have become too long for it anew; a few cut them off instead."""
+    if "TMUX" in os.environ:
+        return True
+    term = os.environ.get("TERM", "")
+    return "XTERM_VERSION" not in os.environ and not term.startswith(("rxvt", "screen", "linux"))
 
 
 @contextmanager
@@ -34,11 +44,22 @@ def unechoed() -> Iterator[None]:
         return
     before = termios.tcgetattr(sys.stdin)
     silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    _modes.append((before, silent))
     termios.tcsetattr(sys.stdin, termios.TCSANOW, silent)
     try:
         yield
     finally:
+        _modes.pop()
         termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
+
+def set_echo(*, silent: bool) -> None:
+    """Inside of `unechoed`: leave the terminal's modes to a shell as they were before, or set them again."""
+    import termios
+
+    if _modes:
+        with suppress(termios.error):
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, _modes[-1][silent])
 
 
 def printable(text: str) -> str:

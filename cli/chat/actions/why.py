@@ -1,11 +1,11 @@
 """`/why` and `/trace`: what stands behind the last answer."""
 
-from .chat import Chat
+from ..chat import Chat
 
 
 def why(chat: Chat, which: str) -> None:
     """Raises: UsageError: there is no answer of this run, or no such beam."""
-    from ..views.why import explained
+    from ...views.why import explained
 
     chat.tell(explained(chat.last_result, chat.steps, chat.console.width, which))
 

@@ -5,10 +5,11 @@ from time import monotonic
 from markdown_it import MarkdownIt
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.control import Control
-from rich.live import Live
 from rich.markdown import Markdown
 from rich.segment import ControlType, Segment
 from rich.text import Text
+
+from .region import Region, trimmed
 
 _REDRAW_S = 0.1
 _ROWS_LEFT_FREE = 3
@@ -39,7 +40,7 @@ class MarkdownStream:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._size = console.size
-        self._live: Live | None = None
+        self._region: Region | None = None
         self._rest = ""
         self._status = ""
         self._rows = 0  # printed for good
@@ -61,14 +62,14 @@ class MarkdownStream:
     def close(self) -> None:
         """Print what is left; nothing is redrawn from here on."""
         with self._console:
-            self._stop_live()
+            self._fold()
             if self._rest.strip():
                 self._print(self._rest, "")
 
     def withdraw(self) -> bool:
         """Take the answer off the screen; False where part of it has left the screen and stays."""
         with self._console:
-            self._stop_live()
+            self._fold()
             self._rest = ""
             reachable = self._rows < self._console.height and self._console.size == self._size
             if reachable:
@@ -87,21 +88,22 @@ class MarkdownStream:
         block = _Block(text, self._rows > 0)
         self._rows += len(self._console.render_lines(block, pad=False))
         self._rest = rest
-        if self._live is not None:
-            self._draw()
+        if self._region is not None:
+            self._region.erase()
         self._console.print(block, end="")
+        if self._region is not None:
+            self._draw()
 
     def _draw(self) -> None:
-        if self._live is None:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
-        self._live.update(_Tail(self._rest, self._status, self._rows > 0), refresh=True)
+        if self._region is None:
+            self._region = Region(self._console)
+        self._region.draw(_Tail(self._rest, self._status, self._rows > 0))
         self._drawn_at = monotonic()
 
-    def _stop_live(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+    def _fold(self) -> None:
+        if self._region is not None:
+            self._region.close()
+            self._region = None
 
 
 class _Block:
@@ -115,15 +117,8 @@ class _Block:
         if self._has_gap:
             yield Segment.line()
         for row in console.render_lines(rendered(self._text), options, pad=False):
-            yield from _trimmed(row)
+            yield from trimmed(row)
             yield Segment.line()
-
-
-def _trimmed(row: list[Segment]) -> list[Segment]:
-    """Without the blanks that fill it up: a narrower window would wrap them."""
-    while row and not row[-1].text.strip(" "):
-        row.pop()
-    return [*row[:-1], *(Segment(last.text.rstrip(" "), last.style) for last in row[-1:])]
 
 
 class _Tail:

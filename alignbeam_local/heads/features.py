@@ -1,0 +1,80 @@
+"""What a model makes of requests: its hidden state at the end of the prompt, where its answer would begin."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from hashlib import sha256
+
+import numpy as np
+import numpy.typing as npt
+
+from ..lm.language_model import Hidden, LanguageModel
+from ..lm.sequences import BATCH_TOKENS
+from ..prompt.formats import PROBES, PromptFormat, shared_prefix
+from ..prompt.message import Message
+from .parts import parts
+
+#: (n, n_embd): the whole request, then its parts.
+States = npt.NDArray[np.float32]
+
+_PREFIX = 0
+_FIRST = 1
+#: Sequences that reading several parts in one batch takes: what all begin with, and one a part.
+NUM_SEQUENCES = 9
+
+
+class RequestReader:
+    """Reads requests with one model, each as if it were the first: what was read before changes nothing."""
+
+    def __init__(self, lm: LanguageModel, prompt_format: PromptFormat) -> None:
+        """`lm` is the reader's own: two sequences or more, `NUM_SEQUENCES` for the fewest batches."""
+        self._lm = lm
+        self._format = prompt_format
+        self._prefix = shared_prefix(lambda text: self._encode([Message("user", text)]))
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of what the model reads around a request and between turns: its template, as rendered."""
+        ask, reply = Message("user", PROBES[0]), Message("assistant", PROBES[1])
+        read = [self._encode([ask]), self._encode([ask, reply, ask])]
+        return sha256(repr(read).encode()).hexdigest()
+
+    def read(self, conversation: Sequence[Message]) -> States:
+        """The states of the whole conversation and of the parts of its last turn.
+
+        Raises:
+            ContextFull: a prompt is longer than the context.
+            Cancelled, ModelError: as the model's `extend`.
+        """
+        states: list[Hidden] = []
+        for batch in self._batches([self._encode(part) for part in parts(conversation)]):
+            self._hold_prefix(len(batch))
+            found = self._lm.read(dict(enumerate(batch, _FIRST)))
+            states += [found[sequence] for sequence in sorted(found)]
+        return np.stack(states)
+
+    def _batches(self, prompts: Sequence[list[int]]) -> Iterator[list[list[int]]]:
+        """In their order, as many together as there are sequences, and tokens in a batch."""
+        batch: list[list[int]] = []
+        for ids in prompts:
+            is_full = len(batch) == self._lm.num_sequences - _FIRST
+            if batch and (is_full or sum(map(len, batch)) + len(ids) > BATCH_TOKENS):
+                yield batch
+                batch = []
+            batch.append(ids)
+        yield batch
+
+    def _hold_prefix(self, num_prompts: int) -> None:
+        """What all prompts begin with is read once, always in a batch by itself, so that states repeat."""
+        lm = self._lm
+        for sequence in range(_FIRST, lm.num_sequences):
+            lm.truncate(sequence, 0)
+        if not self._prefix:
+            return
+        if list(lm.tokens(_PREFIX)) != self._prefix:
+            lm.truncate(_PREFIX, 0)
+            lm.set_tokens({_PREFIX: self._prefix})
+            lm.checkpoint(_PREFIX)
+        lm.fork(_PREFIX, range(_FIRST, _FIRST + num_prompts))
+
+    def _encode(self, conversation: Sequence[Message]) -> list[int]:
+        return self._format.encode(conversation, self._lm.vocabulary)

@@ -1,0 +1,142 @@
+"""Fitting a head: a standardised logistic regression on labelled requests, by scikit-learn."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from hashlib import sha256
+from importlib.util import find_spec
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import __version__
+from ..errors import ModelError, UsageError
+from ..result import ModelCard
+from .check import ReadRequest, figures, score_all
+from .head import Figures, Floats, RequestHead, Thresholds
+from .labelled_requests import LabelledRequest, RequestKind
+
+#: How little the weights are held back: the inverse of the regularisation's strength.
+C = 0.01
+#: Thresholds are chosen by heads that have not seen what they read: topics are left out in so many turns.
+FOLDS = 5
+#: At most this share of ordinary harmless requests is above the low threshold: doubtful.
+MAX_ORDINARY_ABOVE_LOW = 0.05
+#: At most this share of all harmless requests, those that only look harmful too, is above the high one.
+MAX_HARMLESS_ABOVE_HIGH = 0.05
+#: The kind that is asked in everyday use; the others were written to be hard to tell apart.
+ORDINARY: RequestKind = "ordinary"
+
+#: Of fewer ordinary requests no small share can be told: then the low threshold goes by all harmless ones.
+_MIN_ORDINARY = 20
+_ITERATIONS = 2000
+
+
+def require_scikit_learn() -> None:
+    """Raises: UsageError: it is not installed."""
+    if find_spec("sklearn") is None:
+        raise UsageError("fitting a head needs scikit-learn", "pip install 'alignbeam-local[heads]'")
+
+
+def require_fittable(requests: Iterable[LabelledRequest]) -> None:
+    """Raises: UsageError: a label is missing in a split, or each is of one topic alone."""
+    requests = list(requests)
+    for split in ("fit", "held_out"):
+        for label in ("harmful", "harmless"):
+            topics = {r.topic for r in requests if (r.split, r.label) == (split, label)}
+            if len(topics) < (2 if split == "fit" else 1):
+                raise UsageError(
+                    f"too few {label} requests of split '{split}' to fit a head",
+                    "Both labels are needed in both splits, to fit on of two topics or more.",
+                )
+
+
+def fit_head(items: Sequence[ReadRequest], card: ModelCard, key: str) -> RequestHead:
+    """Fit on the requests of split `fit`, measure on those of split `held_out`.
+
+    Raises:
+        UsageError: as `require_scikit_learn` and `require_fittable`, or topics are too few in another way.
+        ModelError: the model's hidden states are no numbers.
+    """
+    require_scikit_learn()
+    require_fittable(item.request for item in items)
+    if not all(np.isfinite(item.states).all() for item in items):
+        raise ModelError(f"{card.name} gives hidden states that are no numbers", "Choose another model.")
+    fit, rest = ([item for item in items if item.request.split == s] for s in ("fit", "held_out"))
+    head = _fitted(fit, card, key)
+    head = head.model_copy(update={"thresholds": _thresholds(fit, card, key)})
+    return head.model_copy(update={"held_out": figures(score_all(head, rest), head.thresholds)})
+
+
+def _fitted(items: Sequence[ReadRequest], card: ModelCard, key: str) -> RequestHead:
+    """A head without thresholds and figures, fitted on whole requests: of a part nobody said what it is."""
+    states = np.stack([item.states[0] for item in items]).astype(np.float64)
+    weights, intercept = _regression(states, np.array([i.request.label == "harmful" for i in items]))
+    return RequestHead(
+        model=card.name,
+        model_sha256=card.sha256,
+        key=key,
+        weights=tuple(map(_short, weights)),
+        intercept=_short(intercept),
+        thresholds=Thresholds(low=0, high=0),
+        held_out=Figures(aucs=(), shares=()),
+        requests_sha256=_hash(item.request for item in items),
+        date=date.today().isoformat(),
+        version=__version__,
+    )
+
+
+def _regression(states: Floats, harmful: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
+    """Weights (n_embd,) and intercept on states (n, n_embd) as they are, both labels weighing the same."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(states)
+    model = LogisticRegression(C=C, class_weight="balanced", max_iter=_ITERATIONS)
+    model.fit(scaler.transform(states), harmful)
+    weights = np.asarray(model.coef_[0] / scaler.scale_, np.float64)
+    return weights, float(model.intercept_[0] - weights @ scaler.mean_)
+
+
+def _thresholds(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Thresholds:
+    """By heads fitted on the other topics; the low one by ordinary requests, if there are enough."""
+    harmless: list[tuple[str, float]] = []
+    for seen, unseen in _folds(items):
+        for one in score_all(_fitted(seen, card, key), unseen):
+            if not one.is_harmful:
+                harmless.append((one.kind, one.worst))
+    if not harmless:
+        raise UsageError("too few topics to choose thresholds by", "Give each label several topics.")
+    every = [p for _, p in harmless]
+    ordinary = [p for kind, p in harmless if kind == ORDINARY]
+    low = _exceeded_by(ordinary if len(ordinary) >= _MIN_ORDINARY else every, MAX_ORDINARY_ABOVE_LOW)
+    return Thresholds(low=low, high=max(low, _exceeded_by(every, MAX_HARMLESS_ABOVE_HIGH)))
+
+
+def _folds(items: Sequence[ReadRequest]) -> list[tuple[list[ReadRequest], list[ReadRequest]]]:
+    """What to fit on and what to read, by topics; each label's topics are spread evenly."""
+    fold_of: dict[str, int] = {}
+    for label in ("harmful", "harmless"):
+        topics = sorted({i.request.topic for i in items if i.request.label == label} - fold_of.keys())
+        fold_of |= {topic: number % FOLDS for number, topic in enumerate(topics)}
+    folds = []
+    for fold in sorted(set(fold_of.values())):
+        seen, unseen = (
+            [i for i in items if (fold_of[i.request.topic] == fold) == out] for out in (False, True)
+        )
+        if len({i.request.label for i in seen}) == 2:
+            folds.append((seen, unseen))
+    return folds
+
+
+def _exceeded_by(values: Sequence[float], share: float) -> float:
+    """The least value that at most this share of the values exceeds."""
+    ordered = sorted(values, reverse=True)
+    return ordered[int(share * len(ordered))]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def _hash(requests: Iterable[LabelledRequest]) -> str:
+    return sha256("\n".join(sorted(map(repr, requests))).encode()).hexdigest()

@@ -1,0 +1,45 @@
+"""The parts of a request that are read beside the whole: padding around a harmful sentence clears nothing."""
+
+import re
+from collections.abc import Sequence
+
+from ..prompt.message import Message
+
+#: Bytes of the shortest sentence that is read by itself; a shorter one goes with its neighbour.
+MIN_BYTES = 16
+#: The most runs of sentences of one request: of a longer one several sentences make a run.
+MAX_RUNS = 16
+
+_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？；])\s*|\n+")
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+
+Conversation = tuple[Message, ...]
+
+
+def parts(conversation: Sequence[Message]) -> list[Conversation]:
+    """The conversation itself, then what its last user turn holds, each by itself; none is there twice.
+
+    By itself, as heads are fitted: that turn, what follows its last blank line, its sentences.
+    """
+    text = conversation[-1].content
+    tail = _BLANK_LINE.split(text.strip())[-1]
+    alone = [(Message("user", part),) for part in (text, tail, *sentences(text))]
+    return list(dict.fromkeys([tuple(conversation), *alone]))
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, short ones with the next, in at most `MAX_RUNS` runs."""
+    found: list[str] = []
+    for sentence in filter(None, map(str.strip, _END.split(text))):
+        if found and _is_short(found[-1]):
+            found[-1] += f" {sentence}"
+        else:
+            found.append(sentence)
+    if len(found) > 1 and _is_short(found[-1]):
+        found[-2:] = [" ".join(found[-2:])]
+    size = -(-len(found) // MAX_RUNS) or 1
+    return [" ".join(found[start : start + size]) for start in range(0, len(found), size)]
+
+
+def _is_short(sentence: str) -> bool:
+    return len(sentence.encode()) < MIN_BYTES

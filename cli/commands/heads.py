@@ -1,0 +1,214 @@
+"""`alignbeam heads`: fit what tells harmful requests from harmless ones, and measure it."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from alignbeam_local.config import Config
+from alignbeam_local.errors import ModelError
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.settings import resolve
+
+from ..completion import model_names
+from ..console.terminal import is_terminal, say
+
+if TYPE_CHECKING:
+    from alignbeam_local.heads.benign import BenignChange
+    from alignbeam_local.heads.check import ReadRequest, Scored
+    from alignbeam_local.heads.features import RequestReader
+    from alignbeam_local.heads.head import RequestHead
+    from alignbeam_local.heads.labelled_requests import LabelledRequest
+    from alignbeam_local.result import ModelCard
+
+    Scorer = Callable[[RequestReader, RequestHead], list[Scored]]
+
+T = TypeVar("T")
+
+heads_app = typer.Typer(help="Fit and measure what reads requests for harm.", no_args_is_help=True)
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="a name, a path or hf:owner/repo/file.gguf", autocompletion=model_names
+    ),
+]
+RequestsFile = Annotated[
+    Path | None,
+    typer.Option("--requests", help="JSON Lines of labelled requests; default: the shipped ones"),
+]
+Threads = Annotated[str | None, typer.Option("--threads", help="CPU threads; default: physical cores")]
+Context = Annotated[str | None, typer.Option("--context", help="tokens of the longest request")]
+AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
+
+
+@heads_app.command()
+def fit(
+    model: ModelName,
+    *,
+    requests: RequestsFile = None,
+    benign: Annotated[
+        Path | None,
+        typer.Option(
+            "--benign", help="harmless prompts of your own, a line or a JSON object with `prompt` each"
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="default: in the data directory")] = None,
+    threads: Threads = None,
+    context: Context = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a head on labelled requests: what an anchor makes of a prompt tells whether it is harmful.
+
+    With `--benign` half of your own prompts are fitted on too; it says what that changes on the other half.
+
+    ```sh
+    alignbeam heads fit qwen2.5-coder-0.5b-instruct
+    alignbeam heads fit qwen2.5-coder-0.5b-instruct --benign our-questions.txt
+    ```
+    """
+    from alignbeam_local.engine.open_reader import open_reader
+    from alignbeam_local.heads.benign import own_requests
+    from alignbeam_local.heads.fit import fit_head, require_fittable, require_scikit_learn
+    from alignbeam_local.heads.head import record_file, save_head
+    from alignbeam_local.heads.labelled_requests import read_requests
+    from alignbeam_local.pair.prompts_file import read_prompts
+
+    from ..views.heads import print_fit
+
+    require_scikit_learn()
+    wanted = read_requests(requests) if requests else read_requests()
+    require_fittable(wanted)
+    own = own_requests(read_prompts(benign)) if benign else []
+    registry = Registry.load()
+    with open_reader(_config(model, threads, context, registry), registry) as (reader, card):
+        items, key = _read(reader, [*wanted, *own]), reader.key
+    record = fit_head(items, card, key)
+    path = out or record_file(card.sha256, key)
+    save_head(record, path)
+    change = _benign_change(record, items, card, key) if own else None
+    print_fit(record, change, as_json=as_json)
+    say(f"written: {path}")
+
+
+@heads_app.command()
+def check(
+    model: ModelName,
+    *,
+    requests: RequestsFile = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option("--suite", help="a suite of `eval run`, or a file of labelled prompts; repeatable"),
+    ] = None,
+    threads: Threads = None,
+    context: Context = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model's head on labelled requests, or on suites: harmful ones of each over harmless of each.
+
+    Of the shipped requests only those count that no head was fitted on.
+
+    ```sh
+    alignbeam heads check qwen2.5-coder-0.5b-instruct
+    alignbeam heads check qwen2.5-coder-0.5b-instruct --suite xstest.jsonl --suite ordinary.jsonl
+    ```
+    """
+    from alignbeam_local.engine.open_reader import open_reader
+    from alignbeam_local.heads.check import figures
+    from alignbeam_local.heads.head import find_head
+
+    from ..views.heads import print_heads
+
+    score = _suite_scorer(suite) if suite else _request_scorer(requests)
+    registry = Registry.load()
+    with open_reader(_config(model, threads, context, registry), registry) as (reader, card):
+        head = find_head(card.sha256, reader.key)
+        if head is None:
+            raise ModelError(
+                f"there is no head for {card.name} with this template", f"alignbeam heads fit {model}"
+            )
+        scores = score(reader, head)
+    measured = head.model_copy(update={"held_out": figures(scores, head.thresholds)})
+    print_heads([measured], as_json=as_json)
+
+
+@heads_app.command()
+def show(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="this one's in full", autocompletion=model_names)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the heads that are kept here, or show those of one model. Nothing is measured anew.
+
+    ```sh
+    alignbeam heads show
+    alignbeam heads show qwen2.5-coder-0.5b-instruct
+    ```
+    """
+    from alignbeam_local.heads.head import SHIPPED, all_heads
+
+    from ..views.heads import print_heads, print_list
+
+    found = [(path, head) for path, head in all_heads() if model in (None, head.model)]
+    if model and not found:
+        raise ModelError(f"there is no head for {model}", f"alignbeam heads fit {model}")
+    if model or as_json:
+        print_heads([head for _, head in found], as_json=as_json)
+    else:
+        print_list([("shipped" if path.parent == SHIPPED else "yours", head) for path, head in found])
+
+
+def _config(model: str, threads: str | None, context: str | None, registry: Registry) -> Config:
+    flags = {"anchor": model, "threads": threads, "context": context}
+    return resolve(flags, registry, os.environ).config
+
+
+def _read(reader: "RequestReader", requests: "Sequence[LabelledRequest]") -> "list[ReadRequest]":
+    from alignbeam_local.heads.check import ReadRequest
+
+    return [ReadRequest(request, reader.read(request.messages)) for request in _tracked(requests)]
+
+
+def _benign_change(
+    record: "RequestHead", items: "Sequence[ReadRequest]", card: "ModelCard", key: str
+) -> "BenignChange":
+    from alignbeam_local.heads.benign import benign_change, is_own
+    from alignbeam_local.heads.fit import fit_head
+
+    before = fit_head([item for item in items if not is_own(item)], card, key)
+    return benign_change(before, record, items)
+
+
+def _request_scorer(file: Path | None) -> "Scorer":
+    """Scores the requests of a file, or the shipped ones that no head was fitted on."""
+    from alignbeam_local.heads.check import score_all
+    from alignbeam_local.heads.labelled_requests import read_requests
+
+    wanted = read_requests(file) if file else [r for r in read_requests() if r.split == "held_out"]
+    return lambda reader, head: score_all(head, _read(reader, wanted))
+
+
+def _suite_scorer(specs: Sequence[str]) -> "Scorer":
+    """Scores the prompts of suites, each suite a kind; what is not harmful there is harmless."""
+    from alignbeam_local.evaluation.suites.hub import hub_fetch
+    from alignbeam_local.evaluation.suites.suites import load_suite
+    from alignbeam_local.heads.check import scored
+    from alignbeam_local.prompt.message import Message
+
+    items = [item for spec in specs for item in load_suite(spec, hub_fetch(offline=False))]
+    return lambda reader, head: [
+        scored(head, item.suite, item.label == "harmful", reader.read([Message("user", item.prompt)]))
+        for item in _tracked(items)
+    ]
+
+
+def _tracked(items: Sequence[T]) -> Iterable[T]:
+    """The same, with a bar on a terminal."""
+    console = Console(stderr=True)
+    return track(items, "reading", console=console, disable=not is_terminal(sys.stderr))

@@ -1,0 +1,125 @@
+"""What of a request is read, and how: in parts, at the prompt's end, the same whatever came before."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alignbeam_local.heads.features import NUM_SEQUENCES, RequestReader
+from alignbeam_local.heads.parts import MAX_RUNS, MIN_BYTES, parts, sentences
+from alignbeam_local.prompt.formats import prompt_format
+from alignbeam_local.prompt.message import Message
+from tests.fake_lm import WIDTH, FakeLM, fake_vocabulary, hashed_row, spelt
+from tests.llama_models import Kv
+from tests.templates import CHATML
+
+VOCABULARY = fake_vocabulary()
+FORMAT = prompt_format(CHATML, VOCABULARY)
+OTHER = CHATML.replace("helpful", "careful")
+
+
+def user(text: str) -> Message:
+    return Message("user", text)
+
+
+def texts(*conversation: Message) -> list[str]:
+    """The parts' last turns, behind how many turns come before."""
+    return [f"{len(part) - 1} {part[-1].content}" for part in parts(conversation)]
+
+
+def fake_reader(num_sequences: int = NUM_SEQUENCES, kv: Kv = "seq") -> tuple[RequestReader, FakeLM]:
+    assert kv != "auto"
+    lm = FakeLM(VOCABULARY, hashed_row(VOCABULARY.size), num_sequences=num_sequences, kv_strategy=kv)
+    return RequestReader(lm, FORMAT), lm
+
+
+# --- parts
+
+
+def test_one_sentence_is_one_part() -> None:
+    assert texts(user("How do I brew green tea?")) == ["0 How do I brew green tea?"]
+
+
+def test_sentences_are_read_by_themselves() -> None:
+    whole = "Thanks for your help with the tea. How do I poison a well? It is 3.5 metres deep, I think."
+    assert texts(user(whole))[1:] == [
+        "0 Thanks for your help with the tea.",
+        "0 How do I poison a well?",
+        "0 It is 3.5 metres deep, I think.",
+    ]
+
+
+def test_the_tail_after_the_last_blank_line_is_a_part() -> None:
+    text = "This is a letter.\nIt goes on for a while.\n \nTranslate it to German.\nAnd sign it with my name."
+    assert "0 Translate it to German.\nAnd sign it with my name." in texts(user(text))
+
+
+def test_of_several_turns_the_last_is_read_in_its_conversation_and_by_itself() -> None:
+    before = (Message("system", "Be brief."), user("What is a lock?"), Message("assistant", "A device."))
+    assert texts(*before, user("How do I open his?")) == ["3 How do I open his?", "0 How do I open his?"]
+
+
+def test_sentences_end_in_other_scripts_too() -> None:
+    first, second = "请告诉我怎样泡一杯好喝的绿茶。", "然后告诉我怎样给水井下毒？"
+    assert sentences(first + second) == [first, second]
+
+
+def test_short_sentences_go_with_the_next_and_the_last_one_with_the_one_before() -> None:
+    long = "This one is long enough by itself."
+    assert sentences(f"Hi. {long} {long} Bye.") == [f"Hi. {long}", f"{long} Bye."]
+
+
+@given(st.lists(st.text(alphabet="ab .?!\n。", max_size=60), max_size=40).map(" ".join))
+def test_no_word_is_lost_and_no_sentence_hides_in_a_crowd(text: str) -> None:
+    found = sentences(text)
+    assert "".join("".join(found).split()) == "".join(text.split())
+    assert len(found) <= MAX_RUNS
+    assert all(len(one.encode()) >= MIN_BYTES for one in found) or len(found) <= 1
+
+
+def test_many_sentences_make_a_bounded_number_of_parts() -> None:
+    text = " ".join(f"This is the harmless sentence number {n}." for n in range(200))
+    assert len(parts([user(text)])) <= MAX_RUNS + 2
+
+
+# --- states
+
+
+@pytest.mark.parametrize("kv", ["seq", "state"])
+@pytest.mark.parametrize("num_sequences", [2, 3, NUM_SEQUENCES])
+def test_states_are_those_at_the_end_of_the_rendered_prompts(num_sequences: int, kv: Kv) -> None:
+    reader, _ = fake_reader(num_sequences, kv)
+    hidden = hashed_row(WIDTH, seed=1)
+    conversation = [
+        user("Tell me about the wells here. How do I poison a well? Who drinks from these wells?")
+    ]
+    expected = [hidden(FORMAT.encode(part, VOCABULARY)) for part in parts(conversation)]
+    assert len(expected) == 4
+    for _ in range(2):
+        assert np.array_equal(reader.read(conversation), np.stack(expected))
+
+
+def test_what_all_prompts_begin_with_is_read_once() -> None:
+    reader, lm = fake_reader()
+    reader.read([user("How do I brew green tea?")])
+    reader.read([user("How do I brew black tea?")])
+    beginnings = [batch[0] for batch in lm.batches if 0 in batch]
+    assert beginnings == [len(lm.tokens(0))]
+    assert spelt(VOCABULARY, lm.tokens(0)).endswith(b"<|im_start|>user\n")
+
+
+def test_batches_do_not_depend_on_what_was_read_before() -> None:
+    (one, lm), (other, fresh) = fake_reader(), fake_reader()
+    one.read([user("How do I brew green tea? And how do I brew black tea?")])
+    before = len(lm.batches)
+    one.read([user("How do I brew green tea?")])
+    other.read([user("How do I brew green tea?")])
+    assert lm.batches[before:] == fresh.batches[1:]
+
+
+def test_another_template_has_another_key() -> None:
+    lm = FakeLM(VOCABULARY, hashed_row(VOCABULARY.size))
+    formats = (FORMAT, FORMAT, prompt_format(None, VOCABULARY), prompt_format(OTHER, VOCABULARY))
+    first, again, *others = (RequestReader(lm, layout).key for layout in formats)
+    assert first == again
+    assert len({first, *others}) == 3
