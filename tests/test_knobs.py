@@ -35,7 +35,7 @@ MARKED: dict[Mark, str] = {
     "judges": "threshold choice on_unsafe judge",
     "selects": "threshold choice on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at on_unsafe
-        temperature top_p repeat_penalty draft anchor judge system anchor_system""",
+        temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
     "shared": "seed draft anchor judge profile prompt_cache",
     "benched": "depth beams bridge_width",
 }
@@ -43,7 +43,8 @@ MARKED: dict[Mark, str] = {
 UNDER = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
-    "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
+    "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
+        json_schema""",
     "Models": "draft anchor judge profile system anchor_system force",
     "Machine": """context threads parallel gpu_layers main_gpu tensor_split flash_attn cache_type_k
         cache_type_v kv prompt_cache""",
@@ -62,10 +63,15 @@ DEFAULTS: dict[str, Any] = {
     "on_unsafe": "auto",
     "temperature": 0.7,
     "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
     "repeat_penalty": 1.15,
     "seed": 42,
     "max_tokens": 512,
+    "stop": (),
     "ignore_eos": False,
+    "grammar": None,
+    "json_schema": None,
     "draft": None,
     "anchor": None,
     "judge": None,
@@ -194,7 +200,7 @@ def test_an_unknown_field_is_that_error_also_for_a_whole_configuration() -> None
 
 @pytest.mark.parametrize("knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force")])
 def test_a_truth_value_is_no_value_of_another_knob(knob: str) -> None:
-    with pytest.raises(UsageError, match=f"{knob} = True: this knob is not one of true and false"):
+    with pytest.raises(UsageError, match=f"{knob} = True: this knob can't be true or false"):
         Config.of({knob: True})
 
 
@@ -204,7 +210,7 @@ def test_a_text_with_half_a_character_is_refused(knob: str) -> None:
         Config.of({knob: "a\ud800"})
 
 
-@pytest.mark.parametrize("knob", ["judge_at", "main_gpu", "tensor_split"])
+@pytest.mark.parametrize("knob", ["judge_at", "main_gpu", "tensor_split", "grammar", "json_schema"])
 def test_none_can_be_typed_where_none_is_a_value(knob: str) -> None:
     assert getattr(Config.of({knob: "none"}), knob) is None
 
@@ -260,6 +266,41 @@ def test_the_seed_of_the_last_beam_fits_32_bits() -> None:
     assert MOST_SEED + 32 < 2**32
 
 
+# --- how an answer ends, and what it keeps to
+
+
+@pytest.mark.parametrize("value", [None, "none", ["none"], (), []])
+def test_nothing_ends_an_answer(value: Any) -> None:
+    assert Config.of({"stop": value}).stop == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"), [("END", ("END",)), (["a", "b"], ("a", "b")), ('["x\\n", "y"]', ("x\n", "y"))]
+)
+def test_texts_that_end_an_answer(value: Any, texts: tuple[str, ...]) -> None:
+    assert Config.of({"stop": value}).stop == texts
+
+
+def test_an_empty_text_would_end_every_answer() -> None:
+    with pytest.raises(UsageError, match="an empty text would end every answer at once"):
+        Config.of({"stop": ["a", ""]})
+
+
+@pytest.mark.parametrize("knob", ["grammar", "json_schema"])
+@pytest.mark.parametrize("other", [{"stop": ["a"]}, {"ignore_eos": True}])
+def test_a_grammar_goes_with_nothing_that_cuts_or_lengthens(knob: str, other: dict[str, Any]) -> None:
+    (name,) = other
+    with pytest.raises(UsageError, match=f"it does not go together with {name}"):
+        Config.of({knob: "x", **other})
+    with pytest.raises(UsageError, match="there is nothing in it"):
+        Config.of({knob: " \n"})
+
+
+def test_a_schema_and_a_grammar_are_one_too_many() -> None:
+    with pytest.raises(UsageError, match="json_schema = 'b': it does not go together with grammar"):
+        Config.of({"grammar": "a", "json_schema": "b"})
+
+
 # --- GPUs
 
 
@@ -279,7 +320,7 @@ def test_shares_of_gpus(text: str, shares: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "0", "0,0", "-1,1", "1,nan", "inf,1", "1,,1", "1e-4,1", "1e7"])
 def test_what_are_no_shares(text: str) -> None:
-    with pytest.raises(UsageError, match="these are no shares, such as 3,1"):
+    with pytest.raises(UsageError, match="not a list of shares, such as 3,1"):
         Config.of({"tensor_split": text})
 
 
