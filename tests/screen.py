@@ -33,7 +33,8 @@ class WrappingScreen(pyte.HistoryScreen):
             self.buffer[y].goes_on = False  # type: ignore[attr-defined]
 
     def _put(self, lines: list[list[Char]], cursor: tuple[int, int], columns: int, rows: int) -> None:
-        wrapped, at = [], (0, 0)
+        wrapped: list[StaticDefaultDict[int, Char]] = []
+        at = (0, 0)
         for number, line in enumerate(lines):
             if number == cursor[0]:
                 at = (len(wrapped) + min(cursor[1], max(0, len(line) - 1)) // columns, cursor[1] % columns)

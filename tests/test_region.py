@@ -37,7 +37,7 @@ class Window:
 
     def resize(self, columns: int, rows: int = 40) -> None:
         self.screen.resize(columns, rows)
-        self.console.size = (columns, rows)  # type: ignore[assignment]
+        self.console.size = (columns, rows)
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_a_terminal_that_cuts_off_keeps_what_stands_above(
     window.draw()
     window.screen.columns = 60
     window.screen._screen.resize(40, 60)
-    window.console.size = (60, 40)  # type: ignore[assignment]
+    window.console.size = (60, 40)
     window.draw()
     window.region.close()
     assert window.screen.lines == [">>> Why?"]
