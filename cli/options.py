@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.settings import flag_name
 
-from .at_file import text_of
 from .completion import model_names, profile_names
+from .inputs import text_of
 
 PANELS = {
     "Method": "alpha depth beams bridge_width variant draft_mass",

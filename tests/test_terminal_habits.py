@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli.chat.editing_mode import wants_vi
+from alignbeam_local.cli.editing_mode import wants_vi
 
 from .running import CHILD, touch_models
 from .test_chat_terminal import CTRL_C, ENTER, Terminal

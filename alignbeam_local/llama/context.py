@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +17,7 @@ from ..lm.starvation import Starvation
 from .batch import Batch
 from .library import backend, build, c_library, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
+from .threads import llama_cpp
 from .weights import LlamaWeights
 
 _ABORTED, _NO_SLOT = 2, 1

@@ -4,12 +4,12 @@ import ctypes
 import sys
 from typing import Any
 
-import llama_cpp
 import psutil
 from llama_cpp._ggml import libggml
 
 from ..lm.devices import Gpu
 from .library import backend
+from .threads import llama_cpp
 
 _GPU, _INTEGRATED_GPU = 1, 2
 

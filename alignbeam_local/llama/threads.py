@@ -1,9 +1,9 @@
-"""How long llama.cpp's threads spin while they wait for each other before they sleep.
+"""llama.cpp, loaded so that its threads, while they wait for each other, spin for a moment only.
 
 Between two operations of a model every thread waits for the slowest. GNU OpenMP lets them spin for some
 300,000 turns first: where other programs run, the thread that all wait for is not running, because those that
-wait have its processor. Sleeping soon costs nothing measurable on an idle machine, and makes answers several
-times faster on a busy one (docs/performance.md).
+wait have its processor. Sleeping soon makes answers several times
+faster on a busy machine (docs/performance.md). Every module here takes `llama_cpp` from this one.
 """
 
 import os
@@ -31,3 +31,7 @@ def sleeping_soon() -> Iterator[None]:
         yield
     finally:
         del os.environ[_SPINS_VARIABLE]  # not for the programs that this one starts
+
+
+with sleeping_soon():
+    import llama_cpp as llama_cpp

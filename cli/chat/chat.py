@@ -20,10 +20,10 @@ from ..pulling import require_models
 from ..terminal import is_dumb, is_terminal, printable, say, say_error, unechoed
 from ..views.answer_view import answer_view
 from ..views.live import LiveView
+from ..views.talk import LAST, read_again
 from ..views.view import RecordingView, View
 from .defaults import for_chat
 from .input import LineReader
-from .talk import LAST, read_again
 from .transcript import Transcript
 
 #: The source of a system prompt that came with a conversation.

@@ -3,8 +3,8 @@
 from alignbeam_local.errors import UsageError
 
 from ..terminal import say
+from ..views.talk import read_again
 from .chat import Chat
-from .talk import read_again
 
 
 def history(chat: Chat, words: str) -> None:

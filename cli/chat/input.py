@@ -99,7 +99,7 @@ class LineEditor:
         from prompt_toolkit.filters import Condition
         from prompt_toolkit.output.color_depth import ColorDepth
 
-        from .editing_mode import wants_vi
+        from ..editing_mode import wants_vi
 
         self._may_open_editor = keeps_history
         self._notes: list[str] = []  # for the user, before the next prompt: over this one they would smear

@@ -6,7 +6,7 @@ from typing import Any
 from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.errors import UsageError, did_you_mean
 
-from ..at_file import text_of
+from ..inputs import text_of
 from ..options import metavar
 from ..session import config_table
 from ..tables import two_columns
