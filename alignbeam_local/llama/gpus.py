@@ -5,11 +5,10 @@ import sys
 from typing import Any
 
 import psutil
-from llama_cpp._ggml import libggml
 
 from ..lm.devices import Gpu
 from .library import backend
-from .threads import llama_cpp
+from .threads import libggml, llama_cpp
 
 _GPU, _INTEGRATED_GPU = 1, 2
 

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__ = ["SPINS", "libggml", "llama_cpp", "sleeping_soon"]
+
 #: Turns before a thread sleeps: some tens of microseconds, longer than most waits on an idle machine.
 SPINS = 1000
 _SPINS_VARIABLE = "GOMP_SPINCOUNT"
@@ -34,4 +36,5 @@ def sleeping_soon() -> Iterator[None]:
 
 
 with sleeping_soon():
-    import llama_cpp as llama_cpp
+    import llama_cpp
+    from llama_cpp._ggml import libggml
