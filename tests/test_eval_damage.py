@@ -53,7 +53,7 @@ def damaged_bytes(whole: bytes, at: int, length: int, other: bytes) -> bytes:
     return whole[:at] + other + whole[at + length :]
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=150)
 @given(
     name=st.sampled_from([MANIFEST, SAMPLES, "../counts.json"]),
     at=st.integers(0, 1 << 16),
@@ -94,7 +94,7 @@ def damaged_value(whole: bytes, which: int, other: Any) -> bytes:
 GONE = object()
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=150)
 @given(
     name=st.sampled_from([MANIFEST, SAMPLES, "../counts.json"]),
     which=st.integers(0, 1 << 16),
@@ -176,7 +176,7 @@ def test_hostile_suites_are_refused(tmp_path: Path, name: str, raw: bytes) -> No
     assert str(tmp_path / name) in ran.err
 
 
-@settings(relaxed, max_examples=200)
+@settings(relaxed, max_examples=100)
 @given(
     suffix=st.sampled_from(["csv", "tsv", "jsonl"]),
     raw=st.binary(max_size=80) | st.text('prompt,label\n\r"\0 {}[]:\t\ud7ff', max_size=80).map(str.encode),

@@ -213,12 +213,12 @@ any_json = st.recursive(
     max_leaves=12,
 )
 relaxed = settings(
-    max_examples=200,
+    max_examples=100,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@settings(relaxed, max_examples=60)
+@settings(relaxed, max_examples=30)
 @given(value=any_json, raw=st.binary(max_size=60))
 def test_a_damaged_hash_cache_is_computed_again(tmp_path: Path, value: Any, raw: bytes) -> None:
     path = tmp_path / "file"
@@ -267,13 +267,13 @@ def load_or_refuse(raw: bytes) -> None:
         assert "models.toml" in str(error) or "profile" in str(error)  # noqa: PT017 (others fail the test)
 
 
-@settings(relaxed, max_examples=300)
+@settings(relaxed, max_examples=150)
 @given(at=st.integers(0, len(EXAMPLE)), length=st.integers(0, 12), text=st.binary(max_size=12))
 def test_a_damaged_registry_is_a_usage_error(at: int, length: int, text: bytes) -> None:
     load_or_refuse(EXAMPLE[:at] + text + EXAMPLE[at + length :])
 
 
-@settings(relaxed, max_examples=200)
+@settings(relaxed, max_examples=100)
 @given(raw=st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace")))
 def test_anything_in_the_registry_is_a_usage_error(raw: bytes) -> None:
     load_or_refuse(raw)

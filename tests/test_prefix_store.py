@@ -1,10 +1,9 @@
 """What prompts begin with is kept on disk: the next process restores it, and answers the same."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from alignbeam_local.paths import cache_dir, locked
 from alignbeam_local.result import Verdict
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
+from tests.forked import Forked
 from tests.running import no_file_beyond, no_room, run
 from tests.talk import DRAFT, Kv, Talk
 from tests.test_engine import QUESTION, starter
@@ -33,7 +33,6 @@ from tests.test_engine import QUESTION, starter
 pytestmark = pytest.mark.usefixtures("few_examples")
 
 PREFIXES = {0: list(range(1, 40)), 1: list(range(50, 80))}
-ROOT = Path(__file__).parents[1]
 no_deadline = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -321,8 +320,8 @@ for _ in range(30):
 """
 
 
-def child(how: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen([sys.executable, "-c", CHILD, how], cwd=ROOT)
+def child(how: str) -> Forked:
+    return Forked(CHILD, how)
 
 
 def test_a_process_killed_while_it_writes_leaves_nothing_that_is_used() -> None:
@@ -337,6 +336,7 @@ def test_several_processes_may_write_at_once() -> None:
     children = [child("writes") for _ in range(3)]
     while any(process.poll() is None for process in children):
         restored()
+        sleep(0.005)
     assert [process.returncode for process in children] == [0, 0, 0]
     assert restored()
     assert len(list(folder().iterdir())) == 1

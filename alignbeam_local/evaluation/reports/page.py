@@ -6,12 +6,13 @@ no other script run than its own.
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import cache
 from hashlib import sha256
 from math import floor, log10
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from ..runs.metrics import Scored
 from ..runs.saved_runs import SavedRun, texts
@@ -57,13 +58,9 @@ class Shown(NamedTuple):
 
 def page(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> str:
     """The whole page."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     script = (_HERE / "report.js").read_text(encoding="utf-8")
-    template = environment.from_string((_HERE / "report.html.j2").read_text(encoding="utf-8"))
     shown = [one for run in runs for one in _shown(run)]
-    return template.render(
+    return _template().render(
         script=script,
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         table=table(figures),
@@ -82,6 +79,14 @@ def page(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> str:
         partial=[f"{run.name}: {note}" for run in runs for note in run.partial],
         manifests=[(run.name, run.manifest) for run in runs],
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string((_HERE / "report.html.j2").read_text(encoding="utf-8"))
 
 
 def _shown(run: SavedRun) -> Iterable[Shown]:
