@@ -1,4 +1,4 @@
-"""What comes in: records of stdin, rows of JSON."""
+"""What comes in: texts of flags, records of stdin, rows of JSON."""
 
 import json
 from collections import deque
@@ -8,7 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
-from alignbeam_local.reading import Utf8Stream, decoded
+from alignbeam_local.paths import user_path
+from alignbeam_local.reading import Utf8Stream, decoded, read_text
 from alignbeam_local.result_json import json_line, one_of_each
 
 if TYPE_CHECKING:
@@ -27,6 +28,21 @@ def checked(text: str, what: str) -> str:
             "Give it as UTF-8; a file whose name is other bytes must be renamed.",
         ) from None
     return text
+
+
+def text_of(given: str, flag: str) -> str:
+    """A text as it is; of `@FILE` what the file holds, without its last newline.
+
+    Raises:
+        UsageError: the file can't be read, or is no text; named with the flag or command that gave it.
+    """
+    if not given.startswith("@"):
+        return given
+    try:
+        text = read_text(user_path(given[1:]), "@ names a UTF-8 file that holds the text.")
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error.message}", error.hint) from None
+    return text.removesuffix("\n")
 
 
 class Arriving:

@@ -14,8 +14,8 @@ from pydantic.fields import FieldInfo
 from alignbeam_local.config import ABOUT, KNOBS, Config
 from alignbeam_local.settings import flag_name
 
-from .at_file import text_of
 from .completion import model_names, profile_names
+from .inputs import text_of
 
 _COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
 _UNIONS = (Union, UnionType)

@@ -54,11 +54,11 @@ def test_records_are_what_the_separators_end_however_they_come(
     places = sorted({min(cut, len(whole)) for cut in cuts} | {0, len(whole)})
     pieces = [whole[a:b] for a, b in pairwise(places) if b > a]
     *ended, last = whole.split(separator)
-    assert list(records(Chunks(*pieces), separator)) == [*ended, *([last] if last else [])]  # type: ignore[arg-type]
+    assert list(records(Chunks(*pieces), separator)) == [*ended, *([last] if last else [])]
 
 
 def test_a_record_is_there_as_soon_as_its_separator_is() -> None:
-    arriving = Arriving(Chunks(b"xa\nb", b"c\n"), b"\n")  # type: ignore[arg-type]
+    arriving = Arriving(Chunks(b"xa\nb", b"c\n"), b"\n")
     assert arriving.take() == b"xa"
     assert arriving.take() == b"bc"
     assert arriving.take() is arriving.take() is None
@@ -206,7 +206,7 @@ def test_objects_keep_the_fields_of_their_row_but_for_the_results_own() -> None:
 def test_a_tally_tells_refused_from_blocked_and_failed() -> None:
     tally = Tally()
     for finish in ("stop", "blocked"):
-        tally.count(fake_result("x", Config(), finish))  # type: ignore[arg-type]
+        tally.count(fake_result("x", Config(), finish))
     tally.count_failure()
     assert (tally.done, tally.refused, tally.blocked, tally.failed) == (3, 0, 1, 1)
 

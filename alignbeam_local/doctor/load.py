@@ -21,7 +21,5 @@ def load(config: Config, usable: int) -> Finding:
     message = f"{busy:.1f} of {usable} processors were busy in the last minute"
     if busy < _MUCH * usable:
         return Finding("load", "ok", message, details=details)
-    free = max(1, round(usable - busy))
-    hint = "Close what runs beside it"
-    hint += f", or leave it its processors: --threads {free}." if free < threads else "."
-    return Finding("load", "warning", f"{message}: answers take longer, some several times", hint, details)
+    hint = "Close what runs beside it, or wait; fewer --threads do not help."
+    return Finding("load", "warning", f"{message}: answers take longer", hint, details)

@@ -3,9 +3,10 @@
 import ctypes
 from typing import Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
+
+from .threads import llama_cpp
 
 
 class Batch:

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
@@ -20,6 +19,7 @@ from .batch import Batch
 from .grammar import GrammarSampler
 from .library import backend, build, c_library, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
+from .threads import llama_cpp
 from .weights import LlamaWeights
 
 _ABORTED, _NO_SLOT = 2, 1

@@ -4,12 +4,11 @@ import ctypes
 import sys
 from typing import Any
 
-import llama_cpp
 import psutil
-from llama_cpp._ggml import libggml
 
 from ..lm.devices import Gpu
 from .library import backend
+from .threads import libggml, llama_cpp
 
 _GPU, _INTEGRATED_GPU = 1, 2
 

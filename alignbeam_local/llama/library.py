@@ -7,10 +7,10 @@ import sys
 from functools import cache
 from typing import Any
 
-import llama_cpp
 import psutil
 
 from ..errors import ModelError
+from .threads import llama_cpp
 
 log = logging.getLogger("llama.cpp")
 log.addHandler(logging.NullHandler())  # silent unless the application listens

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import llama_cpp
-
 from ..config import CacheType, FlashAttention
 from ..errors import ModelError
 from ..lm.language_model import SamplerSettings
@@ -13,6 +11,7 @@ from ..lm.sequences import BATCH_TOKENS
 from .context import LlamaLM, cache_fields
 from .library import backend, require_countable, set_fields
 from .sampler import sampler_chain
+from .threads import llama_cpp
 
 
 class PlainAnswer(NamedTuple):

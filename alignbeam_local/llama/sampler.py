@@ -4,11 +4,11 @@ import ctypes
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
 from ..lm.language_model import Logits, SamplerSettings
+from .threads import llama_cpp
 
 #: Draws from a sequence's latest row by a chain, which accepts the token drawn.
 Draw = Callable[[Any, int], int]

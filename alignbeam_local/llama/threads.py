@@ -1,14 +1,16 @@
-"""How long llama.cpp's threads spin while they wait for each other before they sleep.
+"""llama.cpp, loaded so that its threads, while they wait for each other, spin for a moment only.
 
 Between two operations of a model every thread waits for the slowest. GNU OpenMP lets them spin for some
 300,000 turns first: where other programs run, the thread that all wait for is not running, because those that
-wait have its processor. Sleeping soon costs nothing measurable on an idle machine, and makes answers several
-times faster on a busy one (docs/performance.md).
+wait have its processor. Sleeping soon makes answers several times
+faster on a busy machine (docs/performance.md). Every module here takes `llama_cpp` from this one.
 """
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+__all__ = ["SPINS", "libggml", "llama_cpp", "sleeping_soon"]
 
 #: Turns before a thread sleeps: some tens of microseconds, longer than most waits on an idle machine.
 SPINS = 1000
@@ -31,3 +33,8 @@ def sleeping_soon() -> Iterator[None]:
         yield
     finally:
         del os.environ[_SPINS_VARIABLE]  # not for the programs that this one starts
+
+
+with sleeping_soon():
+    import llama_cpp
+    from llama_cpp._ggml import libggml

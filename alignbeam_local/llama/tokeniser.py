@@ -4,7 +4,7 @@ import ctypes
 from functools import cached_property
 from typing import Any
 
-import llama_cpp
+from .threads import llama_cpp
 
 
 class LlamaTokeniser:

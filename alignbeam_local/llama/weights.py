@@ -4,8 +4,6 @@ import ctypes
 from pathlib import Path
 from typing import NamedTuple
 
-import llama_cpp
-
 from ..cancellation import Cancellation
 from ..errors import ModelError
 from ..lm.devices import ON_PROCESSOR, Offload
@@ -13,6 +11,7 @@ from ..lm.vocabulary import Vocabulary
 from ..models.gguf_header import makes_embeddings
 from .gpus import device_handle
 from .library import backend, set_fields
+from .threads import llama_cpp
 from .tokeniser import LlamaTokeniser
 
 

@@ -169,7 +169,7 @@ def _death(model: Path, mode: Mode, offload: Offload, cancellation: Cancellation
         )
     if -code in _CRASHES:
         return last_line or signal.Signals(-code).name
-    if code & _WINDOWS_EXCEPTION == _WINDOWS_EXCEPTION:
+    if code > 0 and code & _WINDOWS_EXCEPTION == _WINDOWS_EXCEPTION:
         return last_line or f"exception {code:#x}"
     raise ModelError(f"{model} could not be tried out (exit code {code}): {last_line}")
 

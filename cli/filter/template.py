@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from alignbeam_local.errors import UsageError
 
-from ..at_file import text_of
+from ..inputs import text_of
 
 _HINT = "A field is {name}; a brace that stands for itself is doubled: {{ or }}."
 

@@ -6,10 +6,10 @@ from typing import Any
 from alignbeam_local.config import ALIASES, KNOBS, Config
 from alignbeam_local.errors import UsageError, did_you_mean
 
-from ...at_file import text_of
 from ...console.tables import two_columns
 from ...console.terminal import printable, say
 from ...grammar_files import with_file_texts
+from ...inputs import text_of
 from ...options import metavar
 from ...session import config_table
 from ..chat import Chat
