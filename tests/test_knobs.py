@@ -35,7 +35,7 @@ MARKED: dict[Mark, str] = {
     "judges": "threshold choice on_unsafe judge",
     "selects": "threshold choice on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at on_unsafe
-        temperature top_p repeat_penalty draft anchor judge system anchor_system""",
+        temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
     "shared": "seed draft anchor judge profile prompt_cache",
     "benched": "depth beams bridge_width",
 }
@@ -43,7 +43,8 @@ MARKED: dict[Mark, str] = {
 UNDER = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
-    "Sampling": "temperature top_p repeat_penalty seed max_tokens ignore_eos",
+    "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
+        json_schema""",
     "Models": "draft anchor judge profile system anchor_system force",
     "Machine": """context threads parallel gpu_layers main_gpu tensor_split flash_attn cache_type_k
         cache_type_v kv prompt_cache""",
@@ -66,6 +67,11 @@ DEFAULTS: dict[str, Any] = {
     "seed": 42,
     "max_tokens": 512,
     "ignore_eos": False,
+    "top_k": 0,
+    "min_p": 0.0,
+    "stop": (),
+    "grammar": None,
+    "json_schema": None,
     "draft": None,
     "anchor": None,
     "judge": None,
@@ -194,7 +200,7 @@ def test_an_unknown_field_is_that_error_also_for_a_whole_configuration() -> None
 
 @pytest.mark.parametrize("knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force")])
 def test_a_truth_value_is_no_value_of_another_knob(knob: str) -> None:
-    with pytest.raises(UsageError, match=f"{knob} = True: this knob is not one of true and false"):
+    with pytest.raises(UsageError, match=f"{knob} = True: this knob can't be true or false"):
         Config.of({knob: True})
 
 
@@ -279,7 +285,7 @@ def test_shares_of_gpus(text: str, shares: tuple[float, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", "a", "0", "0,0", "-1,1", "1,nan", "inf,1", "1,,1", "1e-4,1", "1e7"])
 def test_what_are_no_shares(text: str) -> None:
-    with pytest.raises(UsageError, match="these are no shares, such as 3,1"):
+    with pytest.raises(UsageError, match="not a list of shares, such as 3,1"):
         Config.of({"tensor_split": text})
 
 

@@ -180,7 +180,7 @@ def test_rows_that_are_no_numbers_are_an_error_and_no_answer(which: str) -> None
     rows[which][3] = np.nan
     with pytest.raises(ModelError) as caught:
         mixer().mix(rows["draft"], [rows["anchor"]])
-    assert caught.value.message == "the model computed logits that are no numbers"
+    assert caught.value.message == "the model computed logits that are not numbers"
     assert "Verify" in caught.value.hint
 
 

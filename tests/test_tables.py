@@ -10,7 +10,7 @@ from rich.console import Console
 
 from alignbeam_local.judge.check import Auc, JudgeReport, LabelRow
 
-CLI = Path(tables.__file__).parent
+CLI = Path(tables.__file__).parents[1]
 LABEL = "[/b] " + "refusal " * 20
 
 

@@ -126,8 +126,10 @@ def test_commands_that_take_long_say_what_they_do(
         told.append(what)
         yield told.append
 
-    for module in ("waiting", "commands.models", "commands.bridge"):
-        monkeypatch.setattr(f"alignbeam_local.cli.{module}.waiting", recording, raising=module != "waiting")
+    for module in ("console.waiting", "commands.models", "commands.bridge"):
+        monkeypatch.setattr(
+            f"alignbeam_local.cli.{module}.waiting", recording, raising=module != "console.waiting"
+        )
     path = write_gguf(tmp_path / "tiny.gguf")
     run("models", "import", str(path))
     told_by = {
