@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +38,23 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Names of directories that are not there yet, for tests that have no directory of their own."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
 def isolated(
-    tmp_path: Path, shared_cache: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    homes: Iterator[Path], shared_cache: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The program's directories are empty ones, and its variables are unset."""
     for name in [name for name in os.environ if name.startswith("ALIGNBEAM_")]:
         monkeypatch.delenv(name)
     reads_models = request.node.get_closest_marker("models") is not None
-    home = tmp_path / "alignbeam"
+    has_own = "tmp_path" in request.fixturenames
+    home = request.getfixturevalue("tmp_path") / "alignbeam" if has_own else next(homes)
     monkeypatch.setenv("ALIGNBEAM_CONFIG_DIR", str(home / "config"))
     monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(home / "data"))
     monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(shared_cache if reads_models else home / "cache"))

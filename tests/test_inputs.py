@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from alignbeam_local.cli.console.terminal import is_dumb, is_terminal
 from alignbeam_local.cli.endings import by_ending
 from alignbeam_local.cli.filter.output import JsonOutput, TextOutput
 from alignbeam_local.cli.filter.tally import Tally
@@ -22,7 +23,6 @@ from alignbeam_local.cli.inputs import (
     row_messages,
 )
 from alignbeam_local.cli.options import knob_choices, metavar
-from alignbeam_local.cli.terminal import is_dumb, is_terminal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -63,13 +63,13 @@ DEFAULTS: dict[str, Any] = {
     "on_unsafe": "auto",
     "temperature": 0.7,
     "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
     "repeat_penalty": 1.15,
     "seed": 42,
     "max_tokens": 512,
-    "ignore_eos": False,
-    "top_k": 0,
-    "min_p": 0.0,
     "stop": (),
+    "ignore_eos": False,
     "grammar": None,
     "json_schema": None,
     "draft": None,
@@ -210,7 +210,7 @@ def test_a_text_with_half_a_character_is_refused(knob: str) -> None:
         Config.of({knob: "a\ud800"})
 
 
-@pytest.mark.parametrize("knob", ["judge_at", "main_gpu", "tensor_split"])
+@pytest.mark.parametrize("knob", ["judge_at", "main_gpu", "tensor_split", "grammar", "json_schema"])
 def test_none_can_be_typed_where_none_is_a_value(knob: str) -> None:
     assert getattr(Config.of({knob: "none"}), knob) is None
 
@@ -264,6 +264,41 @@ def test_the_most_that_can_be_asked_for(most: tuple[str, int]) -> None:
 
 def test_the_seed_of_the_last_beam_fits_32_bits() -> None:
     assert MOST_SEED + 32 < 2**32
+
+
+# --- how an answer ends, and what it keeps to
+
+
+@pytest.mark.parametrize("value", [None, "none", ["none"], (), []])
+def test_nothing_ends_an_answer(value: Any) -> None:
+    assert Config.of({"stop": value}).stop == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"), [("END", ("END",)), (["a", "b"], ("a", "b")), ('["x\\n", "y"]', ("x\n", "y"))]
+)
+def test_texts_that_end_an_answer(value: Any, texts: tuple[str, ...]) -> None:
+    assert Config.of({"stop": value}).stop == texts
+
+
+def test_an_empty_text_would_end_every_answer() -> None:
+    with pytest.raises(UsageError, match="an empty text would end every answer at once"):
+        Config.of({"stop": ["a", ""]})
+
+
+@pytest.mark.parametrize("knob", ["grammar", "json_schema"])
+@pytest.mark.parametrize("other", [{"stop": ["a"]}, {"ignore_eos": True}])
+def test_a_grammar_goes_with_nothing_that_cuts_or_lengthens(knob: str, other: dict[str, Any]) -> None:
+    (name,) = other
+    with pytest.raises(UsageError, match=f"it does not go together with {name}"):
+        Config.of({knob: "x", **other})
+    with pytest.raises(UsageError, match="there is nothing in it"):
+        Config.of({knob: " \n"})
+
+
+def test_a_schema_and_a_grammar_are_one_too_many() -> None:
+    with pytest.raises(UsageError, match="json_schema = 'b': it does not go together with grammar"):
+        Config.of({"grammar": "a", "json_schema": "b"})
 
 
 # --- GPUs

@@ -127,9 +127,7 @@ def test_commands_that_take_long_say_what_they_do(
         yield told.append
 
     for module in ("console.waiting", "commands.models", "commands.bridge"):
-        monkeypatch.setattr(
-            f"alignbeam_local.cli.{module}.waiting", recording, raising=module != "console.waiting"
-        )
+        monkeypatch.setattr(f"alignbeam_local.cli.{module}.waiting", recording, raising="commands" in module)
     path = write_gguf(tmp_path / "tiny.gguf")
     run("models", "import", str(path))
     told_by = {
