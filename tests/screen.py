@@ -15,7 +15,8 @@ class WrappingScreen(pyte.HistoryScreen):
 
     def wrap_anew(self, columns: int, rows: int) -> None:
         above = list(self.history.top)
-        last = max(self.cursor.y, *(y for y in self.buffer if self.buffer[y]), 0)
+        written = (y for y in self.buffer if any(cell.data != " " for cell in self.buffer[y].values()))
+        last = max(self.cursor.y, *written)
         lines: list[list[Char]] = [[]]
         cursor = (0, 0)
         for number, row in enumerate([*above, *(self.buffer[y] for y in range(last + 1))]):

@@ -13,6 +13,7 @@ from rich.progress import track
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
 from ..completion import model_names
@@ -40,7 +41,12 @@ ModelName = Annotated[
 ]
 RequestsFile = Annotated[
     Path | None,
-    typer.Option("--requests", help="JSON Lines of labelled requests; default: the shipped ones"),
+    typer.Option(
+        "--requests",
+        parser=user_path,
+        metavar="PATH",
+        help="JSON Lines of labelled requests; default: the shipped ones",
+    ),
 ]
 Threads = Annotated[str | None, typer.Option("--threads", help="CPU threads; default: physical cores")]
 Context = Annotated[str | None, typer.Option("--context", help="tokens of the longest request")]
@@ -55,10 +61,16 @@ def fit(
     benign: Annotated[
         Path | None,
         typer.Option(
-            "--benign", help="harmless prompts of your own, a line or a JSON object with `prompt` each"
+            "--benign",
+            parser=user_path,
+            metavar="PATH",
+            help="harmless prompts of your own, a line or a JSON object with `prompt` each",
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="default: in the data directory")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=user_path, metavar="PATH", help="default: in the data directory"),
+    ] = None,
     threads: Threads = None,
     context: Context = None,
     as_json: AsJson = False,
