@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable
 
-from alignbeam_local.conversation.log import ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
 from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.models.registry import Registry
 

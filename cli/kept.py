@@ -33,7 +33,8 @@ def opened_log(*, is_wanted: bool) -> Iterator[Kept]:
     if not is_wanted:
         yield Kept(None)
         return
-    from alignbeam_local.conversation.log import ConversationLog, new_id
+    from alignbeam_local.conversation.log import ConversationLog
+    from alignbeam_local.conversation.stored import new_id
 
     with ConversationLog() as log:
         yield Kept(log, new_id())

@@ -16,7 +16,8 @@ from alignbeam_local.cli.line.input import typed_lines
 
 from alignbeam_local.config import Config
 from alignbeam_local.conversation.claims import Claims
-from alignbeam_local.conversation.log import ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
 from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.evaluation.runs.run_directory import Log
 from alignbeam_local.result import Result

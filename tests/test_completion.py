@@ -18,7 +18,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation.log import ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
 
 from .fake_engine import fake_result
 from .running import CHILD, run

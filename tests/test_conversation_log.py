@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation import log as conversation_log
-from alignbeam_local.conversation.log import ConversationLog, default_path, new_id
+from alignbeam_local.conversation import log_file
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
+from alignbeam_local.conversation.stored import new_id
 from alignbeam_local.errors import AlignBeamError, UsageError
 
 from .fake_engine import REFUSED, fake_result
@@ -166,8 +168,8 @@ def test_a_newer_versions_file_is_left_alone(log: ConversationLog) -> None:
 
 def test_an_older_versions_file_is_brought_up(log: ConversationLog, monkeypatch: pytest.MonkeyPatch) -> None:
     add(log, "one", "q", "a")
-    later = (*conversation_log._MIGRATIONS, ("ALTER TABLE conversation ADD COLUMN pinned INTEGER",))
-    monkeypatch.setattr(conversation_log, "_MIGRATIONS", later)
+    later = (*log_file.MIGRATIONS, ("ALTER TABLE conversation ADD COLUMN pinned INTEGER",))
+    monkeypatch.setattr(log_file, "MIGRATIONS", later)
     with ConversationLog() as newer:
         assert newer._rows("SELECT id, pinned FROM conversation") == [("one", None)]
         assert newer._version() == len(later)
@@ -177,8 +179,8 @@ def test_a_migration_that_fails_changes_nothing(
     log: ConversationLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = ("ALTER TABLE conversation ADD COLUMN pinned INTEGER", "no SQL")
-    before = conversation_log._MIGRATIONS
-    monkeypatch.setattr(conversation_log, "_MIGRATIONS", (*before, broken))
+    before = log_file.MIGRATIONS
+    monkeypatch.setattr(log_file, "MIGRATIONS", (*before, broken))
     with pytest.raises(AlignBeamError, match="syntax error"):
         ConversationLog()
     assert log._version() == len(before)

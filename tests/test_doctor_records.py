@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation.log import ConversationLog, default_path
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
 from alignbeam_local.doctor import machine_checks as machine
 from alignbeam_local.models.hashes import known_hashes_file
 from alignbeam_local.paths import write_atomic

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from alignbeam_local.conversation.export import Exported, as_object, markdown
-from alignbeam_local.conversation.log import ConversationLog, StoredExchange, default_path
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
+from alignbeam_local.conversation.stored import StoredExchange
 from tests.fake_engine import REFUSED
 from tests.running import run
 
@@ -85,10 +87,10 @@ def test_without_a_log_the_chat_itself_keeps_it(tmp_path: Path) -> None:
 
 
 def test_a_file_of_the_version_before_is_brought_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from alignbeam_local.conversation import log as conversation_log
+    from alignbeam_local.conversation import log_file
 
     with monkeypatch.context() as patched:
-        patched.setattr(conversation_log, "_MIGRATIONS", conversation_log._MIGRATIONS[:1])
+        patched.setattr(log_file, "MIGRATIONS", log_file.MIGRATIONS[:1])
         ConversationLog(tmp_path / "old.db").close()
     with ConversationLog(tmp_path / "old.db") as log:
         assert log.exchanges("none") == []

@@ -11,7 +11,9 @@ from alignbeam_local.cli.line.input import typed_lines
 from alignbeam_local.cli.views import logs as logs_view
 
 from alignbeam_local.config import Config
-from alignbeam_local.conversation.log import ConversationLog, StoredConversation, default_path
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
+from alignbeam_local.conversation.stored import StoredConversation
 
 from .fake_engine import REFUSED, fake_result
 from .running import run

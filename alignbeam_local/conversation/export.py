@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
 from ..result_json import json_line
-from .log import ConversationLog, StoredConversation, StoredExchange
+from .log import ConversationLog
+from .stored import StoredConversation, StoredExchange
 
 ExportFormat = Literal["md", "json", "jsonl"]
 #: The format of a file, by its ending.

@@ -5,47 +5,27 @@ other. A killed process leaves a journal that the next opening rolls back. Searc
 means none that still holds deleted words.
 """
 
-import json
-import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from ..errors import AlignBeamError, UsageError, did_you_mean
-from ..paths import data_dir, ensure_dir
+from ..errors import UsageError, did_you_mean
 from ..result import Result
-from ..result_json import json_line
-
-#: The statements that lead from each version of the schema to the next; the first ones make a new file.
-_MIGRATIONS = (
-    (
-        "CREATE TABLE conversation (id TEXT PRIMARY KEY, name TEXT UNIQUE, started TEXT NOT NULL)",
-        """
-        CREATE TABLE exchange (
-          id INTEGER PRIMARY KEY AUTOINCREMENT,
-          conversation TEXT NOT NULL REFERENCES conversation (id) ON DELETE CASCADE,
-          asked TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL, result TEXT NOT NULL
-        )
-        """,
-        "CREATE INDEX exchange_conversation ON exchange (conversation)",
-    ),
-    (
-        """
-        CREATE TABLE replaced (
-          id INTEGER PRIMARY KEY AUTOINCREMENT,
-          exchange INTEGER NOT NULL REFERENCES exchange (id) ON DELETE CASCADE,
-          asked TEXT NOT NULL, question TEXT NOT NULL, answer TEXT NOT NULL, result TEXT NOT NULL
-        )
-        """,
-        "CREATE INDEX replaced_exchange ON replaced (exchange)",
-    ),
+from . import log_file
+from .log_file import (
+    BUSY_SECONDS,
+    default_path,
+    explained,
+    identity_of,
+    make_private,
+    require_known,
 )
+from .stored import StoredConversation, StoredExchange, checked_name, exchange_of, now, texts_of, time_of
+
 _CONVERSATIONS = """
     SELECT c.id, c.name, c.started, coalesce(last.asked, c.started), coalesce(span.num, 0),
       first.question,
@@ -62,40 +42,6 @@ _REPLACED = """
     SELECT e.id, e.conversation, r.asked, r.question, r.answer, r.result
     FROM replaced r JOIN exchange e ON e.id = r.exchange WHERE e.conversation = ? ORDER BY r.id
 """
-_BUSY_SECONDS = 10.0
-_EPOCH, _LATEST = datetime.fromtimestamp(0, UTC), datetime(9998, 1, 1, tzinfo=UTC)
-_HINTS = {
-    sqlite3.SQLITE_BUSY: "Another process is writing to it: try again.",
-    sqlite3.SQLITE_CORRUPT: "Nothing was changed. Move the file away; `sqlite3 FILE .recover` may read it.",
-    sqlite3.SQLITE_NOTADB: "Nothing was changed. Move the file away, or put back a copy of it.",
-}
-
-
-class StoredConversation(NamedTuple):
-    """A conversation without its exchanges. Times are UTC, ISO 8601; `updated` is the last question's."""
-
-    id: str
-    name: str | None
-    started: str
-    updated: str
-    num_exchanges: int
-    first_question: str | None
-    draft: str | None
-
-
-class StoredExchange(NamedTuple):
-    """A question and its answer; `result` is the object that `--json` prints.
-
-    `earlier` are those that stood in its place before, the oldest first; they were answered anew.
-    """
-
-    id: int
-    conversation: str
-    asked: str
-    question: str
-    answer: str
-    result: dict[str, Any]
-    earlier: "tuple[StoredExchange, ...]" = ()
 
 
 class ConversationLog:
@@ -112,13 +58,13 @@ class ConversationLog:
         self._open()
 
     def _open(self) -> None:
-        with _explained(self.path):
-            _make_private(self.path)
-            self._connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        with explained(self.path):
+            make_private(self.path)
+            self._connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            with _explained(self.path):
+            with explained(self.path):
                 self._prepare()
-            self._identity = _identity(self.path)
+            self._identity = identity_of(self.path)
         except BaseException:
             self.close()
             raise
@@ -140,7 +86,7 @@ class ConversationLog:
         Raises:
             AlignBeamError: as when it was opened first.
         """
-        if self._identity is not None and _identity(self.path) == self._identity:
+        if self._identity is not None and identity_of(self.path) == self._identity:
             return False
         self.close()
         self._identity = None
@@ -177,7 +123,7 @@ class ConversationLog:
             )
             row = self._connection.execute(
                 "INSERT INTO exchange (conversation, asked, question, answer, result) VALUES (?, ?, ?, ?, ?)",
-                (conversation, asked or now(), *_texts(question, result)),
+                (conversation, asked or now(), *texts_of(question, result)),
             )
         assert row.lastrowid is not None
         return row.lastrowid
@@ -196,7 +142,7 @@ class ConversationLog:
             )
             row = self._connection.execute(
                 "UPDATE exchange SET asked = ?, question = ?, answer = ?, result = ? WHERE id = ?",
-                (now(), *_texts(question, result), exchange),
+                (now(), *texts_of(question, result), exchange),
             )
             if row.rowcount == 0:
                 raise UsageError("the answer to replace was deleted meanwhile", "Ask the question again.")
@@ -234,7 +180,7 @@ class ConversationLog:
     def conversations(self, limit: int = -1) -> list[StoredConversation]:
         """The last used first; a limit under 0 is none."""
         rows = map(StoredConversation._make, self._rows(f"{_CONVERSATIONS} LIMIT ?", limit))
-        return [row._replace(started=_time(row.started), updated=_time(row.updated)) for row in rows]
+        return [row._replace(started=time_of(row.started), updated=time_of(row.updated)) for row in rows]
 
     def last(self) -> StoredConversation | None:
         """The one that was used last."""
@@ -262,7 +208,7 @@ class ConversationLog:
 
     def exchanges(self, conversation: str) -> list[StoredExchange]:
         """All of a conversation, in order, each with what stood in its place before."""
-        replaced = [_exchange(row) for row in self._rows(_REPLACED, conversation)]
+        replaced = [exchange_of(row) for row in self._rows(_REPLACED, conversation)]
         return [
             one._replace(earlier=tuple(old for old in replaced if old.id == one.id))
             for one in self._exchanges("WHERE conversation = ? ORDER BY id", conversation)
@@ -286,18 +232,18 @@ class ConversationLog:
         run("PRAGMA foreign_keys = ON")
         run("PRAGMA temp_store = MEMORY")
         version = self._version()
-        _require_known(self.path, version)
+        require_known(self.path, version)
         if version == 0:
             run("PRAGMA auto_vacuum = FULL")  # what is deleted leaves the file
-        if version < len(_MIGRATIONS):
+        if version < len(log_file.MIGRATIONS):
             self._migrate()
 
     def _migrate(self) -> None:
         with self._writing():
-            for statements in _MIGRATIONS[self._version() :]:  # another process may have been faster
+            for statements in log_file.MIGRATIONS[self._version() :]:  # another process may have been faster
                 for statement in statements:
                     self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
+            self._connection.execute(f"PRAGMA user_version = {len(log_file.MIGRATIONS)}")
 
     def _version(self) -> int:
         (version,) = self._rows("PRAGMA user_version")[0]
@@ -306,136 +252,23 @@ class ConversationLog:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """All or nothing; the lock is taken first, so that no reader has to become a writer."""
-        with _explained(self.path):
+        with explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 yield
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with _explained(self.path):
+        with explained(self.path):
             return self._connection.execute(query, values).fetchall()
 
     def _exchanges(self, rest: str, *values: object) -> list[StoredExchange]:
-        return [_exchange(row) for row in self._rows(f"{_EXCHANGES} {rest}", *values)]
-
-
-def default_path() -> Path:
-    """Where the conversations are kept, unless told otherwise."""
-    return data_dir() / "logs" / "conversations.db"
-
-
-def look_at(path: Path) -> int:
-    """How many conversations a file holds; it is read as it is, and nothing is changed.
-
-    Raises:
-        AlignBeamError: it is damaged, a newer version's, cannot be read, or a write to them was interrupted.
-    """
-    with _explained(path), closing(_opened_to_read(path)) as connection:
-        _require_at_rest(path, connection)
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        _require_known(path, version)
-        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            hint = _HINTS[sqlite3.SQLITE_CORRUPT]
-            raise AlignBeamError(f"the conversations in {path} are damaged: {found}", hint)
-        query = (
-            "SELECT count(*) FROM conversation WHERE (SELECT count(*) FROM exchange) >= 0"  # both are there
-        )
-        return int(connection.execute(query).fetchone()[0]) if version else 0
-
-
-def _opened_to_read(path: Path) -> sqlite3.Connection:
-    path.open("rb").close()  # what is no file, or may not be read, is told by the system's own word for it
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
-
-
-def _require_at_rest(path: Path, connection: sqlite3.Connection) -> None:
-    """Raises: AlignBeamError: a killed process left a journal, which only who writes can roll back."""
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_schema")
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
-            raise
-        raise AlignBeamError(
-            f"the conversations in {path}: a write to them was interrupted",
-            "Earlier conversations are intact: `alignbeam logs list` undoes the partial write.",
-        ) from None
-
-
-def _require_known(path: Path, version: int) -> None:
-    """Raises: AlignBeamError: a schema that is not known here."""
-    if version > len(_MIGRATIONS):
-        raise AlignBeamError(f"{path} was written by a newer version", "Update AlignBeam Local.")
-
-
-def new_id() -> str:
-    """An id for a conversation that begins."""
-    return secrets.token_hex(6)
-
-
-def checked_name(name: str) -> str:
-    """Raises: UsageError: what cannot be a conversation's name."""
-    if not name.strip() or not name.isprintable() or name.startswith("-"):
-        raise UsageError(f"{name!r} cannot be a name", "Give one line of text that does not begin with '-'.")
-    return name
-
-
-def _exchange(row: tuple[Any, ...]) -> StoredExchange:
-    """Raises: AlignBeamError: what SQLite can't see: other bytes in a result."""
-    *texts, raw = row
-    try:
-        result = json.loads(raw)
-        _ = result["finish_reason"], result["config"]["system"], result["config"]["draft"]
-        if not all(isinstance(text, str) for text in texts[1:]):
-            raise TypeError
-    except (ValueError, RecursionError, TypeError, KeyError):
-        conversation = row[1]
-        raise AlignBeamError(
-            f"an answer kept in conversation {conversation} is damaged",
-            f"`alignbeam logs prune {conversation}` deletes that conversation.",
-        ) from None
-    number, conversation, asked, question, answer = texts
-    return StoredExchange(number, conversation, asked, question, answer, result)
-
-
-def _texts(question: str, result: Result | dict[str, Any]) -> tuple[str, str, str]:
-    kept = result if isinstance(result, dict) else result.as_dict()
-    return question, kept["text"], json_line(kept)
+        return [exchange_of(row) for row in self._rows(f"{_EXCHANGES} {rest}", *values)]
 
 
 def _holds(text: str, words: str) -> bool:
     """Whether a text holds each of the words, in any case."""
     folded = text.casefold()
     return all(word in folded for word in words.casefold().split())
-
-
-def _time(text: str) -> str:
-    """A time as it was kept; a damaged one is the epoch."""
-    with suppress(ValueError, TypeError, OverflowError):
-        if _EPOCH <= datetime.fromisoformat(text) <= _LATEST:
-            return text
-    return _EPOCH.isoformat(timespec="milliseconds")
-
-
-def now() -> str:
-    """The time as the log keeps it: UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another one of its name; None if it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _make_private(path: Path) -> None:
-    """SQLite gives its journal the mode of the file that it belongs to."""
-    ensure_dir(path.parent).chmod(0o700)
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-    path.chmod(0o600)
 
 
 @contextmanager
@@ -446,20 +279,3 @@ def _name_is_free(name: str | None) -> Iterator[None]:
         raise UsageError(
             f"the name '{name}' is taken", "`alignbeam logs list` shows which conversation has it."
         ) from None
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Raises: AlignBeamError: whatever SQLite or the file system says, and what to do about it."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        hint = _HINTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
-        raise AlignBeamError(
-            f"the conversations in {path}: {error}", hint or "Check permissions and disk space."
-        ) from None
-    except UnicodeDecodeError as error:  # in the text of an error of SQLite's
-        hint = _HINTS[sqlite3.SQLITE_CORRUPT]
-        raise AlignBeamError(f"the conversations in {path} are damaged: {error}", hint) from None
-    except OSError as error:
-        raise AlignBeamError(f"cannot open {path}: {error.strerror}", "Check its permissions.") from None

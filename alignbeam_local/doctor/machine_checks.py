@@ -13,7 +13,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from ..config import Config
-from ..conversation.log import default_path, look_at
+from ..conversation.log_file import default_path, look_at
 from ..errors import AlignBeamError, rebuild_hint
 from ..lm import prefix_store
 from ..machine.machine import has_gpu

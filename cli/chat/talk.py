@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from alignbeam_local.conversation.log import StoredExchange
+from alignbeam_local.conversation.stored import StoredExchange
 
 from ..console.terminal import printable
 

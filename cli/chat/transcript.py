@@ -7,14 +7,8 @@ from pathlib import Path
 
 from alignbeam_local.conversation.claims import Claims
 from alignbeam_local.conversation.export import Exported
-from alignbeam_local.conversation.log import (
-    ConversationLog,
-    StoredConversation,
-    StoredExchange,
-    checked_name,
-    new_id,
-    now,
-)
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.stored import StoredConversation, StoredExchange, checked_name, new_id, now
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result

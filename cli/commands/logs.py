@@ -16,7 +16,9 @@ from alignbeam_local.conversation.export import (
     markdown,
     read,
 )
-from alignbeam_local.conversation.log import ConversationLog, StoredConversation, default_path
+from alignbeam_local.conversation.log import ConversationLog
+from alignbeam_local.conversation.log_file import default_path
+from alignbeam_local.conversation.stored import StoredConversation
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path, write_named
 from alignbeam_local.result_json import json_line

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from operator import itemgetter
 
-from alignbeam_local.conversation.log import StoredConversation, StoredExchange
+from alignbeam_local.conversation.stored import StoredConversation, StoredExchange
 
 from ..console.tables import Column, table, table_console
 from ..console.terminal import is_terminal, printable

@@ -3,7 +3,7 @@
 import shlex
 
 from alignbeam_local.conversation.export import EXPORT_ENDINGS, exported
-from alignbeam_local.conversation.log import StoredConversation
+from alignbeam_local.conversation.stored import StoredConversation
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.paths import user_path, write_named
 
