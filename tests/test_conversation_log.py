@@ -78,7 +78,7 @@ def test_an_answer_that_was_replaced_counts_as_use(
     log: ConversationLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(f"2026-05-01T00:00:0{second}.000+00:00" for second in range(9))
-    monkeypatch.setattr(conversation_log, "now", lambda: next(times))
+    monkeypatch.setattr("alignbeam_local.conversation.log.now", lambda: next(times))
     first = add(log, "one", "q", "a")
     add(log, "two", "q", "a")
     log.replace(first, "q", fake_result("b", CONFIG))
@@ -263,7 +263,7 @@ def test_two_writers_wait_for_each_other() -> None:
 def test_a_lock_that_stays_is_an_error_with_a_hint(
     log: ConversationLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversation_log, "_BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("alignbeam_local.conversation.log.BUSY_SECONDS", 0.05)
     with ConversationLog() as other, log._writing(), pytest.raises(AlignBeamError, match="locked") as failed:
         add(other, "one", "q", "a")
     assert "Another process" in failed.value.hint
