@@ -475,7 +475,8 @@ def test_ctrl_c_stops_an_answer_and_the_filter() -> None:
     assert child.stderr is not None
     child.stdin.write(b"slow\n")
     child.stdin.flush()
-    child.stderr.readline()  # the first step: the answer is being made
+    while not child.stderr.readline().startswith(b"{"):  # the first step: the answer is being made
+        pass
     child.send_signal(2)
     out, err = child.communicate(timeout=30)
     assert (child.returncode, out, err) == (130, b"", b"")
