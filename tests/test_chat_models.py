@@ -28,7 +28,7 @@ def test_a_question_after_ctrl_c_is_answered_as_by_a_fresh_process(monkeypatch: 
         terminal.type(CTRL_C)
         terminal.prompt_after("stopped · ")
         terminal.type("/set max_tokens 8", ENTER, "What is a noun?", ENTER)
-        terminal.prompt_after("1 draft, judged safe")
+        terminal.prompt_after("1 draft, not judged")
         assert terminal.leave() == 0
     with ConversationLog() as log:
         (kept,) = log.conversations()
