@@ -131,7 +131,7 @@ def test_commands_that_take_long_say_what_they_do(
         told.append(what)
         yield told.append
 
-    for module in ("waiting", "models", "bridge"):
+    for module in ("waiting", "commands.models", "commands.bridge"):
         monkeypatch.setattr(f"alignbeam_local.cli.{module}.waiting", recording, raising=module != "waiting")
     path = write_gguf(tmp_path / "tiny.gguf")
     run("models", "import", str(path))
