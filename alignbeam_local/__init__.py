@@ -31,6 +31,7 @@ __all__ = [
     "Done",
     "Engine",
     "Event",
+    "ExamplesRead",
     "Judged",
     "Message",
     "ModelError",
@@ -49,7 +50,7 @@ _HOMES = {
     "engine.engine": ("Engine",),
     "errors": ("AlignBeamError", "Cancelled", "ContextFull", "ModelError", "UsageError"),
     "events": (
-        *("AnswerText", "BeamText", "Done", "Event", "Judged"),
+        *("AnswerText", "BeamText", "Done", "Event", "ExamplesRead", "Judged"),
         *("Notice", "Phase", "Step", "Withdrawn"),
     ),
     "prompt.message": ("Message",),

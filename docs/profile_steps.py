@@ -18,8 +18,8 @@ import numpy as np
 from alignbeam_local.config import Config
 from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.lm.vocabulary import Vocabulary
-from alignbeam_local.search import beams, mixing
-from alignbeam_local.search.beams import BeamSearch
+from alignbeam_local.search import beams, mixer, mixing
+from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
 from alignbeam_local.search.bridge import Bridge
 
 MIXED, COMPLETED, ROUNDS = 6, 500, 40
@@ -86,17 +86,20 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     if args.obvious:
-        beams.top_tokens, beams.log_normaliser = obvious_top_tokens, obvious_log_normaliser
+        for module in (mixer, beams):
+            module.top_tokens = obvious_top_tokens
+        mixer.log_normaliser = obvious_log_normaliser
     draft, anchor = (load_vocabulary(path)[0] for path in (args.draft, args.anchor))
-    models = StillModel(draft, 1), StillModel(anchor, 2), Bridge(draft, anchor, draft_turn_end=draft.eos)
+    still, other = StillModel(draft, 1), StillModel(anchor, 2)
+    anchors = [BridgedAnchor(other, Bridge(draft, anchor, draft_turn_end=draft.eos))]
     config = Config.of({"beams": args.beams, "depth": MIXED, "ignore_eos": True})
     profiler, mixed, completed = cProfile.Profile(), [], []
     for _ in range(ROUNDS):
-        search = BeamSearch(*models, config, max_tokens=MIXED + COMPLETED)
-        list(search.start(models[0].logits(0), models[1].logits(0)))
+        search = BeamSearch(still, anchors, config, max_tokens=MIXED + COMPLETED)
+        list(search.start(still.logits(0), [other.logits(0)]))
         if args.profile:
             profiler.enable()
-        mixed.append(cpu_ms(lambda: list(search.extend([1]))) / (MIXED - 1))  # noqa: B023
+        mixed.append(cpu_ms(lambda: list(search.extend([[1]]))) / (MIXED - 1))  # noqa: B023
         completed.append(cpu_ms(lambda: list(search.complete())) / COMPLETED)  # noqa: B023
         profiler.disable()
     for name, times in (("mixed step", mixed), ("phase-3 step", completed)):
