@@ -8,6 +8,8 @@ from alignbeam_local.conversation.log_file import default_path
 from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.models.registry import Registry
 
+from .named_texts import KEPT_ROLES, KEPT_TEMPLATES
+
 Completions = list[tuple[str, str]]
 
 # zsh evaluates what it is offered: a word that needs quoting, or a backslash before a quote, could run.
@@ -22,6 +24,16 @@ def model_names(incomplete: str) -> Completions:
 def profile_names(incomplete: str) -> Completions:
     """Profiles, with a word about each."""
     return _begun(incomplete, lambda: {name: p.about for name, p in Registry.load().profiles.items()})
+
+
+def role_names(incomplete: str) -> Completions:
+    """Roles that are kept."""
+    return _begun(incomplete, lambda: dict.fromkeys(KEPT_ROLES.names(), ""))
+
+
+def template_names(incomplete: str) -> Completions:
+    """Templates that are kept; any other text is the user's to write."""
+    return _begun(incomplete, lambda: dict.fromkeys(KEPT_TEMPLATES.names(), ""))
 
 
 def conversation_names(incomplete: str) -> Completions:

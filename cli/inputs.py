@@ -39,7 +39,7 @@ def text_of(given: str, flag: str) -> str:
     if not given.startswith("@"):
         return given
     try:
-        text = read_text(user_path(given[1:]), "@ names a UTF-8 file that holds the text.")
+        text = read_text(user_path(given[1:]), "Its text must be in a file that you may read, in UTF-8.")
     except UsageError as error:
         raise UsageError(f"{flag}: {error.message}", error.hint) from None
     return text.removesuffix("\n")

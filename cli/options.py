@@ -1,4 +1,4 @@
-"""The flags that ask, filter and chat share: one for every knob of `Config`, and how to print."""
+"""The flags that ask, filter and chat share: one for every knob of `Config`, texts by name, how to print."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -12,13 +12,28 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from alignbeam_local.config import ABOUT, KNOBS, Config
+from alignbeam_local.errors import UsageError
 from alignbeam_local.settings import flag_name
 
-from .completion import model_names, profile_names
+from .completion import model_names, profile_names, role_names, template_names
 from .inputs import text_of
+from .named_texts import KEPT_ROLES
 
 _COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
 _UNIONS = (Union, UnionType)
+_ROLE = "role"
+
+#: The text around a prompt.
+TemplateFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="NAME|TEXT|@FILE",
+        help="a text with `{prompt}` where the prompt belongs, or the name of one that is kept;"
+        " any field with `filter --jsonl`",
+        autocompletion=template_names,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -79,17 +94,26 @@ def _with_options(command: Callable[..., None], left_out: frozenset[str]) -> Cal
     own = [p for p in inspect.signature(command).parameters.values() if p.name != "options"]
     knobs = [name for name in KNOBS if name not in left_out]
     others = [name for name in _COMMON if name not in left_out]
-    shared = [*map(_common_parameter, others), *map(_knob_parameter, knobs)]
+    roles = [] if _ROLE in left_out else [_role_parameter()]
+    shared = [*map(_common_parameter, others), *map(_knob_parameter, knobs), *roles]
 
     @wraps(command)
     def flagged(**values: Any) -> None:
         flags = {name: _flag_value(values.pop(name)) for name in knobs}
-        if flags.get("system"):
-            flags["system"] = text_of(flags["system"], flag_name("system"))
+        flags["system"] = _system_prompt(flags["system"], values.pop(_ROLE, None))
         common = {name: values.pop(name) for name in others}
         command(**values, options=Options(flags=flags, **dict.fromkeys(_COMMON, False) | common))
 
     return _as_flags(flagged, [*own, *shared])
+
+
+def _system_prompt(given: str | None, role: str | None) -> str | None:
+    """Raises: UsageError: both are given, or what is given can't be read."""
+    if role is None:
+        return text_of(given, flag_name("system")) if given else given
+    if given is not None:
+        raise UsageError("--role and --system are both given", "A role is a system prompt: leave one out.")
+    return KEPT_ROLES.read(role, flag_name(_ROLE))
 
 
 def _flag_value(value: Any) -> Any:
@@ -128,6 +152,18 @@ def _knob_parameter(name: str) -> inspect.Parameter:
     )
     kind = bool if is_flag else list[str] if is_list(field) else str
     return _parameter(name, Annotated[kind | None, option], default=None)
+
+
+def _role_parameter() -> inspect.Parameter:
+    option = typer.Option(
+        flag_name(_ROLE),
+        help="the system prompt that is kept by this name",
+        rich_help_panel=ABOUT["system"].panel,
+        metavar="NAME",
+        show_default=False,
+        autocompletion=role_names,
+    )
+    return _parameter(_ROLE, Annotated[str | None, option], default=None)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

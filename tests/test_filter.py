@@ -72,7 +72,8 @@ def test_a_field_that_is_missing_fails_its_line(engines: list[FakeEngine], row: 
     ("template", "message"),
     [
         ("", "no field in it"),
-        ("Summarise", "no field in it"),
+        ("Summarise this", "no field in it"),
+        ("Summarise", "there is no template 'Summarise'"),
         ("{{prompt}}", "no field in it"),
         ("{title}", "no field {title}"),
         ("{prompt", "expected '}' before end of string"),

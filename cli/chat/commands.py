@@ -82,6 +82,11 @@ COMMANDS = {
         Command("/show", "every knob and where its value came from", chat_knobs.show),
         Command("/system [TEXT|@FILE]", "the system prompt; without a text, none", chat_knobs.system),
         Command(
+            "/role [NAME]",
+            "the system prompt that is kept by this name; alone: which there are",
+            chat_knobs.role,
+        ),
+        Command(
             "/model [ROLE] NAME",
             "another draft, anchor, judge or profile; alone: which are in use",
             chat_knobs.model,

@@ -1,4 +1,4 @@
-"""Completion of what begins with a slash: commands, knobs and their values, models, conversations, paths."""
+"""Completion of what begins with a slash: commands, knobs and values, models, roles, conversations, paths."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -8,6 +8,7 @@ from prompt_toolkit.document import Document
 from alignbeam_local.config import KNOBS, Config, canonical
 from alignbeam_local.errors import AlignBeamError
 
+from ..named_texts import KEPT_ROLES
 from ..options import knob_choices
 from .actions.knobs import ROLES
 from .chat import Chat
@@ -25,6 +26,7 @@ class ChatCompleter(Completer):
             "/set": self._settings,
             "/retry": self._assignments,
             "/model": self._models,
+            "/role": lambda before, _: () if before else _roles(),
             "/load": self._conversations,
             "/trace": lambda _, __: ("on", "off"),
             "/history": lambda _, __: ("all",),
@@ -66,6 +68,14 @@ class ChatCompleter(Completer):
             return [one.name or one.id for one in log.conversations()] if log else ()
         except AlignBeamError:
             return ()
+
+
+def _roles() -> Iterable[str]:
+    """None where they can't be read, as with conversations."""
+    try:
+        return KEPT_ROLES.names()
+    except AlignBeamError:
+        return ()
 
 
 def _values(knob: str) -> Iterable[str]:

@@ -14,9 +14,10 @@ from alignbeam_local.result import Result
 from .. import playing, session
 from ..console.terminal import is_terminal
 from ..console.waiting import STDIN, told_if_slow
+from ..filter.template import read_template
 from ..inputs import checked
 from ..kept import opened_log
-from ..options import Options, with_options_but
+from ..options import Options, TemplateFlag, with_options_but
 from ..quoted_file import quoted_file
 from ..start.starter import tell_toy_once
 from ..views.answer_view import answer_view
@@ -45,6 +46,7 @@ def ask(
             "--file", "-f", metavar="FILE", help="a file whose text comes before the prompt; repeatable"
         ),
     ] = None,
+    template: TemplateFlag = None,
     plain: Annotated[
         bool,
         typer.Option("--plain", metavar="", help="on a terminal, the text as it is: no Markdown is drawn"),
@@ -58,13 +60,15 @@ def ask(
 
     The answer goes to stdout as soon as it is decided; on a terminal its Markdown is drawn, and a line
     about it goes to stderr. With `--judge-at` what the first verdict lets through is shown while it grows.
-    What is piped in comes before the prompt. Nothing is kept of either, unless `--log` is given.
+    What is piped in comes before the prompt; `--template` puts all of it in place of its `{prompt}`.
+    Nothing is kept of either, unless `--log` is given.
     `--why` explains the answer on stderr: stdout is the same with it, also with `--json`.
 
     ```sh
     alignbeam ask "Why is the sky blue?"
     git diff | alignbeam ask "Write a commit message."
     alignbeam ask -f main.py -f test.log "Why does the test fail?"
+    git diff | alignbeam ask --role reviewer --template review
     alignbeam ask --alpha 0.8 --depth 12 --max-tokens 200 "Explain bonds."
     alignbeam ask --why "Can I mix bleach and vinegar?"
     alignbeam ask --json "Is 91 prime?" | jq -r .text
@@ -72,10 +76,13 @@ def ask(
     """
     from alignbeam_local.prompt.message import Message
 
+    around = None if template is None else read_template(template, any_field=False)
     prepared = session.prepare(options)
     if not (options.quiet or options.json):
         tell_toy_once(prepared.settings)
     prompt = whole_prompt(" ".join(words or []), files or [], quiet=options.quiet)
+    if around:
+        prompt = around.fill({"prompt": prompt})
     is_form = bool(prepared.settings.config.grammar or prepared.settings.config.json_schema)
     shown = answer_view(options, draws_markdown=not plain and not is_form, sums_up=not why)
     view = RecordingView(shown)

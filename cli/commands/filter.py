@@ -14,7 +14,7 @@ from ..filter.run import FilterRun, Form
 from ..filter.template import read_template
 from ..inputs import Arriving, is_ready, records
 from ..kept import opened_log
-from ..options import Options, with_options
+from ..options import Options, TemplateFlag, with_options
 from ..views.answer_view import silent_view
 
 _LONGEST_TIMEOUT = 1e6
@@ -28,14 +28,7 @@ def filter_prompts(
     jsonl: Annotated[
         bool, typer.Option("--jsonl", metavar="", help="one JSON object a line, in and out")
     ] = False,
-    template: Annotated[
-        str | None,
-        typer.Option(
-            "--template",
-            metavar="TEXT|@FILE",
-            help="the prompt, with `{prompt}` where the line belongs; with --jsonl any field",
-        ),
-    ] = None,
+    template: TemplateFlag = None,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", metavar="SECONDS", help="an answer that takes longer fails"),
@@ -72,6 +65,7 @@ def filter_prompts(
     printf 'A noun?\\nA verb?\\n' | alignbeam filter --max-tokens 60
     alignbeam filter --template 'Summarise: {prompt}' < in.txt > out.txt
     alignbeam filter --jsonl --timeout 60 < rows.jsonl > answers.jsonl
+    alignbeam filter --template summary --role editor < in.txt > out.txt
     alignbeam filter --jsonl --template @letter.txt < rows.jsonl
     alignbeam filter --parallel 4 < in.txt > out.txt
     ```

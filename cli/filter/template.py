@@ -1,4 +1,4 @@
-"""The prompt of `filter --template`: a text with the fields of a record in it."""
+"""The prompt of `--template`: a text with the fields of a record in it."""
 
 import json
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from alignbeam_local.errors import UsageError
 
 from ..inputs import text_of
+from ..named_texts import KEPT_TEMPLATES, is_name
 
 _HINT = "A field is {name}; a brace that stands for itself is doubled: {{ or }}."
 
@@ -34,21 +35,27 @@ class Template(NamedTuple):
 
 
 def read_template(given: str, *, any_field: bool) -> Template:
-    """The template in `given`, or in the file that an @ names.
+    """The template in `given`, in the file that an @ names, or the one that is kept by this name.
 
     Args:
         any_field: whether records have fields of their own, or `prompt` alone.
 
     Raises:
-        UsageError: braces that do not match, no field, an unknown one, or a file that cannot be read.
+        UsageError: braces that do not match, no field, an unknown one, no such name, or a file that cannot
+                be read.
     """
-    template = _parsed(text_of(given, "--template"))
+    template = _parsed(_text(given))
     fields = {part.field for part in template.parts if part.field}
     if not fields:
-        raise UsageError("--template: there is no field in it", "Put {prompt} where the line belongs.")
+        raise UsageError("--template: there is no field in it", "Put {prompt} where the prompt belongs.")
     if not any_field and (unknown := fields - {"prompt"}):
-        raise UsageError(f"--template: no field {{{min(unknown)}}}", "A line has {prompt}; --jsonl has more.")
+        hint = "There is {prompt}; `filter --jsonl` has more."
+        raise UsageError(f"--template: no field {{{min(unknown)}}}", hint)
     return template
+
+
+def _text(given: str) -> str:
+    return KEPT_TEMPLATES.read(given, "--template") if is_name(given) else text_of(given, "--template")
 
 
 def _parsed(text: str) -> Template:

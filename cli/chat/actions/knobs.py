@@ -1,4 +1,4 @@
-"""`/set`, `/show`, `/system` and `/model`: the knobs of the coming answers."""
+"""`/set`, `/show`, `/system`, `/role` and `/model`: the knobs of the coming answers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +10,7 @@ from ...console.tables import two_columns
 from ...console.terminal import printable, say
 from ...grammar_files import with_file_texts
 from ...inputs import text_of
+from ...named_texts import KEPT_ROLES
 from ...options import metavar
 from ...session import config_table
 from ..chat import Chat
@@ -70,6 +71,16 @@ def show(chat: Chat, _: str) -> None:
 def system(chat: Chat, text: str) -> None:
     """Another system prompt, from a file if an @ names one, or none. Raises: UsageError: no such file."""
     _change(chat, {"system": text_of(text, "/system") or None})
+
+
+def role(chat: Chat, name: str) -> None:
+    """The system prompt kept by this name; alone: which there are. Raises: UsageError: no such name."""
+    if name:
+        _change(chat, {"system": KEPT_ROLES.read(name, "/role") or None})
+    elif names := KEPT_ROLES.names():
+        chat.tell("\n".join(names))
+    else:
+        chat.tell(f"no role is kept yet; NAME.md in {KEPT_ROLES.folder} would be one")
 
 
 def model(chat: Chat, words: str) -> None:
