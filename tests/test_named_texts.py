@@ -181,7 +181,7 @@ def test_a_folder_that_is_none_is_a_message_and_completes_nothing(engines: list[
 
 
 def completed(line: str) -> list[str]:
-    completer = ChatCompleter(SimpleNamespace())  # type: ignore[arg-type]
+    completer = ChatCompleter(SimpleNamespace())
     return [one.text for one in completer.get_completions(Document(line), CompleteEvent())]
 
 
