@@ -30,7 +30,9 @@ class NamedTexts(NamedTuple):
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise UsageError(f"cannot read {self.folder}: {error.strerror}", "Check it.") from None
+            raise UsageError(
+                f"cannot read {self.folder}: {error.strerror}", "It must be a folder you may read."
+            ) from None
         return sorted(file.stem for file in files if file.suffix == self.suffix and is_name(file.stem))
 
     def read(self, name: str, flag: str) -> str:
@@ -53,8 +55,8 @@ class NamedTexts(NamedTuple):
         return self.folder / f"{name}{self.suffix}"
 
     def _hint(self, name: str, names: list[str]) -> str:
-        known = f"There is {', '.join(names)}." if names else f"No {self.noun} is kept yet."
-        return f"{did_you_mean(name, names, known)} Its text belongs into {self._file(name)}."
+        known = f"{self.noun.capitalize()}s: {', '.join(names)}." if names else f"No {self.noun} is kept yet."
+        return f"{did_you_mean(name, names, known)} Its text belongs in {self._file(name)}."
 
 
 KEPT_ROLES = NamedTexts("role", ".md")
@@ -62,5 +64,5 @@ KEPT_TEMPLATES = NamedTexts("template", ".txt")
 
 
 def is_name(text: str) -> bool:
-    """Whether a text can be kept by this name: no part of it leads out of its folder."""
+    """Whether this can be the name of a kept text, which never leads out of its folder."""
     return bool(_NAME.fullmatch(text))

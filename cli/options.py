@@ -157,7 +157,7 @@ def _knob_parameter(name: str) -> inspect.Parameter:
 def _role_parameter() -> inspect.Parameter:
     option = typer.Option(
         flag_name(_ROLE),
-        help="the system prompt that is kept by this name",
+        help="the system prompt that is kept under this name",
         rich_help_panel=ABOUT["system"].panel,
         metavar="NAME",
         show_default=False,

@@ -83,7 +83,7 @@ COMMANDS = {
         Command("/system [TEXT|@FILE]", "the system prompt; without a text, none", chat_knobs.system),
         Command(
             "/role [NAME]",
-            "the system prompt that is kept by this name; alone: which there are",
+            "the system prompt that is kept under this name; alone: which there are",
             chat_knobs.role,
         ),
         Command(

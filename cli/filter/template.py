@@ -35,7 +35,7 @@ class Template(NamedTuple):
 
 
 def read_template(given: str, *, any_field: bool) -> Template:
-    """The template in `given`, in the file that an @ names, or the one that is kept by this name.
+    """The template in `given`, in the file that an @ names, or the one that is kept under this name.
 
     Args:
         any_field: whether records have fields of their own, or `prompt` alone.

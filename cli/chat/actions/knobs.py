@@ -74,7 +74,7 @@ def system(chat: Chat, text: str) -> None:
 
 
 def role(chat: Chat, name: str) -> None:
-    """The system prompt kept by this name; alone: which there are. Raises: UsageError: no such name."""
+    """The system prompt kept under this name; alone: which there are. Raises: UsageError: no such name."""
     if name:
         _change(chat, {"system": KEPT_ROLES.read(name, "/role") or None})
     elif names := KEPT_ROLES.names():
