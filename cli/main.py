@@ -19,6 +19,7 @@ from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.paths import no_home
 
 from .console.terminal import say_error
+from .habits import habit_hint
 from .inputs import checked
 
 _USAGE, _INTERRUPTED, _PIPE_CLOSED = 2, 130, 141
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BaseException as error:
-        return _report(error)
+        return _report(error, args)
 
 
 def _arguments(argv: Sequence[str]) -> list[str]:
@@ -164,8 +165,8 @@ def _ended_by_signals() -> Iterator[None]:
             raise Ended(received[0][0])
 
 
-def _report(error: BaseException) -> int:
-    """Say what went wrong and choose the exit code."""
+def _report(error: BaseException, args: Sequence[str]) -> int:
+    """Say what went wrong with what was typed, and choose the exit code."""
     if ended := _ended(error):
         _forget_output()
         return ended.exit_code
@@ -178,7 +179,8 @@ def _report(error: BaseException) -> int:
             code = error.exit_code
         case typer.TyperException():
             context = getattr(error, "ctx", None)
-            say_error(error.format_message(), f"Try: {context.command_path} --help" if context else "")
+            help_hint = f"Try: {context.command_path} --help" if context else ""
+            say_error(error.format_message(), habit_hint(args) or help_hint)
             code = _USAGE
         case _ if _is_broken_pipe(error):
             _forget_output()
@@ -186,7 +188,7 @@ def _report(error: BaseException) -> int:
         case OSError():
             _report_system(error)
         case RuntimeError() if "home directory" in str(error):  # of Path.home(), in a library
-            return _report(no_home())
+            return _report(no_home(), args)
         case Exception():
             _report_internal(error)
         case _:

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alignbeam_local.cli import session
+from alignbeam_local.cli import habits, session
 from alignbeam_local.cli.views import answer_view
 from alignbeam_local.cli.views.story import StoryView
 from alignbeam_local.cli.views.view import PlainView
@@ -141,6 +142,30 @@ def test_errors_have_a_message_and_a_code(run: Run, args: tuple[str, ...], code:
     assert (ran.code, ran.out) == (code, "")
     assert message in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("args", "hint"),
+    [
+        (("serve",), "There is no server."),
+        (("run", "x"), "Try: alignbeam chat --draft MODEL"),
+        (("pull", "x"), "Try: alignbeam models pull MODEL"),
+        (("chat", "./x.gguf"), "Try: alignbeam chat --draft ./x.gguf"),
+        (("start", "./x.gguf"), "Try: alignbeam chat --draft ./x.gguf"),
+        (("chat", "--jugde", "./x.gguf"), "Try: alignbeam chat --help"),
+        (("nonsense",), "Try: alignbeam --help"),
+    ],
+)
+def test_what_other_tools_take_is_told_by_its_name_here(run: Run, args: tuple[str, ...], hint: str) -> None:
+    ran = run(*args)
+    assert ran.code == 2
+    assert f"hint: {hint}" in ran.err
+
+
+@pytest.mark.parametrize("meant", habits.MEANT.values())
+def test_a_hint_names_commands_that_exist(run: Run, meant: str) -> None:
+    for command in re.findall(r"alignbeam ((?:models )?[a-z]+)", meant):
+        assert run(*command.split(), "--help").code == 0
 
 
 def test_a_bug_is_one_line_unless_debugging(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

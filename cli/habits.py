@@ -1,0 +1,30 @@
+"""What people type who know ollama, llm or llama.cpp, and what it is called here."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+MEANT = {
+    "run": "Try: alignbeam chat --draft MODEL, or: alignbeam ask --draft MODEL PROMPT",
+    "list": "Try: alignbeam models list",
+    "ls": "Try: alignbeam models list",
+    "pull": "Try: alignbeam models pull MODEL",
+    "rm": "Try: alignbeam models rm MODEL",
+    "show": "Try: alignbeam models inspect MODEL",
+    "create": "Try: alignbeam models import FILE --name NAME",
+    "serve": "There is no server. From a program, use alignbeam ask --json, alignbeam filter or the library.",
+}
+_FLAG_FOR_FILE = ("chat", "start")
+
+
+def habit_hint(args: Sequence[str]) -> str:
+    """What to type instead of arguments that are not taken, where another tool takes them; else nothing.
+
+    Args:
+        args: what was typed after `alignbeam`, at least one word.
+    """
+    if meant := MEANT.get(args[0]):
+        return meant
+    files = (word for before, word in pairwise(args) if word.endswith(".gguf") and not before.startswith("-"))
+    if args[0] in _FLAG_FOR_FILE and (file := next(files, "")):
+        return f"Try: alignbeam chat --draft {file}"
+    return ""
