@@ -82,7 +82,7 @@ try:
     with _ended_by_signals():
         t.pull(t.wanted(home, (home / "source.gguf").read_bytes()), sources=[t.mirror_source(index)])
 except BaseException as error:
-    sys.exit(_report(error))
+    sys.exit(_report(error, ["models", "pull"]))
 """
 
 
