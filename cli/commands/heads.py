@@ -1,14 +1,11 @@
 """`alignbeam heads`: fit what tells harmful requests from harmless ones, and measure it."""
 
 import os
-import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError
@@ -17,7 +14,8 @@ from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
 from ..completion import model_names
-from ..console.terminal import is_terminal, say
+from ..console.terminal import say
+from ..console.waiting import tracked
 
 if TYPE_CHECKING:
     from alignbeam_local.heads.benign import BenignChange
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from alignbeam_local.result import ModelCard
 
     Scorer = Callable[[RequestReader, RequestHead], list[Scored]]
-
-T = TypeVar("T")
 
 heads_app = typer.Typer(help="Fit and measure what reads requests for harm.", no_args_is_help=True)
 
@@ -184,7 +180,7 @@ def _config(model: str, threads: str | None, context: str | None, registry: Regi
 def _read(reader: "RequestReader", requests: "Sequence[LabelledRequest]") -> "list[ReadRequest]":
     from alignbeam_local.heads.check import ReadRequest
 
-    return [ReadRequest(request, reader.read(request.messages)) for request in _tracked(requests)]
+    return [ReadRequest(request, reader.read(request.messages)) for request in tracked(requests, "reading")]
 
 
 def _benign_change(
@@ -216,11 +212,5 @@ def _suite_scorer(specs: Sequence[str]) -> "Scorer":
     items = [item for spec in specs for item in load_suite(spec, hub_fetch(offline=False))]
     return lambda reader, head: [
         scored(head, item.suite, item.label == "harmful", reader.read([Message("user", item.prompt)]))
-        for item in _tracked(items)
+        for item in tracked(items, "reading")
     ]
-
-
-def _tracked(items: Sequence[T]) -> Iterable[T]:
-    """The same, with a bar on a terminal."""
-    console = Console(stderr=True)
-    return track(items, "reading", console=console, disable=not is_terminal(sys.stderr))

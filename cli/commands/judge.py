@@ -2,13 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import track
 
 from alignbeam_local.config import Config
 from alignbeam_local.models.registry import Registry
@@ -16,15 +14,13 @@ from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
 from ..completion import model_names
-from ..console.terminal import for_stream, is_terminal, say
-from ..console.waiting import entered
+from ..console.terminal import for_stream, say
+from ..console.waiting import entered, tracked
 
 if TYPE_CHECKING:
     from alignbeam_local.judge import check as judge_check
     from alignbeam_local.judge import injections
     from alignbeam_local.judge.judge import Judge
-
-T = TypeVar("T")
 
 judge_app = typer.Typer(help="Measure and calibrate judges.", no_args_is_help=True)
 
@@ -141,7 +137,7 @@ def _checked(
 def _measured(judge: "Judge", pairs: "Sequence[judge_check.Pair]") -> "list[judge_check.Measured]":
     from alignbeam_local.judge.check import measure
 
-    return _tracked(measure(judge, pairs), len(pairs))
+    return list(tracked(measure(judge, pairs), "judging", len(pairs)))
 
 
 def _injected(
@@ -150,14 +146,7 @@ def _injected(
     from alignbeam_local.judge import injections
 
     plain = injections.untouched(pairs)
-    before = _tracked(injections.judged(judge, plain, threshold), len(plain))
+    before = list(tracked(injections.judged(judge, plain, threshold), "judging", len(plain)))
     tried = injections.trials(injections.read_injections(), before)
-    after = _tracked(injections.judged(judge, tried, threshold), len(tried))
+    after = list(tracked(injections.judged(judge, tried, threshold), "judging", len(tried)))
     return injections.report(before, after, judge.record, name, threshold)
-
-
-def _tracked(items: Iterable[T], total: int) -> list[T]:
-    """All of them, with a bar on a terminal."""
-    console = Console(stderr=True)
-    quiet = not is_terminal(sys.stderr)
-    return list(track(items, "judging", total, console=console, disable=quiet))

@@ -66,3 +66,11 @@ def awaited(what: str, items: Iterable[T]) -> Iterator[T]:
 
 def _line(text: str) -> Text:
     return Text(printable(text), style="dim")
+
+
+def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+    """The same items, with a bar while they are gone through; `total` where their number is not known."""
+    from rich.progress import track
+
+    console = Console(stderr=True, highlight=False)
+    return track(items, what, total, console=console, disable=not is_terminal(sys.stderr))

@@ -1,13 +1,9 @@
 """What `alignbeam eval reselect` does."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import track
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
@@ -23,8 +19,8 @@ from alignbeam_local.evaluation.runs.runner import about_model
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
-from ..console.terminal import is_terminal, say
-from ..console.waiting import entered
+from ..console.terminal import say
+from ..console.waiting import entered, tracked
 
 Judging = Callable[[Json], Json]
 
@@ -53,10 +49,9 @@ def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: P
             f"can't choose among the answers of {run}: {error!r}",
             "It is damaged, or of an older version: run it again.",
         ) from None
-    console = Console(stderr=True, highlight=False)
-    is_hidden = judge is None or not is_terminal(sys.stderr)
+    wanted = tracked(samples, "judging") if judge else samples
     with RunDirectory(out).opened(about) as log, _judging(judge, max(most, 1), registry) as judged:
-        for sample, keys in track(samples, "judging", console=console, disable=is_hidden):
+        for sample, keys in wanted:
             if log.done.issuperset(keys):
                 continue
             for one in chosen(judged(sample)):
