@@ -35,6 +35,7 @@ engine
 conversation
 api doctor bench
 evaluation
+server
 cli
 """
 _FLOOR = {room: floor for floor, line in enumerate(LAYERS.split("\n")) for room in line.split()}
@@ -59,6 +60,7 @@ PURE = (
         f"evaluation.reports.{name}"
         for name in ("figures", "table", "plots", "page", "compare", "statistics")
     ),
+    "server.page",
     *("evaluation.runs.metrics", "evaluation.runs.run_directory", "evaluation.runs.saved_runs"),
 )
 _BACKENDS = {"llama_cpp", "huggingface_hub", "typer", "rich", "prompt_toolkit"}

@@ -10,6 +10,7 @@ from ..cancellation import Cancellation
 from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
+from ..judge.calibration import Calibration
 from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
 from ..lm.grammar import grammar_of
@@ -140,6 +141,12 @@ class Engine:
         self._set_aside()
         self.config, self._sizes, self._load_notices = config, opened, []
         self._loader.adopt(config)
+
+    @property
+    def judge_record(self) -> Calibration | None:
+        """What is known of the open judge's scores; None: nothing, or no judge is open."""
+        judge = self._models.judge if self._models else None
+        return judge.record if judge else None
 
     @property
     def has_examples_to_read(self) -> bool:
