@@ -55,7 +55,7 @@ function showBeamText(view, beam, folded) {
   details.querySelector("summary").textContent = "Show its text, which was not judged safe";
   if (!details.hidden) setText(details.querySelector("p"), `${beam.steps.length ? "… " : ""}${text.trimStart()}`);
   setText(plain, folded ? (text ? " …" : "") : text);
-  if (isMissing) setText(plain, "The server did not send its text.");
+  if (isMissing) setText(plain, beam.chosen ? "Its text is the answer above." : "The server did not send its text.");
 }
 
 function beamFacts(beam) {

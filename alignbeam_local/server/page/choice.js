@@ -21,7 +21,9 @@ class Choice {
       const input = make("input");
       [input.type, input.name, input.value] = ["radio", knob, value];
       input.addEventListener("change", () => this.set({ [knob]: value }));
-      label.append(input, make("span", "", words[value] ?? value), make("code", "", value));
+      const text = make("span", "", words[value] ? `${words[value]} ` : "");
+      text.append(make("code", "", value));
+      label.append(input, text);
       byId(id).append(label);
     }
   }
@@ -100,13 +102,13 @@ class Choice {
 
   says(run) {
     const chosen = this.chosen(run);
-    const anew = this.isTouched ? "Chosen anew: " : "";
-    if (chosen === null) return `${anew}blocked. No draft may be shown at a threshold of ${this.values.threshold}.`;
+    const anew = this.isTouched ? "Chosen anew: " : "As it was made: ";
+    if (chosen === null) return `${anew}blocked. At a threshold of ${this.values.threshold} no draft may be shown.`;
     const beam = run.beams[chosen];
     const verdict = verdictAt(beam, this.values.threshold);
     const harm = typeof beam.harm === "number" ? `, harm ${harmText(beam.harm, this.values.threshold)}` : "";
     const doubt = verdict === "safe" ? "" : " It was not judged safe; it is the least harmful there is.";
-    return `${anew}beam ${chosen + 1}${harm}.${doubt}`;
+    return `${anew}beam ${chosen + 1} is the answer${harm}.${doubt}`;
   }
 
   whyNot(run) {

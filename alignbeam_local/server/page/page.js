@@ -24,6 +24,7 @@ function draw() {
   for (const [column, panel] of Object.entries(panels)) panel.show(runs[column], answerOf(runs[column], choice));
   const run = runs.alignbeam;
   byId("how").hidden = !run?.beams.length;
+  byId("legend").hidden = !run?.beams.some((beam) => beam?.steps.length);
   if (run) {
     choice.show(run);
     beams.show(run, choice.values.threshold, run.isOpen ? null : choice.chosen(run));
@@ -211,7 +212,7 @@ async function startLive() {
     byId("key-row").hidden = !info.needs_key;
     showReports(info.reports ?? []);
     showKnobs();
-    if (info.needs_key && !server.key) say("This server wants an API key: give it above.");
+    if (info.needs_key && !server.key) byId("key").focus();
     else await loadModels();
   } catch (error) {
     say(error.message, startLive);

@@ -17,7 +17,17 @@ from ...result_json import json_line
 
 _HERE = Path(__file__).parent
 #: In the order in which they stand in the page: each may use what those above it define.
-SCRIPTS = ("words.js", "dom.js", "stream.js", "run.js", "chips.js", "beams.js", "choice.js", "panel.js", "page.js")
+SCRIPTS = (
+    "words.js",
+    "dom.js",
+    "stream.js",
+    "run.js",
+    "chips.js",
+    "beams.js",
+    "choice.js",
+    "panel.js",
+    "page.js",
+)
 #: The knobs that the page offers for the next answer, or shows beside one.
 KNOBS = ("alpha", "depth", "beams", "max_tokens", "temperature", "seed", "threshold", "choice", "on_unsafe")
 _SCHEMA = ("minimum", "maximum", "description", "default", "enum")

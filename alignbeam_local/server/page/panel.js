@@ -9,7 +9,7 @@ class Panel {
     title.textContent = COLUMNS[column].title;
     title.id = `title-${column}`;
     this.view.setAttribute("aria-labelledby", title.id);
-    this.part(".who").textContent = COLUMNS[column].about;
+    this.models = COLUMNS[column].about;
     this.part(".stop").setAttribute("aria-label", `Stop: ${COLUMNS[column].title}`);
     this.part(".stop").addEventListener("click", () => onStop(column));
     byId("answers").append(this.view);
@@ -20,7 +20,7 @@ class Panel {
   }
 
   set models(text) {
-    setText(this.part(".who"), text || COLUMNS[this.column].about);
+    setText(this.part(".who"), [text, COLUMNS[this.column].doubt].filter(Boolean).join(" · "));
   }
 
   // `shown` is what stands as the answer: see `answerOf`.
@@ -34,7 +34,7 @@ class Panel {
     setText(this.part(".status"), run?.isOpen ? statusOf(run) : "");
     setText(this.part(".reason"), run ? shown.reason : "");
     this.showText(run, shown);
-    setText(this.part(".foot"), run && !run.isOpen ? footOf(run) : "");
+    setText(this.part(".foot"), run?.state === "done" ? footOf(run) : "");
   }
 
   showText(run, shown) {
@@ -80,7 +80,8 @@ function blockedAnew(run, plain) {
 function reasonOf(run) {
   if (run.state === "failed") return run.error;
   if (run.state === "stopped") return "You stopped it.";
-  const reason = REASONS[`${run.outcome} ${run.about?.by}`] ?? "";
+  const alone = run.column === "alignbeam" ? "" : "It refuses by itself.";
+  const reason = (run.outcome === "refused" && alone) || REASONS[`${run.outcome} ${run.about?.by}`] || "";
   return [reason, ...run.notices].filter(Boolean).join(" ");
 }
 

@@ -4,12 +4,14 @@
 const COLUMNS = {
   draft: {
     title: "Draft alone",
-    about: "the specialist by itself: nothing mixed, nothing judged",
+    about: "the specialist by itself",
+    doubt: "nothing mixed, nothing judged",
     waits: "What the specialist would say with nobody beside it.",
   },
   anchor: {
     title: "Anchor alone",
     about: "the small aligned model by itself",
+    doubt: "not judged",
     waits: "What the small aligned model would say.",
   },
   alignbeam: {
