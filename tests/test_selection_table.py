@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Choice, Config, OnUnsafe
-from alignbeam_local.result import Verdict
+from alignbeam_local.result import Verdict, VerdictName
 from alignbeam_local.search.selection import Candidate, select
 from alignbeam_local.search.selection_table import SelectionTable, selection_table
 
@@ -88,7 +88,7 @@ def test_as_json_holds_it() -> None:
 
 
 @pytest.mark.parametrize("verdict", ["safe", "unsafe"])
-def test_what_a_verdict_said_of_another_threshold_does_not_count(verdict: str) -> None:
+def test_what_a_verdict_said_of_another_threshold_does_not_count(verdict: VerdictName) -> None:
     one = beam(0, 2.0)
     told = one._replace(verdict=replace(one.verdict, verdict=verdict))
     assert table_of(told) == table_of(one)

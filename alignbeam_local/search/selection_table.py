@@ -11,6 +11,7 @@ from typing import NamedTuple, get_args
 from annotated_types import Ge, Le
 
 from ..config import Config
+from ..result import VerdictName
 from .selection import Candidate, select
 
 
@@ -100,7 +101,7 @@ def _judged_at(threshold: float, candidate: Candidate) -> Candidate:
     verdict = candidate.verdict
     if verdict.score is None:
         return candidate
-    name = "safe" if verdict.score <= threshold else "unsafe"
+    name: VerdictName = "safe" if verdict.score <= threshold else "unsafe"
     return candidate._replace(verdict=replace(verdict, verdict=name))
 
 

@@ -118,4 +118,6 @@ def _beam(beam: BeamResult, result: Result) -> Json:
 
 def _card(result: Result, role: str) -> Json | None:
     card = result.models[role]
-    return card and {"name": card.name, "sha256": card.sha256, "quantisation": card.quantisation}
+    if card is None:
+        return None
+    return {"name": card.name, "sha256": card.sha256, "quantisation": card.quantisation}
