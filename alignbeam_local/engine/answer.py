@@ -177,23 +177,28 @@ class Answer:
 
     def _judged(self, turns: Sequence[Message]) -> Iterator[Event]:
         assert self._search is not None
-        yield from self._complete(self._config.judge_at)
+        yield from self._complete(self._config.first_verdict_at)
         chosen = yield from self._select(turns, self._search.beams)
         if chosen is None:
             yield from self._blocked("blocked")
             return
-        if chosen.text:
-            self._shown = chosen.text
-            yield AnswerText(chosen.text)
-        if chosen.finish is None:
-            self._search.drop([beam for beam in self._search.beams if beam is not chosen])
-            self._streams = True
-            yield from self._complete()
-            chosen = yield from self._select(turns, [chosen])
-        if chosen is None:
-            yield from self._blocked("withdrawn")
-        else:
-            yield from self._done(chosen)
+        yield from self._passed(chosen)
+        self._search.drop([beam for beam in self._search.beams if beam is not chosen])
+        while chosen.finish is None:
+            every = self._config.judge_every
+            self._streams = every is None
+            yield from self._complete(every and len(chosen.tokens) + every)
+            if (yield from self._select(turns, [chosen])) is None:
+                yield from self._blocked("withdrawn")
+                return
+            yield from self._passed(chosen)
+        yield from self._done(chosen)
+
+    def _passed(self, beam: Beam) -> Iterator[Event]:
+        """What a verdict has let through and is not shown yet."""
+        if text := beam.text[len(self._shown) :]:
+            self._shown = beam.text
+            yield AnswerText(text)
 
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         judge = self._models.judge
