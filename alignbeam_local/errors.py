@@ -52,6 +52,12 @@ class ContextFull(AlignBeamError):
     kind = "context"
 
 
+class InternalError(AlignBeamError):
+    """A fault of this program: nothing that a user did."""
+
+    kind = "internal"
+
+
 class TimedOut(AlignBeamError):
     """The answer was not ready in the time that it was given; nothing of it is shown."""
 

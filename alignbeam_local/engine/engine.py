@@ -172,10 +172,13 @@ class Engine:
             self.examples.start(self.models.judge)
         yield from self._new_answer(self.models, config, watch).stream(messages)
 
-    def parallel(self) -> AnswerScheduler:
-        """As many answers at once as `parallel` says, on what is open: until something is opened anew."""
+    def parallel(self, piece_tokens: int | None = None) -> AnswerScheduler:
+        """As many answers at once as `parallel` says, on what is open: until something is opened anew.
+
+        `piece_tokens`: long prompts are read in pieces of so many tokens, so that no other answer stalls.
+        """
         self.examples.stop()
-        return AnswerScheduler(self.models, self.config.parallel, self._new_answer)
+        return AnswerScheduler(self.models, self.config.parallel, self._new_answer, piece_tokens)
 
     def _new_answer(self, models: OpenModels, config: Config, watch: Stopwatch | None = None) -> Answer:
         watch = watch or Stopwatch()

@@ -107,6 +107,8 @@ class ParallelRun:
             self._begin(record)
 
     def _begin(self, record: _Record) -> None:
+        from alignbeam_local.engine.scheduler import Asked
+
         assert record.asked is not None
         messages, config = record.asked
         if self._begun and not self._engine.models.serves(config):
@@ -121,7 +123,7 @@ class ParallelRun:
             return
         record.deadline = None if self._timeout is None else monotonic() + self._timeout
         self._begun[record.number] = record
-        answers.begin(record.number, messages, config)
+        answers.begin(record.number, Asked(messages, config))
 
     def _opened(self, record: _Record, config: "Config") -> "AnswerScheduler":
         """The slots, with what these knobs need. Raises: as `Engine.load`."""
