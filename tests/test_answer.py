@@ -298,7 +298,7 @@ def test_an_answer_that_turns_unsafe_is_withdrawn() -> None:
 
 
 @pytest.mark.parametrize("knobs", [{"judge_at": 4, "judge_every": 3}, {"judge_every": 4}])
-def test_judged_every_few_tokens_nothing_is_shown_before_its_verdict(knobs: dict[str, int]) -> None:
+def test_judged_every_few_tokens_nothing_is_shown_before_its_verdict(knobs: dict[str, Any]) -> None:
     world = World(scores={"Tak": 3.0, "Use": 1.0})
     events = world.events(**knobs)
     assert done(events).text == shown(events) == OTHER

@@ -35,6 +35,7 @@ engine
 conversation
 api doctor bench
 evaluation
+server
 cli
 """
 _FLOOR = {room: floor for floor, line in enumerate(LAYERS.split("\n")) for room in line.split()}

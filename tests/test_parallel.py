@@ -226,7 +226,7 @@ def test_each_tells_all_its_own_events_in_order() -> None:
 
 def test_the_anchor_alone_answers_as_it_would_as_a_draft() -> None:
     loader = models()
-    plain_knobs = {"depth": 0, "beams": 1, "on_unsafe": "refuse"}
+    plain_knobs: dict[str, Any] = {"depth": 0, "beams": 1, "on_unsafe": "refuse"}
     one, config = opened(loader, draft="anchor", **plain_knobs)
     many, shared = opened(models(), parallel=2)
     answers, happened = many.parallel(), list[AnswerEvent]()
