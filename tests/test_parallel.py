@@ -135,7 +135,9 @@ def test_each_answer_is_what_it_is_alone(
     one, config = opened(models(kv, seed), on_unsafe="refuse")
     many, shared = opened(models(kv, seed), on_unsafe="refuse", parallel=num_slots)
     expected = [alone(one, said(text), config.with_values(knobs)) for text, knobs in asked]
-    found = many.parallel(piece).answers([(said(text), shared.with_values(knobs)) for text, knobs in asked])
+    answers = many.parallel()
+    answers.read_in_pieces(piece)
+    found = answers.answers([(said(text), shared.with_values(knobs)) for text, knobs in asked])
     assert list(map(plain, found)) == list(map(plain, expected))
 
 
@@ -242,21 +244,23 @@ def test_the_anchor_alone_answers_as_it_would_as_a_draft() -> None:
     assert card.name == "anchor"
 
 
-def test_the_warmest_free_slot_is_the_one_that_read_the_conversation_before() -> None:
+def test_a_conversation_goes_on_in_its_slot_and_a_new_one_takes_the_slot_left_longest_ago() -> None:
     engine, config = opened(models(), parallel=3)
     answers = engine.parallel()
     talks = [said(f"{letter * 20} the") for letter in "abc"]
+    order = []
     for key, talk in enumerate(talks):
-        answers.begin(key, Asked(talk, config))
-    ended = 0
-    while ended < 3:
-        ended += sum(isinstance(what, Done) for _, what in answers.step())
-    for slot, talk in enumerate(talks):
+        order.append(answers.warmest(Asked(talk, config))[0])
+        answers.begin(key, Asked(talk, config), order[-1])
+        while not any(isinstance(what, Done) for _, what in answers.step()):
+            pass
+    assert sorted(order) == [0, 1, 2]
+    for slot, talk in zip(order, talks, strict=True):
         warmest, held = answers.warmest(Asked([*talk, Message("assistant", "he"), *said("more")], config))
         assert (warmest, held > 20) == (slot, True)
-    assert answers.warmest(Asked(said("zzz"), config))[0] == 0
-    answers.begin(3, Asked(talks[1], config), 1)
-    assert answers.warmest(Asked(talks[1], config))[0] != 1
+    assert answers.warmest(Asked(said("zzz"), config))[0] == order[0]
+    answers.begin(3, Asked(talks[1], config), order[1])
+    assert answers.warmest(Asked(talks[1], config))[0] == order[0]
 
 
 def test_what_does_not_fit_is_told_before_it_is_begun() -> None:

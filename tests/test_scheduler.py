@@ -125,7 +125,8 @@ def test_the_context_that_has_not_decoded_for_longest_decodes_next() -> None:
 @pytest.mark.parametrize("is_read", [False, True])
 def test_a_long_prompt_is_read_in_pieces_between_which_the_others_go_on(is_read: bool) -> None:
     lm = FakeLM(VOCABULARY, hashed_row(VOCABULARY.size), num_sequences=4, num_cells=64)
-    shared = SharedContext(lm, 2, piece_tokens=4)
+    shared = SharedContext(lm, 2)
+    shared.piece_tokens = 4
     prompt, rows = list(range(40, 50)), []
 
     def reads(slot: int) -> Iterator[Event]:

@@ -172,13 +172,10 @@ class Engine:
             self.examples.start(self.models.judge)
         yield from self._new_answer(self.models, config, watch).stream(messages)
 
-    def parallel(self, piece_tokens: int | None = None) -> AnswerScheduler:
-        """As many answers at once as `parallel` says, on what is open: until something is opened anew.
-
-        `piece_tokens`: long prompts are read in pieces of so many tokens, so that no other answer stalls.
-        """
+    def parallel(self) -> AnswerScheduler:
+        """As many answers at once as `parallel` says, on what is open: until something is opened anew."""
         self.examples.stop()
-        return AnswerScheduler(self.models, self.config.parallel, self._new_answer, piece_tokens)
+        return AnswerScheduler(self.models, self.config.parallel, self._new_answer)
 
     def _new_answer(self, models: OpenModels, config: Config, watch: Stopwatch | None = None) -> Answer:
         watch = watch or Stopwatch()

@@ -12,6 +12,7 @@ from ..config import Config
 from ..errors import AlignBeamError, ModelError
 from ..events import Done, Event
 from ..lm.language_model import common_prefix
+from ..lm.sequences import PROMPT
 from ..lm.slots import SharedContext
 from ..machine.context_size import context_sizes
 from ..prompt.message import Message
@@ -20,6 +21,8 @@ from .answer import Answer
 from .open_models import OpenModels
 from .prompters import draft_prompter, prompters
 
+#: A prompt that keeps this share of a slot's last one goes on from it; two short ones share their beginning.
+_GOING_ON = 0.8
 #: Makes an answer on some models.
 AnswerMaker = Callable[[OpenModels, Config], Answer]
 #: Straight-line code that makes an answer in the slot of this number; it ends in `Done`.
@@ -53,7 +56,7 @@ class SlotScheduler:
     def __init__(self, contexts: Sequence[SharedContext], num_slots: int) -> None:
         """Where slots wait for several contexts, the one that has not decoded for longest is next."""
         self._contexts = list(contexts)
-        self._free = set(range(num_slots))
+        self._free = list(range(num_slots))  # the one that was left longest ago first
         self._running: dict[int, greenlet] = {}
         self._happened: list[AnswerEvent] = []
 
@@ -77,7 +80,7 @@ class SlotScheduler:
             self._happened.append(AnswerEvent(key, error))
         finally:
             del self._running[key]
-            self._free.add(slot)
+            self._free.append(slot)
 
     def step(self) -> list[AnswerEvent]:
         """Decode one batch for all that wait for the same model; what happened since the last step.
@@ -128,14 +131,9 @@ class AnswerScheduler(SlotScheduler):
     The judge is shared: a verdict is a batch of its own, for which all wait.
     """
 
-    def __init__(
-        self, models: OpenModels, num_slots: int, make_answer: AnswerMaker, piece_tokens: int | None = None
-    ) -> None:
-        """The contexts of `models` have room for so many answers, and serve nothing else meanwhile.
-
-        `piece_tokens`: see `SharedContext`.
-        """
-        draft, *anchors = (SharedContext(model.lm, num_slots, piece_tokens) for model in models.followers)
+    def __init__(self, models: OpenModels, num_slots: int, make_answer: AnswerMaker) -> None:
+        """The contexts of `models` have room for so many answers, and serve nothing else meanwhile."""
+        draft, *anchors = (SharedContext(model.lm, num_slots) for model in models.followers)
         # Mixing is short, and whoever waits for it is missing in the draft's batches: anchors begin.
         super().__init__([*anchors, draft], num_slots)
         self._slots = [
@@ -175,25 +173,37 @@ class AnswerScheduler(SlotScheduler):
             prompter.require_fit(len(prompter.encode(asked.messages)))
 
     def warmest(self, asked: Asked) -> tuple[int, int]:
-        """The free slot whose draft holds most of this prompt, the first of several, and how many tokens.
+        """The free slot whose conversation this goes on from, and how many tokens its draft holds of it.
+
+        Where none is, no conversation is to be lost but the one that was left longest ago.
 
         Raises:
             UsageError: the draft can't read this conversation.
         """
         ids = draft_prompter(self._models(0, asked), asked.config).encode(asked.messages)
-        held = {slot: self._held(slot, asked, ids) for slot in sorted(self._free)}
-        slot = max(held, key=held.__getitem__)
+        held = {slot: self._held(slot, asked, ids) for slot in self._free}
+        going_on = [slot for slot in self._free if self._goes_on(slot, asked, ids)]
+        slot = max(going_on, key=held.__getitem__, default=self._free[0])
         return slot, held[slot]
 
     def _held(self, slot: int, asked: Asked, ids: Sequence[int]) -> int:
         lm = self._models(slot, asked).draft.lm
         return max(common_prefix(lm.tokens(sequence), ids) for sequence in range(lm.num_sequences))
 
+    def _goes_on(self, slot: int, asked: Asked, ids: Sequence[int]) -> bool:
+        last = self._models(slot, asked).draft.lm.tokens(PROMPT)
+        return 0 < _GOING_ON * len(last) <= common_prefix(last, ids)
+
     def answers(self, asked: Sequence[tuple[Sequence[Message], Config]]) -> list[Result | AlignBeamError]:
         """Answer these conversations, as many at once as there are slots; none else is in the making."""
         return self.run_all([self.work(Asked(*each)) for each in asked])
 
-    def forget(self) -> None:
-        """Drop what the slots hold of prompts; none is in use."""
-        for models in self._slots:
+    def read_in_pieces(self, piece_tokens: int | None) -> None:
+        """From now on read long prompts in pieces of so many tokens, so that others go on; None: whole."""
+        for context in self._contexts:
+            context.piece_tokens = piece_tokens
+
+    def forget(self, slot: int | None = None) -> None:
+        """Drop what this slot holds of prompts, or all of them do; it is not in use."""
+        for models in self._slots if slot is None else [self._slots[slot]]:
             models.forget_prompts()

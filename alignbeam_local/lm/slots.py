@@ -41,15 +41,11 @@ class _Request(NamedTuple):
 class SharedContext:
     """A model's context, the slots on it, and what they wait for."""
 
-    def __init__(self, lm: LanguageModel, num_slots: int, piece_tokens: int | None = None) -> None:
-        """The sequences of `lm` are split evenly; what they hold is the slots' from now on.
-
-        Args:
-            piece_tokens: a prompt is read in pieces of so many tokens, between which the others go on;
-                None: whole, in one batch.
-        """
+    def __init__(self, lm: LanguageModel, num_slots: int) -> None:
+        """The sequences of `lm` are split evenly; what they hold is the slots' from now on."""
         self.lm = lm
-        self.piece_tokens = piece_tokens
+        #: Prompts are read in pieces of so many tokens, between which the others go on; None: whole.
+        self.piece_tokens: int | None = None
         size = lm.num_sequences // num_slots
         self.slots = tuple(
             Slot(self, slot * size, size, lm.num_cells // num_slots) for slot in range(num_slots)

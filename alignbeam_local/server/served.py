@@ -1,11 +1,12 @@
 """What the server answers as: profiles, and their anchors alone; and which knobs a request may turn."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..config import MOST_TOKENS, Config, by_name, knobs_that
+from ..config import MOST_TOKENS, ROLES, Config, ModelRole, by_name, knobs_that
 from ..errors import UsageError
+from ..models.registry import Registry
 from ..settings import near_knob
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
 
@@ -162,3 +163,52 @@ def guarded(config: Config, own: OwnFields) -> Config:
     return config.with_values(
         {"judge_at": config.first_verdict_at or MOST_TOKENS, "judge_every": MOST_TOKENS}
     )
+
+
+def as_served(config: Config) -> Config:
+    """The same, so that nothing is shown without a verdict."""
+    return guarded(config, OwnFields())
+
+
+def served_models(configs: Sequence[Config], registry: Registry) -> dict[str, ServedModel]:
+    """What these configurations are served as, by id: the pairs in their order, then each anchor alone.
+
+    Each is as `as_served` makes it, and its files are there.
+
+    Raises:
+        UsageError: two would have the same name.
+    """
+    pairs = [_pair(config, registry) for config in configs]
+    found = {model.id: model for model in pairs}
+    if len(found) < len(pairs):
+        raise UsageError("two pairs have the same name", "Serve each once.")
+    for pair in pairs:
+        if pair.config.depth > 0:
+            anchor = _anchor_alone(pair, registry)
+            found.setdefault(anchor.id, anchor)
+    return found
+
+
+def _pair(config: Config, registry: Registry) -> ServedModel:
+    names = {role: registry.resolve(config.model_named(role)).name for role in config.roles}
+    name = "+".join(names[role] for role in names if role != "judge")
+    if config.profile is not None and config.profile in registry.profiles:
+        own = registry.profile(config.profile)
+        if all(own.get(role) == getattr(config, role) for role in config.roles):
+            name = config.profile
+    return _served(name, name, config, "draft", registry)
+
+
+def _anchor_alone(pair: ServedModel, registry: Registry) -> ServedModel:
+    """For a client's titles and tags: quick, and judged as everything else."""
+    plain = {"depth": 0, "beams": 1, "system": None}
+    config = as_served(pair.config.with_values(plain))
+    return _served(f"anchor:{pair.models['anchor']}", pair.pair, config, "anchor", registry)
+
+
+def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:
+    files = {each: registry.resolve(spec) for each in ROLES if (spec := getattr(config, each))}
+    sums = tuple(file.entry.sha256 or "" for file in files.values())
+    changed = int(files[role].path.stat().st_mtime)
+    models: dict[str, str | None] = {each: files[each].name if each in files else None for each in ROLES}
+    return ServedModel(name, pair, config, role == "anchor", changed, models, sums)

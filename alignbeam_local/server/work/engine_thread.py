@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Literal, NamedTuple
 
 from ...errors import AlignBeamError, InternalError
+from ...events import Event
 from .jobs import Job, JobEvent, is_last
 from .pair import Pair, as_error
 
@@ -61,7 +62,7 @@ class EngineThread:
         *,
         queue_limit: int = 16,
         idle_seconds: float | None = None,
-        when_ended: Callable[[AlignBeamError | None], None] = lambda _: None,
+        watch: Callable[[str, Event], None] = lambda *_: None,
     ) -> None:
         """Nothing runs yet.
 
@@ -69,12 +70,14 @@ class EngineThread:
             pairs: by name; the thread's own from its start on.
             queue_limit: how many jobs of a pair may wait for a slot.
             idle_seconds: a pair that nobody used for so long is closed, until somebody does.
-            when_ended: called in the thread, as its last act; with the error that ended it, if one did.
+            watch: called in the thread with a pair's name and what happens while its models are loaded.
         """
         self._pairs = dict(pairs)
         self._queue_limit = queue_limit
         self._idle_seconds = idle_seconds
-        self._when_ended = when_ended
+        self._watch = watch
+        #: Called in the thread, as its last act; with the error that ended it, if one did.
+        self.when_ended: Callable[[AlignBeamError | None], None] = lambda _: None
         self._commands: SimpleQueue[tuple[str, Job] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._open_jobs = dict.fromkeys(self._pairs, 0)  # submitted and not ended
@@ -157,8 +160,8 @@ class EngineThread:
     def _run(self) -> None:
         ended_by: AlignBeamError | None = InternalError("the engine was stopped by force")
         try:
-            for pair in self._pairs.values():
-                self._load(pair)
+            for name in self._pairs:
+                self._load(name)
             self._is_new = False
             while not self._is_over:
                 self._turn()
@@ -173,7 +176,7 @@ class EngineThread:
             self._take_commands(wait=False)
             pair.fail_all(ended_by or Unavailable("stopping"))
             pair.close()
-        self._when_ended(ended_by)
+        self.when_ended(ended_by)
 
     @property
     def _is_over(self) -> bool:
@@ -184,16 +187,17 @@ class EngineThread:
         self._stamp = monotonic()
         busy = [pair for pair in self._pairs.values() if pair.has_work]
         self._take_commands(wait=not busy)
-        for pair in self._pairs.values():
+        for name, pair in self._pairs.items():
             try:
-                self._serve(pair)
+                self._serve(name)
             except Exception as error:  # what is no answer's own fault: its pair begins anew
                 pair.fail_all(as_error(error))
                 pair.close()
 
-    def _serve(self, pair: Pair) -> None:
+    def _serve(self, name: str) -> None:
+        pair = self._pairs[name]
         if pair.has_work and not pair.is_open:
-            self._load(pair)
+            self._load(name)
             pair.look_at_waiting()
         pair.turn()
         if self._is_idle(pair):
@@ -233,12 +237,13 @@ class EngineThread:
         job.tell = counted
         return job
 
-    def _load(self, pair: Pair) -> None:
+    def _load(self, name: str) -> None:
         """Each event shows that the thread lives. Raises: as `Engine.load`."""
         self._loads = True
         try:
-            for _ in pair.load():
+            for event in self._pairs[name].load():
                 self._stamp = monotonic()
+                self._watch(name, event)
         finally:
             self._loads = False
             self._stamp = monotonic()

@@ -35,6 +35,7 @@ class Job:
     Attributes:
         asked: the conversation and its knobs.
         tell: takes what has happened, in order, some at a time; called in the engine's thread.
+        is_fresh: its slot forgets first: the answer is what a new process would give.
         cancelled: nobody waits for it any more.
         batched_with: the most other answers that were in the making at the same time.
         begun: when a slot was found for it, by `monotonic`; None: it waits.
@@ -42,6 +43,7 @@ class Job:
 
     asked: Asked
     tell: Callable[[Sequence[JobEvent]], None]
+    is_fresh: bool = False
     key: int = field(default_factory=_KEYS.__next__)
     cancelled: bool = False
     batched_with: int = 0

@@ -60,7 +60,7 @@ class Pair:
     def load(self) -> Iterator[Event]:
         """Open the models. Raises: as `Engine.load`."""
         yield from self._engine.load()
-        self._answers = self._engine.parallel(PIECE_TOKENS)
+        self._answers = self._engine.parallel()
         self._is_doubtful = False
         self.last_used = monotonic()
 
@@ -79,7 +79,9 @@ class Pair:
         """Whether it can be answered; if not, it has ended."""
         try:
             if not self._engine.models.serves(job.asked.config):
-                raise UsageError("these knobs need larger contexts than are open", "Ask for fewer beams.")
+                raise UsageError(
+                    "these knobs need larger contexts than are open", "Ask for less depth or beams."
+                )
             answers.require_fit(job.asked)
         except Exception as error:
             self._waiting.remove(job)
@@ -95,6 +97,8 @@ class Pair:
         if not (self._running and self._answers):
             self._reopen_if_doubtful()
             return
+        # By itself a prompt is read whole: the same batches as in a process of its own, to the last bit.
+        self._answers.read_in_pieces(PIECE_TOKENS if len(self._running) > 1 else None)
         for job in self._running.values():
             job.batched_with = max(job.batched_with, len(self._running) - 1)
         happened: dict[int, list[JobEvent]] = {}
@@ -122,6 +126,9 @@ class Pair:
         except Exception as error:
             job.tell([as_error(error)])
             return
+        if job.is_fresh:
+            answers.forget(slot)
+            held = 0
         job.begun = monotonic()
         self._running[job.key] = job
         job.tell([Begun(held)])

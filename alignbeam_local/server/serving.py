@@ -1,0 +1,120 @@
+"""From an application to a process that listens: addresses, signals, the end."""
+
+import asyncio
+import ipaddress
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ..errors import AlignBeamError, UsageError
+from .work.engine_thread import EngineThread
+
+#: Running answers have so long to end after the first signal.
+DRAIN_SECONDS = 30.0
+_LEFT_SECONDS = 5  # for what is told after that
+_BACKLOG = 2048
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 is any that is free.
+
+    Raises:
+        UsageError: it is no address of this machine, or the port is taken.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":  # there it would let two programs share a port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"can't listen on {host}:{port}: {error.strerror or error}", "Give another --host or --port."
+        ) from None
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's, but a signal lets answers end, and a second one does not."""
+
+    def __init__(self, config: uvicorn.Config, engine: EngineThread) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._timer = threading.Timer(DRAIN_SECONDS, engine.stop)
+        self._timer.daemon = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self._engine.stop()
+            return
+        self.should_exit = True
+        self._engine.drain()
+        self._timer.start()
+
+
+class _Beside(uvicorn.Server):
+    """Another listener of the same process: signals are the main one's."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+def serve(apps: Sequence[tuple[Starlette, socket.socket]], engine: EngineThread) -> None:
+    """Start the engine and answer until a signal comes; the engine has ended then. Main thread only.
+
+    Raises:
+        AlignBeamError: the engine ended by itself.
+    """
+    (app, listening), *others = apps
+    main = _Server(_config(app), engine)
+    beside = [(_Beside(_config(other)), sock) for other, sock in others]
+    ended: list[AlignBeamError | None] = []
+
+    def engine_ended(error: AlignBeamError | None) -> None:
+        ended.append(error)
+        main.should_exit = True
+
+    engine.when_ended = engine_ended
+    engine.start()
+    asyncio.run(_served(main, listening, beside))
+    engine.stop()
+    engine.join()
+    if ended and ended[0] is not None:
+        raise ended[0]
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=int(DRAIN_SECONDS) + _LEFT_SECONDS,
+    )
+
+
+async def _served(
+    main: _Server, listening: socket.socket, beside: Sequence[tuple[uvicorn.Server, socket.socket]]
+) -> None:
+    tasks = [asyncio.create_task(server.serve([sock])) for server, sock in beside]
+    await main.serve([listening])
+    for server, _ in beside:
+        server.should_exit = True
+    await asyncio.gather(*tasks)
