@@ -1,15 +1,16 @@
 """A server on a real port over models without weights, and clients of it."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic, sleep
 from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from openai import OpenAI
 
 from alignbeam_local.config import Config
@@ -17,12 +18,15 @@ from alignbeam_local.errors import ModelError
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Verdict
+from alignbeam_local.server import serving
 from alignbeam_local.server.app import Limits, Server
 from alignbeam_local.server.gate import LOOPBACK, GateRules
+from alignbeam_local.server.private import PrivateServer
 from alignbeam_local.server.served import ServedModel, as_served
 from alignbeam_local.server.serving import bound
 from alignbeam_local.server.work.engine_thread import EngineThread
 from alignbeam_local.server.work.pair import Pair
+from alignbeam_local.warm.sockets import private_socket
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, scripted_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
 
@@ -118,22 +122,23 @@ class ServerWorld:
         """On a port, until the end; `wait` until the models are loaded."""
         listening = bound("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = uvicorn.Server(
-            uvicorn.Config(self.app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
-        )
-        thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-        self.engine.start()
-        thread.start()
-        try:
-            until(lambda: server.started)
-            if wait:
-                until(lambda: self.engine.health.state == "ok")
-            yield self
-        finally:
-            server.should_exit = True
-            self.engine.stop()
-            thread.join(5)
-            assert self.engine.join(5)
+        main = serving.stoppable(self.app, self.engine)
+        with private_socket() as private:
+            own = None if private is None else (PrivateServer(self.engine, self.models), private)
+            work = partial(asyncio.run, serving.served(main, listening, own))
+            thread = threading.Thread(target=work, daemon=True)
+            self.engine.start()
+            thread.start()
+            try:
+                until(lambda: main.started)
+                if wait:
+                    until(lambda: self.engine.health.state == "ok")
+                yield self
+            finally:
+                main.should_exit = True
+                self.engine.stop()
+                thread.join(10)
+                assert self.engine.join(5)
 
     @property
     def draft(self) -> SlowLM:

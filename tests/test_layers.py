@@ -32,7 +32,7 @@ llama
 machine
 pair
 engine
-conversation
+conversation warm
 api doctor bench
 evaluation
 server

@@ -1,7 +1,7 @@
 """What the server answers as: profiles, and their anchors alone; and which knobs a request may turn."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..config import MOST_TOKENS, ROLES, Config, ModelRole, by_name, knobs_that
@@ -45,6 +45,7 @@ class ServedModel:
         created: when the file that answers was last changed, in seconds of Unix time.
         models: the names of draft, anchor and judge.
         sha256s: of their files, as far as they are known.
+        files: where these are.
     """
 
     id: str
@@ -54,6 +55,7 @@ class ServedModel:
     created: int
     models: Mapping[str, str | None]
     sha256s: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def as_object(self) -> dict[str, Any]:
@@ -211,4 +213,5 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     sums = tuple(file.entry.sha256 or "" for file in files.values())
     changed = int(files[role].path.stat().st_mtime)
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in ROLES}
-    return ServedModel(name, pair, config, role == "anchor", changed, models, sums)
+    paths: dict[str, str] = {each: str(file.path.resolve()) for each, file in files.items()}
+    return ServedModel(name, pair, config, role == "anchor", changed, models, sums, paths)

@@ -5,14 +5,14 @@ import ipaddress
 import socket
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 
 from ..errors import AlignBeamError, UsageError
+from .private import PrivateServer
 from .work.engine_thread import EngineThread
 
 #: Running answers have so long to end after the first signal.
@@ -68,22 +68,18 @@ class _Server(uvicorn.Server):
         self._timer.start()
 
 
-class _Beside(uvicorn.Server):
-    """Another listener of the same process: signals are the main one's."""
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        return nullcontext()
-
-
-def serve(apps: Sequence[tuple[Starlette, socket.socket]], engine: EngineThread) -> None:
+def serve(
+    app: Starlette,
+    listening: socket.socket,
+    engine: EngineThread,
+    private: tuple[PrivateServer, socket.socket] | None = None,
+) -> None:
     """Start the engine and answer until a signal comes; the engine has ended then. Main thread only.
 
     Raises:
         AlignBeamError: the engine ended by itself.
     """
-    (app, listening), *others = apps
-    main = _Server(_config(app), engine)
-    beside = [(_Beside(_config(other)), sock) for other, sock in others]
+    main = stoppable(app, engine)
     ended: list[AlignBeamError | None] = []
 
     def engine_ended(error: AlignBeamError | None) -> None:
@@ -92,15 +88,16 @@ def serve(apps: Sequence[tuple[Starlette, socket.socket]], engine: EngineThread)
 
     engine.when_ended = engine_ended
     engine.start()
-    asyncio.run(_served(main, listening, beside))
+    asyncio.run(served(main, listening, private))
     engine.stop()
     engine.join()
     if ended and ended[0] is not None:
         raise ended[0]
 
 
-def _config(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
+def stoppable(app: Starlette, engine: EngineThread) -> uvicorn.Server:
+    """A server that a signal ends gently."""
+    config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
@@ -108,13 +105,14 @@ def _config(app: Starlette) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=int(DRAIN_SECONDS) + _LEFT_SECONDS,
     )
+    return _Server(config, engine)
 
 
-async def _served(
-    main: _Server, listening: socket.socket, beside: Sequence[tuple[uvicorn.Server, socket.socket]]
+async def served(
+    main: uvicorn.Server, listening: socket.socket, private: tuple[PrivateServer, socket.socket] | None
 ) -> None:
-    tasks = [asyncio.create_task(server.serve([sock])) for server, sock in beside]
+    """Listen until `main` shall exit."""
+    beside = await private[0].start(private[1]) if private else None
     await main.serve([listening])
-    for server, _ in beside:
-        server.should_exit = True
-    await asyncio.gather(*tasks)
+    if beside is not None:
+        beside.close()

@@ -14,7 +14,7 @@ from ..serve.slots import with_slots
 _PORT = 8017
 
 
-@with_options_but("json", "trace")
+@with_options_but("json", "trace", "no_server")
 def serve(
     *,
     host: Annotated[

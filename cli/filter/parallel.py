@@ -111,7 +111,7 @@ class ParallelRun:
 
         assert record.asked is not None
         messages, config = record.asked
-        if self._begun and not self._engine.models.serves(config):
+        if self._begun and not self._engine.serves(config):
             self._held = record
             return
         try:
@@ -127,7 +127,7 @@ class ParallelRun:
 
     def _opened(self, record: _Record, config: "Config") -> "AnswerScheduler":
         """The slots, with what these knobs need. Raises: as `Engine.load`."""
-        if self._answers is not None and not self._engine.models.serves(config):
+        if self._answers is not None and not self._engine.serves(config):
             self._answers.forget()
             self._answers = None
         for event in self._engine.load(config):

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.server.app import Server
 from alignbeam_local.server.gate import LOOPBACK, GateRules
+from alignbeam_local.server.private import PrivateServer
 from alignbeam_local.server.served import ServedModel, as_served, served_models
 from alignbeam_local.server.serving import bound, is_loopback, serve
 from alignbeam_local.server.work.engine_thread import EngineThread
 from alignbeam_local.server.work.pair import Pair
+from alignbeam_local.warm.sockets import private_socket
 
 from ..console.terminal import say
 from ..pulling import needed_models
@@ -68,9 +71,13 @@ def run(
         watch=LoadTeller(quiet=prepared.options.quiet),
     )
     app = Server(engine, models, allows_knobs=access.allows_knobs).app(access.rules)
-    with bound(access.host, access.port) as listening:
+    with bound(access.host, access.port) as listening, private_socket() as private:
         say(f"serving {', '.join(models)} at {_url(access.host, listening.getsockname()[1])}/v1")
-        serve([(app, listening)], engine)
+        if private is None:
+            say("note: there is no private socket here: ask, filter and chat load their own models")
+        own, begun = PrivateServer(engine, models), monotonic()
+        engine.when_loaded = lambda: say(f"ready after {monotonic() - begun:.0f} s; Ctrl-C ends it")
+        serve(app, listening, engine, None if private is None else (own, private))
 
 
 def _configs(prepared: Session, also: Sequence[str]) -> list[Config]:

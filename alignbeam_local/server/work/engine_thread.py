@@ -6,15 +6,19 @@ not safe in two.
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from math import ceil
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
+from ...engine.engine import Engine
 from ...errors import AlignBeamError, InternalError
 from ...events import Event
 from .jobs import Job, JobEvent, is_last
 from .pair import Pair, as_error
+
+T = TypeVar("T")
 
 #: With work to do and no step in this time the engine counts as stuck.
 STUCK_SECONDS = 30.0
@@ -76,9 +80,11 @@ class EngineThread:
         self._queue_limit = queue_limit
         self._idle_seconds = idle_seconds
         self._watch = watch
+        #: Called in the thread, when the models of all pairs are loaded for the first time.
+        self.when_loaded: Callable[[], None] = lambda: None
         #: Called in the thread, as its last act; with the error that ended it, if one did.
         self.when_ended: Callable[[AlignBeamError | None], None] = lambda _: None
-        self._commands: SimpleQueue[tuple[str, Job] | None] = SimpleQueue()
+        self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()  # None: look around
         self._lock = threading.Lock()
         self._open_jobs = dict.fromkeys(self._pairs, 0)  # submitted and not ended
         self._is_new = True  # the first loading is not done
@@ -110,7 +116,16 @@ class EngineThread:
                 turns = ceil((ahead + 1) / slots)
                 raise QueueFull(ahead, ceil(turns * self._pairs[pair].usual_seconds))
             self._open_jobs[pair] += 1
-        self._commands.put((pair, job))
+        self._commands.put(lambda: self._pairs[pair].add(self._counted(pair, job)))
+
+    def call(self, pair: str, work: Callable[[Engine], T]) -> "Future[T]":
+        """Let the thread do this with a pair's engine, loaded, between two decodes."""
+        found: Future[T] = Future()
+        if self._is_new or not self._thread.is_alive():
+            found.set_exception(Unavailable(self.health.state))
+            return found
+        self._commands.put(lambda: self._call(pair, work, found))
+        return found
 
     def cancel(self, job: Job) -> None:
         """Nobody waits for this job any more: its slot is free after the decode that is going on."""
@@ -155,6 +170,10 @@ class EngineThread:
         """Whether its models are open."""
         return self._pairs[pair].is_open
 
+    def load_notices(self, pair: str) -> tuple[str, ...]:
+        """What the last loading of a pair had to say."""
+        return self._pairs[pair].engine.load_notices
+
     # --- the thread
 
     def _run(self) -> None:
@@ -163,6 +182,7 @@ class EngineThread:
             for name in self._pairs:
                 self._load(name)
             self._is_new = False
+            self.when_loaded()
             while not self._is_over:
                 self._turn()
             ended_by = None
@@ -212,10 +232,17 @@ class EngineThread:
         """Those that are there; of none, wait for one a while."""
         for command in self._arrived(wait=wait):
             if command is not None:
-                name, job = command
-                self._pairs[name].add(self._counted(name, job))
+                command()
 
-    def _arrived(self, *, wait: bool) -> Iterator[tuple[str, Job] | None]:
+    def _call(self, name: str, work: Callable[[Engine], T], found: "Future[T]") -> None:
+        try:
+            if not self._pairs[name].is_open:
+                self._load(name)
+            found.set_result(work(self._pairs[name].engine))
+        except Exception as error:
+            found.set_exception(error)
+
+    def _arrived(self, *, wait: bool) -> Iterator[Callable[[], None] | None]:
         try:
             if wait:
                 yield self._commands.get(timeout=_IDLE_SECONDS)

@@ -25,8 +25,8 @@ class Pair:
     """An engine that answers several at once, and is opened anew where it failed or was let go."""
 
     def __init__(self, engine: Engine) -> None:
-        """Nothing is loaded yet."""
-        self._engine = engine
+        """Nothing is loaded yet; `engine` is this pair's alone."""
+        self.engine = engine
         self.num_slots = engine.config.parallel
         self._answers: AnswerScheduler | None = None
         self._waiting: deque[Job] = deque()
@@ -59,15 +59,15 @@ class Pair:
 
     def load(self) -> Iterator[Event]:
         """Open the models. Raises: as `Engine.load`."""
-        yield from self._engine.load()
-        self._answers = self._engine.parallel()
+        yield from self.engine.load()
+        self._answers = self.engine.parallel()
         self._is_doubtful = False
         self.last_used = monotonic()
 
     def close(self) -> None:
         """Free the models; nothing is in the making."""
         self._answers = None
-        self._engine.close()
+        self.engine.close()
 
     def add(self, job: Job) -> None:
         """Let a job wait for a slot; one that can't be answered ends at once."""
@@ -78,7 +78,7 @@ class Pair:
     def _look_at(self, job: Job, answers: AnswerScheduler) -> bool:
         """Whether it can be answered; if not, it has ended."""
         try:
-            if not self._engine.models.serves(job.asked.config):
+            if not self.engine.serves(job.asked.config):
                 raise UsageError(
                     "these knobs need larger contexts than are open", "Ask for less depth or beams."
                 )
@@ -157,7 +157,7 @@ class Pair:
 
     def interrupt(self) -> None:
         """Abort the decode that is going on; from any thread."""
-        self._engine.cancellation.set()
+        self.engine.cancellation.set()
 
     def fail_all(self, error: AlignBeamError) -> None:
         """End whatever waits or runs with this error."""
