@@ -64,6 +64,12 @@ class TimedOut(AlignBeamError):
     kind = "timeout"
 
 
+class ServerGone(AlignBeamError):
+    """The server that held the models ended, or does not answer; asked again, they are loaded here."""
+
+    kind = "server_gone"
+
+
 class Cancelled(AlignBeamError):
     """The user stopped the step; caches are as they were before it."""
 

@@ -32,7 +32,8 @@ llama
 machine
 pair
 engine
-conversation warm
+warm
+conversation
 api doctor bench
 evaluation
 server

@@ -10,12 +10,11 @@ import pytest
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.scheduler import AnswerEvent, Asked
-from alignbeam_local.errors import ContextFull, UsageError
+from alignbeam_local.errors import ContextFull, ServerGone, UsageError
 from alignbeam_local.events import BeamText, Done, Event, Judged, Notice, Phase, Step
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
-from alignbeam_local.warm.connection import ServerGone
 from alignbeam_local.warm.found_server import FoundServer, find_server, running_servers
 from alignbeam_local.warm.remote_engine import RemoteEngine
 from alignbeam_local.warm.sockets import socket_dir, sockets

@@ -7,18 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ..errors import AlignBeamError
+from ..errors import ServerGone
 from ..result_json import json_line
 
 _SECONDS = 2.0  # for what is answered at once
 _LOOK_SECONDS = 0.1
 _CHUNK = 65_536
-
-
-class ServerGone(AlignBeamError):
-    """It ended, or does not answer."""
-
-    kind = "server_gone"
 
 
 class Connection:

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 
 from .. import __version__
 from ..config import ROLES, Config, knobs_that
-from ..errors import AlignBeamError
+from ..errors import AlignBeamError, ServerGone
 from ..machine.context_size import context_sizes
 from ..models.registry import Registry
-from .connection import ServerGone, asked
+from .connection import asked
 from .sockets import sockets
 from .wire import WIRE_VERSION
 

@@ -11,12 +11,12 @@ from ..config import Config
 from ..engine.engine import Engine
 from ..engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from ..engine.snapshot import Snapshot
-from ..errors import AlignBeamError
+from ..errors import AlignBeamError, ServerGone
 from ..events import Done, Event, Notice
 from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
-from .connection import Connection, ServerGone
+from .connection import Connection
 from .found_server import FoundServer
 from .wire import heard, told_messages
 

@@ -186,8 +186,8 @@ class EngineThread:
             while not self._is_over:
                 self._turn()
             ended_by = None
-        except AlignBeamError as error:
-            ended_by = error
+        except Exception as error:
+            ended_by = as_error(error)
         finally:
             self._end(ended_by)
 
