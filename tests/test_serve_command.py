@@ -13,12 +13,15 @@ from alignbeam_local.cli.serve.duration import seconds
 from alignbeam_local.errors import UsageError
 from tests.running import Ran, run, touch_models
 
+PROGRAM = [sys.executable, "-c", "import sys; from alignbeam_local.cli.main import main; sys.exit(main())"]
 
-@pytest.fixture(autouse=True)
+
+@pytest.fixture
 def _models() -> None:
     touch_models()
 
 
+@pytest.mark.usefixtures("_models")
 def test_beyond_this_machine_a_key_is_demanded() -> None:
     for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
         ran = run("serve", "--host", host)
@@ -26,6 +29,7 @@ def test_beyond_this_machine_a_key_is_demanded() -> None:
         assert "there is no key" in ran.err
 
 
+@pytest.mark.usefixtures("_models")
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -46,6 +50,7 @@ def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.usefixtures("_models")
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -55,6 +60,7 @@ def test_a_port_that_is_taken_is_told() -> None:
     assert "can't listen on 127.0.0.1" in ran.err
 
 
+@pytest.mark.usefixtures("_models")
 def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alignbeam_local.cli.serve.extra.find_spec", lambda _: None)
     ran = run("serve")
@@ -84,12 +90,12 @@ def test_durations() -> None:
 
 @pytest.mark.models
 def test_a_real_server_answers_an_ask_and_ends_by_a_signal() -> None:
-    command = [sys.executable, "-m", "alignbeam_local.cli.main", "serve", "--port", "0", "--max-tokens", "8"]
-    with subprocess.Popen([*command, "--parallel", "2"], stderr=subprocess.PIPE, text=True) as server:
+    serve = [*PROGRAM, "serve", "--port", "0", "--max-tokens", "8", "--parallel", "2"]
+    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as server:
         assert server.stderr is not None
         lines = iter(server.stderr.readline, "")
         assert any(line.startswith("ready") for line in lines)
-        ask = [sys.executable, "-m", "alignbeam_local.cli.main", "ask", "--json", "--max-tokens", "8", "Hi"]
+        ask = [*PROGRAM, "ask", "--json", "--max-tokens", "8", "Hi"]
         warm, cold = (
             subprocess.run([*ask, *more], capture_output=True, text=True, check=True).stdout
             for more in ([], ["--no-server"])
