@@ -37,7 +37,7 @@ class Record:
             if isinstance(event, AnswerText):
                 added += event.text
             elif isinstance(event, Withdrawn):
-                added = "" if self._shown or added else event.text
+                added = added if self._shown or added else event.text
             elif isinstance(event, Step):
                 self.steps.append(event)
             elif isinstance(event, Begun):
