@@ -20,7 +20,7 @@ from alignbeam_local.result import Verdict
 from alignbeam_local.server.app import Limits, Server
 from alignbeam_local.server.gate import LOOPBACK, GateRules
 from alignbeam_local.server.served import ServedModel, as_served
-from alignbeam_local.server.serving import bound
+from alignbeam_local.server.serving import bound, listener
 from alignbeam_local.server.work.engine_thread import EngineThread
 from alignbeam_local.server.work.pair import Pair
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, scripted_row
@@ -118,9 +118,7 @@ class ServerWorld:
         """On a port, until the end; `wait` until the models are loaded."""
         listening = bound("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server = uvicorn.Server(
-            uvicorn.Config(self.app, log_config=None, lifespan="off", timeout_graceful_shutdown=2)
-        )
+        server = uvicorn.Server(listener(self.app, end_seconds=2))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         self.engine.start()
         thread.start()

@@ -13,12 +13,17 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ..errors import AlignBeamError, UsageError
+from .http import HttpProtocol
 from .work.engine_thread import EngineThread
+
+if sys.platform != "win32":
+    import resource
 
 #: Running answers have so long to end after the first signal.
 DRAIN_SECONDS = 30.0
 _LEFT_SECONDS = 5  # for what is told after that
 _BACKLOG = 2048
+_FILES = 1 << 16
 
 
 def is_loopback(host: str) -> bool:
@@ -81,9 +86,10 @@ def serve(apps: Sequence[tuple[Starlette, socket.socket]], engine: EngineThread)
     Raises:
         AlignBeamError: the engine ended by itself.
     """
+    raise_file_limit()
     (app, listening), *others = apps
-    main = _Server(_config(app), engine)
-    beside = [(_Beside(_config(other)), sock) for other, sock in others]
+    main = _Server(listener(app), engine)
+    beside = [(_Beside(listener(other)), sock) for other, sock in others]
     ended: list[AlignBeamError | None] = []
 
     def engine_ended(error: AlignBeamError | None) -> None:
@@ -99,15 +105,29 @@ def serve(apps: Sequence[tuple[Starlette, socket.socket]], engine: EngineThread)
         raise ended[0]
 
 
-def _config(app: Starlette) -> uvicorn.Config:
+def listener(app: Starlette, *, end_seconds: float = DRAIN_SECONDS + _LEFT_SECONDS) -> uvicorn.Config:
+    """How uvicorn serves it: always the same, whatever else is installed; connections end in so long."""
     return uvicorn.Config(
         app,
+        http=HttpProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
+        proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=int(DRAIN_SECONDS) + _LEFT_SECONDS,
+        timeout_graceful_shutdown=int(end_seconds),
     )
+
+
+def raise_file_limit() -> None:
+    """Let the process have as many connections as the system allows it: the usual limit is below 1,000."""
+    if sys.platform != "win32":
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _served(
