@@ -75,7 +75,7 @@ COMMANDS = {
     for command in (
         Command("/help [NAME]", "this list; or what a command or a knob does", _help),
         Command(
-            "/set KNOB [VALUE]",
+            "/set [KNOB [VALUE]]",
             "change a knob, from the next answer on; without a value, tell of it",
             chat_knobs.set_knob,
         ),
