@@ -154,6 +154,12 @@ def test_errors_have_a_message_and_a_code(run: Run, args: tuple[str, ...], code:
         (("start", "./x.gguf"), "Try: alignbeam chat --draft ./x.gguf"),
         (("chat", "--jugde", "./x.gguf"), "Try: alignbeam chat --help"),
         (("nonsense",), "Try: alignbeam --help"),
+        (("why is the sky blue",), 'For one prompt: alignbeam ask "PROMPT"'),
+        (("chat", "hello", "there"), "A chat asks for it when it has begun."),
+        (("filter", "hello"), "Prompts come on stdin, one a line."),
+        (("filter", "--nonsense"), "Try: alignbeam filter --help"),
+        (("ask", "--model", "x", "hi"), "The model that answers is named by --draft MODEL."),
+        (("chat", "-m=x"), "The model that answers is named by --draft MODEL."),
     ],
 )
 def test_what_other_tools_take_is_told_by_its_name_here(run: Run, args: tuple[str, ...], hint: str) -> None:
@@ -204,6 +210,16 @@ def test_an_error_of_the_system_names_the_path(
     monkeypatch.setattr(session, "open_engine", fail)
     ran = run("ask", "x")
     assert (ran.code, ran.err.splitlines()) == (1, told)
+
+
+def test_a_folder_that_was_removed_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for args in (("logs", "export", "--out", "x.md"), ("ask", "x", "--draft", "./x.gguf")):
+        ran = run(*args)
+        assert ran.code in (1, 3)
+        assert "the current folder was removed" in ran.err or "no such file: x.gguf" in ran.err
 
 
 @pytest.mark.parametrize("package", ["llama-cpp-python", "no-such-package"])
