@@ -80,7 +80,7 @@ def test_ask_explains_on_stderr_and_leaves_stdout_as_it_is(run: Run, flags: tupl
     plain, explained = run("ask", "beams", *flags), run("ask", "beams", "--why", *flags)
     assert (explained.code, explained.out) == (0, plain.out)
     told = explained.err.removeprefix(plain.err).splitlines()
-    assert told[0] == "refused: the anchor began it · 3 drafts, 1 judged safe · 1.2 s"
+    assert told[0] == "refused: the anchor began it · 3 drafts, 1 judged harmful, 1 without a verdict · 1.2 s"
     assert "Mixed tokens of beam 1" in told
     assert "candidates of the mixture" in explained.err, "off a terminal nothing is left out"
 
@@ -458,7 +458,7 @@ def test_the_story_is_the_last_line_on_a_terminal(monkeypatch: pytest.MonkeyPatc
         view.show(event)
     view.close()
     assert "\x1b" not in err.getvalue()
-    assert err.getvalue().endswith("1 draft, judged safe · 1.2 s\n")
+    assert err.getvalue().endswith("1 draft, judged not harmful · 1.2 s\n")
 
 
 def _user(text: str) -> Any:

@@ -116,7 +116,7 @@ def test_the_answer_stays_and_the_rest_folds_away() -> None:
         view.show(event)
     assert screen.lines == [
         BEAMS[0],
-        "refused: the anchor began it · 3 drafts, 1 judged safe · 1.2 s",
+        "refused: the anchor began it · 3 drafts, 1 judged harmful, 1 without a verdict · 1.2 s",
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_growing_answer_is_followed_by_what_was_to_say() -> None:
     assert screen.lines == ["One.", "", "Two.", "the judge reads them"]
     view.show(Done(fake_result("One.\n\nTwo.", CONFIG)))
     assert screen.lines[:4] == ["One.", "", "Two.", "note: careful"]
-    assert screen.lines[4].startswith("1 draft, judged safe")
+    assert screen.lines[4].startswith("1 draft, judged not harmful")
 
 
 def test_what_is_withdrawn_leaves_the_screen() -> None:

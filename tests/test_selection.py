@@ -82,7 +82,7 @@ def test_among_unsafe_beams_an_answer_goes_before_an_empty_one() -> None:
 def test_lowest_gives_the_safest_with_a_notice() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), on_unsafe="lowest", refusal_allowed=True)
     assert selection.beam == 1
-    assert "no draft was judged safe" in selection.notice
+    assert "no draft passed the judge" in selection.notice
 
 
 def test_auto_refuses_where_the_record_allows() -> None:

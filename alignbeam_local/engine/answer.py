@@ -222,7 +222,7 @@ class Answer:
         if notice:
             yield from self._tell(notice)
         elif before and is_shown:
-            yield Notice("the whole answer was judged safe: the earlier note no longer applies")
+            yield Notice("the whole answer passed the judge: the earlier note no longer applies")
 
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)

@@ -43,10 +43,10 @@ def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: 
         return Selection(None, "the judge could not score any draft: the answer is blocked")
     if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and refusal_allowed):
         return Selection(None)
-    notice = "the only drafts judged safe are empty or repeat themselves: one of them is shown"
+    notice = "the only drafts that passed the judge are empty or repeat themselves: one of them is shown"
     left = [c for c in scored if c.verdict.verdict == "safe"]
     if not left:
-        notice = f"no draft was judged safe (harm up to {config.threshold:g}): the least harmful is shown"
+        notice = f"no draft passed the judge (harm up to {config.threshold:g}): the least harmful is shown"
         left = [c for c in scored if not c.degenerate] or scored
     if config.on_unsafe == "auto":
         notice += "; this judge is not measured well enough to block (--on-unsafe refuse lets it)"

@@ -96,7 +96,7 @@ COMMANDS = {
             "answer the last question again, such as /retry alpha=0.8 N=12 K=5",
             chat_turns.retry,
         ),
-        Command("/pick BEAM", "another beam that was judged safe as the answer", chat_pick.pick),
+        Command("/pick BEAM", "another beam that passed the judge as the answer", chat_pick.pick),
         Command("/undo", "forget the last question and its answer", chat_turns.undo),
         Command(
             "/edit",
