@@ -287,6 +287,12 @@ def test_a_note_that_the_last_verdict_shares_is_said_once() -> None:
     assert done(events).notices == (doubt,)
 
 
+def test_an_answer_that_turns_harmful_and_is_shown_is_not_said_to_be_one_of_all() -> None:
+    events = World(scores={"Use a pot.": 5.0, "Use": 1.0}).events(judge_at=8, on_unsafe="lowest")
+    (doubt,) = (event.message for event in events if isinstance(event, Notice))
+    assert doubt.startswith("this answer did not pass the judge"), "others did, and were dropped"
+
+
 def test_an_answer_that_turns_unsafe_is_withdrawn() -> None:
     world = World(scores={"Use a pot.": 5.0, "Use": 1.0})
     events = world.events(judge_at=8, on_unsafe="refuse", refusal_text="No.")

@@ -267,8 +267,8 @@ def test_the_chat_greets(columns: int) -> None:
         assert greeting == (
             "note: the judge is not calibrated "
             "A local model answers, an aligned one begins, a judge chooses. /help lists what can be typed. "
-            "smollm2-135m-instruct ← qwen2.5-coder-0.5b-instruct · judge qwen2.5-coder-0.5b-instruct "
-            "· profile starter "
+            "draft smollm2-135m-instruct ← anchor qwen2.5-coder-0.5b-instruct "
+            "judge qwen2.5-coder-0.5b-instruct · profile starter "
             "The starter profile is a toy for trying the mechanics: its answers are not worth much. "
             "`alignbeam start` leads to a chat with a model file of your own. "
             "The judge reads its worked examples in the background, only this first time; "

@@ -106,7 +106,7 @@ def test_a_known_name_without_a_profile() -> None:
         assert "next time: alignbeam chat --profile recommended --draft smollm2-135m-instruct" in (
             " ".join(terminal.screen.text.split())
         )
-        assert f"smollm2-135m-instruct ← {ANCHOR}" in terminal.screen.text
+        assert f"draft smollm2-135m-instruct ← anchor {ANCHOR}" in terminal.screen.text
         assert terminal.leave() == 0
     assert not user_file().exists()
 
