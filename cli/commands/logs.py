@@ -199,7 +199,7 @@ def prune(
     """Delete conversations for good, with the model states that were kept for them.
 
     `--all` deletes the lines typed in chats too, which the line editor keeps for its history.
-    It asks first; where nobody can answer, it wants `--yes`.
+    It asks first; where nobody can answer, it wants `--yes`. What a chat has open stays.
 
     ```sh
     alignbeam logs prune taxes
