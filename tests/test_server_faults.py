@@ -261,6 +261,17 @@ def test_a_client_that_goes_within_a_long_prompt_frees_its_slot_within_one_batch
         assert has_room(world)
 
 
+def test_a_new_prompt_is_read_in_pieces_so_that_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch, context=4000) as world:
+        world.draft.seconds = 0.002
+        sock = asking(world, "Story?")
+        until(lambda: world.engine.health.running == 1)
+        before_it = world.draft.decodes
+        assert answered(asking(world, "x" * 2000)).status == 200
+        assert answered(sock).status == 200
+        assert max(sum(batch.values()) for batch in world.draft.batches[before_it:]) <= 64 + 3
+
+
 def test_a_client_that_goes_while_it_is_judged(world: ServerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     block, judge = Block(), world.judge.judge
 
