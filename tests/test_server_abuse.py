@@ -2,11 +2,10 @@
 
 import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
-from http.client import HTTPResponse
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -14,30 +13,11 @@ from alignbeam_local.server.app import Limits
 from alignbeam_local.server.gate import LOOPBACK, GateRules
 from alignbeam_local.server.http import HttpProtocol
 from alignbeam_local.server.serving import raise_file_limit
+from tests.raw_http import CHAT, Headers, connected, head, post, question, received, sent, works
 from tests.server_world import ServerWorld, asked, until
 
 KEY = b"a-key-of-some-length"
 LIMITS = Limits(body_bytes=100_000, body_seconds=0.3)
-CHAT = "/v1/chat/completions"
-Headers = Sequence[tuple[str, str]]
-
-
-class Reply(NamedTuple):
-    """A response as it came."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def error(self) -> Any:
-        """What OpenAI's clients read. Raises: AssertionError: it is not of their form."""
-        assert self.headers["content-type"] == "application/json", self
-        (error,) = json.loads(self.body).values()
-        assert set(error) == {"message", "type", "param", "code"}
-        assert all(isinstance(error[name], str) for name in ("message", "type"))
-        assert all(error[name] is None or isinstance(error[name], str) for name in ("param", "code"))
-        return error
 
 
 @pytest.fixture(scope="module")
@@ -61,46 +41,6 @@ def caught(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixtur
     """What is logged; at the end there is no traceback among it."""
     yield caplog
     assert not [record for record in caplog.records if record.exc_info]
-
-
-def connected(world: ServerWorld) -> socket.socket:
-    host, _, port = world.url.removeprefix("http://").partition(":")
-    return socket.create_connection((host, int(port)), timeout=10)
-
-
-def received(sock: socket.socket, method: str = "POST") -> Reply:
-    response = HTTPResponse(sock, method=method)
-    response.begin()
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return Reply(response.status, headers, response.read())
-
-
-def head(method: str, path: str, headers: Headers = (), host: str | None = "localhost") -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", *([f"Host: {host}"] if host is not None else [])]
-    lines += [f"{name}: {value}" for name, value in headers]
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def post(body: bytes, headers: Headers = (), *, length: int | None = None) -> bytes:
-    """A chat request; `length` is what it says of its body."""
-    size = len(body) if length is None else length
-    return head("POST", CHAT, [("Content-Length", str(size)), *headers]) + body
-
-
-def sent(world: ServerWorld, data: bytes, method: str = "POST") -> Reply:
-    with connected(world) as sock:
-        sock.sendall(data)
-        return received(sock, method)
-
-
-def question(text: str = "How?", **fields: Any) -> bytes:
-    return json.dumps(asked(text, **fields)).encode()
-
-
-def works(world: ServerWorld, headers: Headers = ()) -> bool:
-    """Whether the next request does."""
-    reply = sent(world, post(question(), headers))
-    return reply.status == 200 and json.loads(reply.body)["choices"][0]["message"]["content"] == "Take a pan."
 
 
 NO_JSON = [
@@ -359,8 +299,10 @@ def test_one_that_leaves_with_requests_in_a_row_is_noticed(world: ServerWorld) -
     world.draft.seconds = 0.01
     try:
         with connected(world) as sock:
-            sock.sendall(post(question("Story?", stream=True)) * 3)
+            sock.sendall(post(question("Story?", stream=True)))
             sock.recv(1)
+            sock.sendall(post(question("Story?", stream=True)) * 2)
+            sleep(0.05)
         begun = monotonic()
         until(lambda: not world.engine.health.running)
         assert monotonic() - begun < 1

@@ -107,8 +107,6 @@ class Pair:
         if not (self._running and self._answers):
             self._reopen_if_doubtful()
             return
-        # By itself a prompt is read in the batches of a process of its own: the same to the last bit.
-        self._answers.read_in_pieces(PIECE_TOKENS if len(self._running) > 1 else BATCH_TOKENS)
         for job in self._running.values():
             job.batched_with = max(job.batched_with, len(self._running) - 1)
         happened: dict[int, list[JobEvent]] = {}
@@ -142,6 +140,8 @@ class Pair:
         job.begun = monotonic()
         self._running[job.key] = job
         job.tell([Begun(held)])
+        # By itself a prompt is read in the batches of a process of its own: the same to the last bit.
+        answers.read_in_pieces(PIECE_TOKENS if len(self._running) > 1 else BATCH_TOKENS)
         answers.run(job.key, work, slot)
 
     def _tell(self, job: Job, events: Sequence[JobEvent]) -> None:
