@@ -35,6 +35,7 @@ engine
 conversation
 api doctor bench
 evaluation
+training
 cli
 """
 _FLOOR = {room: floor for floor, line in enumerate(LAYERS.split("\n")) for room in line.split()}
@@ -171,6 +172,23 @@ def test_only_one_room_knows_the_backend() -> None:
         if any(other.split(".")[0] == "llama_cpp" for other in module(name).anywhere)
     }
     assert knows == {"llama"}
+
+
+def test_only_training_knows_torch_and_only_its_command_knows_training() -> None:
+    """The extra may be missing, and takes a second to load."""
+    knows = {
+        room(name)
+        for name in FILES
+        if {other.split(".")[0] for other in module(name).anywhere} & {"torch", "transformers"}
+    }
+    assert knows <= {"training"}
+    users = {
+        name
+        for name in FILES
+        if name != PACKAGE and room(name) != "training"
+        if any(room(other) == "training" for other in ours(module(name).anywhere))
+    }
+    assert users <= {f"{PACKAGE}.cli.commands.train", f"{PACKAGE}.cli.views.train"}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if ".cli.commands." in name])
