@@ -159,7 +159,7 @@ def log_mass(log_probs: Array, tokens: Array) -> Array:
 
     Args:
         log_probs: (T, vocabulary), normalised.
-        tokens: (K,) ids of S.
+        tokens: (K,) ids of S, or what takes all columns.
     """
     return _log_sum(log_probs[:, tokens])
 
