@@ -15,7 +15,8 @@ def rows_of(
     opened: Opened, base: Path, ids: Sequence[int], adapter: Path | None = None
 ) -> npt.NDArray[np.float32]:
     """(len(ids), vocabulary): the logits behind each of the ids, with an adapter or without."""
-    lm = opened.lm(base, num_sequences=1, num_cells=256, threads=1)
+    exact = {"cache_types": ("f32", "f32"), "flash_attn": "off"}
+    lm = opened.lm(base, num_sequences=1, num_cells=256, threads=1, **exact)
     if adapter is not None:
         loaded = llama_cpp.llama_adapter_lora_init(lm.weights.handle, str(adapter).encode())
         assert loaded, "llama.cpp does not take the adapter"

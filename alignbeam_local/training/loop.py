@@ -1,6 +1,6 @@
 """The steps of a training: batches in an order that the seed gives, AdamW, checkpoints."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -137,8 +137,11 @@ def batch_of(step: int, settings: TrainingSettings, num_samples: int) -> list[in
 
 def steps(
     trainer: Trainer, data: Data, held_out: Data | None, settings: TrainingSettings, files: RunFiles
-) -> Iterator[StepDone]:
+) -> Generator[StepDone, None, list[LossRow]]:
     """Train to the end, from the last checkpoint if there is one; the last step is saved too.
+
+    Returns:
+        Every step's losses, from the first.
 
     Raises:
         AlignBeamError: no room on the disk, a damaged checkpoint, or a loss that is not a number.
@@ -157,6 +160,7 @@ def steps(
             files.save_checkpoint(trainer.state(), history)
         recent = [row.seconds for row in history[-_RECENT:]]
         yield StepDone(history[-1], total, (total - len(history)) * sum(recent) / len(recent))
+    return history
 
 
 def _restored(trainer: Trainer, files: RunFiles) -> list[LossRow]:
