@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 import numpy as np
@@ -15,7 +16,7 @@ def rows_of(
     opened: Opened, base: Path, ids: Sequence[int], adapter: Path | None = None
 ) -> npt.NDArray[np.float32]:
     """(len(ids), vocabulary): the logits behind each of the ids, with an adapter or without."""
-    exact = {"cache_types": ("f32", "f32"), "flash_attn": "off"}
+    exact: dict[str, Any] = {"cache_types": ("f32", "f32"), "flash_attn": "off"}
     lm = opened.lm(base, num_sequences=1, num_cells=256, threads=1, **exact)
     if adapter is not None:
         loaded = llama_cpp.llama_adapter_lora_init(lm.weights.handle, str(adapter).encode())

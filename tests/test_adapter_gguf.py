@@ -241,7 +241,7 @@ def test_llama_cpp_adds_what_the_adapter_says(tmp_path: Path, base: BaseModel, o
     reader = gguf.GGUFReader(path, "r+")
     [weight] = [tensor for tensor in reader.tensors if tensor.name == "blk.0.attn_v.weight"]
     weight.data[...] = np.array(weight.data) + b @ a / RANK
-    weight.data.flush()
+    reader.data.flush()
     expected = rows_of(opened, path, IDS)
     found = rows_of(opened, base.path, IDS, exported(tmp_path, adapter, base))
     plain = rows_of(opened, base.path, IDS)

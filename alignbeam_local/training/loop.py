@@ -47,7 +47,7 @@ class Trainer:
     ) -> None:
         self.adapter = adapter
         self._trunk, self._settings = trunk, settings
-        self._tokens = tokens and SafetyTokens(torch.tensor(tokens.ids), torch.tensor(tokens.differences))
+        self._tokens = _tensors(tokens) if tokens else None
         self._optimiser = torch.optim.AdamW(
             parameters(adapter), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -161,6 +161,10 @@ def steps(
         recent = [row.seconds for row in history[-_RECENT:]]
         yield StepDone(history[-1], total, (total - len(history)) * sum(recent) / len(recent))
     return history
+
+
+def _tensors(tokens: TokenSet) -> SafetyTokens:
+    return SafetyTokens(torch.tensor(tokens.ids), torch.tensor(tokens.differences))
 
 
 def _restored(trainer: Trainer, files: RunFiles) -> list[LossRow]:

@@ -80,7 +80,7 @@ class PreparedFolder:
         ensure_dir(self.path)
         for number, part in enumerate(self._parts):
             if not self._is_made(number):
-                tensors = {}
+                tensors: dict[str, Any] = {}
                 for index, sample in part:
                     found = self._computed(trunk, sample)
                     tensors |= {f"{index}.{name}": value.contiguous() for name, value in found.items()}

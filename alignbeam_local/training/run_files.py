@@ -149,9 +149,9 @@ class RunFiles:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")
         axes.plot([row.step for row in history], [row.task for row in history], label="task, a batch")
-        seen = [row for row in history if row.held_out is not None]
+        seen = [(row.step, row.held_out) for row in history if row.held_out is not None]
         if seen:
-            axes.plot([row.step for row in seen], [row.held_out for row in seen], "o-", label="held out")
+            axes.plot([step for step, _ in seen], [loss for _, loss in seen], "o-", label="held out")
         axes.legend()
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")

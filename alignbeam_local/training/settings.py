@@ -8,7 +8,6 @@ from .losses import PACT_FORMS, PactForm, Variant
 Method = Literal["sft", "str", "pact", "constrained"]
 StrOn = Literal["logits", "log-probs"]
 Target = Literal["q", "k", "v", "o", "gate", "up", "down"]
-METHODS: tuple[Method, ...] = get_args(Method)
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 
