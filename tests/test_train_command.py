@@ -70,6 +70,19 @@ def test_flags_that_do_not_fit_are_refused(
     assert complaint in capsys.readouterr().err
 
 
+def test_one_source_of_safety_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(needed(tmp_path, "--tokens", "a", "--rejections", "b", method="str")) == 2
+    assert "--tokens and --rejections" in capsys.readouterr().err
+
+
+def test_flags_of_a_training_do_not_stand_before_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = exporting(tmp_path, adapter_of("self_attn.v_proj"))
+    assert main(["train", "--base", "x", *command[1:]]) == 2
+    assert "stand before a sub-command" in capsys.readouterr().err
+
+
 def test_a_training_of_a_mamba_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")

@@ -144,6 +144,8 @@ def train(
     ```
     """
     if context_.invoked_subcommand:
+        if any((method, base, data, out)):
+            raise UsageError("flags of a training stand before a sub-command", "alignbeam train --help")
         return
     if method is None or base is None or data is None or out is None:
         raise UsageError("--method, --base, --data and --out are needed", "alignbeam train --help")

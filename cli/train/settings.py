@@ -65,6 +65,10 @@ def _require_own(method: Method, flags: MethodFlags) -> None:
         if getattr(flags, name) is not None and method not in owners:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} is not for --method {method}", f"It belongs to {', '.join(owners)}.")
+    if flags.tokens is not None and flags.rejections is not None:
+        raise UsageError(
+            "--tokens and --rejections both say which the safety tokens are", "Give one of them."
+        )
 
 
 def _targets(text: str) -> tuple[Target, ...]:
