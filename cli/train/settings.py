@@ -66,9 +66,7 @@ def _require_own(method: Method, flags: MethodFlags) -> None:
             flag = name.replace("_", "-")
             raise UsageError(f"--{flag} is not for --method {method}", f"It belongs to {', '.join(owners)}.")
     if flags.tokens is not None and flags.rejections is not None:
-        raise UsageError(
-            "--tokens and --rejections both say which the safety tokens are", "Give one of them."
-        )
+        raise UsageError("--tokens and --rejections both name safety tokens", "Give one of them.")
 
 
 def _targets(text: str) -> tuple[Target, ...]:
