@@ -41,6 +41,7 @@ _COMMANDS = {
     "judge": "judge:judge_app",
     "heads": "heads:heads_app",
     "eval": "eval:eval_app",
+    "train": "train:train_app",
     "logs": "logs:logs_app",
     "config": "config:config_app",
     "doctor": "doctor:doctor",
