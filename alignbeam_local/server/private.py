@@ -8,6 +8,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -100,7 +101,8 @@ class PrivateServer:
 
     async def _cancelled(self, job: Job, reader: asyncio.StreamReader) -> None:
         """Whatever the client says, and its going away, stops the answer."""
-        await reader.readline()
+        with suppress(OSError, ValueError):
+            await reader.readline()
         self._engine.cancel(job)
 
 
