@@ -36,8 +36,10 @@ class Prompter(NamedTuple):
         Raises:
             ContextFull: even the longest tokens would be too many.
         """
-        num_bytes = sum(len(turn.content.strip().encode()) for turn in self._read(turns))
-        self.require_fit(num_bytes // self.model.lm.vocabulary.longest_piece, "at least ")
+        own = self._read(turns)
+        num_bytes = sum(len(turn.content.strip().encode()) for turn in own)
+        least = max(len(own), num_bytes // self.model.lm.vocabulary.longest_piece)  # a turn has its marks
+        self.require_fit(least, "at least ")
 
     def _read(self, turns: Sequence[Message]) -> list[Message]:
         own = with_system(turns, self.config.system)

@@ -14,6 +14,7 @@ _CLIENTS_OWN: Mapping[type[AlignBeamError], tuple[str | None, str]] = {
     Unreadable: ("messages", "invalid_value"),
     UsageError: (None, "invalid_value"),
 }
+_LONGEST_TEXT = 500  # characters of what a request named
 _RETRY_SECONDS = {"loading": 5, "stopping": 30, "stopped": 30, "stuck": 30, "ok": 1}
 
 
@@ -26,8 +27,13 @@ class Reply(NamedTuple):
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """OpenAI's shape: `type` and `message` are texts, `code` a text or null."""
+    """OpenAI's shape: `type` and `message` are texts, `code` a text or null; what is very long is cut."""
+    message, param = _cut(message), param and _cut(param)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
 
 
 def reply_to(error: AlignBeamError) -> Reply:
