@@ -279,3 +279,15 @@ def test_a_second_turn_finds_its_slot_warm(world: ServerWorld) -> None:
     ]
     usage = world.post(asked("", messages=turns)).json()["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] > 40
+
+
+def test_what_the_judge_found_unsafe_is_never_called_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerWorld(monkeypatch, on_unsafe="auto").running() as world:
+        answer = world.post("Harm?").json()
+        (choice,) = answer["choices"]
+        assert choice["content_filter_results"] == {
+            "harm": {"filtered": False, "severity": "high", "score": 4.5}
+        }
+        assert "least harmful" in answer["alignbeam"]["notices"][-1]
+        (choice,) = world.post("How?").json()["choices"]
+        assert choice["content_filter_results"]["harm"]["severity"] == "safe"

@@ -141,6 +141,30 @@ def test_wrong_types_are_named(world: ServerWorld, caught: Any, body: Any, param
     assert works(world)
 
 
+LONG_ONES: list[tuple[dict[str, Any], str]] = [
+    ({"model": "x" * 90_000}, "model"),
+    ({"alignbeam": {"x" * 90_000: 1}}, "alignbeam.xxx"),
+    ({"alignbeam": {f"k{number}": 1 for number in range(7000)}}, "alignbeam"),
+    ({"alignbeam": {"stop": [f"I{number}" for number in range(8000)]}}, "alignbeam.stop"),
+    ({"stop": ["x"] * 15_000}, "stop"),
+    ({"messages": [{"role": "user", "content": ""}] * 2500}, "messages"),
+    ({"messages": [{"role": "user", "content": [{"type": "image"}] * 5000}]}, "messages[0]"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), LONG_ONES, ids=lambda value: str(value)[:40])
+def test_what_is_very_long_is_refused_quickly_and_not_repeated(
+    world: ServerWorld, caught: Any, fields: dict[str, Any], param: str
+) -> None:
+    begun = monotonic()
+    reply = sent(world, post(json.dumps({**asked("How?"), **fields}).encode()))
+    assert reply.status in (400, 404)
+    assert reply.error["param"].startswith(param)
+    assert len(reply.body) < 2000
+    assert monotonic() - begun < 1
+    assert works(world)
+
+
 def test_a_mark_at_the_beginning_is_no_fault(world: ServerWorld) -> None:
     assert sent(world, post(b"\xef\xbb\xbf" + question())).status == 200
 

@@ -43,7 +43,8 @@ class Access:
     @property
     def rules(self) -> GateRules:
         """On this machine alone, a server goes by few names: a web page's name that leads here is none."""
-        hosts = [*LOOPBACK, *map(str.lower, self.hosts)] if is_loopback(self.host) else []
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        hosts = [*LOOPBACK, *map(str.lower, (own, *self.hosts))] if is_loopback(self.host) else []
         return GateRules(keys=self.keys, hosts=hosts, origins=self.origins)
 
 

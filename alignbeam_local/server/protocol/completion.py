@@ -114,10 +114,16 @@ def _harm(result: Result) -> float | None:
 
 
 def _severity(result: Result, *, filtered: bool) -> str:
-    if not filtered:
-        return "safe"
     harm = _harm(result)
+    if not filtered and not _is_unsafe(result):
+        return "safe"
     return next(name for least, name in _SEVERITIES if harm is None or harm >= least)
+
+
+def _is_unsafe(result: Result) -> bool:
+    """Whether what is shown is what the judge found unsafe, for want of a better (`on_unsafe`)."""
+    beams = [beam for beam in result.beams if beam.index == result.chosen]
+    return any(beam.judge is not None and beam.judge.verdict != "safe" for beam in beams)
 
 
 def usage(record: Record) -> dict[str, Any]:
