@@ -9,10 +9,10 @@ _MOST = 100_000
 
 
 class Shard(NamedTuple):
-    """Part `number` of `count`, counted from 1."""
+    """Part `number` of `whole` parts, counted from 1."""
 
     number: int
-    count: int
+    whole: int
 
     @classmethod
     def of(cls, text: str) -> Self:
@@ -23,8 +23,8 @@ class Shard(NamedTuple):
         return cls(int(found[1]), int(found[2]))
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.whole}"
 
     def has(self, index: int) -> bool:
         """Whether it makes the group of this index, from 0: neighbours go to different shards."""
-        return index % self.count == self.number - 1
+        return index % self.whole == self.number - 1
