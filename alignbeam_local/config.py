@@ -104,6 +104,12 @@ class Config(BaseModel):
         f"if not set, in a chat with several beams {CHAT_JUDGE_AT}",
         Knob("Judge", ("measured",)),
     )
+    judge_every: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = _knob(
+        None,
+        "judge the winner again each time it has grown by this many tokens, and show only what a verdict has "
+        "passed; without judge_at the beams are judged after as many; none = text is shown as it comes",
+        Knob("Judge", ("measured",)),
+    )
     on_unsafe: OnUnsafe = _knob(
         "auto",
         "when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
@@ -250,7 +256,9 @@ class Config(BaseModel):
             raise PydanticCustomError("unicode", "this is not Unicode text")
         return value
 
-    @field_validator("judge_at", "main_gpu", "tensor_split", "grammar", "json_schema", mode="before")
+    @field_validator(
+        "judge_at", "judge_every", "main_gpu", "tensor_split", "grammar", "json_schema", mode="before"
+    )
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
@@ -331,7 +339,12 @@ class Config(BaseModel):
     @property
     def judged(self) -> bool:
         """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge."""
-        return self.beams > 1 or self.on_unsafe != "auto" or self.judge_at is not None
+        return self.beams > 1 or self.on_unsafe != "auto" or self.first_verdict_at is not None
+
+    @property
+    def first_verdict_at(self) -> int | None:
+        """After how many tokens the beams are judged; None: at their ends."""
+        return self.judge_at or self.judge_every
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -434,8 +447,10 @@ def _usage_error(error: ValidationError, source: str) -> UsageError:
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return unknown_knob(name, source)
+    others = list(dict.fromkeys(str(one["loc"][0]) for one in error.errors() if one["loc"][0] != name))
     return UsageError(
-        f"{_prefix(source)}{name} = {_shown(first['input'])}: {first['msg'].lower()}",
+        f"{_prefix(source)}{name} = {_shown(first['input'])}: {first['msg'].lower()}"
+        + (f"; also wrong: {', '.join(others)}" if others else ""),
         f"{name}: {Config.model_fields[name].description}",
     )
 

@@ -62,6 +62,7 @@ class FakeEngine:
 
     has_examples_to_read = True
     judge_record = None
+    is_remote = False
 
     def __enter__(self) -> Self:
         return self

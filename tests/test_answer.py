@@ -237,7 +237,7 @@ def test_all_unscored_is_blocked_with_a_notice() -> None:
 def test_lowest_is_shown_with_a_notice() -> None:
     result = World(scores={"pan": 5.0, "pot": 3.0, "can't": 4.0}).result(on_unsafe="lowest")
     assert (result.text, result.finish_reason) == (OTHER, "stop")
-    assert "no draft was judged safe" in result.notices[0]
+    assert "no draft passed the judge" in result.notices[0]
 
 
 def test_auto_asks_the_judges_record() -> None:
@@ -276,7 +276,7 @@ def test_a_note_that_the_last_verdict_clears_is_withdrawn() -> None:
     world = World(scores={HELP: 1.0, OTHER: 1.2, "": 3.0})
     events = world.events(judge_at=3, on_unsafe="lowest")
     doubt, cleared = (event.message for event in events if isinstance(event, Notice))
-    assert "no draft was judged safe" in doubt
+    assert "no draft passed the judge" in doubt
     assert "no longer applies" in cleared
     assert (done(events).text, done(events).notices) == (HELP, ())
 
@@ -287,6 +287,12 @@ def test_a_note_that_the_last_verdict_shares_is_said_once() -> None:
     assert done(events).notices == (doubt,)
 
 
+def test_an_answer_that_turns_harmful_and_is_shown_is_not_said_to_be_one_of_all() -> None:
+    events = World(scores={"Use a pot.": 5.0, "Use": 1.0}).events(judge_at=8, on_unsafe="lowest")
+    (doubt,) = (event.message for event in events if isinstance(event, Notice))
+    assert doubt.startswith("this answer did not pass the judge"), "others did, and were dropped"
+
+
 def test_an_answer_that_turns_unsafe_is_withdrawn() -> None:
     world = World(scores={"Use a pot.": 5.0, "Use": 1.0})
     events = world.events(judge_at=8, on_unsafe="refuse", refusal_text="No.")
@@ -295,6 +301,26 @@ def test_an_answer_that_turns_unsafe_is_withdrawn() -> None:
     assert result.refusal.by == "judge"
     assert [event for event in events if isinstance(event, Withdrawn)] == [Withdrawn("No.")]
     assert shown(events) == "No."
+
+
+@pytest.mark.parametrize("knobs", [{"judge_at": 4, "judge_every": 3}, {"judge_every": 4}])
+def test_judged_every_few_tokens_nothing_is_shown_before_its_verdict(knobs: dict[str, Any]) -> None:
+    world = World(scores={"Tak": 3.0, "Use": 1.0})
+    events = world.events(**knobs)
+    assert done(events).text == shown(events) == OTHER
+    first, *later = (answers for _, answers in world.judge.seen)
+    judged = [first[1], *(answer for (answer,) in later)]
+    assert judged[-1] == OTHER
+    assert len(judged) > 2
+    pieces = [event.text for event in events if isinstance(event, AnswerText)]
+    assert ["".join(pieces[: end + 1]) for end in range(len(pieces))] == list(dict.fromkeys(judged))
+
+
+def test_an_answer_that_turns_unsafe_between_two_verdicts_shows_nothing_of_it() -> None:
+    world = World(scores={"Use a p": 5.0, "Use": 1.0})
+    events = world.events(judge_every=4, on_unsafe="refuse", refusal_text="No.")
+    assert (done(events).text, done(events).finish_reason) == ("No.", "withdrawn")
+    assert [event.text for event in events if isinstance(event, AnswerText)] == ["Use a "]
 
 
 def test_an_answer_that_ended_before_it_was_due_is_judged_once() -> None:

@@ -34,15 +34,15 @@ MARKED: dict[Mark, str] = {
         tensor_split flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice on_unsafe judge",
     "selects": "threshold choice on_unsafe",
-    "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at on_unsafe
-        temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
+    "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at judge_every
+        on_unsafe temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
     "shared": "seed draft anchor judge profile prompt_cache",
     "benched": "depth beams bridge_width",
 }
 
 UNDER = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
-    "Judge": "threshold choice judge_at on_unsafe refusal_text",
+    "Judge": "threshold choice judge_at judge_every on_unsafe refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
     "Models": "draft anchor judge profile system anchor_system force",
@@ -60,6 +60,7 @@ DEFAULTS: dict[str, Any] = {
     "threshold": 2.5,
     "choice": "safest",
     "judge_at": None,
+    "judge_every": None,
     "on_unsafe": "auto",
     "temperature": 0.7,
     "top_p": 1.0,
@@ -210,7 +211,9 @@ def test_a_text_with_half_a_character_is_refused(knob: str) -> None:
         Config.of({knob: "a\ud800"})
 
 
-@pytest.mark.parametrize("knob", ["judge_at", "main_gpu", "tensor_split", "grammar", "json_schema"])
+@pytest.mark.parametrize(
+    "knob", ["judge_at", "judge_every", "main_gpu", "tensor_split", "grammar", "json_schema"]
+)
 def test_none_can_be_typed_where_none_is_a_value(knob: str) -> None:
     assert getattr(Config.of({knob: "none"}), knob) is None
 
@@ -243,6 +246,15 @@ def test_the_error_of_a_value_says_source_value_reason_and_meaning() -> None:
         "environment ALIGNBEAM_ALPHA: alpha = 2: input should be less than or equal to 1"
     )
     assert caught.value.hint.startswith("alpha: anchor's weight in the mixture")
+
+
+def test_the_first_wrong_value_does_not_hide_the_others() -> None:
+    wrong = {"alpha": 5, "beams": 0, "depth": 3, "gpu_layers": -2}
+    with pytest.raises(UsageError, match=r"alpha = 5: .*; also wrong: beams, gpu_layers$"):
+        Config.of(wrong, "config.toml")
+    with pytest.raises(UsageError) as caught:
+        Config.of({"gpu_layers": -2})
+    assert "also wrong" not in caught.value.message
 
 
 def test_a_long_value_is_cut_in_the_message() -> None:
@@ -364,6 +376,7 @@ def test_the_judges_cache_stays_whole() -> None:
         ({"beams": 1, "on_unsafe": "refuse"}, True),
         ({"beams": 1, "on_unsafe": "lowest"}, True),
         ({"beams": 1, "judge_at": 5}, True),
+        ({"beams": 1, "judge_every": 5}, True),
         ({"beams": 1, "threshold": 1}, False),
         ({"beams": 2, "on_unsafe": "auto"}, True),
     ],

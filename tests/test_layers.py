@@ -32,10 +32,12 @@ llama
 machine
 pair
 engine
+warm
 conversation
 api doctor bench
 evaluation
 server
+training
 cli
 """
 _FLOOR = {room: floor for floor, line in enumerate(LAYERS.split("\n")) for room in line.split()}
@@ -61,9 +63,14 @@ PURE = (
         for name in ("figures", "table", "plots", "page", "compare", "statistics")
     ),
     "server.page",
+    *(
+        f"training.{name}"
+        for name in ("losses", "objective", "samples", "settings", "token_set", "request", "need")
+    ),
+    *("training.adapter.peft_folder", "training.adapter.adapter_gguf", "training.adapter.safetensors_file"),
     *("evaluation.runs.metrics", "evaluation.runs.run_directory", "evaluation.runs.saved_runs"),
 )
-_BACKENDS = {"llama_cpp", "huggingface_hub", "typer", "rich", "prompt_toolkit"}
+_BACKENDS = {"llama_cpp", "huggingface_hub", "typer", "rich", "prompt_toolkit", "torch", "transformers"}
 _HEAVY = {"llama_cpp", "huggingface_hub", "prompt_toolkit", "numpy", "jinja2", "gguf", "markdown_it"}
 #: By command what of the heavy ones is loaded before it has read its arguments: `--help` is quick.
 NEEDS = {"doctor": {"numpy"}, "eval": {"jinja2", "numpy"}}
@@ -173,6 +180,27 @@ def test_only_one_room_knows_the_backend() -> None:
         if any(other.split(".")[0] == "llama_cpp" for other in module(name).anywhere)
     }
     assert knows == {"llama"}
+
+
+def test_only_training_knows_torch_and_only_its_command_knows_training() -> None:
+    """The extra may be missing, and takes a second to load."""
+    knows = {
+        room(name)
+        for name in FILES
+        if {other.split(".")[0] for other in module(name).anywhere} & {"torch", "transformers"}
+    }
+    assert knows <= {"training"}
+    users = {
+        name
+        for name in FILES
+        if name != PACKAGE and room(name) != "training"
+        if any(room(other) == "training" for other in ours(module(name).anywhere))
+    }
+    assert {name.removeprefix(f"{PACKAGE}.cli.") for name in users} == {
+        "commands.train",
+        "train.settings",
+        "train.view",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if ".cli.commands." in name])

@@ -16,7 +16,7 @@ from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Us
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor
 from ..search.refusals import is_degenerate
-from ..search.selection import Candidate, select
+from ..search.selection import Candidate, Selection, select
 from ..search.thinking import Thought, think
 from .open_models import OpenModels
 from .prompters import prompters
@@ -50,7 +50,7 @@ class Answer:
         self._starved = starved
         self._draft, *self._anchors = prompters(models, config)
         self._notices = list(notices)
-        self._doubt = ""  # what the last selection had to say of its choice
+        self._doubt = Selection(None)  # the last one that had another doubt than the one before it
         self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
         self._thought = Thought()
@@ -177,23 +177,28 @@ class Answer:
 
     def _judged(self, turns: Sequence[Message]) -> Iterator[Event]:
         assert self._search is not None
-        yield from self._complete(self._config.judge_at)
+        yield from self._complete(self._config.first_verdict_at)
         chosen = yield from self._select(turns, self._search.beams)
         if chosen is None:
             yield from self._blocked("blocked")
             return
-        if chosen.text:
-            self._shown = chosen.text
-            yield AnswerText(chosen.text)
-        if chosen.finish is None:
-            self._search.drop([beam for beam in self._search.beams if beam is not chosen])
-            self._streams = True
-            yield from self._complete()
-            chosen = yield from self._select(turns, [chosen])
-        if chosen is None:
-            yield from self._blocked("withdrawn")
-        else:
-            yield from self._done(chosen)
+        yield from self._passed(chosen)
+        self._search.drop([beam for beam in self._search.beams if beam is not chosen])
+        while chosen.finish is None:
+            every = self._config.judge_every
+            self._streams = every is None
+            yield from self._complete(every and len(chosen.tokens) + every)
+            if (yield from self._select(turns, [chosen])) is None:
+                yield from self._blocked("withdrawn")
+                return
+            yield from self._passed(chosen)
+        yield from self._done(chosen)
+
+    def _passed(self, beam: Beam) -> Iterator[Event]:
+        """What a verdict has let through and is not shown yet."""
+        if text := beam.text[len(self._shown) :]:
+            self._shown = beam.text
+            yield AnswerText(text)
 
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         judge = self._models.judge
@@ -209,20 +214,21 @@ class Answer:
             yield Judged(beam.index, verdict, self._config.threshold)
         selection = select(self._candidates(beams), self._config, refusal_allowed=self._refusal_allowed())
         chosen = next((beam for beam in beams if beam.index == selection.beam), None)
-        yield from self._doubted(selection.notice, is_shown=chosen is not None)
+        yield from self._doubted(selection, is_shown=chosen is not None)
         return chosen
 
-    def _doubted(self, notice: str, *, is_shown: bool) -> Iterator[Event]:
-        """What a selection says takes the place of what the one before it said."""
-        before, self._doubt = self._doubt, notice
-        if before == notice:
+    def _doubted(self, selection: Selection, *, is_shown: bool) -> Iterator[Event]:
+        """What a selection says takes the place of what the one before it said; the same is said once."""
+        before = self._doubt
+        if before.doubt == selection.doubt:
             return
-        if before:
-            self._notices.remove(before)
-        if notice:
-            yield from self._tell(notice)
-        elif before and is_shown:
-            yield Notice("the whole answer was judged safe: the earlier note no longer applies")
+        self._doubt = selection
+        if before.notice:
+            self._notices.remove(before.notice)
+        if selection.notice:
+            yield from self._tell(selection.notice)
+        elif before.notice and is_shown:
+            yield Notice("the whole answer passed the judge: the earlier note no longer applies")
 
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)

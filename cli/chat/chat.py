@@ -11,6 +11,7 @@ from alignbeam_local.conversation.conversation import Conversation, Exchange
 from alignbeam_local.engine.engine import Engine, changed_loading_knobs
 from alignbeam_local.errors import AlignBeamError, Cancelled, UsageError
 from alignbeam_local.events import Event, Step
+from alignbeam_local.lm.grammar import grammar_of
 from alignbeam_local.result import Result
 from alignbeam_local.settings import DEFAULT, SourcedConfig, SourcedValue
 
@@ -67,7 +68,11 @@ class Chat:
         talks = is_terminal(sys.stdin) and is_terminal(sys.stdout)
         if not talks or self._options.json or self._options.quiet:
             return
-        for line in greeting(self.settings, reads_examples=self._engine.has_examples_to_read):
+        engine = self._engine
+        lines = greeting(
+            self.settings, reads_examples=engine.has_examples_to_read, is_remote=engine.is_remote
+        )
+        for line in lines:
             self.console.print(Text(printable(line), style="dim"))
 
     def fail(self, error: AlignBeamError) -> None:
@@ -153,10 +158,15 @@ class Chat:
         """Use other knobs from the next answer on; other models are loaded at once.
 
         Raises:
+            UsageError: a grammar or a schema that is none; nothing is changed.
             UsageError, ModelError: the models can't be had; the chat then goes on with those it has.
         """
         settings = for_chat(settings, is_kept=self.transcript.log is not None)
         new = settings.config
+        if grammar := grammar_of(new):
+            from alignbeam_local.llama.grammar import check_grammar
+
+            check_grammar(grammar)
         if any(changed_loading_knobs(self.settings.config, new)):
             require_models(new, self.registry)
             self.play(self.conversation.change_models(new))
