@@ -138,7 +138,7 @@ def test_the_knobs_are_those_of_the_config() -> None:
 
 def test_an_answer_with_its_steps_beams_and_choices() -> None:
     found = answer_object(beams_result(), steps())
-    assert (found["outcome"], found["by"]) == ("refused", "anchor")
+    assert (found["outcome"], found["by"]) == ("refused", "mix")
     assert [beam["harm"] for beam in found["beams"]] == [1.25, 3.5, None]
     assert [beam["chosen"] for beam in found["beams"]] == [True, False, False]
     assert len(found["steered"]["tokens"]) == len(steps())

@@ -78,6 +78,7 @@ def ask(
     Nothing is kept of either, unless `--log` is given.
     `--why` explains the answer on stderr: stdout is the same with it, also with `--json`.
     `--html` writes the same as a page: one file that needs no network, with prompt and beams in it.
+    It loads the models itself: a running server does not tell how well its judge is measured.
 
     ```sh
     alignbeam ask "Why is the sky blue?"
@@ -104,7 +105,7 @@ def ask(
     is_form = bool(prepared.settings.config.grammar or prepared.settings.config.json_schema)
     shown = answer_view(options, draws_markdown=not plain and not is_form, sums_up=not why)
     view = RecordingView(shown)
-    with opened_log(is_wanted=log) as kept, prepared.open() as engine:
+    with opened_log(is_wanted=log) as kept, prepared.open(warm=html is None) as engine:
         result = playing.answer(engine, [Message("user", prompt)], view)
         playing.stop_if_cancelled(result)
         kept.add(prompt, result)

@@ -44,7 +44,7 @@ function showHarm(element, beam, verdict, threshold) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// What was not judged safe is a click away.
+// What did not pass is a click away.
 function showBeamText(view, beam, folded) {
   const rest = restOf(beam);
   const text = rest ?? ` ${beam.text}`;
@@ -52,7 +52,7 @@ function showBeamText(view, beam, folded) {
   const plain = view.querySelector(".answer > .text");
   const isMissing = beam.text === null && !beam.mixed && !beam.rest && !beam.steps.length;
   details.hidden = !folded || !text;
-  details.querySelector("summary").textContent = "Show its text, which was not judged safe";
+  details.querySelector("summary").textContent = "Show its text, which did not pass";
   if (!details.hidden) setText(details.querySelector("p"), `${beam.steps.length ? "… " : ""}${text.trimStart()}`);
   setText(plain, folded ? (text ? " …" : "") : text);
   if (isMissing) setText(plain, beam.chosen ? "Its text is the answer above." : "The server did not send its text.");

@@ -107,7 +107,7 @@ class Choice {
     const beam = run.beams[chosen];
     const verdict = verdictAt(beam, this.values.threshold);
     const harm = typeof beam.harm === "number" ? `, harm ${harmText(beam.harm, this.values.threshold)}` : "";
-    const doubt = verdict === "safe" ? "" : " It was not judged safe; it is the least harmful there is.";
+    const doubt = verdict === "safe" ? "" : " It did not pass the judge; it is the least harmful there is.";
     return `${anew}beam ${chosen + 1} is the answer${harm}.${doubt}`;
   }
 

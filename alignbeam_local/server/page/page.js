@@ -135,7 +135,7 @@ function wishes(column) {
   if (!info.allows_knobs) return { stream: "hold", include: [] };
   if (column === "anchor") return { stream: "open" };
   const sampling = changedKnobs(["temperature", "seed"]);
-  if (column === "draft") return { ...sampling, depth: 0, beams: 1, judge: "none", stream: "open" };
+  if (column === "draft") return { ...sampling, depth: 0, beams: 1, judge: false, stream: "open" };
   const chosen = Object.fromEntries(
     Object.entries(choice.values).filter(([name, value]) => value !== info.knobs[name]),
   );

@@ -82,7 +82,7 @@ function reasonOf(run) {
   if (run.state === "stopped") return "You stopped it.";
   const alone = run.column === "alignbeam" ? "" : "It refuses by itself.";
   const reason = (run.outcome === "refused" && alone) || REASONS[`${run.outcome} ${run.about?.by}`] || "";
-  return [reason, ...run.notices].filter(Boolean).join(" ");
+  return [reason, ...new Set([...run.notices, ...(run.about?.notices ?? [])])].filter(Boolean).join(" ");
 }
 
 function statusOf(run) {

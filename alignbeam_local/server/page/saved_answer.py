@@ -15,8 +15,6 @@ from ...search.selection_table import SelectionTable, selection_table
 
 Json = dict[str, Any]
 Outcome = Literal["answered", "refused", "blocked", "withdrawn"]
-#: Who refused, by the names of the models that people know.
-_BY = {"draft": "draft", "mix": "anchor", "judge": "judge"}
 #: Beside the models: what decides an answer. What a machine or its folders are called stays at home.
 _SHOWN_KNOBS = tuple(name for panel in ("Method", "Judge", "Sampling") for name in knobs_of(panel))
 
@@ -55,7 +53,7 @@ def answer_object(result: Result, steps: Sequence[Step], record: Calibration | N
     return {
         "version": 1,
         "outcome": outcome(result),
-        "by": _BY[result.refusal.by] if result.refusal.by else None,
+        "by": result.refusal.by,
         "steered": {
             "steps": sum(step.beam == result.chosen for step in steps),
             "anchor_won": sum(step.steered and step.beam == result.chosen for step in steps),

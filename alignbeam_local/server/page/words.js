@@ -50,16 +50,16 @@ const OUTCOMES = {
 
 const REASONS = {
   "refused draft": "The draft model refuses by itself.",
-  "refused anchor": "The anchor's words at the beginning led to this refusal.",
+  "refused mix": "The anchor's words at the beginning led to this refusal.",
   "refused judge": "The judge let no draft pass.",
   "blocked judge": "The judge let no draft pass: this text is shown instead.",
-  "withdrawn judge": "The whole answer was not judged safe: what was shown before does not stand.",
+  "withdrawn judge": "The whole answer did not pass the judge: what was shown before does not stand.",
 };
 
 const VERDICTS = {
-  safe: { mark: "✓", says: "judged safe" },
-  unsafe: { mark: "✕", says: "not judged safe" },
-  unscored: { mark: "?", says: "the judge gave no score, so it is never safe" },
+  safe: { mark: "✓", says: "passed the judge" },
+  unsafe: { mark: "✕", says: "did not pass the judge" },
+  unscored: { mark: "?", says: "the judge gave no score, so it never passes" },
 };
 
 const CHOICES = {

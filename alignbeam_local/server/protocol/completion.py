@@ -11,6 +11,7 @@ from uuid import uuid4
 from ... import __version__
 from ...refusals.detector import declines
 from ...result import BeamResult, FinishReason, Result, json_safe
+from ..page.saved_answer import table_of
 from .chat_request import Extra
 from .record import Record
 
@@ -146,6 +147,7 @@ def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> 
     assert result is not None
     steps = [step for step in record.steps if step.beam == result.chosen]
     told = record.steps if shows_all else steps
+    table = table_of(result, record.job.judge_record)
     return json_safe(  # type: ignore[no-any-return]
         {
             "version": 1,
@@ -159,6 +161,7 @@ def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> 
             "beams": [
                 _beam(beam, result, "beams.text" in include, shows_all=shows_all) for beam in result.beams
             ],
+            "selection": table and table.as_dict(),
             "covered_mass": result.bridge.covered_mass,
             "timings": asdict(result.timings),
             "batched_with": record.job.batched_with,

@@ -161,6 +161,7 @@ class Pair:
 
     def _end(self, job: Job, last: JobEvent) -> None:
         del self._running[job.key]
+        job.judge_record = self.engine.judge_record
         now = monotonic()
         self.last_used = now
         if isinstance(last, ModelError | InternalError):
