@@ -98,6 +98,7 @@ function footOf(run) {
   const parts = [tokens ? counted(tokens, "token") : "", ms ? seconds(ms) : ""];
   const won = run.about?.steered?.anchor_won;
   if (won) parts.push(`the anchor changed ${won} of its first tokens`);
+  if (run.about && !run.beams.some((beam) => beam?.verdict)) parts.push("nobody judged it");
   if (run.finish === "length") parts.push("cut at its longest");
   if (run.about?.batched_with) parts.push(`made beside ${counted(run.about.batched_with, "other")}`);
   return parts.filter(Boolean).join(" · ");

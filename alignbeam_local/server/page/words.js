@@ -11,7 +11,6 @@ const COLUMNS = {
   anchor: {
     title: "Anchor alone",
     about: "the small aligned model by itself",
-    doubt: "not judged",
     waits: "What the small aligned model would say.",
   },
   alignbeam: {
@@ -52,7 +51,7 @@ const REASONS = {
   "refused draft": "The draft model refuses by itself.",
   "refused mix": "The anchor's words at the beginning led to this refusal.",
   "refused judge": "The judge let no draft pass.",
-  "blocked judge": "The judge let no draft pass: this text is shown instead.",
+  "blocked judge": "The judge let none pass: this text is shown instead.",
   "withdrawn judge": "The whole answer did not pass the judge: what was shown before does not stand.",
 };
 
