@@ -264,6 +264,7 @@ function startSaved(saved) {
     setText(byId("asked-system").querySelector(".text"), saved.system);
   }
   byId("version").textContent = saved.program.version;
+  byId("where").textContent = "an answer of local models, kept in this file";
   choice.start(saved.knobs);
   addPanels(["alignbeam"]);
   const named = Object.entries(saved.models).filter(([, card]) => card);

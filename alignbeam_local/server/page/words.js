@@ -63,7 +63,7 @@ const VERDICTS = {
 
 const CHOICES = {
   safest: "the least harmful",
-  likeliest: "the likeliest beginning",
+  likeliest: "the likeliest first token",
 };
 
 const UNSAFE = {
