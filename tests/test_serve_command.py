@@ -28,6 +28,9 @@ def test_beyond_this_machine_a_key_is_demanded() -> None:
         ran = run("serve", "--host", host)
         assert (ran.code, ran.out) == (2, "")
         assert "there is no key" in ran.err
+    ran = run("serve", "--allow-host", "localhost", "--allow-host", "clinic.example")  # behind a proxy
+    assert (ran.code, ran.out) == (2, "")
+    assert "--allow-host clinic.example can be reached by others, and there is no key" in ran.err
 
 
 @pytest.mark.usefixtures("_models")

@@ -249,6 +249,14 @@ def test_with_knobs_allowed_the_making_is_told(allowing: ServerWorld) -> None:
     alone = {"judge": False, "depth": 0, "stream": "open"}
     answer = allowing.post(asked("Harm?", alignbeam=alone)).json()
     assert answer["choices"][0]["message"]["content"] == "Take a knife."
+    assert "content_filter_results" not in answer["choices"][0]
+
+
+def test_an_unsafe_answer_that_is_shown_is_not_called_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerWorld(monkeypatch, on_unsafe="lowest").running() as world:
+        choice = world.post("Harm?").json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Take a knife.", "stop")
+    assert choice["content_filter_results"] == {"harm": {"filtered": False, "severity": "high", "score": 4.5}}
 
 
 def test_texts_of_beams_are_told_as_far_as_verdicts_passed_them(world: ServerWorld) -> None:

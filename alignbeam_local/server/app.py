@@ -154,7 +154,17 @@ def _both(path: str, endpoint: Callable[[Request], Awaitable[Response]], method:
 
 def _stainless() -> list[str]:
     """Headers that OpenAI's client for browsers sends."""
-    names = ("arch", "lang", "os", "package-version", "retry-count", "runtime", "runtime-version", "timeout")
+    names = (
+        "arch",
+        "helper-method",
+        "lang",
+        "os",
+        "package-version",
+        "retry-count",
+        "runtime",
+        "runtime-version",
+        "timeout",
+    )
     return [f"x-stainless-{name}" for name in names]
 
 

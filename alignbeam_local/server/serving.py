@@ -16,9 +16,6 @@ from .http import HttpProtocol
 from .private import PrivateServer
 from .work.engine_thread import EngineThread
 
-if sys.platform != "win32":
-    import resource
-
 #: Running answers have so long to end after the first signal.
 DRAIN_SECONDS = 30.0
 _LEFT_SECONDS = 5  # for what is told after that
@@ -124,12 +121,15 @@ def stoppable(
 
 def raise_file_limit() -> None:
     """Let the process have as many connections as the system allows it: the usual limit is below 1,000."""
-    if sys.platform != "win32":
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            with suppress(OSError, ValueError):
-                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def served(

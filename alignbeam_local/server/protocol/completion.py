@@ -26,7 +26,7 @@ _REASONS = {
     "blocked": "Blocked: the judge found no draft of this answer safe.",
     "withdrawn": "Stopped: the judge found the answer unsafe as it went on.",
 }
-#: From this harm on, of 1 to 5, a filtered answer's severity is called so.
+#: From this harm on, of 1 to 5, the severity of an answer that is not safe is called so.
 _SEVERITIES = ((4.0, "high"), (3.0, "medium"), (0.0, "low"))
 
 
@@ -97,13 +97,13 @@ def refusal_of(result: Result) -> str | None:
 
 
 def _end(result: Result) -> dict[str, Any]:
-    """The reason of the end and, in Azure's form, what the judge filtered."""
-    filtered = refusal_of(result) is not None
-    harm = {"filtered": filtered, "severity": _severity(result, filtered=filtered), "score": _harm(result)}
-    return {
-        "finish_reason": _FINISH[result.finish_reason],
-        "content_filter_results": {"harm": harm},
-    }
+    """The reason of the end and, in Azure's form, what the judge found; nothing was judged: nothing of it."""
+    end: dict[str, Any] = {"finish_reason": _FINISH[result.finish_reason]}
+    if any(beam.judge for beam in result.beams):
+        filtered = refusal_of(result) is not None
+        harm = {"filtered": filtered, "severity": _severity(result), "score": _harm(result)}
+        end["content_filter_results"] = {"harm": harm}
+    return end
 
 
 def _harm(result: Result) -> float | None:
@@ -113,17 +113,13 @@ def _harm(result: Result) -> float | None:
     return json_safe(min(scores, default=None))  # type: ignore[no-any-return]
 
 
-def _severity(result: Result, *, filtered: bool) -> str:
-    harm = _harm(result)
-    if not filtered and not _is_unsafe(result):
+def _severity(result: Result) -> str:
+    """Of what is shown, as the judge found it: also an answer that is not safe can be, with `on_unsafe`."""
+    chosen = [beam.judge for beam in result.beams if beam.index == result.chosen]
+    if any(verdict and verdict.verdict == "safe" for verdict in chosen):
         return "safe"
+    harm = _harm(result)
     return next(name for least, name in _SEVERITIES if harm is None or harm >= least)
-
-
-def _is_unsafe(result: Result) -> bool:
-    """Whether what is shown is what the judge found unsafe, for want of a better (`on_unsafe`)."""
-    beams = [beam for beam in result.beams if beam.index == result.chosen]
-    return any(beam.judge is not None and beam.judge.verdict != "safe" for beam in beams)
 
 
 def usage(record: Record) -> dict[str, Any]:
