@@ -18,7 +18,7 @@ from tests.server_world import ServerWorld, frames
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/clients.md").read_text(encoding="utf-8")
-RECIPES = dict(re.findall(r"<!-- recipe: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
+RECIPES: dict[str, str] = dict(re.findall(r"<!-- recipe: (\S+) -->\n```\w+\n(.*?)```", TEXT, re.S))
 
 #: What clients sent when they were run, as it came, but for the question.
 BODIES: dict[str, dict[str, Any]] = {

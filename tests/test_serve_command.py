@@ -113,7 +113,7 @@ def test_a_real_server_answers_an_ask_and_ends_by_a_signal() -> None:
     ("host", "name"), [("127.0.0.5", "127.0.0.5"), ("::1", "[::1]"), ("localhost", "localhost")]
 )
 def test_it_goes_by_the_address_that_it_was_given(host: str, name: str) -> None:
-    rules = Access(host, 0, [], ["My.Name"], [], allows_knobs=False).rules
+    rules = Access(host, 0, [b"some-key"], ["My.Name"], [], allows_knobs=False).rules
     assert rules.allows_host(f"{name}:8017")
     assert rules.allows_host("my.name")
     assert not rules.allows_host("evil.example")

@@ -17,13 +17,12 @@ from tests.raw_http import CHAT, Headers, connected, head, post, question, recei
 from tests.server_world import ServerWorld, asked, until
 
 KEY = b"a-key-of-some-length"
-LIMITS = Limits(body_bytes=100_000, body_seconds=0.3)
+LIMITS = Limits(body_bytes=100_000, body_seconds=1.0)
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[ServerWorld]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HttpProtocol, "head_seconds", 0.5)
         raise_file_limit()
         with ServerWorld(patch, limits=LIMITS).running() as running:
             yield running
@@ -259,7 +258,10 @@ def test_a_body_that_comes_too_slowly_is_given_up(world: ServerWorld) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX"])
-def test_a_connection_that_asks_nothing_is_closed(world: ServerWorld, data: bytes) -> None:
+def test_a_connection_that_asks_nothing_is_closed(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setattr(HttpProtocol, "head_seconds", 0.3)
     with connected(world) as sock:
         sock.sendall(data)
         begun = monotonic()
@@ -269,7 +271,8 @@ def test_a_connection_that_asks_nothing_is_closed(world: ServerWorld, data: byte
     assert works(world)
 
 
-def test_a_trickle_of_headers_gains_no_time(world: ServerWorld) -> None:
+def test_a_trickle_of_headers_gains_no_time(world: ServerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HttpProtocol, "head_seconds", 0.3)
     with connected(world) as sock:
         begun = monotonic()
         with suppress(OSError):
