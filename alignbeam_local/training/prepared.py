@@ -61,10 +61,6 @@ class PreparedFolder:
         key = json.dumps([base, first, rows, start, versions])
         self.path = parent / hashlib.sha256(key.encode()).hexdigest()[:32]
 
-    @property
-    def is_whole(self) -> bool:
-        return all(map(self._is_made, range(len(self._parts))))
-
     def size(self, width: int) -> int:
         """The bytes that all of it takes."""
         per_token = 2 if self._start is None else 3

@@ -27,10 +27,6 @@ class Trunk:
         """The layers above the cut, by number."""
         return {n: layer for n, layer in enumerate(self._layers) if n >= self.first}
 
-    @property
-    def width(self) -> int:
-        return int(self._head.weight.shape[1])
-
     def below(self, ids: Sequence[int]) -> Any:
         """(L, width): what enters the first trained layer."""
         self._keep(range(self.first), torch.nn.Identity())
