@@ -27,16 +27,16 @@ from alignbeam_local.evaluation.runs import reselect
 from alignbeam_local.knobs import PANELS, Knob, Mark
 
 MARKED: dict[Mark, str] = {
-    "loads": """draft anchor judge profile context threads parallel gpu_layers main_gpu tensor_split
+    "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split",
-    "sizes": """beams max_tokens draft anchor judge profile context gpu_layers main_gpu
+    "sizes": """beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
         tensor_split flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice on_unsafe judge",
     "selects": "threshold choice on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at on_unsafe
-        temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
-    "shared": "seed draft anchor judge profile prompt_cache",
+        temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
+    "shared": "seed draft anchor judge profile lora prompt_cache",
     "benched": "depth beams bridge_width",
 }
 
@@ -45,7 +45,7 @@ UNDER = {
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
-    "Models": "draft anchor judge profile system anchor_system force",
+    "Models": "draft anchor judge profile lora system anchor_system force",
     "Machine": """context threads parallel gpu_layers main_gpu tensor_split flash_attn cache_type_k
         cache_type_v kv prompt_cache""",
 }
@@ -76,6 +76,7 @@ DEFAULTS: dict[str, Any] = {
     "anchor": None,
     "judge": None,
     "profile": None,
+    "lora": (),
     "system": None,
     "anchor_system": "none",
     "context": 4096,

@@ -84,8 +84,7 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
     for seed in seeds:  # one that is out of range is said before anything is written
         prepared.settings.config.with_values({"seed": seed})
     plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds)
-    specs = [spec for entry in entries for spec in entry.method.models(entry.config).values() if spec]
-    prepared.provide(dict.fromkeys(specs))
+    prepared.provide(dict.fromkeys(spec for entry in entries for spec in _needed(entry)))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
     pool = ModelPool(prepared.registry, cancellation, session.open_engine)
@@ -97,6 +96,14 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
         finally:
             for note in partial_notes(about, ((key.method, key.suite) for key in log.done)):
                 say(f"partial: {note}")
+
+
+def _needed(entry: "MethodSpec") -> Iterator[str]:
+    """The models and adapters that an arm loads."""
+    models = entry.method.models(entry.config)
+    yield from filter(None, models.values())
+    if "draft" in models:
+        yield from (adapter.file for adapter in entry.config.adapters)
 
 
 def _watch(samples: "Iterator[tuple[SampleKey, Json]]", done: int, total: int, *, quiet: bool) -> None:

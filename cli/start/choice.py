@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from alignbeam_local.config import ROLES
+from alignbeam_local.config import ROLES, Config
 from alignbeam_local.errors import AlignBeamError, ModelError
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.models.toml_files import append_table
@@ -132,6 +132,8 @@ def _write_profile(name: str, choice: Choice, registry: Registry) -> None:
     check_profile_name(name, registry.profiles)
     knobs = {**registry.profile(choice.profile), **choice.models}
     knobs |= {role: registry.lasting(str(knobs[role])) for role in ROLES}
+    if adapters := Config.of({"lora": knobs.get("lora", ())}).adapters:
+        knobs["lora"] = list(map(registry.lasting_adapter, adapters))
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     about = 'about = "chosen with alignbeam start"'
     append_table("\n".join([f"[profiles.{json.dumps(name)}]", about, *lines]) + "\n")

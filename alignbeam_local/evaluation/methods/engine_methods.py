@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...config import Config
 from ...engine.engine import Engine
@@ -39,7 +39,7 @@ def ask_together(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | Al
     return engine.parallel().answers([([Message("user", prompt)], config) for prompt, config in asked])
 
 
-def alone(base: Config, **changed: str | None) -> Config:
+def alone(base: Config, **changed: Any) -> Config:
     """The draft by itself: one beam, not mixed, not judged."""
     return base.with_values({"depth": 0, "beams": 1, "on_unsafe": "auto", "judge_at": None, **changed})
 
@@ -83,7 +83,7 @@ class Anchor(EngineMethod):
 
     def config(self, base: Config) -> Config:
         own = {"none": None, "same": base.system}.get(base.anchor_system, base.anchor_system)
-        return alone(base, draft=base.anchor, system=own)
+        return alone(base, draft=base.anchor, system=own, lora=())
 
 
 class SystemPrompt(EngineMethod):
