@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-
 from alignbeam_local.cli.pulling import needed_models
+
 from alignbeam_local.config import Config, LoraSpec
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.specs import parse_method

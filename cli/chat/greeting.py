@@ -31,7 +31,9 @@ def greeting(settings: SourcedConfig, *, reads_examples: bool) -> Iterator[str]:
 
 def loaded(config: Config) -> str:
     """Who answers, who begins, who judges, by which profile."""
-    models = " ← ".join(short_name(config.model_named(role)) for role in config.roles if role != "judge")
+    names = [short_name(config.model_named(role)) for role in config.roles if role != "judge"]
+    names[0] = " + ".join([names[0], *(short_name(adapter.file) for adapter in config.adapters)])
+    models = " ← ".join(names)
     judge = f"judge {short_name(config.model_named('judge'))}" if config.judged else "unjudged"
     profile = f"profile {config.profile}" if config.profile else ""
     return " · ".join(filter(None, (models, judge, profile)))

@@ -1,4 +1,4 @@
-"""`/set`, `/show`, `/system`, `/role` and `/model`: the knobs of the coming answers."""
+"""`/set`, `/show`, `/system`, `/role`, `/model` and `/lora`: the knobs of the coming answers."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -106,6 +106,18 @@ def model(chat: Chat, words: str) -> None:
         _change(chat, {role: name[0]})
 
 
+def lora(chat: Chat, words: str) -> None:
+    """Other LoRA adapters on the draft, or none; alone: which are on it.
+
+    Raises:
+        UsageError, ModelError: as `Chat.change`.
+    """
+    if words:
+        _change(chat, {"lora": words.split()})
+    else:
+        chat.tell("\n".join(chat.settings.config.lora) or "no adapter is on the draft")
+
+
 def _change(chat: Chat, values: dict[str, Any]) -> None:
     before = chat.settings.config
     chat.change(chat.settings.override(with_file_texts(values), _SOURCE))
@@ -124,8 +136,10 @@ def _told(knob: str, before: object, after: object) -> str:
 
 def shown(value: object) -> str:
     """A knob's value in a line; a long text cut short."""
-    if value is None:
+    if value in (None, ()):
         return "none"
+    if isinstance(value, tuple):
+        value = ", ".join(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     line = " ".join(printable(str(value)).split())
