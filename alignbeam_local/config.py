@@ -15,6 +15,7 @@ from .knobs import Knob, Mark, Panel
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
+SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
@@ -95,6 +96,25 @@ class Config(BaseModel):
         "each",
         "count a draft token's mass for each anchor token that lands on it, or once",
         Knob("Method", ("measured",)),
+    )
+    safety_tokens: SafetyTokensUse = _knob(
+        "none",
+        "what is done to the draft's safety tokens: nothing, their logits are raised (boost), "
+        "or they can't come (ablate, to see what they are worth)",
+        Knob("Method", ("measured",)),
+    )
+    boost: Annotated[float, Field(ge=0, le=100)] = _knob(
+        5.0, "what is added to the logits of boosted safety tokens", Knob("Method", ("measured",))
+    )
+    safety_steps: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = _knob(
+        None,
+        "in how many tokens from the answer's first on safety tokens are boosted or ablated; none = in all",
+        Knob("Method", ("measured",)),
+    )
+    safety_file: str | None = _knob(
+        None,
+        "the file that names the safety tokens, from `alignbeam tokens find`",
+        Knob("Method", ("measured", "shared")),
     )
     threshold: Annotated[float, Field(ge=1, le=5)] = _knob(
         2.5,
@@ -265,7 +285,10 @@ class Config(BaseModel):
             raise PydanticCustomError("unicode", "this is not Unicode text")
         return value
 
-    @field_validator("judge_at", "main_gpu", "tensor_split", "grammar", "json_schema", mode="before")
+    @field_validator(
+        *("judge_at", "main_gpu", "tensor_split", "grammar", "json_schema", "safety_steps", "safety_file"),
+        mode="before",
+    )
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value

@@ -34,14 +34,16 @@ MARKED: dict[Mark, str] = {
         tensor_split flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice on_unsafe judge",
     "selects": "threshold choice on_unsafe",
-    "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at on_unsafe
+    "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
+        safety_file threshold choice judge_at on_unsafe
         temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
-    "shared": "seed draft anchor judge profile lora prompt_cache",
+    "shared": "seed draft anchor judge profile lora safety_file prompt_cache",
     "benched": "depth beams bridge_width",
 }
 
 UNDER = {
-    "Method": "alpha depth beams bridge_width variant draft_mass",
+    "Method": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
+        safety_file""",
     "Judge": "threshold choice judge_at on_unsafe refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
@@ -57,6 +59,10 @@ DEFAULTS: dict[str, Any] = {
     "bridge_width": 50,
     "variant": "drop",
     "draft_mass": "each",
+    "safety_tokens": "none",
+    "boost": 5.0,
+    "safety_steps": None,
+    "safety_file": None,
     "threshold": 2.5,
     "choice": "safest",
     "judge_at": None,

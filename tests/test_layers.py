@@ -24,6 +24,7 @@ lm
 prompt
 models
 settings
+tokens
 search
 refusals
 judge
@@ -53,6 +54,7 @@ PURE = (
         "lm",
         "judge",
         "heads",
+        "tokens",
     ),
     *("machine.memory", "machine.placement", "machine.context_size", "evaluation.suites"),
     *(

@@ -86,6 +86,20 @@ class Anchor(EngineMethod):
         return alone(base, draft=base.anchor, system=own, lora=())
 
 
+class SafetyTokens(EngineMethod):
+    """The draft by itself, its safety tokens boosted, or ablated where the knob says so.
+
+    PACT (arXiv 2603.07445), Table 1: 5.0 on their logits at every step. `safety_file` names the tokens,
+    `safety_steps` how many steps.
+    """
+
+    name: ClassVar[str] = "safety-tokens"
+    roles: ClassVar[tuple[str, ...]] = ("draft",)
+
+    def config(self, base: Config) -> Config:
+        return alone(base, safety_tokens="boost" if base.safety_tokens == "none" else base.safety_tokens)
+
+
 class SystemPrompt(EngineMethod):
     """The draft alone, told to be safe, before what the user's system prompt says.
 

@@ -19,6 +19,7 @@ from ...models.hashes import file_sha256, model_sha256
 from ...models.registry import ModelFile, Registry
 from ...result import Result
 from ...result_json import error_object
+from ...search.safety_tokens import token_path
 from ..methods.model_pool import ModelPool
 from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
@@ -91,7 +92,10 @@ def _about(entry: MethodSpec, registry: Registry) -> Json:
         models[role] = about_model(file, role)
         if role == "draft" and entry.config.lora:
             models[role]["adapters"] = list(map(partial(_about_adapter, registry), entry.config.adapters))
-    return {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
+    about = {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
+    if entry.config.safety_tokens != "none":
+        about["safety_tokens"] = {"sha256": file_sha256(token_path(entry.config))}
+    return about
 
 
 def _about_adapter(registry: Registry, spec: LoraSpec) -> Json:
