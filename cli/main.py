@@ -39,6 +39,7 @@ _COMMANDS = {
     "models": "models:models_app",
     "judge": "judge:judge_app",
     "heads": "heads:heads_app",
+    "tokens": "tokens:tokens_app",
     "eval": "eval:eval_app",
     "logs": "logs:logs_app",
     "config": "config:config_app",
