@@ -25,7 +25,7 @@ SAFE = Source(name="safe", weights_sha256="0" * 64)
 
 def token_file(path: Path, *pieces: str, vocabulary: Vocabulary = DRAFT) -> Path:
     """A file that names the tokens of these pieces."""
-    tokens = [FoundToken(id=vocabulary.encode(piece)[0], piece=piece, value=0.5) for piece in pieces]
+    tokens = [FoundToken(id=vocabulary.encode(piece)[0], text=piece, d=0.5) for piece in pieces]
     found = TokenFile(kind="difference", vocabulary=vocabulary.fingerprint, safe=SAFE, tokens=tuple(tokens))
     write_tokens(path, found)
     return path
@@ -114,7 +114,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = token_file(tmp_path / "tokens.json", "U", "a")
     found = read_tokens(path)
     assert found.ids == (ord("U"), ord("a"))
-    assert [token.piece for token in found.tokens] == ["U", "a"]
+    assert [token.text for token in found.tokens] == ["U", "a"]
     found.require(DRAFT, path, "draft")
 
 
@@ -124,7 +124,7 @@ def test_another_vocabulary_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(ModelError, match=r"tokens\.json names tokens of another vocabulary than draft's"):
         says(monkeypatch, safety_tokens="boost", safety_file=str(path))
     path = tmp_path / "large.json"
-    row = FoundToken(id=10**6, piece="x", value=1)
+    row = FoundToken(id=10**6, text="x", d=1)
     write_tokens(path, TokenFile(kind="random", vocabulary=DRAFT.fingerprint, safe=SAFE, tokens=(row,)))
     with pytest.raises(ModelError, match="another vocabulary"):
         says(monkeypatch, safety_tokens="boost", safety_file=str(path))
@@ -141,7 +141,7 @@ GOOD: dict[str, Any] = {
     "kind": "difference",
     "vocabulary": "0" * 64,
     "safe": SAFE.model_dump(mode="json"),
-    "tokens": [{"id": 1, "piece": "x", "value": 0.5}],
+    "tokens": [{"id": 1, "text": "x", "d": 0.5}],
 }
 
 
@@ -151,7 +151,7 @@ GOOD: dict[str, Any] = {
         {"format": "alignbeam safety tokens 2"},
         {"tokens": []},
         {"tokens": GOOD["tokens"] * 2},
-        {"tokens": [{"id": -1, "piece": "x", "value": 0.5}]},
+        {"tokens": [{"id": -1, "text": "x", "d": 0.5}]},
         {"vocabulary": "short"},
         {"share": 2},
         {"more": 1},

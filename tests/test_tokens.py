@@ -24,7 +24,13 @@ from alignbeam_local.tokens.differences import (
     top_differences,
 )
 from alignbeam_local.tokens.find import by_difference, by_rejections, control_of
-from alignbeam_local.tokens.forcing import Reader, encoder, forced_answers, require_one_vocabulary
+from alignbeam_local.tokens.forcing import (
+    ForcedAnswer,
+    Reader,
+    encoder,
+    forced_answers,
+    require_one_vocabulary,
+)
 from alignbeam_local.tokens.salient import first_sentence, rejection_templates, salient_tokens
 from alignbeam_local.tokens.token_file import Source, read_tokens
 from tests.fake_lm import FakeLM, fake_vocabulary, scripted_row
@@ -165,8 +171,8 @@ def test_tokens_are_those_of_refusals() -> None:
     answers = forced_answers(reader(REFUSES), reader(HELPS), PROMPTS, max_tokens=20)
     found = by_difference(answers, VOCABULARY, SAFE, BASE, count=3, declines=declines)
     assert (found.asked, found.file.answers, found.file.positions) == (3, 2, 2 * len(_ids("I can't help.")))
-    assert found.file.tokens[0].piece in "I can't help."
-    assert all(token.value > 0 for token in found.file.tokens)
+    assert found.file.tokens[0].text in "I can't help."
+    assert all(token.d > 0 for token in found.file.tokens)
     assert found.file.vocabulary == VOCABULARY.fingerprint
     assert 0 < (found.file.share or 0) <= 1
 
@@ -232,7 +238,7 @@ def test_rejections_of_a_model_and_of_the_project() -> None:
     found = by_rejections(answers, templates, VOCABULARY, SAFE, count=50, declines=declines)
     assert found.file.kind == "rejections"
     assert found.file.answers == 2
-    assert {"I", " help"} <= {token.piece for token in found.file.tokens}
+    assert {"I", " help"} <= {token.text for token in found.file.tokens}
     alone = by_rejections([], templates, VOCABULARY, SAFE, count=50, declines=declines)
     assert alone.file.answers == 0
     with pytest.raises(ModelError, match="declines none of 1 requests"):
@@ -329,3 +335,13 @@ def test_the_default_requests_are_shipped_ones() -> None:
     request = Request("safe", None, (), "raw", None, 16, 8, 50, False, None, None)
     asked = _requests(request)
     assert len(asked) == len(set(asked)) == 16
+
+
+def test_the_end_of_an_answer_is_no_safety_token() -> None:
+    """Boosted it would cut answers short."""
+    assert VOCABULARY.eot is not None
+    difference = np.zeros(VOCABULARY.size)
+    difference[[VOCABULARY.eot, ord("n")]] = 0.5, 0.1
+    answer = ForcedAnswer("Steal?", tuple(_ids("I can't help.")), "I can't help.", difference)
+    found = by_difference([answer], VOCABULARY, SAFE, BASE, count=5, declines=declines)
+    assert found.file.ids == (ord("n"),)

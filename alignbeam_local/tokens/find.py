@@ -30,7 +30,7 @@ def by_difference(
     count: int,
     declines: Declines,
 ) -> Found:
-    """The `count` tokens of the largest d(v), over answers that decline.
+    """The `count` tokens with text of the largest d(v), over answers that decline.
 
     Raises:
         ModelError: no answer declines, or the two models do not differ.
@@ -44,7 +44,9 @@ def by_difference(
             positions += len(answer.tokens)
     if not means:
         raise _no_refusals(safe, asked)
-    top = top_differences(mean_difference(means), count)
+    d = mean_difference(means)
+    d[_silent(vocabulary)] = 0.0  # an answer's end is no word: boosted it would cut answers short
+    top = top_differences(d, count)
     if not len(top.tokens):
         raise ModelError("the two models give the same probabilities", "Take another file or adapter.")
     tokens = _found(top.tokens, top.values, vocabulary)
@@ -82,7 +84,7 @@ def by_rejections(
     salient = salient_tokens(own, templates, vocabulary, count)
     if not salient:
         raise ModelError("no two rejections share a word", "Ask more requests: --limit.")
-    pieces = [FoundToken(id=s.token, piece=_spelt(vocabulary, s.token), value=s.count) for s in salient]
+    pieces = [FoundToken(id=s.token, text=_text(vocabulary, s.token), d=s.count) for s in salient]
     file = TokenFile(
         kind="rejections",
         vocabulary=vocabulary.fingerprint,
@@ -96,22 +98,25 @@ def by_rejections(
 
 def control_of(file: TokenFile, vocabulary: Vocabulary, seed: int) -> TokenFile:
     """As many tokens with text, drawn at random, none of them the file's."""
-    silent = [token for token in range(vocabulary.size) if not vocabulary.piece(token)]
-    drawn = random_tokens(vocabulary.size, len(file.tokens), seed, [*file.ids, *silent])
-    tokens = tuple(FoundToken(id=int(t), piece=_spelt(vocabulary, int(t)), value=0.0) for t in drawn)
+    drawn = random_tokens(vocabulary.size, len(file.tokens), seed, [*file.ids, *_silent(vocabulary)])
+    tokens = tuple(FoundToken(id=int(t), text=_text(vocabulary, int(t)), d=1.0) for t in drawn)
     return TokenFile(kind="random", vocabulary=file.vocabulary, safe=file.safe, tokens=tokens)
+
+
+def _silent(vocabulary: Vocabulary) -> list[int]:
+    """Tokens that stand for no text, ends of a turn among them."""
+    return [token for token in range(vocabulary.size) if not vocabulary.piece(token)]
 
 
 def _found(tokens: Ids, values: Vector, vocabulary: Vocabulary) -> tuple[FoundToken, ...]:
     return tuple(
-        FoundToken(id=int(token), piece=_spelt(vocabulary, int(token)), value=float(value))
+        FoundToken(id=int(token), text=_text(vocabulary, int(token)), d=float(value))
         for token, value in zip(tokens, values, strict=True)
     )
 
 
-def _spelt(vocabulary: Vocabulary, token: int) -> str:
-    """A token's text; how it is written where it stands for none."""
-    return vocabulary.piece(token).decode("utf-8", "replace") or vocabulary.text(token)
+def _text(vocabulary: Vocabulary, token: int) -> str:
+    return vocabulary.piece(token).decode("utf-8", "replace")
 
 
 def _no_refusals(safe: Source, asked: int) -> ModelError:

@@ -27,11 +27,14 @@ class _Row(BaseModel):
 
 
 class FoundToken(_Row):
-    """A token, how it is spelt, and how much it counts: d(v), or in how many rejections it stands."""
+    """A token, the text that it stands for, and how much it counts: d(v).
+
+    Of rejections `d` is in how many it stands; of tokens drawn at random it is 1.
+    """
 
     id: Annotated[int, Field(ge=0)]
-    piece: str
-    value: Annotated[float, Field(allow_inf_nan=False)]
+    text: str
+    d: Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Source(_Row):

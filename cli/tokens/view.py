@@ -19,7 +19,7 @@ def print_tokens(file: TokenFile, *, as_json: bool) -> None:
         return
     print(for_stream(printable(summary(file)), sys.stdout))
     rows = [
-        (str(rank), str(token.id), repr(token.piece), _value(file, token.value))
+        (str(rank), str(token.id), repr(token.text), _value(file, token.d))
         for rank, token in enumerate(file.tokens, 1)
     ]
     titles = ("#", "id", "token", _VALUES[file.kind])
