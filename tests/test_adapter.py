@@ -22,7 +22,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_an_adapter_says(tmp_path: Path, base: Path) -> None:
-    path = write_adapter(tmp_path / "a.gguf", **{BASE_SHA256.replace(".", "__"): SHA}, general__name="Mine")
+    assert BASE_SHA256 == "alignbeam.base_sha256"
+    path = write_adapter(tmp_path / "a.gguf", alignbeam__base_sha256=SHA, general__name="Mine")
     adapter = require_adapter(path, base, SHA)
     assert adapter == read_adapter(path)
     assert is_adapter(path)

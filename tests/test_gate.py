@@ -5,11 +5,11 @@ from math import exp
 import numpy as np
 import pytest
 
-from alignbeam_local.search.gate import breadth, decayed, gate, mixed_reference
+from alignbeam_local.search.gate import Row, breadth, decayed, gate, mixed_reference
 
 
-def logits(*probabilities: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.log(np.array(probabilities))
+def logits(*probabilities: float) -> Row:
+    return np.asarray(np.log(np.array(probabilities)), np.float64)
 
 
 @pytest.mark.parametrize(

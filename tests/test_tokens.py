@@ -204,19 +204,19 @@ def test_a_control_file_is_of_tokens_with_text() -> None:
 def test_a_token_counts_that_two_rejections_share_and_that_has_a_letter() -> None:
     own = [_ids(text) for text in ("I can't help. Ever x.", "I won't help, no.", "No way!")]
     found = salient_tokens(own, [], VOCABULARY, 50)
-    pieces = {VOCABULARY.piece(one.token).decode(): one.count for one in found}
+    pieces = {VOCABULARY.piece(one.token).decode(): one.times for one in found}
     assert pieces["I"] == pieces[" help"] == 2
     assert "'" not in pieces, "no letter"
     assert "x" not in pieces, "not in the first sentence"
     assert "y" not in pieces, "in one alone"
-    assert [one.count for one in found] == sorted((one.count for one in found), reverse=True)
+    assert [one.times for one in found] == sorted((one.times for one in found), reverse=True)
     assert len(salient_tokens(own, [], VOCABULARY, 1)) == 1
 
 
 def test_a_model_and_the_templates_are_counted_apart_and_ranked_together() -> None:
     own, templates = [_ids("I q."), _ids("I q.")], [_ids("I z."), _ids("q.")]
     found = {
-        VOCABULARY.piece(s.token).decode(): s.count for s in salient_tokens(own, templates, VOCABULARY, 9)
+        VOCABULARY.piece(s.token).decode(): s.times for s in salient_tokens(own, templates, VOCABULARY, 9)
     }
     assert found == {"I": 3, "q": 3}, "z and the templates' own q stand in one template each"
 

@@ -161,7 +161,8 @@ def _pairs(path: Path, tensors: list[Tensor]) -> dict[str, Pair]:
 
 def _require_fit(adapter: Adapter, base: Path, base_sha256: str) -> None:
     """Raises: ModelError: it is for a model of another make, or of another file."""
-    shapes, architecture = {}, ""
+    shapes: dict[str, tuple[int, ...]] = {}
+    architecture = ""
     for part in parts_of(base):
         contents = read_contents(part)
         architecture = architecture or _text(contents.fields.get("general.architecture"))

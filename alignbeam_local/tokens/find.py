@@ -84,7 +84,7 @@ def by_rejections(
     salient = salient_tokens(own, templates, vocabulary, count)
     if not salient:
         raise ModelError("no two rejections share a word", "Ask more requests: --limit.")
-    pieces = [FoundToken(id=s.token, text=_text(vocabulary, s.token), d=s.count) for s in salient]
+    pieces = [FoundToken(id=s.token, text=_text(vocabulary, s.token), d=s.times) for s in salient]
     file = TokenFile(
         kind="rejections",
         vocabulary=vocabulary.fingerprint,

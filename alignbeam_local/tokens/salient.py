@@ -22,7 +22,7 @@ class SalientToken(NamedTuple):
     """A token, and in how many rejections it stands, of both kinds together."""
 
     token: int
-    count: int
+    times: int
 
 
 def rejection_templates() -> list[str]:

@@ -18,7 +18,9 @@ tokens_app = typer.Typer(help="Find and show the tokens that refusals are made o
 SafeModel = Annotated[
     str,
     typer.Argument(
-        metavar="SAFE", help="the model that refuses: a name, a path or hf:…", autocompletion=model_names
+        metavar="SAFE",
+        help="the model that refuses: a name, a path or hf:owner/repo/file.gguf",
+        autocompletion=model_names,
     ),
 ]
 Prompts = Annotated[
@@ -64,7 +66,7 @@ def find(
         Literal["template", "raw", "dialogue"],
         typer.Option(
             "--base-prompt",
-            help="how BASE reads a request: by its chat template; as it is; or as `User: …`, `Assistant:`",
+            help="how BASE reads a request: by its chat template; as it is; or as a `User:` and `Assistant:` dialogue",
         ),
     ] = "template",
     prompts: Prompts = None,
