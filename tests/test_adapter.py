@@ -1,5 +1,6 @@
 """An adapter's file is read as a stranger's, and fits its model in every tensor before llama.cpp sees it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,16 @@ def test_a_model_is_no_adapter_and_an_adapter_no_model(tmp_path: Path, base: Pat
 def test_a_split_base_is_looked_at_in_all_its_parts(tmp_path: Path) -> None:
     first = write_tiny(tmp_path / "split.gguf", "llama", part_tensors=4)
     assert require_adapter(write_adapter(tmp_path / "a.gguf"), first, SHA).ranks == [RANK]
+
+
+def test_no_damage_is_anything_but_a_model_error(tmp_path: Path, base: Path) -> None:
+    """Bytes changed at random, most of them in the metadata: it fits still, or there is a message."""
+    path = write_adapter(tmp_path / "a.gguf")
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in random.integers(0, 700, random.integers(1, 4)):
+            damaged[int(place)] = int(random.integers(0, 256))
+        path.write_bytes(damaged)
+        with suppress(ModelError):
+            require_adapter(path, base, SHA)

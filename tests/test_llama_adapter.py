@@ -6,17 +6,22 @@ import gguf
 import numpy as np
 import pytest
 
+from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
+from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.loader import Loader
 from alignbeam_local.errors import ModelError
+from alignbeam_local.evaluation.methods.model_pool import ModelPool
 from alignbeam_local.llama.plain import PlainDraft
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine import probe
 from alignbeam_local.machine.context_size import ContextSize
+from alignbeam_local.models.adapter import require_adapter
+from alignbeam_local.models.gguf_reader import read_contents
 from alignbeam_local.models.registry import Registry
 from tests.adapters import ALPHA, RANK, halves, write_adapter
-from tests.llama_models import GREEDY, PROMPT, Opened, assert_close, fresh, opened, write_tiny
+from tests.llama_models import GREEDY, PROMPT, SMOLLM, Opened, assert_close, chat, fresh, opened, write_tiny
 
 __all__ = ["opened"]
 ALL = tuple(f"blk.0.attn_{part}" for part in ("q", "k", "v", "output"))
@@ -126,8 +131,6 @@ def test_what_llama_cpp_refuses_is_an_error(tmp_path: Path, files: dict[str, Pat
 
 
 def loader(files: dict[str, Path], **knobs: object) -> Loader:
-    from alignbeam_local.cancellation import Cancellation
-
     knobs = {"draft": str(files["base"]), "lora": [f"{files['adapter']}:0.5"], "context": 256, **knobs}
     return Loader(Config.of(knobs), Registry({}, {}, ""), Cancellation())
 
@@ -202,3 +205,38 @@ def test_an_adapter_replaced_while_it_was_in_use(files: dict[str, Path], tmp_pat
     with pytest.raises(ModelError, match="was replaced while it was in use"):
         opened.open("draft", file, ROOM)
     opened.close()
+
+
+@pytest.mark.usefixtures("probed_once")
+def test_of_the_models_of_a_method_the_draft_alone_has_adapters(files: dict[str, Path]) -> None:
+    knobs = {"draft": str(files["base"]), "lora": [str(files["adapter"])], "context": 256}
+    config, registry = Config.of(knobs), Registry({}, {}, "")
+    pool = ModelPool(registry, Cancellation(), lambda config, registry, _: Engine(config, registry))
+    try:
+        models = pool.models(config, {"draft": config.draft, "untuned": config.draft})
+        assert [card.name for card in models["draft"].card.adapters] == ["mine"]
+        assert models["untuned"].card.adapters == ()
+    finally:
+        pool.close()
+
+
+@pytest.mark.models
+def test_scale_0_of_an_adapter_on_a_real_model_is_the_base_to_the_bit(opened: Opened, tmp_path: Path) -> None:
+    """Quantised weights, and an adapter large enough that it is seen."""
+    shapes = {tensor.name: tensor.shape for tensor in read_contents(SMOLLM).tensors}
+    path, random = tmp_path / "random.gguf", np.random.default_rng(0)
+    tensors = {}
+    for name in (name for name in shapes if name.endswith(("attn_q.weight", "attn_v.weight"))):
+        width, height = shapes[name]
+        tensors[f"{name}.lora_a"] = random.normal(0, 0.05, (RANK, width)).astype(np.float32)
+        tensors[f"{name}.lora_b"] = random.normal(0, 0.05, (height, RANK)).astype(np.float32)
+    require_adapter(write_adapter(path, tensors), SMOLLM, "")
+    rows = []
+    for scale in (None, 0.0, 1.0):
+        base = opened.lm(SMOLLM, num_sequences=1)
+        adapters = [] if scale is None else [base.weights.adapter(path, "a" * 64, scale)]
+        lm = opened.lm(SMOLLM, num_sequences=1, adapters=adapters)
+        lm.extend({0: chat(lm, "Why is the sky blue?")})
+        rows.append(lm.logits(0).copy())
+    assert (rows[1] == rows[0]).all()
+    assert np.abs(rows[2] - rows[0]).max() > 1

@@ -116,13 +116,16 @@ def test_lora_in_a_chat() -> None:
     for name in ("mine", "yours"):
         (folder / f"{name}.gguf").touch()
     mine, yours = str(folder / "mine.gguf"), str(folder / "yours.gguf")
-    ran = chat("/lora", f"/lora {mine}:0.5 {yours}", "/lora", "/lora none", f"/lora {mine}:x", "/lora a:nan")
+    ran = chat(
+        "/lora", f"/lora {mine}:0.5 '{yours}'", "/lora", "/lora none", "/lora ./no", "/lora a:nan", "/lora 'a"
+    )
     assert "no adapter is on the draft\n" in ran.out
     assert "lora = " in ran.err
     assert f"{mine}:0.5\n{yours}\n" in ran.out
     assert "lora = none (was " in ran.err
     assert "no such file" in ran.err
     assert "a scale is a number" in ran.err
+    assert "error: /lora: No closing quotation" in ran.err
 
 
 def test_the_greeting_names_adapters() -> None:

@@ -66,7 +66,7 @@ def find(
         Literal["template", "raw", "dialogue"],
         typer.Option(
             "--base-prompt",
-            help="how BASE reads a request: by its chat template; as it is; or as a `User:` and `Assistant:` dialogue",
+            help="how BASE reads a request: by its chat template, as it is, or as the authors write it",
         ),
     ] = "template",
     prompts: Prompts = None,

@@ -1,5 +1,6 @@
 """`/set`, `/show`, `/system`, `/role`, `/model` and `/lora`: the knobs of the coming answers."""
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -113,9 +114,17 @@ def lora(chat: Chat, words: str) -> None:
         UsageError, ModelError: as `Chat.change`.
     """
     if words:
-        _change(chat, {"lora": words.split()})
+        _change(chat, {"lora": _split(words)})
     else:
         chat.tell("\n".join(chat.settings.config.lora) or "no adapter is on the draft")
+
+
+def _split(words: str) -> list[str]:
+    """Words as a shell cuts them: a path with a blank is quoted. Raises: UsageError: a quote is open."""
+    try:
+        return shlex.split(words)
+    except ValueError as error:
+        raise UsageError(f"/lora: {error}", "Close the quote, or put a backslash before it.") from None
 
 
 def _change(chat: Chat, values: dict[str, Any]) -> None:
