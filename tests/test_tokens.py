@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from alignbeam_local.cli.tokens.run import Request, _requests
 
+from alignbeam_local.config import Config
 from alignbeam_local.engine.open_models import Model
 from alignbeam_local.errors import ModelError
 from alignbeam_local.lm.vocabulary import Vocabulary
@@ -310,6 +311,24 @@ def test_a_model_against_itself_is_refused(opens: Open) -> None:
         ran = run("tokens", "find", *words)
         assert (ran.code, "held against itself" in ran.err) == (2, True)
     assert run("tokens", "find", "safe", "--base-prompt", "raw", "--limit", "3").code in (0, 3)
+
+
+def test_an_adapter_is_on_the_one_or_on_the_other(monkeypatch: pytest.MonkeyPatch, prompts: Path) -> None:
+    """Of the two models that are opened the draft has it."""
+
+    @contextmanager
+    def two(config: Config, *_: object) -> Iterator[tuple[Model, Model]]:
+        assert config.lora == ("mine",)
+        by_file = {"refusing": REFUSES, "helpful": HELPS}
+        yield model(by_file[str(config.anchor)], "plain"), model(by_file[str(config.draft)], "adapted")
+
+    monkeypatch.setattr("alignbeam_local.engine.open_reader.open_two", two)
+    ask = ("tokens", "find", "refusing", "helpful", "--lora", "mine", "--prompts", str(prompts), "--json")
+    names = {
+        on: tuple(json.loads(run(*ask, "--lora-on", on).out)[which]["name"] for which in ("safe", "base"))
+        for on in ("base", "safe")
+    }
+    assert names == {"base": ("plain", "adapted"), "safe": ("adapted", "plain")}
 
 
 def test_requests_without_room_are_left_out(opens: Open, prompts: Path) -> None:

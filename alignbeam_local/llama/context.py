@@ -85,7 +85,11 @@ class LlamaLM:
             **cache_fields(flash_attn, cache_types),
         )
         self.adapters = tuple(adapters)
-        set_adapters(self.handle, self.adapters)
+        try:
+            set_adapters(self.handle, self.adapters)
+        except ModelError:
+            self.close()
+            raise
         self._width = int(llama_cpp.llama_model_n_embd_out(weights.handle))
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))

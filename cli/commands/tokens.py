@@ -60,8 +60,11 @@ def find(
     *,
     lora: Annotated[
         list[str] | None,
-        typer.Option(metavar="FILE[:SCALE]", help="adapters on BASE, which SAFE has not; repeatable"),
+        typer.Option(metavar="FILE[:SCALE]", help="adapters on one of the two; repeatable"),
     ] = None,
+    lora_on: Annotated[
+        Literal["base", "safe"], typer.Option("--lora-on", help="on which, where adapters are given")
+    ] = "base",
     base_prompt: Annotated[
         Literal["template", "raw", "dialogue"],
         typer.Option(
@@ -99,7 +102,7 @@ def find(
         *found(
             Request(
                 *(safe, base, lora or (), base_prompt, prompts, limit, answer_tokens, top),
-                *(every_answer, threads, context),
+                *(every_answer, threads, context, lora_on == "safe"),
             )
         ),
         out=out,

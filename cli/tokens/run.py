@@ -31,6 +31,7 @@ class Request:
 
     Attributes:
         base: the model that the safe one is held against; None: the safe one's own file.
+        lora: adapters on that one, or else, if `is_safe_adapted`, on the safe one.
         form: how that one reads the requests.
         answer_tokens: the longest answer.
     """
@@ -46,6 +47,7 @@ class Request:
     every_answer: bool
     threads: str | None
     context: str | None
+    is_safe_adapted: bool = False
 
 
 def find(request: Request) -> "tuple[TokenFile, TokenFile]":
@@ -113,15 +115,17 @@ def _opened(request: Request) -> "Iterator[tuple[Model, Model]]":
 
     registry, cancellation = Registry.load(), Cancellation()
     config = _config(request, registry)
-    with cancellation.on_interrupt(), open_two(config, registry, _AT_ONCE, cancellation) as models:
-        yield models
+    with cancellation.on_interrupt(), open_two(config, registry, _AT_ONCE, cancellation) as (plain, adapted):
+        yield (adapted, plain) if request.is_safe_adapted else (plain, adapted)
 
 
 def _config(request: Request, registry: Registry) -> Config:
-    """The safe model as an anchor, which has no adapters, and the other one as a draft."""
+    """One as an anchor, which has no adapters, and the other as a draft, which may have."""
+    both = request.safe, request.base or request.safe
+    plain, adapted = reversed(both) if request.is_safe_adapted else both
     flags = {
-        "anchor": request.safe,
-        "draft": request.base or request.safe,
+        "anchor": plain,
+        "draft": adapted,
         "lora": list(request.lora) or "none",
         "threads": request.threads,
         "context": request.context or "512",
