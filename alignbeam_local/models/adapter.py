@@ -161,32 +161,37 @@ def _pairs(path: Path, tensors: list[Tensor]) -> dict[str, Pair]:
 
 def _require_fit(adapter: Adapter, base: Path, base_sha256: str) -> None:
     """Raises: ModelError: it is for a model of another make, or of another file."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    architecture = ""
-    for part in parts_of(base):
-        contents = read_contents(part)
-        architecture = architecture or _text(contents.fields.get("general.architecture"))
-        shapes |= {tensor.name: tensor.shape for tensor in contents.tensors}
+    architecture, shapes = _make_of(base)
     if adapter.architecture != architecture:
         theirs = adapter.architecture[:64] or "no architecture at all"
         raise ModelError(
             f"the adapter {adapter.path} is for {theirs}, and {base} is {architecture}", _OTHER_BASE
         )
     for name, pair in adapter.pairs.items():
-        if name not in shapes:
-            raise ModelError(
-                f"the adapter {adapter.path} changes {name[:64]}, which {base} has not", _OTHER_BASE
-            )
-        if not _fits(pair, shapes[name], is_embedding=name == _EMBEDDING):
-            raise ModelError(
-                f"the adapter {adapter.path} does not fit {base}: {name[:64]} is {_times(shapes[name])}, "
-                f"its halves are {_times(pair.a.shape)} and {_times(pair.b.shape)}",
-                _OTHER_BASE,
-            )
+        _require_pair_fit(adapter.path, base, name, pair, shapes.get(name))
     if adapter.base_sha256 and adapter.base_sha256 != base_sha256:
         raise ModelError(
             f"the adapter {adapter.path} says that it was trained on another file than {base}: "
             f"sha256 {adapter.base_sha256[:12]}…, not {base_sha256[:12]}…",
+            _OTHER_BASE,
+        )
+
+
+def _make_of(model: Path) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """A model's architecture, and the shapes of its tensors, in all its parts."""
+    parts = [read_contents(part) for part in parts_of(model)]
+    shapes = {tensor.name: tensor.shape for part in parts for tensor in part.tensors}
+    return _text(parts[0].fields.get("general.architecture")), shapes
+
+
+def _require_pair_fit(path: Path, base: Path, name: str, pair: Pair, shape: tuple[int, ...] | None) -> None:
+    """Raises: ModelError: the model has no such weight, or one of another shape."""
+    if shape is None:
+        raise ModelError(f"the adapter {path} changes {name[:64]}, which {base} has not", _OTHER_BASE)
+    if not _fits(pair, shape, is_embedding=name == _EMBEDDING):
+        raise ModelError(
+            f"the adapter {path} does not fit {base}: {name[:64]} is {_times(shape)}, "
+            f"its halves are {_times(pair.a.shape)} and {_times(pair.b.shape)}",
             _OTHER_BASE,
         )
 
