@@ -10,7 +10,7 @@ from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.loader import Loader
-from alignbeam_local.errors import ModelError
+from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.evaluation.methods.model_pool import ModelPool
 from alignbeam_local.llama.plain import PlainDraft
 from alignbeam_local.llama.weights import LlamaWeights
@@ -18,7 +18,9 @@ from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine import probe
 from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models.adapter import require_adapter
+from alignbeam_local.models.entry import ModelEntry
 from alignbeam_local.models.gguf_reader import read_contents
+from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.models.registry import Registry
 from tests.adapters import ALPHA, RANK, halves, write_adapter
 from tests.llama_models import GREEDY, PROMPT, SMOLLM, Opened, assert_close, chat, fresh, opened, write_tiny
@@ -240,3 +242,51 @@ def test_scale_0_of_an_adapter_on_a_real_model_is_the_base_to_the_bit(opened: Op
         rows.append(lm.logits(0).copy())
     assert (rows[1] == rows[0]).all()
     assert np.abs(rows[2] - rows[0]).max() > 1
+
+
+def test_a_named_adapter_must_be_the_file_that_its_name_promises(files: dict[str, Path]) -> None:
+    entries = {
+        name: ModelEntry(path=files["adapter"], sha256=sha256)
+        for name, sha256 in (("good", file_sha256(files["adapter"])), ("bad", "0" * 64))
+    }
+    registry = Registry(entries, {}, "")
+    for name in entries:
+        config = Config.of({"draft": str(files["base"]), "lora": [f"{name}:0.5"]})
+        opened = Loader(config, registry, Cancellation())
+        if name == "good":
+            opened.find("draft")
+        else:
+            with pytest.raises(ModelError, match="is not the file that 'bad' names"):
+                opened.find("draft")
+
+
+def test_one_file_under_two_names_is_there_once(files: dict[str, Path]) -> None:
+    registry = Registry({"mine": ModelEntry(path=files["adapter"])}, {}, "")
+    config = Config.of({"draft": str(files["base"]), "lora": ["mine", str(files["adapter"])]})
+    with pytest.raises(UsageError, match="is there twice"):
+        Loader(config, registry, Cancellation()).find("draft")
+
+
+@pytest.mark.usefixtures("probed_once")
+def test_an_engine_goes_on_without_an_adapter_that_it_cannot_have(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """As a chat's /lora does: what does not fit changes nothing, what fits changes the answers."""
+    knobs = {"draft": str(files["base"]), "context": 256, "depth": 0, "beams": 1, "max_tokens": 8}
+    config = Config.of({**knobs, "temperature": 0, "ignore_eos": True})
+    with Engine(config, Registry({}, {}, "")) as engine:
+        before = engine.answer("ab").text
+        damaged = write_adapter(tmp_path / "damaged.gguf", halves(ALL), alpha=None)
+        with pytest.raises(ModelError, match="has no alpha"):
+            list(engine.change(config.with_values({"lora": [str(damaged)]})))
+        assert engine.answer("ab").text == before
+        adapted = config.with_values({"lora": [str(files["adapter"])]})
+        list(engine.change(adapted))
+        result = engine.answer("ab", adapted)
+        assert result.text != before
+        card = result.models["draft"]
+        assert card is not None
+        assert [one.name for one in card.adapters] == ["mine"]
+        assert result.as_dict()["models"]["draft"]["adapters"][0]["scale"] == 1.0
+        list(engine.change(config))
+        assert engine.answer("ab").text == before
