@@ -206,7 +206,16 @@ def test_an_adapter_replaced_while_it_was_in_use(files: dict[str, Path], tmp_pat
     write_adapter(path, halves(ALL, seed=1))
     with pytest.raises(ModelError, match="was replaced while it was in use"):
         opened.open("draft", file, ROOM)
+    path.write_bytes(files["adapter"].read_bytes())
+    draft = opened.open("draft", opened.find("draft"), ROOM)
+    draft.lm.extend({0: PROMPT})
+    row = draft.lm.logits(0).copy()
     opened.close()
+    again = loader(files, lora=[str(path)])
+    fresh_draft = again.open("draft", again.find("draft"), ROOM)
+    fresh_draft.lm.extend({0: PROMPT})
+    assert (fresh_draft.lm.logits(0) == row).all(), "what was loaded meanwhile is forgotten"
+    again.close()
 
 
 @pytest.mark.usefixtures("probed_once")

@@ -209,6 +209,7 @@ def _load_adapter(weights: LlamaWeights, adapter: FoundAdapter) -> LoadedAdapter
     """Raises: ModelError: llama.cpp refuses it, or the file is not the one that was found."""
     loaded = weights.adapter(*adapter.tried)
     if file_sha256(adapter.file.path) != adapter.sha256:
+        weights.forget_adapter(adapter.sha256)
         raise _replaced(adapter.file.path)
     return loaded
 

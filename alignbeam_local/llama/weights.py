@@ -98,6 +98,10 @@ class LlamaWeights:
             self._adapters[sha256] = load_adapter(self.handle, path)
         return LoadedAdapter(self._adapters[sha256], sha256, scale)
 
+    def forget_adapter(self, sha256: str) -> None:
+        """Load it anew the next time: the file was not the one of this hash."""
+        self._adapters.pop(sha256, None)
+
     def _refuse_other_kinds(self) -> None:
         architecture = self.metadata("general.architecture")
         pooling = self.metadata(f"{architecture}.pooling_type")
