@@ -51,8 +51,8 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "config show": [()],
     "heads show": [()],
 }
-#: Run with a reader of their own in tests/test_heads.py.
-ELSEWHERE = ["heads check", "heads fit"]
+#: Run with models of their own in tests/test_heads.py and tests/test_tokens.py.
+ELSEWHERE = ["heads check", "heads fit", "tokens find", "tokens salient", "tokens show"]
 GIVEN = '{"prompt": "echo: é"}\n{"prompt": "full"}\n'
 
 

@@ -26,8 +26,6 @@ from ..views.models import in_megabytes, print_models, print_profiles
 
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch, check and remove model files.")
 
-_FEW = 16  # kinds of weights: an adapter's are shown each
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 
@@ -249,7 +247,7 @@ def _special_tokens(header: GgufHeader) -> list[tuple[str, Any]]:
 def _short(value: Any) -> str:
     if isinstance(value, dict) and "piece" in value:
         return f"{value['id']} {value['piece']!r}"
-    if isinstance(value, dict) and len(value) <= _FEW:
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
         return ", ".join(f"{name} x {count}" for name, count in value.items())
     if isinstance(value, dict):
         return f"{sum(value.values()):,} in all"
