@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from math import isfinite
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +15,7 @@ from .knobs import Knob, Mark, Panel
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
+SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
@@ -38,11 +40,19 @@ _MOST_LAYERS = 65_536
 _MOST_TOP_K = 2**31 - 1
 _MOST_GPUS = 256
 _LARGEST_SHARE = 1e6
+_LARGEST_SCALE = 100.0
 #: Below this, logits over the temperature, or over the penalty, are no numbers any more.
 _LEAST_DIVISOR = 1e-3
 
 _WHOLE: CacheType = "f16"
 _UNQUANTISED = ("f32", "f16", "bf16")
+
+
+class LoraSpec(NamedTuple):
+    """An adapter as it was named: a name, a path or hf:owner/repo/file.gguf, and how much of it counts."""
+
+    file: str
+    scale: float
 
 
 def _knob(default: Any, description: str, about: Knob) -> Any:
@@ -86,6 +96,25 @@ class Config(BaseModel):
         "each",
         "count a draft token's mass for each anchor token that lands on it, or once",
         Knob("Method", ("measured",)),
+    )
+    safety_tokens: SafetyTokensUse = _knob(
+        "none",
+        "what is done to the draft's safety tokens: nothing, their logits are raised (boost), "
+        "or they can't come (ablate, to see what they are worth)",
+        Knob("Method", ("measured",)),
+    )
+    boost: Annotated[float, Field(ge=0, le=100)] = _knob(
+        5.0, "what is added to the logits of boosted safety tokens", Knob("Method", ("measured",))
+    )
+    safety_steps: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = _knob(
+        None,
+        "in how many tokens from the answer's first on safety tokens are boosted or ablated; none = in all",
+        Knob("Method", ("measured",)),
+    )
+    safety_file: str | None = _knob(
+        None,
+        "the file that names the safety tokens, from `alignbeam tokens find`",
+        Knob("Method", ("measured", "shared")),
     )
     threshold: Annotated[float, Field(ge=1, le=5)] = _knob(
         2.5,
@@ -177,6 +206,12 @@ class Config(BaseModel):
         "a named set of models and knobs; without one, the default_profile of models.toml",
         Knob("Models", ("loads", "sizes", "shared")),
     )
+    lora: tuple[str, ...] = _knob(
+        (),
+        "LoRA adapters on the draft, each FILE or FILE:SCALE (1 if not said), a name or an address as for a "
+        "model; the flag can be repeated; none = the draft as it is",
+        Knob("Models", ("loads", "sizes", "measured", "shared")),
+    )
     system: str | None = _knob(
         None,
         "the system prompt, for the draft; as a flag, @FILE is what a file holds",
@@ -257,7 +292,9 @@ class Config(BaseModel):
         return value
 
     @field_validator(
-        "judge_at", "judge_every", "main_gpu", "tensor_split", "grammar", "json_schema", mode="before"
+        *("judge_at", "judge_every", "main_gpu", "tensor_split", "grammar", "json_schema"),
+        *("safety_steps", "safety_file"),
+        mode="before",
     )
     @classmethod
     def _none(cls, value: Any) -> Any:
@@ -268,7 +305,7 @@ class Config(BaseModel):
     def _as_llama_cpp_counts(cls, value: Any) -> Any:
         return "auto" if value in (-1, "-1") else value
 
-    @field_validator("stop", mode="before")
+    @field_validator("stop", "lora", mode="before")
     @classmethod
     def _one_text_or_a_list(cls, value: Any) -> Any:
         if value in (None, "none", ["none"]):
@@ -280,6 +317,14 @@ class Config(BaseModel):
     def _each_a_text(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not all(value):
             raise PydanticCustomError("empty", "an empty text would end every answer at once")
+        return value
+
+    @field_validator("lora")
+    @classmethod
+    def _each_an_adapter(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        files = [_lora_spec(text).file for text in value]
+        if twice := next((file for file in files if files.count(file) > 1), None):
+            raise PydanticCustomError("twice", "{file} is there twice", {"file": twice})
         return value
 
     @field_validator("grammar", "json_schema")
@@ -359,6 +404,11 @@ class Config(BaseModel):
             raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
         return spec
 
+    @property
+    def adapters(self) -> tuple[LoraSpec, ...]:
+        """The draft's LoRA adapters, in their order."""
+        return tuple(map(_lora_spec, self.lora))
+
     def cache_types(self, role: str) -> tuple[CacheType, CacheType]:
         """Types of the keys and of the values that this role keeps.
 
@@ -412,6 +462,21 @@ def _parse_shares(text: str) -> tuple[float, ...]:
     ):
         raise PydanticCustomError("shares", "not a list of shares, such as 3,1")
     return shares
+
+
+def _lora_spec(text: str) -> LoraSpec:
+    """Raises: PydanticCustomError: no file is named, or the scale is out of range."""
+    file, colon, last = text.rpartition(":")
+    try:
+        scale = float(last) if colon else 1.0
+    except ValueError:  # the colon is the file's own, as in hf:owner/repo/file.gguf
+        file, scale = text, 1.0
+    file = file if colon else text
+    if not file.strip():
+        raise PydanticCustomError("adapter", "no adapter is named")
+    if not isfinite(scale) or abs(scale) > _LARGEST_SCALE:
+        raise PydanticCustomError("scale", f"a scale is a number, at most {_LARGEST_SCALE:g}")
+    return LoraSpec(file, scale)
 
 
 def _texts(value: str) -> Any:

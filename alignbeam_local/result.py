@@ -1,6 +1,7 @@
 """What an answer ends in: the same value as one object of `--json`; names are stable."""
 
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from math import isfinite
 from typing import Any, Literal
 
@@ -133,6 +134,23 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class AdapterCard:
+    """A LoRA adapter on a model.
+
+    Attributes:
+        name: what it is called.
+        path: where it is.
+        sha256: of its bytes.
+        scale: how much of it counts; 1 is as it was trained, 0 nothing.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    scale: float
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """Which file played a role.
 
@@ -141,12 +159,22 @@ class ModelCard:
         path: where it is.
         sha256: of its bytes.
         quantisation: as its header names it.
+        adapters: what is on it; only a draft has any.
     """
 
     name: str
     path: str
     sha256: str
     quantisation: str
+    adapters: tuple[AdapterCard, ...] = ()
+
+    @property
+    def weights_sha256(self) -> str:
+        """What records are kept under: the file's, or with adapters one over all of them and their scales."""
+        if not self.adapters:
+            return self.sha256
+        parts = [self.sha256, *(f"{adapter.sha256} x {adapter.scale!r}" for adapter in self.adapters)]
+        return sha256("\n".join(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class SourcedConfig:
         Raises:
             UsageError: an unknown knob, a value out of range, or more mixed tokens than the answer may have.
         """
-        changed = SourcedConfig({**self.given, **_given(values, source)})
+        changed = SourcedConfig(_without_stray({**self.given, **_given(values, source)}))
         changed.check()
         return changed
 
@@ -88,7 +88,8 @@ class SourcedConfig:
         """
         own = {knob: given for knob, given in self.given.items() if given.explicit}
         profile = _profile(registry, SourcedValue(name, source, True))
-        changed = SourcedConfig({**_default_profile(registry, whole=False), **own, **profile})
+        given = {**_default_profile(registry, whole=False), **own, **profile}
+        changed = SourcedConfig(_without_stray(given))
         changed.check()
         return changed
 
@@ -131,18 +132,24 @@ def resolve(
     from_file = _config_file(config_file())
     named = from_flags.get("profile") or from_environment.get("profile")
     profiles = [given for given in (named, from_file.get("profile")) if given]
-    settings = SourcedConfig(
-        {
-            **_default_profile(registry, whole=not profiles),
-            **_profile(registry, from_file.get("profile")),
-            **from_file,
-            **_profile(registry, named),
-            **from_environment,
-            **from_flags,
-        }
-    )
+    given = {
+        **_default_profile(registry, whole=not profiles),
+        **_profile(registry, from_file.get("profile")),
+        **from_file,
+        **_profile(registry, named),
+        **from_environment,
+        **from_flags,
+    }
+    settings = SourcedConfig(_without_stray(given))
     settings.check()
     return settings
+
+
+def _without_stray(given: Mapping[str, SourcedValue]) -> dict[str, SourcedValue]:
+    """Without a profile's adapters where its draft does not count: they are for that one."""
+    lora, draft = given.get("lora"), given.get("draft")
+    is_stray = lora and not lora.explicit and draft and draft.source != lora.source
+    return {knob: value for knob, value in given.items() if knob != "lora" or not is_stray}
 
 
 def near_knob(name: str) -> str | None:

@@ -19,7 +19,10 @@ from .completion import model_names, profile_names, role_names, template_names
 from .inputs import text_of
 from .named_texts import KEPT_ROLES
 
-_COMPLETED_BY = {"draft": model_names, "anchor": model_names, "judge": model_names, "profile": profile_names}
+_COMPLETED_BY = {
+    **dict.fromkeys(("draft", "anchor", "judge", "lora"), model_names),
+    "profile": profile_names,
+}
 _UNIONS = (Union, UnionType)
 _ROLE = "role"
 
@@ -79,7 +82,7 @@ def with_knobs(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
 
         @wraps(command)
         def flagged(**values: Any) -> None:
-            knobs = {name: values.pop(name) for name in names}
+            knobs = {name: _flag_value(values.pop(name)) for name in names}
             command(**values, knobs=knobs)
 
         return _as_flags(flagged, [*map(_plain_parameter, names), *own])
@@ -89,7 +92,8 @@ def with_knobs(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
 
 def _plain_parameter(name: str) -> inspect.Parameter:
     option = typer.Option(flag_name(name), help="as for `ask`", show_default=False)
-    return _parameter(name, Annotated[str | None, option], default=None)
+    kind = list[str] if is_list(Config.model_fields[name]) else str
+    return _parameter(name, Annotated[kind | None, option], default=None)
 
 
 def _with_options(command: Callable[..., None], left_out: frozenset[str]) -> Callable[..., None]:

@@ -16,12 +16,13 @@ from .console.waiting import waiting
 
 
 def needed_models(config: Config) -> list[str]:
-    """The models that this configuration loads, each once.
+    """The models and the adapters that this configuration loads, each once.
 
     Raises:
         UsageError: a role without a model.
     """
-    return list(dict.fromkeys(map(config.model_named, config.roles)))
+    models = map(config.model_named, config.roles)
+    return list(dict.fromkeys([*models, *(adapter.file for adapter in config.adapters)]))
 
 
 def require_models(config: Config, registry: Registry) -> None:

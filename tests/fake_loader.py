@@ -55,8 +55,8 @@ class FakeLoader:
     def keep_only(self, paths: Iterable[Path]) -> None:
         pass
 
-    def find(self, role: str) -> ModelFile:
-        name = getattr(self._config, role)
+    def find(self, role: str, spec: str | None = None) -> ModelFile:
+        name = spec or getattr(self._config, role)
         if name not in self.models:
             raise ModelError(f"{name} is not here yet")
         return ModelFile(name, Path(name))

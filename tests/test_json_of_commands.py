@@ -51,8 +51,8 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "config show": [()],
     "heads show": [()],
 }
-#: Run with readers and models of their own in tests/test_heads.py and tests/test_train_command.py.
-ELSEWHERE = ["heads check", "heads fit", "train"]
+#: Run with readers and models of their own in tests/test_heads.py, test_tokens.py and test_train_command.py.
+ELSEWHERE = ["heads check", "heads fit", "tokens find", "tokens salient", "tokens show", "train"]
 GIVEN = '{"prompt": "echo: é"}\n{"prompt": "full"}\n'
 
 

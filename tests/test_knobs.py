@@ -27,25 +27,27 @@ from alignbeam_local.evaluation.runs import reselect
 from alignbeam_local.knobs import PANELS, Knob, Mark
 
 MARKED: dict[Mark, str] = {
-    "loads": """draft anchor judge profile context threads parallel gpu_layers main_gpu tensor_split
+    "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split",
-    "sizes": """beams max_tokens draft anchor judge profile context gpu_layers main_gpu
+    "sizes": """beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
         tensor_split flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice on_unsafe judge",
     "selects": "threshold choice on_unsafe",
-    "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at judge_every
-        on_unsafe temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
-    "shared": "seed draft anchor judge profile prompt_cache",
+    "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
+        safety_file threshold choice judge_at judge_every on_unsafe
+        temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
+    "shared": "seed draft anchor judge profile lora safety_file prompt_cache",
     "benched": "depth beams bridge_width",
 }
 
 UNDER = {
-    "Method": "alpha depth beams bridge_width variant draft_mass",
+    "Method": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
+        safety_file""",
     "Judge": "threshold choice judge_at judge_every on_unsafe refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
-    "Models": "draft anchor judge profile system anchor_system force",
+    "Models": "draft anchor judge profile lora system anchor_system force",
     "Machine": """context threads parallel gpu_layers main_gpu tensor_split flash_attn cache_type_k
         cache_type_v kv prompt_cache""",
 }
@@ -57,6 +59,10 @@ DEFAULTS: dict[str, Any] = {
     "bridge_width": 50,
     "variant": "drop",
     "draft_mass": "each",
+    "safety_tokens": "none",
+    "boost": 5.0,
+    "safety_steps": None,
+    "safety_file": None,
     "threshold": 2.5,
     "choice": "safest",
     "judge_at": None,
@@ -77,6 +83,7 @@ DEFAULTS: dict[str, Any] = {
     "anchor": None,
     "judge": None,
     "profile": None,
+    "lora": (),
     "system": None,
     "anchor_system": "none",
     "context": 4096,

@@ -24,6 +24,7 @@ lm
 prompt
 models
 settings
+tokens
 search
 refusals
 judge
@@ -56,6 +57,7 @@ PURE = (
         "lm",
         "judge",
         "heads",
+        "tokens",
     ),
     *("machine.memory", "machine.placement", "machine.context_size", "evaluation.suites"),
     *(
@@ -197,7 +199,7 @@ def test_only_training_knows_torch_and_only_its_command_knows_training() -> None
         if any(room(other) == "training" for other in ours(module(name).anywhere))
     }
     assert {name.removeprefix(f"{PACKAGE}.cli.") for name in users} == {
-        "commands.train",
+        "commands.prevention.train",
         "train.settings",
         "train.view",
     }

@@ -240,6 +240,11 @@ def test_stop_and_max_tokens_reach_the_engine(world: ServerWorld) -> None:
     assert (cut.choices[0].finish_reason, cut.usage.completion_tokens) == ("length", 4)
 
 
+def test_no_request_names_a_file_of_the_servers_disk(allowing: ServerWorld) -> None:
+    error = allowing.post(asked("How?", alignbeam={"safety_file": "/etc/passwd"})).json()["error"]
+    assert (error["param"], "names a file" in error["message"]) == ("alignbeam.safety_file", True)
+
+
 def test_with_knobs_allowed_the_making_is_told(allowing: ServerWorld) -> None:
     own = {"stream": "open", "include": ["beams.text", "steps"]}
     *chunks, last, _ = frames(allowing.post(asked("Harm?", stream=True, alignbeam=own)).text)

@@ -12,6 +12,7 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import user_file
 from alignbeam_local.paths import models_dir
 
+from .adapters import write_adapter
 from .gguf_files import write_gguf
 from .running import open_fakes, run, touch_models
 from .test_chat_terminal import CTRL_C, CTRL_D, ENTER, REAL, Terminal
@@ -93,6 +94,25 @@ def test_a_file_of_ones_own_and_a_profile(mine: Path, columns: int) -> None:
         "judge": "qwen2.5-coder-0.5b-instruct",
         "on_unsafe": "refuse",
     }
+
+
+def test_an_adapter_is_asked_for_its_model(mine: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter.gguf")
+    with Start(columns=200) as terminal:
+        terminal.type(str(adapter), ENTER)
+        terminal.expect("its model:")
+        assert "That is a LoRA adapter" in terminal.screen.text
+        terminal.type(str(mine), ENTER)
+        terminal.expect(f"anchor [{ANCHOR}]:")
+        assert f"{mine}: the model without its adapter, which is loaded anyway" in terminal.screen.text
+        terminal.type(str(mine), ENTER)
+        terminal.expect("Keep this choice as a profile?")
+        terminal.type("clinic", ENTER)
+        terminal.prompt_after("profile clinic")
+        assert "mine + adapter ← mine" in terminal.screen.text
+        assert terminal.leave() == 0
+    knobs = dict(Registry.load().profile("clinic"))
+    assert (knobs["draft"], knobs["anchor"], knobs["lora"]) == (str(mine), str(mine), [f"{adapter}:1"])
 
 
 def test_a_known_name_without_a_profile() -> None:

@@ -1,7 +1,9 @@
 """Are the models of a configuration here, whole and right; does llama.cpp run them; do they fit, and pair?"""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from typing import NamedTuple
 
 import psutil
@@ -15,12 +17,13 @@ from ..llama.weights import load_vocabulary
 from ..lm.vocabulary import Vocabulary
 from ..machine import memory as memory_plan
 from ..machine import probe
+from ..machine.adapters import find_adapters, with_adapters
 from ..machine.context_size import context_sizes
 from ..machine.memory import gib
 from ..machine.placement import Placement, place
 from ..models.entry import CLASSIFIERS
 from ..models.gguf_header import GgufHeader, require_model
-from ..models.hashes import file_sha256, fresh_sha256
+from ..models.hashes import file_sha256, fresh_sha256, model_sha256
 from ..models.pull import check_sha256, expected_sha256
 from ..models.registry import ModelFile, Registry
 from ..pair.check import check_pair, single_share
@@ -31,7 +34,7 @@ from .findings import Finding, problem
 
 
 class _Model(NamedTuple):
-    """A model that is here, whole, and runs."""
+    """A model that is here, whole, and runs; `digest` is what it is known by."""
 
     file: ModelFile
     header: GgufHeader
@@ -39,6 +42,7 @@ class _Model(NamedTuple):
     may_be_repacked: bool
     vocabulary: Vocabulary
     layout: PromptFormat
+    digest: str
 
 
 def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Finding]:
@@ -63,11 +67,15 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
             models[role] = by_spec[spec]
         except AlignBeamError as error:
             yield problem(role, error)
+    if "draft" in models and config.lora:
+        yield from _adapters(config, registry, models["draft"], placement)
     if models:
         yield _kernels(models)
         yield _memory(placement, models)
     if "draft" in models and "anchor" in models:
         yield _pair(config, models["draft"], models["anchor"])
+        if config.lora:
+            yield _own_base(models["draft"], models["anchor"])
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
         yield _labels(config, registry)
     yield from _records()
@@ -82,7 +90,11 @@ def _placement(config: Config, registry: Registry) -> Placement:
     wanted = {}
     for role, size in context_sizes(config).items():
         with suppress(AlignBeamError):  # told where the role itself is looked at
-            wanted[role] = (require_model(registry.require(config.model_named(role)).path), size)
+            path = registry.require(config.model_named(role)).path
+            wanted[role] = (require_model(path), size)
+            if role == "draft" and config.lora:
+                adapters = find_adapters(config, registry, path, model_sha256(path))
+                wanted[role] = (with_adapters(wanted[role][0], adapters), size)
     return place(wanted, usable_gpus(config), config, {})
 
 
@@ -99,7 +111,8 @@ def _examined(spec: str, placement: Placement, registry: Registry, *, verify: bo
     may_be_repacked = probe.weights_may_be_repacked(file.path, offload=offload)
     vocabulary, template = load_vocabulary(file.path)
     layout = prompt_format(template, vocabulary, file.entry.format, file.entry.reasons)
-    return _Model(file, header, expected_sha256(file) is not None, may_be_repacked, vocabulary, layout)
+    is_known, digest = expected_sha256(file) is not None, model_sha256(file.path)
+    return _Model(file, header, is_known, may_be_repacked, vocabulary, layout, digest)
 
 
 def _model(role: str, model: _Model) -> Finding:
@@ -111,6 +124,28 @@ def _model(role: str, model: _Model) -> Finding:
     size = _mb(model.header.bytes)
     message = f"{model.file.name}, {model.header.quantisation}, {size}, {layout}: runs, {checked}"
     return Finding(role, "ok", message, details={"name": model.file.name, "path": str(model.file.path)})
+
+
+def _adapters(config: Config, registry: Registry, draft: _Model, placement: Placement) -> Iterator[Finding]:
+    """The draft's adapters, tried out with it."""
+    try:
+        found = find_adapters(config, registry, draft.file.path, draft.digest)
+        tried = [adapter.tried for adapter in found]
+        offload = placement.offloads[draft.file.path.resolve()]
+        probe.require_adapters(draft.file.path, tried, offload=offload)
+    except AlignBeamError as error:
+        yield problem("lora", error)
+        return
+    for adapter in found:
+        about, details = adapter.about, asdict(adapter.card)
+        ranks = "/".join(map(str, about.ranks))
+        message = (
+            f"{adapter.file.name}, rank {ranks}, alpha {about.alpha:g}, {len(about.pairs)} weights, "
+            f"{_mb(about.bytes)}, scale {adapter.scale:g}: runs on the draft"
+        )
+        if not about.base_sha256:
+            message += "; the file does not say which model it was trained on"
+        yield Finding("lora", "ok", message, details=details)
 
 
 def _kernels(models: Mapping[str, _Model]) -> Finding:
@@ -150,6 +185,22 @@ def _pair(config: Config, draft: _Model, anchor: _Model) -> Finding:
     if notices:
         return Finding("pair", "warning", "; ".join(notices), hint)
     return Finding("pair", "ok", f"{single_share(bridge):.0%} of the anchor's usual tokens reach the draft")
+
+
+def _own_base(draft: _Model, anchor: _Model) -> Finding:
+    """What an adapter's own base saves as its anchor, or would."""
+    size = _mb(draft.header.bytes)
+    if draft.header.path.samefile(anchor.header.path):
+        message = f"draft and anchor are one file, loaded once: {size} less than two, and every token crosses"
+        return Finding("own base", "ok", message, details={"saved_bytes": draft.header.bytes})
+    if not draft.layout.uses_template:
+        return Finding("own base", "ok", "the draft without its adapters has no chat template: no anchor")
+    message = (
+        f"the draft without its adapters would be an anchor for nothing: {_mb(anchor.header.bytes)} less, "
+        "and every token crosses"
+    )
+    hint = f"--anchor {shlex.quote(draft.file.name if draft.has_known_hash else str(draft.file.path))}"
+    return Finding("own base", "ok", message, hint, {"saved_bytes": anchor.header.bytes})
 
 
 def _labels(config: Config, registry: Registry) -> Finding:

@@ -16,6 +16,7 @@ from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Us
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor
 from ..search.refusals import is_degenerate
+from ..search.safety_tokens import UNCHANGED, safety_tokens
 from ..search.selection import Candidate, Selection, select
 from ..search.thinking import Thought, think
 from .open_models import OpenModels
@@ -54,6 +55,7 @@ class Answer:
         self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
         self._thought = Thought()
+        self._safety = UNCHANGED
         self._prompt_tokens = 0
         self._shown = ""
         self._streams = not config.judged  # new characters are the answer's at once
@@ -92,6 +94,8 @@ class Answer:
 
     def _run(self, turns: Sequence[Message]) -> Iterator[Event]:
         yield Phase("prefill")
+        draft = self._models.draft
+        self._safety = safety_tokens(self._config, draft.lm, draft.card.name)
         prompt = self._prefill_draft(turns)
         if self._models.draft.format.thinking == "thinks":
             yield Phase("think")
@@ -156,6 +160,7 @@ class Answer:
             stop_strings=(*stops, *config.stop),
             strip_leading_space=draft.format.strips_leading_space and not self._grammar,
             grammar=self._grammar,
+            safety=self._safety,
         )
 
     # --- completing and judging

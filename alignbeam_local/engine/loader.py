@@ -11,6 +11,7 @@ from ..config import Config, knobs_that
 from ..errors import ModelError
 from ..events import Notice
 from ..llama import gpus as offload
+from ..llama.adapter import LoadedAdapter
 from ..llama.context import LlamaLM
 from ..llama.library import default_threads
 from ..llama.weights import LlamaWeights
@@ -18,6 +19,7 @@ from ..lm.devices import ON_PROCESSOR, Gpu, Offload
 from ..lm.starvation import Starvation
 from ..machine import memory as memory_plan
 from ..machine import probe
+from ..machine.adapters import FoundAdapter, find_adapters, with_adapters
 from ..machine.context_size import ContextSize
 from ..machine.memory import gib
 from ..machine.placement import place
@@ -45,6 +47,8 @@ class Loader:
         self._headers: dict[Path, GgufHeader] = {}
         self._digests: dict[Path, str] = {}
         self._offloads: dict[Path, Offload] = {}
+        self._adapters: tuple[FoundAdapter, ...] = ()  # of the draft
+        self._adapted: Path | None = None  # the draft's file, where it has adapters
 
     def adopt(self, config: Config) -> None:
         """Open for this configuration from now on; weights that it loads otherwise are closed."""
@@ -58,18 +62,21 @@ class Loader:
         for path in [path for path in self._weights if path not in kept]:
             self._weights.pop(path).close()
 
-    def find(self, role: str) -> ModelFile:
-        """The file that a role's knob names.
+    def find(self, role: str, spec: str | None = None) -> ModelFile:
+        """The file that a role's knob names, or else the one that `spec` does; with a draft its adapters.
 
         Raises:
             UsageError: no model is named.
             ModelError: it is not there, is no whole GGUF file of a model that generates text, or is not the
-                file that its name promises.
+                file that its name promises; or likewise an adapter, or it does not fit.
         """
-        file = self._registry.require(self._config.model_named(role))
+        file = self._registry.require(spec or self._config.model_named(role))
         self._headers[file.path.resolve()] = require_model(file.path)
-        self._digest(file.path)
+        digest = self._digest(file.path)
         check_sha256(file, file_sha256(file.path))
+        if role == "draft":
+            self._adapters = find_adapters(self._config, self._registry, file.path, digest)
+            self._adapted = file.path.resolve() if self._adapters else None
         return file
 
     def place(self, needs: Mapping[str, tuple[Path, ContextSize]], *, spare: int = 0) -> bool:
@@ -87,7 +94,7 @@ class Loader:
             ModelError: layers were asked for on a GPU that can't be used; or weights not loaded yet, each
                 file once, caches and buffers need more of the machine's memory than what is free.
         """
-        wanted = {role: (self._headers[path.resolve()], size) for role, (path, size) in needs.items()}
+        wanted = {role: (self._header(role, path), size) for role, (path, size) in needs.items()}
         opened = {path: self._offloads.get(path, ON_PROCESSOR) for path in self._weights}
         placement = place(wanted, usable_gpus(self._config), self._config, opened)
         unused = psutil.virtual_memory().available
@@ -103,6 +110,10 @@ class Loader:
         self._offloads |= placement.offloads
         return memory_plan.fits(placement.host_bytes, unused)
 
+    def _header(self, role: str, path: Path) -> GgufHeader:
+        header = self._headers[path.resolve()]
+        return with_adapters(header, self._adapters) if role == "draft" else header
+
     def prepare(self, *models: Path) -> Iterator[Notice]:
         """Try out how the files are loaded on this machine; a new one takes a child process.
 
@@ -112,6 +123,8 @@ class Loader:
         outcomes = [self._may_be_repacked(model) for model in models]
         if not all(outcomes):
             yield Notice(probe.NOTICE)
+        for model in {path.resolve(): path for path in models if path.resolve() == self._adapted}.values():
+            self._try_adapters(model)
         if self._config.gpu_layers == "auto" and not usable_gpus(self._config) and probe.says_no_offload():
             yield Notice(probe.NO_OFFLOAD)
 
@@ -122,6 +135,7 @@ class Loader:
             ModelError: llama.cpp can't, or the file is not the one that was found.
         """
         weights, digest = self._share_weights(file.path), self._digests[file.path.resolve()]
+        adapters = self._adapters if role == "draft" else ()
         lm = LlamaLM(
             weights,
             sha256=digest,
@@ -131,12 +145,14 @@ class Loader:
             kv_strategy=self._config.kv,
             flash_attn=self._config.flash_attn,
             cache_types=self._config.cache_types(role),
+            adapters=[_load_adapter(weights, adapter) for adapter in adapters],
             cancellation=self._cancellation,
             starvation=self.starvation,
         )
         self._contexts.append(lm)
         info = weights.info
-        card = ModelCard(file.name, str(file.path), digest, info.quantisation)
+        cards = tuple(adapter.card for adapter in adapters)
+        card = ModelCard(file.name, str(file.path), digest, info.quantisation, cards)
         layout = prompt_format(info.chat_template, lm.vocabulary, file.entry.format, file.entry.reasons)
         trained = info.context_length
         return Model(lm, layout, card, min(self._config.context, trained), trained)
@@ -172,6 +188,11 @@ class Loader:
         offload = self._offloads.get(path.resolve(), ON_PROCESSOR)
         return probe.weights_may_be_repacked(path, offload=offload, cancellation=self._cancellation)
 
+    def _try_adapters(self, model: Path) -> None:
+        offload = self._offloads.get(model.resolve(), ON_PROCESSOR)
+        tried = [adapter.tried for adapter in self._adapters]
+        probe.require_adapters(model, tried, offload=offload, cancellation=self._cancellation)
+
     def close_contexts(self) -> None:
         """Free the caches and keep the weights, for contexts of another size."""
         while self._contexts:
@@ -182,6 +203,15 @@ class Loader:
         self.close_contexts()
         while self._weights:
             self._weights.popitem()[1].close()
+
+
+def _load_adapter(weights: LlamaWeights, adapter: FoundAdapter) -> LoadedAdapter:
+    """Raises: ModelError: llama.cpp refuses it, or the file is not the one that was found."""
+    loaded = weights.adapter(*adapter.tried)
+    if file_sha256(adapter.file.path) != adapter.sha256:
+        weights.forget_adapter(adapter.sha256)
+        raise _replaced(adapter.file.path)
+    return loaded
 
 
 def _replaced(path: Path) -> ModelError:

@@ -1,4 +1,4 @@
-"""A model alone, to read requests with."""
+"""A model alone, to read requests with; or a safe one and another, to hold one against the other."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ from ..machine.context_size import ContextSize
 from ..models.registry import Registry
 from ..result import ModelCard
 from .loader import Loader, require_silent_chat
+from .open_models import Model
 
 
 @contextmanager
@@ -29,5 +30,28 @@ def open_reader(config: Config, registry: Registry) -> Iterator[tuple[RequestRea
         model = loader.open("anchor", file, size)
         require_silent_chat("anchor", model.card.name, model.format)
         yield RequestReader(model.lm, model.format), model.card
+    finally:
+        loader.close()
+
+
+@contextmanager
+def open_two(
+    config: Config, registry: Registry, num_sequences: int, cancellation: Cancellation
+) -> Iterator[tuple[Model, Model]]:
+    """The anchor that a configuration names, and its draft with its adapters, closed at the end.
+
+    A file in both roles is loaded once.
+
+    Raises:
+        UsageError, ModelError: one is not named, not there or damaged, or an adapter does not fit.
+    """
+    loader = Loader(config, registry, cancellation)
+    size = ContextSize(1, config.context, config.context).times(num_sequences)
+    try:
+        files = {role: loader.find(role) for role in ("anchor", "draft")}
+        loader.place({role: (file.path, size) for role, file in files.items()})
+        list(loader.prepare(*(file.path for file in files.values())))
+        anchor, draft = (loader.open(role, file, size) for role, file in files.items())
+        yield anchor, draft
     finally:
         loader.close()

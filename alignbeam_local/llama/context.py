@@ -15,6 +15,7 @@ from ..errors import Cancelled, ContextFull, ModelError
 from ..lm.language_model import Hidden, Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from ..lm.sequences import BATCH_TOKENS
 from ..lm.starvation import Starvation
+from .adapter import LoadedAdapter, set_adapters
 from .batch import Batch
 from .grammar import GrammarSampler
 from .library import backend, build, c_library, require_countable, set_fields
@@ -48,12 +49,14 @@ class LlamaLM:
         kv_strategy: Literal["auto", "seq", "state"] = "auto",
         flash_attn: FlashAttention = "auto",
         cache_types: tuple[CacheType, CacheType] = ("f16", "f16"),
+        adapters: Sequence[LoadedAdapter] = (),
         cancellation: Cancellation | None = None,
         starvation: Starvation | None = None,
     ) -> None:
         """Make the context.
 
         Args:
+            adapters: of these weights: they change what this context computes, and no other's.
             cache_types: of the cached keys and values.
             starvation: is told of every decode that the processor makes alone.
 
@@ -81,12 +84,19 @@ class LlamaLM:
             n_threads_batch=threads,
             **cache_fields(flash_attn, cache_types),
         )
+        self.adapters = tuple(adapters)
+        try:
+            set_adapters(self.handle, self.adapters)
+        except ModelError:
+            self.close()
+            raise
         self._width = int(llama_cpp.llama_model_n_embd_out(weights.handle))
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
         cache = f"unified|{'/'.join(cache_types)}|flash {flash_attn}|{weights.offload.layers} layers on GPUs"
-        self.state_key = f"{sha256}|{build()}|{cache}|{self.kv_strategy}|{self._rope_factors()}"
+        parts = (sha256, build(), cache, self.kv_strategy, self._rope_factors())
+        self.state_key = "|".join([*parts, *(adapter.key for adapter in self.adapters)])
         self._batch_tokens = int(llama_cpp.llama_n_batch(self.handle))  # a small context has a smaller one
         self._batch = Batch(self._batch_tokens)
         self._tokens: list[list[int]] = [[] for _ in range(self.num_sequences)]

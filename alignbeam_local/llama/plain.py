@@ -8,6 +8,7 @@ from ..config import CacheType, FlashAttention
 from ..errors import ModelError
 from ..lm.language_model import SamplerSettings
 from ..lm.sequences import BATCH_TOKENS
+from .adapter import set_adapters
 from .context import LlamaLM, cache_fields
 from .library import backend, require_countable, set_fields
 from .sampler import sampler_chain
@@ -59,6 +60,7 @@ class PlainDraft:
         if not self._handle:
             hint = messages.take() or "Lower --context."
             raise ModelError("llama.cpp could not make a context for the draft alone", hint)
+        set_adapters(self._handle, model.adapters)
         self._memory = llama_cpp.llama_get_memory(self._handle)
         self._batch_tokens = int(llama_cpp.llama_n_batch(self._handle))  # a small context has a smaller one
 

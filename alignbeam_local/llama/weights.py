@@ -2,13 +2,14 @@
 
 import ctypes
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..cancellation import Cancellation
 from ..errors import ModelError
 from ..lm.devices import ON_PROCESSOR, Offload
 from ..lm.vocabulary import Vocabulary
 from ..models.gguf_header import makes_embeddings
+from .adapter import LoadedAdapter, load_adapter
 from .gpus import device_handle
 from .library import backend, set_fields
 from .threads import llama_cpp
@@ -61,6 +62,7 @@ class LlamaWeights:
         )
         self.path = path
         self.offload = offload
+        self._adapters: dict[str, Any] = {}  # handles by sha256: freed with the model, loaded once
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
         if not self.handle:
             cancelled.check()
@@ -90,6 +92,16 @@ class LlamaWeights:
         handle = self.handle
         return not (llama_cpp.llama_model_is_recurrent(handle) or llama_cpp.llama_model_is_hybrid(handle))
 
+    def adapter(self, path: Path, sha256: str, scale: float) -> LoadedAdapter:
+        """A LoRA adapter for contexts on these weights. Raises: ModelError: llama.cpp refuses it."""
+        if sha256 not in self._adapters:
+            self._adapters[sha256] = load_adapter(self.handle, path)
+        return LoadedAdapter(self._adapters[sha256], sha256, scale)
+
+    def forget_adapter(self, sha256: str) -> None:
+        """Load it anew the next time: the file was not the one of this hash."""
+        self._adapters.pop(sha256, None)
+
     def _refuse_other_kinds(self) -> None:
         architecture = self.metadata("general.architecture")
         pooling = self.metadata(f"{architecture}.pooling_type")
@@ -101,6 +113,7 @@ class LlamaWeights:
     def close(self) -> None:
         """Free the weights; contexts on them must be closed before."""
         if self.handle:
+            self._adapters = {}
             llama_cpp.llama_model_free(self.handle)
             self.handle = None
 

@@ -144,7 +144,10 @@ class LanguageModel(Protocol):
         """
 
     def logits(self, sequence: int) -> Logits:
-        """The row after the sequence's last token: a view, valid until the next decode."""
+        """The row after the sequence's last token: a view, valid until the next decode.
+
+        Whoever changes it changes what samplers draw from.
+        """
 
     def fork(self, source: int, targets: Iterable[int]) -> None:
         """Make each target hold what the source holds; nothing is decoded."""

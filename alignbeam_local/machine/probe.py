@@ -11,12 +11,12 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import psutil
@@ -78,6 +78,43 @@ def weights_may_be_repacked(
     # By devices, not by layers: how many fit changes from day to day.
     where = f"on {offload.devices}" if offload.layers else "0 layers"
     return _once(model, where, find_out)
+
+
+class TriedAdapter(NamedTuple):
+    """An adapter to try out with its model; `sha256` is its file's."""
+
+    path: Path
+    sha256: str
+    scale: float
+
+
+def require_adapters(
+    model: Path,
+    adapters: Sequence[TriedAdapter],
+    *,
+    offload: Offload = ON_PROCESSOR,
+    cancellation: Cancellation | None = None,
+) -> None:
+    """Load the file with these adapters and decode in a child process; remembered as the file itself is.
+
+    Raises:
+        ModelError: it crashes, hangs or fails with them, or by itself.
+        Cancelled: the user stopped it.
+    """
+    repacked = weights_may_be_repacked(model, offload=offload, cancellation=cancellation)
+
+    def find_out() -> bool:
+        mode: Mode = "repacked" if repacked else "plain"
+        if death := _death(model, mode, offload, cancellation, adapters):
+            names = " and ".join(str(adapter.path) for adapter in adapters)
+            raise ModelError(
+                f"llama.cpp crashes with {model} and {names}: {death}",
+                "The adapter may be damaged: copy it again, or leave it out: --lora none.",
+            )
+        return True
+
+    where = f"on {offload.devices}" if offload.layers else "0 layers"
+    _once(model, "|".join([where, *(f"lora {one.sha256} x {one.scale!r}" for one in adapters)]), find_out)
 
 
 def require_vocabulary(model: Path) -> None:
@@ -149,14 +186,20 @@ def _crashed(model: Path, death: str) -> ModelError:
     )
 
 
-def _death(model: Path, mode: Mode, offload: Offload, cancellation: Cancellation | None) -> str | None:
+def _death(
+    model: Path,
+    mode: Mode,
+    offload: Offload,
+    cancellation: Cancellation | None,
+    adapters: Sequence[TriedAdapter] = (),
+) -> str | None:
     """What a child process that tries it dies of; None if it lives.
 
     Raises:
         ModelError: no crash: it fails in an orderly way, hangs, or takes all memory.
         Cancelled: the user stopped it.
     """
-    code, out, err = _run_child(model, mode, offload, cancellation or Cancellation())
+    code, out, err = _run_child(model, mode, offload, cancellation or Cancellation(), adapters)
     if code == 0:
         return None
     last_line = next((line.strip() for line in reversed(err.splitlines()) if line.strip()), "")
@@ -174,10 +217,17 @@ def _death(model: Path, mode: Mode, offload: Offload, cancellation: Cancellation
     raise ModelError(f"{model} could not be tried out (exit code {code}): {last_line}")
 
 
-def _run_child(model: Path, mode: Mode, offload: Offload, cancellation: Cancellation) -> tuple[int, str, str]:
+def _run_child(
+    model: Path,
+    mode: Mode,
+    offload: Offload,
+    cancellation: Cancellation,
+    adapters: Sequence[TriedAdapter] = (),
+) -> tuple[int, str, str]:
     """Exit code, stdout and stderr; the child never outlives this call."""
     # -P: the current directory is no place to import from.
     command = [sys.executable, "-P", "-m", __name__, str(model), mode, json.dumps(offload)]
+    command += [word for one in adapters for word in (str(one.path), one.sha256, repr(one.scale))]
     seconds = _LEAST_SECONDS + model.stat().st_size / _LEAST_BYTES_PER_SECOND
     until = monotonic() + seconds
     # Out of reach of this terminal's Ctrl-C, which must not be taken for a crash.
@@ -212,7 +262,7 @@ def _run_child(model: Path, mode: Mode, offload: Offload, cancellation: Cancella
 # --- the child's side
 
 
-def try_out(model: Path, mode: Mode, offload: Offload) -> None:
+def try_out(model: Path, mode: Mode, offload: Offload, adapters: Sequence[TriedAdapter] = ()) -> None:
     """What an answer asks of the file: every piece, its template, text of all bytes, a prefill and a step.
 
     Raises:
@@ -229,12 +279,14 @@ def try_out(model: Path, mode: Mode, offload: Offload) -> None:
     vocabulary.encode(_EVERY_BYTE)
     vocabulary.encode_template(_EVERY_BYTE)
     if not only_vocabulary:
-        lm = LlamaLM(weights, sha256="", num_sequences=1, num_cells=128, threads=2)
+        loaded = [weights.adapter(*adapter) for adapter in adapters]
+        lm = LlamaLM(weights, sha256="", num_sequences=1, num_cells=128, threads=2, adapters=loaded)
         for tokens in (range(1, 65), [1]):
             lm.extend({0: [token % vocabulary.size for token in tokens]})
             if not np.isfinite(lm.logits(0)).all():
+                names = " and ".join(map(str, [model, *(adapter.path for adapter in adapters)]))
                 raise ModelError(
-                    f"the weights of {model} give results that are not numbers", "Copy or pull it again."
+                    f"the weights of {names} give results that are not numbers", "Copy or pull it again."
                 )
         lm.close()
     weights.close()
@@ -253,10 +305,14 @@ def _limit_resources(model: Path) -> None:
             resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _main(path: str, mode: str, offload: str) -> int:
+def _main(path: str, mode: str, offload: str, *adapters: str) -> int:
     _limit_resources(Path(path))
+    tried = [
+        TriedAdapter(Path(file), sha256, float(scale))
+        for file, sha256, scale in zip(adapters[::3], adapters[1::3], adapters[2::3], strict=True)
+    ]
     try:
-        try_out(Path(path), cast(Mode, mode), Offload(*json.loads(offload)))
+        try_out(Path(path), cast(Mode, mode), Offload(*json.loads(offload)), tried)
     except AlignBeamError as error:
         print(json.dumps([error.message, error.hint]))
         return _ORDERLY

@@ -13,6 +13,7 @@ from .gguf_reader import OTHER_FILE, PULL_AGAIN, Contents, Strings, Tensor, read
 #: What the names of architectures hold that turn text into vectors.
 _ENCODERS = ("bert", "t5encoder", "embedding")
 _NO_MODELS = {"adapter": "a LoRA adapter", "mmproj": "an image or audio projector", "imatrix": "statistics"}
+_AS_ADAPTER = "Name the model that it was trained on as --draft, and it as --lora."
 T = TypeVar("T")
 D = TypeVar("D")
 #: What the fields of layers that are no attention are called by.
@@ -72,9 +73,12 @@ def require_vocabulary(path: Path) -> GgufHeader:
     """The header of a model that can at least turn text into tokens; its sizes are those of all its parts.
 
     Raises:
-        ModelError: see `read_header`; or it has no tokeniser, or a part is missing.
+        ModelError: see `read_header`; or it is no model, has no tokeniser, or a part is missing.
     """
     header = read_header(path)
+    if header.type in _NO_MODELS:
+        hint = _AS_ADAPTER if header.type == "adapter" else OTHER_FILE
+        raise ModelError(f"{path} is {_NO_MODELS[header.type]}, not a model", hint)
     if not header.vocabulary_size or header.tokenizer in ("", "none", "no_vocab"):
         raise ModelError(f"{path} has no tokeniser", "Convert the model again, with its tokeniser.")
     parts = [header, *map(read_header, _other_parts(path, header.split_count))]
@@ -93,8 +97,6 @@ def require_model(path: Path) -> GgufHeader:
         ModelError: see `require_vocabulary`; or it is another kind of file.
     """
     header = require_vocabulary(path)
-    if header.type in _NO_MODELS:
-        raise ModelError(f"{path} is {_NO_MODELS[header.type]}, not a model", OTHER_FILE)
     if header.is_embedding:
         raise ModelError(f"{path} is an embedding model", "Take one that generates text.")
     if not header.parameters:

@@ -8,6 +8,7 @@ import os
 import stat
 import struct
 from array import array
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -39,20 +40,28 @@ _MAX_LISTED = 1 << 12
 
 
 class Tensor(NamedTuple):
-    """A tensor's place: its number of values, their type, and where its data begin behind the metadata."""
+    """A tensor's place: its number of values, their type, and where its data begin behind the metadata.
+
+    `shape` is in the file's order: what lies side by side comes first.
+    """
 
     name: str
     elements: int
     type: int
     offset: int
+    shape: tuple[int, ...] = ()
 
 
 class Contents(NamedTuple):
-    """The fields by name (a long array of numbers is its length as a range), and the tensors."""
+    """The fields by name (a long array of numbers is its length as a range), and the tensors.
+
+    `data` is where, in the file, the tensors' data begin.
+    """
 
     bytes: int
     fields: dict[str, Any]
     tensors: list[Tensor]
+    data: int = 0
 
 
 class Strings:
@@ -84,8 +93,9 @@ def read_contents(path: Path) -> Contents:
             cursor = _Cursor(file, size - _FIXED.size)
             fields = _fields(cursor, num_fields)
             tensors = [cursor.tensor() for _ in range(num_tensors)]
-            _check_bounds(tensors, _FIXED.size + cursor.offset, fields.get("general.alignment", 32), size)
-            return Contents(size, fields, tensors)
+            alignment = fields.get("general.alignment", 32)
+            start = _check_bounds(tensors, _FIXED.size + cursor.offset, alignment, size)
+            return Contents(size, fields, tensors, start)
     except _Broken as error:
         raise ModelError(f"{path} {error}", error.hint) from None
 
@@ -146,10 +156,8 @@ class _Cursor:
         name, dimensions = self.string(), self._scalar(_UINT32)
         if dimensions > MAX_DIMENSIONS:
             raise _Broken(f"says that its tensor {name[:64]!r} has {dimensions} dimensions")
-        elements = 1
-        for _ in range(dimensions):
-            elements *= self._scalar(_UINT64)
-        return Tensor(name, elements, self._scalar(_UINT32), self._scalar(_UINT64))
+        shape = tuple(self._scalar(_UINT64) for _ in range(dimensions))
+        return Tensor(name, prod(shape), self._scalar(_UINT32), self._scalar(_UINT64), shape)
 
     def _scalar(self, code: struct.Struct) -> Any:
         self._need(code.size)
@@ -232,7 +240,8 @@ def stored_bytes(tensors: list[Tensor]) -> list[int]:
     return [-(-tensor.elements // sizes[tensor.type][0]) * sizes[tensor.type][1] for tensor in tensors]
 
 
-def _check_bounds(tensors: list[Tensor], offset: int, alignment: Any, size: int) -> None:
+def _check_bounds(tensors: list[Tensor], offset: int, alignment: Any, size: int) -> int:
+    """Where the data begin, which end within the file."""
     if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
         raise _Broken(f"has an alignment that is not a power of two: {str(alignment)[:64]!r}")
     sizes = _type_sizes()
@@ -248,6 +257,7 @@ def _check_bounds(tensors: list[Tensor], offset: int, alignment: Any, size: int)
     ends = (start + tensor.offset + b for tensor, b in zip(tensors, stored_bytes(tensors), strict=True))
     if (end := max(ends, default=0)) > size:
         raise _Broken(f"is truncated: {size} bytes of {end}")
+    return start
 
 
 def _type_sizes() -> dict[int, tuple[int, int]]:

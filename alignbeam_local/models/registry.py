@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..config import ROLES
+from ..config import ROLES, Config, LoraSpec
 from ..errors import ModelError, UsageError, did_you_mean
 from ..paths import models_dir, user_path
 from . import toml_files as models_toml
@@ -91,6 +91,10 @@ class Registry:
             return spec
         return str(self.resolve(spec).path.absolute())
 
+    def lasting_adapter(self, spec: LoraSpec) -> str:
+        """What names the same adapter and scale from any directory. Raises: UsageError: as `resolve`."""
+        return f"{self.lasting(spec.file)}:{spec.scale:g}"
+
     def require(self, spec: str) -> ModelFile:
         """The file behind a spec, which must be there.
 
@@ -128,13 +132,15 @@ class Registry:
         return self.profiles[name].knobs
 
     def profile_models(self, name: str) -> tuple[str, ...]:
-        """The models that a profile needs, each once.
+        """The models and adapters that a profile needs, each once.
 
         Raises:
             UsageError: no such profile.
         """
         knobs = self.profile(name)
-        return tuple(dict.fromkeys(knobs[role] for role in ROLES if role in knobs))
+        models = [knobs[role] for role in ROLES if role in knobs]
+        adapters = Config.of({"lora": knobs.get("lora", ())}).adapters
+        return tuple(dict.fromkeys([*models, *(adapter.file for adapter in adapters)]))
 
     def files(self) -> Iterator[ModelFile]:
         """Every named model, in the order of models.toml."""

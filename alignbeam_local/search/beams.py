@@ -20,6 +20,7 @@ from .beam import Beam
 from .bridge import Bridge
 from .mixer import MixedRow, Mixer
 from .mixing import Ids, top_tokens
+from .safety_tokens import UNCHANGED, SafetyTokens
 from .trace import traced
 
 
@@ -43,10 +44,12 @@ class BeamSearch:
         stop_strings: Sequence[str] = (),
         strip_leading_space: bool = False,
         grammar: str = "",
+        safety: SafetyTokens = UNCHANGED,
     ) -> None:
         """`anchors` are none where nothing is mixed; `max_tokens` is the longest answer that fits.
 
-        A `grammar` (GBNF) says which tokens may come, mixed ones too.
+        A `grammar` (GBNF) says which tokens may come, mixed ones too. What `safety` does to the draft's rows
+        is done before anything is mixed or drawn.
         """
         self.draft = draft
         self.anchors = tuple(anchors)
@@ -58,6 +61,7 @@ class BeamSearch:
         self._stop_strings = stop_strings
         self._strip_leading_space = strip_leading_space
         self._grammar = grammar
+        self._safety = safety
 
     @property
     def active(self) -> list[Beam]:
@@ -67,7 +71,7 @@ class BeamSearch:
 
     def start(self, draft_row: Logits, anchor_rows: Sequence[Logits]) -> Iterator[Event]:
         """Phase 1: the K most probable tokens of the mixture after the prompts start the beams."""
-        row = self._accepted(self._mixer.mix(draft_row, anchor_rows))
+        row = self._accepted(self._mixer.mix(self._safety.changed(draft_row), anchor_rows))
         starts = self._starts(row)
         self.beams = [Beam(i, self._stream()) for i in range(len(starts))]
         sequences = [beam.sequence for beam in self.beams]
@@ -109,6 +113,7 @@ class BeamSearch:
             self.draft.extend({beam.sequence: beam.tokens[-1:] for beam in self.active})
             asked = self._follow(anchor_prompts)
             for beam in self.active:
+                self._safety.change(self.draft, beam.sequence, len(beam.tokens))
                 rows = [anchor.lm.logits(beam.sequence) for anchor in self.anchors if beam in asked]
                 row = self._accepted(self._mixer.mix(self.draft.logits(beam.sequence), rows), beam)
                 self.count.unmixed += row.anchor is None
@@ -145,6 +150,7 @@ class BeamSearch:
         while active := [beam for beam in self.active if len(beam.tokens) < limit]:
             self.draft.extend({beam.sequence: beam.tokens[-1:] for beam in active})
             for beam in active:
+                self._safety.change(self.draft, beam.sequence, len(beam.tokens))
                 yield from self._append(beam, self._sampler(beam).sample(beam.sequence), mixed=False)
 
     def _sampler(self, beam: Beam) -> Sampler:

@@ -8,6 +8,7 @@ from ..config import MOST_TOKENS, ROLES, Config, ModelRole, by_name, knobs_that
 from ..errors import UsageError
 from ..models.registry import Registry
 from ..settings import near_knob
+from ..warm.found_server import adapter_paths
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
 
 #: In `window` mode an answer is judged each time it has grown by so many tokens.
@@ -22,6 +23,8 @@ _SAFER: dict[str, Callable[[Any, Any], bool]] = {
     "threshold": lambda own, asked: asked <= own,
     "on_unsafe": lambda own, asked: _ORDER[asked] >= _ORDER[own],
 }
+#: No request names what is read from the server's disk.
+_FILES = ("safety_file",)
 #: What sampling and length are is the client's to say.
 _FREE = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens", "stop")
 
@@ -92,6 +95,8 @@ class ServedModel:
         param, value = asked
         if name in knobs_that("loads"):
             raise BadRequest(f"{name} can't change between answers", param)
+        if name in _FILES:
+            raise BadRequest(f"{name} names a file of this machine: only its operator may", param)
         own = getattr(self.config, name)
         if isinstance(value, str) and isinstance(own, int | float):
             raise BadRequest(f"{name} must be a number, not a text", param)
@@ -216,5 +221,5 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     sums = tuple(file.entry.sha256 or "" for file in files.values())
     changed = int(files[role].path.stat().st_mtime)
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in ROLES}
-    paths: dict[str, str] = {each: str(file.path.resolve()) for each, file in files.items()}
+    paths = {each: str(file.path.resolve()) for each, file in files.items()} | adapter_paths(config, registry)
     return ServedModel(name, pair, config, role == "anchor", changed, models, sums, paths)

@@ -46,6 +46,8 @@ class FoundServer:
 
     def serves(self, config: Config) -> bool:
         """Whether an answer with these knobs finds all that it needs open; the models are the same."""
+        if config.safety_file is not None:  # it is read where the answer is made, from another folder
+            return False
         if any(getattr(self.config, knob) != getattr(config, knob) for knob in _SAME):
             return False
         held, wanted = context_sizes(self._alone), context_sizes(config.with_values({"parallel": 1}))
@@ -59,10 +61,17 @@ class FoundServer:
 def find_server(config: Config, registry: Registry) -> FoundServer | None:
     """A server that answers with these knobs as an engine of our own would; the newest of several."""
     wanted = {role: str(registry.resolve(config.model_named(role)).path.resolve()) for role in config.roles}
+    wanted |= adapter_paths(config, registry)
     for server in running_servers():
         if server.serves(config) and all(server.files.get(role) == path for role, path in wanted.items()):
             return server
     return None
+
+
+def adapter_paths(config: Config, registry: Registry) -> dict[str, str]:
+    """Where the draft's adapters are, by their places."""
+    files = (registry.resolve(adapter.file).path.resolve() for adapter in config.adapters)
+    return {f"adapter {place}": str(path) for place, path in enumerate(files)}
 
 
 def running_servers() -> Iterator[FoundServer]:

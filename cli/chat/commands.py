@@ -92,6 +92,11 @@ COMMANDS = {
             chat_knobs.model,
         ),
         Command(
+            "/lora [FILE[:SCALE] …|none]",
+            "other LoRA adapters on the draft, or none; alone: which are on it",
+            chat_knobs.lora,
+        ),
+        Command(
             "/retry [KNOB=VALUE…]",
             "answer the last question again, such as /retry alpha=0.8 N=12 K=5",
             chat_turns.retry,

@@ -26,6 +26,7 @@ class ChatCompleter(Completer):
             "/set": self._settings,
             "/retry": self._assignments,
             "/model": self._models,
+            "/lora": lambda _, __: ("none", *self._chat.registry.models),
             "/role": lambda before, _: () if before else _roles(),
             "/load": self._conversations,
             "/trace": lambda _, __: ("on", "off"),

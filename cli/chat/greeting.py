@@ -35,8 +35,9 @@ def greeting(
 
 
 def loaded(config: Config) -> Iterator[str]:
-    """Who answers and who begins; who judges, and by which profile."""
-    played = (f"{role} {short_name(config.model_named(role))}" for role in config.roles if role != "judge")
+    """Who answers, with which adapters, and who begins; who judges, and by which profile."""
+    played = [f"{role} {short_name(config.model_named(role))}" for role in config.roles if role != "judge"]
+    played[0] = " + ".join([played[0], *(short_name(adapter.file) for adapter in config.adapters)])
     yield " ← ".join(played)
     judge = f"judge {short_name(config.model_named('judge'))}" if config.judged else "unjudged"
     yield f"{judge} · profile {config.profile}" if config.profile else judge

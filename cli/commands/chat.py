@@ -55,10 +55,12 @@ def chat(
     from ..chat.loop import run
     from ..chat.transcript import opened
     from ..line.input import open_reader
+    from ..start.own_base import propose_own_base
 
     if no_log and (continued or name or keep_state):
         raise UsageError("--no-log keeps nothing to go on with", "Leave it out.")
     prepared = session.prepare(options, partial(for_chat, is_kept=not no_log))
+    propose_own_base(prepared.settings, prepared.registry)
     with ExitStack() as stack:
         transcript = stack.enter_context(opened(is_kept=not no_log, name=name, continued=continued))
         engine = stack.enter_context(prepared.open(warm=not keep_state))

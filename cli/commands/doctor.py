@@ -28,7 +28,7 @@ _LEVEL_WIDTH, _TOPIC_WIDTH, _LEAST_TEXT_WIDTH = 9, 11, 20
 @with_knobs(*knobs_that("sizes"))
 def doctor(
     *,
-    knobs: dict[str, str | None],
+    knobs: dict[str, str | list[str] | None],
     verify: Annotated[bool, typer.Option("--verify", help="recompute the models' sha256")] = False,
     network: Annotated[bool, typer.Option("--network", help="ask whether the hub answers")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,

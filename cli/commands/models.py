@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from alignbeam_local.errors import ModelError
+from alignbeam_local.models.adapter import Adapter, is_adapter, read_adapter
 from alignbeam_local.models.gguf_header import GgufHeader, read_header
 from alignbeam_local.models.importing import Verified, import_model, verify
 from alignbeam_local.models.registry import ModelFile, Registry
@@ -74,7 +75,7 @@ def pull_models(
     for spec, file in zip(dict.fromkeys(wanted), pull_with_progress(registry, wanted, offline), strict=True):
         typer.echo(file.path)
         if not file.entry.roles:
-            _tell_next(spec)
+            _tell_next(spec, is_adapter=file.present and is_adapter(file.path))
     if profile or not names:
         keep_examples(registry, profile or registry.default_profile)
 
@@ -88,7 +89,7 @@ def import_file(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Give a GGUF file a name of its own among the models.
+    """Give a GGUF file a name of its own among the models; a LoRA adapter too.
 
     ```sh
     alignbeam models import ./my-model.gguf --name my-model
@@ -100,7 +101,7 @@ def import_file(
         _echo_json(_model(file))
     else:
         typer.echo(f"{file.name}: {file.path}")
-        _tell_next(file.name)
+        _tell_next(file.name, is_adapter=is_adapter(file.path))
 
 
 @models_app.command("rm")
@@ -182,23 +183,25 @@ def inspect_model(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """What a GGUF file says about itself.
+    """What a GGUF file says about itself: a model, or a LoRA adapter.
 
     ```sh
     alignbeam models inspect ./my-model.gguf
     ```
     """
-    header = read_header(Registry.load().require(model).path)
+    path = Registry.load().require(model).path
+    about = _adapter(read_adapter(path)) if is_adapter(path) else _header(read_header(path))
     if as_json:
-        _echo_json(_header(header))
+        _echo_json(about)
         return
-    for key, value in _header(header).items():
+    for key, value in about.items():
         typer.echo(for_stream(f"{key:<16} {_short(value)}", sys.stdout))
 
 
-def _tell_next(spec: str) -> None:
+def _tell_next(spec: str, *, is_adapter: bool) -> None:
     """A newcomer's next command; beside the output, which stays what a script reads."""
-    say(f"next: alignbeam chat --draft {shlex.quote(spec)} --profile recommended")
+    models = f"--draft BASE --lora {shlex.quote(spec)}" if is_adapter else f"--draft {shlex.quote(spec)}"
+    say(f"next: alignbeam chat {models} --profile recommended")
 
 
 def _verified(registry: Registry, name: str, quiet: bool) -> Verified:
@@ -231,13 +234,25 @@ def _header(header: GgufHeader) -> dict[str, Any]:
     return values | {role: token and token._asdict() for role, token in _special_tokens(header)}
 
 
+def _adapter(adapter: Adapter) -> dict[str, Any]:
+    values = {field.name: getattr(adapter, field.name) for field in fields(adapter) if field.name != "pairs"}
+    values |= {"path": str(adapter.path), "type": "adapter", "ranks": adapter.ranks}
+    return values | {"parameters": adapter.parameters, "targets": dict(sorted(adapter.targets.items()))}
+
+
 def _special_tokens(header: GgufHeader) -> list[tuple[str, Any]]:
     return [("bos", header.bos), ("eos", header.eos), ("eot", header.eot)]
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict) and "piece" in value:
+        return f"{value['id']} {value['piece']!r}"
+    if isinstance(value, dict) and all(isinstance(name, str) for name in value):
+        return ", ".join(f"{name} x {count}" for name, count in value.items())
     if isinstance(value, dict):
-        return f"{value['id']} {value['piece']!r}" if "piece" in value else f"{sum(value.values()):,} in all"
+        return f"{sum(value.values()):,} in all"
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     text = "-" if value in (None, "") else str(value)

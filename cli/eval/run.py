@@ -88,8 +88,7 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
         prepared.settings.config.with_values({"seed": seed})
     shard = Shard.of(request.shard) if request.shard else None
     plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard)
-    specs = [spec for entry in entries for spec in entry.method.models(entry.config).values() if spec]
-    prepared.provide(dict.fromkeys(specs))
+    prepared.provide(dict.fromkeys(spec for entry in entries for spec in _needed(entry)))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
     pool = ModelPool(prepared.registry, cancellation, session.open_engine)
@@ -111,6 +110,14 @@ def _missing(plan: "RunPlan", about: "Json", log: "Log") -> list[str]:
         return partial_notes(about, ((key.method, key.suite) for key in log.done))
     done, whole = len(log.done), len(plan)
     return [f"shard {plan.shard}: {done} of {whole} samples"] if done < whole else []
+
+
+def _needed(entry: "MethodSpec") -> Iterator[str]:
+    """The models and adapters that an arm loads."""
+    models = entry.method.models(entry.config)
+    yield from filter(None, models.values())
+    if "draft" in models:
+        yield from (adapter.file for adapter in entry.config.adapters)
 
 
 def _watch(samples: "Iterator[tuple[SampleKey, Json]]", done: int, total: int, *, quiet: bool) -> None:

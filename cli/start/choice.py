@@ -4,14 +4,16 @@ import json
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from alignbeam_local.config import ROLES
+from alignbeam_local.config import ROLES, Config
 from alignbeam_local.errors import AlignBeamError, ModelError
+from alignbeam_local.models.adapter import is_adapter
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.models.toml_files import append_table
 from alignbeam_local.settings import resolve
@@ -58,13 +60,29 @@ def choose(registry: Registry) -> Choice:
     draft = _model_asked(registry, "model: ", None)
     if draft is None:
         return Choice(STARTER, {})
+    models = _draft(registry, draft)
     anchor = str(registry.profile(_BASE)["anchor"])
     _tell("Which anchor shall begin its answers? A small aligned model of any family; for example:")
+    if "lora" in models:
+        _tell(f"  {models['draft']}: the model without its adapter, which is loaded anyway")
     for file in registry.files():
         if "anchor" in file.entry.roles and (file.present or file.name == anchor):
             _tell(f"  {file.name}: {_size_and_place(file)}, {file.entry.about}")
     chosen = _model_asked(registry, f"anchor [{anchor}]: ", anchor)
-    return Choice(_BASE, {"draft": draft} | ({"anchor": chosen} if chosen and chosen != anchor else {}))
+    return Choice(_BASE, models | ({"anchor": chosen} if chosen and chosen != anchor else {}))
+
+
+def _draft(registry: Registry, spec: str) -> dict[str, str]:
+    """What was named: a model, or a LoRA adapter and the model it was trained on. Raises: as `choose`."""
+    file, has_adapter = registry.resolve(spec), False
+    with suppress(ModelError):  # what is wrong with the file is told where it is checked
+        has_adapter = file.present and is_adapter(file.path)
+    if not has_adapter:
+        return {"draft": spec}
+    _tell("That is a LoRA adapter. Which model was it trained on?")
+    while (base := _model_asked(registry, "its model: ", None)) is None:
+        pass
+    return {"draft": base, "lora": spec}
 
 
 def ask_for_pull(choice: Choice, registry: Registry, *, offline: bool) -> None:
@@ -132,6 +150,8 @@ def _write_profile(name: str, choice: Choice, registry: Registry) -> None:
     check_profile_name(name, registry.profiles)
     knobs = {**registry.profile(choice.profile), **choice.models}
     knobs |= {role: registry.lasting(str(knobs[role])) for role in ROLES}
+    if adapters := Config.of({"lora": knobs.get("lora", ())}).adapters:
+        knobs["lora"] = list(map(registry.lasting_adapter, adapters))
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     about = 'about = "chosen with alignbeam start"'
     append_table("\n".join([f"[profiles.{json.dumps(name)}]", about, *lines]) + "\n")

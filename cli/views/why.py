@@ -38,6 +38,8 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
         UsageError: there is no such beam.
     """
     parts: list[RenderableType] = [Text(summary(result), style="bold")]
+    if adapted := _adapters(result):
+        parts.append(Text(printable(adapted)))
     if result.refusal.by:
         parts.append(Text(_who_refused(result, steps)))
     parts += [Text(line) for line in _figures(result, steps)]
@@ -52,6 +54,17 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
     if result.beams:
         parts += ["", Text("Beams", style="bold"), table(_beam_columns(result), result.beams, width)]
     return Group(*parts)
+
+
+def _adapters(result: Result) -> str:
+    """Which LoRA adapters are on the draft; empty where none is."""
+    draft = result.models.get("draft")
+    if draft is None or not draft.adapters:
+        return ""
+    told = (f"{one.name} (scale {one.scale:g}, sha256 {one.sha256[:12]})" for one in draft.adapters)
+    own = result.models.get("anchor")
+    same = " The anchor is the draft without them." if own and own.sha256 == draft.sha256 else ""
+    return f"On the draft model {draft.name}: {', '.join(told)}.{same}"
 
 
 def _whole(result: Result, index: int) -> list[RenderableType]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ...config import Config
 from ...engine.engine import Engine
@@ -39,7 +39,7 @@ def ask_together(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | Al
     return engine.parallel().answers([([Message("user", prompt)], config) for prompt, config in asked])
 
 
-def alone(base: Config, **changed: str | None) -> Config:
+def alone(base: Config, **changed: Any) -> Config:
     """The draft by itself: one beam, not mixed, not judged."""
     return base.with_values(
         {"depth": 0, "beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None, **changed}
@@ -85,7 +85,21 @@ class Anchor(EngineMethod):
 
     def config(self, base: Config) -> Config:
         own = {"none": None, "same": base.system}.get(base.anchor_system, base.anchor_system)
-        return alone(base, draft=base.anchor, system=own)
+        return alone(base, draft=base.anchor, system=own, lora=())
+
+
+class SafetyTokens(EngineMethod):
+    """The draft by itself, its safety tokens boosted, or ablated where the knob says so.
+
+    PACT (arXiv 2603.07445), Table 1: 5.0 on their logits at every step. `safety_file` names the tokens,
+    `safety_steps` how many steps.
+    """
+
+    name: ClassVar[str] = "safety-tokens"
+    roles: ClassVar[tuple[str, ...]] = ("draft",)
+
+    def config(self, base: Config) -> Config:
+        return alone(base, safety_tokens="boost" if base.safety_tokens == "none" else base.safety_tokens)
 
 
 class SystemPrompt(EngineMethod):

@@ -49,10 +49,7 @@ class ModelPool:
         loader = self._loader = Loader(config, self._registry, self._cancellation)
         cells = config.context + min(config.max_tokens, config.context)
         size = ContextSize(1, cells, cells).times(config.parallel)
-        files = {}
-        for role, spec in specs.items():
-            loader.adopt(config.with_values({"draft": spec}))
-            files[role] = loader.find("draft")
+        files = {role: loader.find(role, spec) for role, spec in specs.items()}
         loader.place({role: (file.path, size) for role, file in files.items()})
         list(loader.prepare(*(file.path for file in files.values())))
         models = {role: loader.open(role, file, size) for role, file in files.items()}

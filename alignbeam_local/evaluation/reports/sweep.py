@@ -72,6 +72,10 @@ def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) 
     """A profile with the arm's models and all that was measured, defaults too: they may change."""
     knobs = entry.config.model_dump(include=_MEASURED, exclude_none=True)
     knobs |= {role: registry.lasting(knobs[role]) for role in ROLES if role in knobs}
+    if not knobs["lora"]:
+        del knobs["lora"]
+    else:
+        knobs["lora"] = list(map(registry.lasting_adapter, entry.config.adapters))
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     return "\n".join([f"[profiles.{json.dumps(name)}]", f"about = {json.dumps(about)}", *lines]) + "\n"
 

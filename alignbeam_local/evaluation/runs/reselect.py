@@ -14,7 +14,7 @@ from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...prompt.message import Message
 from ...refusals.detector import declines
-from ...result import ModelCard, Verdict
+from ...result import ModelCard, Verdict, json_safe
 from ...search.selection import Candidate, select
 from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
@@ -101,7 +101,7 @@ def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -
     beams = [
         {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
     ]
-    models = result["models"] | {"judge": asdict(card)}
+    models = result["models"] | {"judge": json_safe(asdict(card))}
     return {**sample, "result": {**result, "beams": beams, "models": models}}
 
 

@@ -4,20 +4,22 @@ import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
 from ... import __version__
-from ...config import knobs_that
+from ...config import LoraSpec, knobs_that
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ...judge.calibration import records_hash
 from ...llama.gpus import supports_gpu
 from ...llama.library import build, default_threads
 from ...machine.machine import processor
-from ...models.hashes import model_sha256
+from ...models.hashes import file_sha256, model_sha256
 from ...models.registry import ModelFile, Registry
 from ...result import Result
 from ...result_json import error_object
+from ...search.safety_tokens import token_path
 from ..methods.model_pool import ModelPool
 from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
@@ -97,7 +99,17 @@ def _about(entry: MethodSpec, registry: Registry) -> Json:
             raise UsageError(f"method {entry.name}: no {role} is named", f"Give --{role} or --profile.")
         file = registry.require(spec)
         models[role] = about_model(file, role)
-    return {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
+        if role == "draft" and entry.config.lora:
+            models[role]["adapters"] = list(map(partial(_about_adapter, registry), entry.config.adapters))
+    about = {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
+    if entry.config.safety_tokens != "none":
+        about["safety_tokens"] = {"sha256": file_sha256(token_path(entry.config))}
+    return about
+
+
+def _about_adapter(registry: Registry, spec: LoraSpec) -> Json:
+    file = registry.require(spec.file)
+    return {"name": file.name, "sha256": file_sha256(file.path), "scale": spec.scale}
 
 
 def about_model(file: ModelFile, role: str) -> Json:

@@ -1,5 +1,6 @@
-"""`/set`, `/show`, `/system`, `/role` and `/model`: the knobs of the coming answers."""
+"""`/set`, `/show`, `/system`, `/role`, `/model` and `/lora`: the knobs of the coming answers."""
 
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -109,6 +110,26 @@ def model(chat: Chat, words: str) -> None:
         _change(chat, {role: name[0]})
 
 
+def lora(chat: Chat, words: str) -> None:
+    """Other LoRA adapters on the draft, or none; alone: which are on it.
+
+    Raises:
+        UsageError, ModelError: as `Chat.change`.
+    """
+    if words:
+        _change(chat, {"lora": _split(words)})
+    else:
+        chat.tell("\n".join(chat.settings.config.lora) or "no adapter is on the draft")
+
+
+def _split(words: str) -> list[str]:
+    """Words as a shell cuts them: a path with a blank is quoted. Raises: UsageError: a quote is open."""
+    try:
+        return shlex.split(words)
+    except ValueError as error:
+        raise UsageError(f"/lora: {error}", "Close the quote, or put a backslash before it.") from None
+
+
 def _change(chat: Chat, values: dict[str, Any]) -> None:
     before = chat.settings.config
     chat.change(chat.settings.override(with_file_texts(values), _SOURCE))
@@ -127,8 +148,10 @@ def _told(knob: str, before: object, after: object) -> str:
 
 def shown(value: object) -> str:
     """A knob's value in a line; a long text cut short."""
-    if value is None:
+    if value in (None, ()):
         return "none"
+    if isinstance(value, tuple):
+        value = ", ".join(value)
     if isinstance(value, bool):
         return "on" if value else "off"
     line = " ".join(printable(str(value)).split())

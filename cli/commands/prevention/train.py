@@ -12,9 +12,9 @@ from alignbeam_local.paths import user_path
 from alignbeam_local.training.losses import PACT_FORMS, Variant
 from alignbeam_local.training.settings import TARGETS, Method, StrOn, TrainingSettings
 
-from ..completion import model_names
-from ..console.terminal import say
-from ..train.settings import MethodFlags, settings_of
+from ...completion import model_names
+from ...console.terminal import say
+from ...train.settings import MethodFlags, settings_of
 
 train_app = typer.Typer(invoke_without_command=True)
 
@@ -195,7 +195,7 @@ def _run(base: str, threads: str | None, settings: TrainingSettings, files: _Fil
     load_torch(num_threads)
     from alignbeam_local.training.run import train as events
 
-    from ..train.view import show
+    from ...train.view import show
 
     request = TrainingRequest(
         files.data,

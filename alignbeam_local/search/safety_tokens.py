@@ -1,0 +1,83 @@
+"""Safety tokens at inference: what a draft gives them, raised or taken away.
+
+Table 1 of PACT (arXiv 2603.07445).
+
+No training and no second model: a row of logits is changed before anything is chosen from it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..config import Config
+from ..errors import UsageError
+from ..lm.language_model import LanguageModel, Logits
+from ..paths import user_path
+from ..tokens.token_file import read_tokens
+from .mixing import Ids
+
+#: What the paper sets the logits of ablated tokens to.
+ABLATED = np.float32(-1e9)
+
+
+class SafetyTokens:
+    """What is done to some tokens of the draft's rows, in the first positions of an answer or in all."""
+
+    def __init__(self, tokens: Sequence[int], boost: float | None, steps: int | None = None) -> None:
+        """`boost` is added to their logits; None: they can't come at all. `steps` None: in every position."""
+        self._tokens: Ids = np.array(tokens, np.int64)
+        self._boost = None if boost is None else np.float32(boost)
+        self._steps = steps
+
+    def changes(self, position: int) -> bool:
+        """Whether anything is done at this position of an answer, from 0."""
+        return bool(len(self._tokens)) and (self._steps is None or position < self._steps)
+
+    def change(self, lm: LanguageModel, sequence: int, position: int) -> None:
+        """Change the row of a sequence that was just decoded, for all that reads it; once a decode."""
+        if self.changes(position):
+            self._write(lm.logits(sequence))
+
+    def changed(self, row: Logits, position: int = 0) -> Logits:
+        """The row of this position as it counts: a copy, or the row itself where nothing is done."""
+        if not self.changes(position):
+            return row
+        own = row.copy()
+        self._write(own)
+        return own
+
+    def _write(self, row: Logits) -> None:
+        if self._boost is None:
+            row[self._tokens] = ABLATED
+        else:
+            row[self._tokens] += self._boost
+
+
+UNCHANGED = SafetyTokens((), 0.0)
+
+
+def safety_tokens(config: Config, draft: LanguageModel, name: str) -> SafetyTokens:
+    """What these knobs do to the rows of a draft of this name.
+
+    Raises:
+        UsageError: no file names the tokens, or it is none.
+        ModelError: it names those of another vocabulary.
+    """
+    if config.safety_tokens == "none":
+        return UNCHANGED
+    path = token_path(config)
+    found = read_tokens(path)
+    found.require(draft.vocabulary, path, name)
+    boost = config.boost if config.safety_tokens == "boost" else None
+    return SafetyTokens(found.ids, boost, config.safety_steps)
+
+
+def token_path(config: Config) -> Path:
+    """The file that names the tokens. Raises: UsageError: none is named."""
+    if config.safety_file is None:
+        raise UsageError(
+            f"safety_tokens = {config.safety_tokens} needs a file that names the tokens",
+            "Make one: alignbeam tokens find MODEL --out FILE, then --safety-file FILE.",
+        )
+    return user_path(config.safety_file)

@@ -1,0 +1,101 @@
+"""The knob `lora`: what may stand there, what is loaded for it, and where a profile's adapters belong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from alignbeam_local.cli.pulling import needed_models
+
+from alignbeam_local.config import Config, LoraSpec
+from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.methods.specs import parse_method
+from alignbeam_local.evaluation.reports.sweep import profile_table
+from alignbeam_local.evaluation.runs.runner import RunPlan, manifest
+from alignbeam_local.models.hashes import file_sha256
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.models.toml_files import user_file
+from alignbeam_local.paths import config_file, write_atomic
+from alignbeam_local.settings import SourcedConfig, resolve
+from tests.adapters import write_adapter
+from tests.llama_models import write_tiny
+
+TOML = """
+[models.mine]
+hub = { repo = "owner/mine", file = "mine.gguf" }
+
+[profiles.clinic]
+draft = "base"
+lora = ["mine:0.5", "./other.gguf"]
+"""
+
+
+def settings(**flags: object) -> SourcedConfig:
+    return resolve(flags, Registry.load(), {})
+
+
+@pytest.mark.parametrize(
+    ("given", "specs"),
+    [
+        ("a.gguf", [("a.gguf", 1.0)]),
+        ("a.gguf:0.5", [("a.gguf", 0.5)]),
+        ("hf:o/r/f.gguf", [("hf:o/r/f.gguf", 1.0)]),
+        ("hf:o/r/f.gguf:-2", [("hf:o/r/f.gguf", -2.0)]),
+        (["a", "b:0"], [("a", 1.0), ("b", 0.0)]),
+        ('["a", "b:3"]', [("a", 1.0), ("b", 3.0)]),
+        ("none", []),
+        (["none"], []),
+    ],
+)
+def test_files_and_scales(given: object, specs: list[tuple[str, float]]) -> None:
+    assert Config.of({"lora": given}).adapters == tuple(LoraSpec(*spec) for spec in specs)
+
+
+@pytest.mark.parametrize("given", ["", ":1", "a:nan", "a:inf", "a:101", ["a", "a:2"], True, 3])
+def test_what_cannot_be(given: object) -> None:
+    with pytest.raises(UsageError, match="lora = "):
+        Config.of({"lora": given})
+
+
+def test_a_profile_names_adapters_which_are_pulled_with_its_models() -> None:
+    write_atomic(user_file(), TOML)
+    config = settings(profile="clinic").config
+    assert config.lora == ("mine:0.5", "./other.gguf")
+    assert {"base", "mine", "./other.gguf"} <= set(needed_models(config))
+    assert Registry.load().profile_models("clinic") == ("base", "mine", "./other.gguf")
+
+
+def test_a_profiles_adapters_go_with_its_draft_alone() -> None:
+    write_atomic(user_file(), TOML)
+    assert settings(profile="clinic", draft="another").config.lora == ()
+    assert settings(profile="clinic", draft="another", lora=["a"]).config.lora == ("a",)
+    assert settings(profile="clinic").override({"draft": "another"}, "chat").config.lora == ()
+    assert settings(draft="another", lora=["a"]).override({"draft": "b"}, "chat").config.lora == ("a",)
+    write_atomic(config_file(), 'lora = "mine"\n')
+    assert settings(draft="another").config.lora == ("mine",)
+
+
+def test_a_method_has_adapters_of_its_own_and_the_manifest_their_hashes(tmp_path: Path) -> None:
+    base, mine = write_tiny(tmp_path / "base.gguf", "llama"), write_adapter(tmp_path / "mine.gguf")
+    config = Config.of({"draft": str(base), "anchor": str(base)})
+    entries = [parse_method(spec, config) for spec in ("draft", f"draft:lora={mine}:0.5", "anchor")]
+    about = manifest(RunPlan(entries, [], [1]), Registry({}, {}, ""))["methods"]
+    drafts = [one["models"]["draft"] for one in about.values()]
+    assert drafts[1]["adapters"] == [{"name": "mine", "sha256": file_sha256(mine), "scale": 0.5}]
+    assert "adapters" not in drafts[0]
+    assert str(tmp_path) not in json.dumps(about[entries[0].name])
+
+
+def test_the_method_anchor_has_none() -> None:
+    config = Config.of({"draft": "d", "anchor": "a", "lora": ["mine"]})
+    assert parse_method("anchor", config).config.lora == ()
+    assert parse_method("draft", config).config.lora == ("mine",)
+
+
+def test_a_sweeps_profile_names_adapters_so_that_they_are_found_from_anywhere(tmp_path: Path) -> None:
+    mine = write_adapter(tmp_path / "mine.gguf")
+    config = Config.of({"draft": str(mine), "lora": [f"{mine}:0.25"]})
+    table = profile_table("new", "", parse_method("draft", config), Registry({}, {}, ""))
+    assert f'lora = ["{mine}:0.25"]' in table
+    assert "lora" not in profile_table(
+        "new", "", parse_method("draft", Config.of({"draft": str(mine)})), Registry({}, {}, "")
+    )
