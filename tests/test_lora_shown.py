@@ -130,7 +130,7 @@ def test_lora_in_a_chat() -> None:
 
 def test_the_greeting_names_adapters() -> None:
     config = Config.of({"draft": "a/base.gguf", "anchor": "b", "judge": "b", "lora": ["x/mine.gguf:0.5"]})
-    assert loaded(config).startswith("base + mine ← b · ")
+    assert next(loaded(config)) == "draft base + mine ← anchor b"
 
 
 def test_why_tells_which_adapters_were_on_the_draft() -> None:

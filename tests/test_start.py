@@ -109,7 +109,7 @@ def test_an_adapter_is_asked_for_its_model(mine: Path, tmp_path: Path) -> None:
         terminal.expect("Keep this choice as a profile?")
         terminal.type("clinic", ENTER)
         terminal.prompt_after("profile clinic")
-        assert "mine + adapter ← mine" in terminal.screen.text
+        assert "draft mine + adapter ← anchor mine" in terminal.screen.text
         assert terminal.leave() == 0
     knobs = dict(Registry.load().profile("clinic"))
     assert (knobs["draft"], knobs["anchor"], knobs["lora"]) == (str(mine), str(mine), [f"{adapter}:1"])
