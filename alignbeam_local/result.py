@@ -8,6 +8,9 @@ FinishReason = Literal["stop", "length", "blocked", "withdrawn", "cancelled"]
 VerdictName = Literal["safe", "unsafe", "unscored"]
 RefusalSource = Literal["draft", "mix", "judge"]
 
+#: How an answer ends that no model gave: the refusal text stands in its place.
+REPLACED: tuple[FinishReason, ...] = ("blocked", "withdrawn")
+
 
 def json_safe(value: Any) -> Any:
     """A value as JSON can hold it: null stands for floats that are no numbers."""

@@ -12,7 +12,7 @@ from ..lm.grammar import grammar_of
 from ..lm.language_model import Logits
 from ..prompt.message import Message
 from ..refusals.detector import declining_end
-from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Usage, Verdict
+from ..result import REPLACED, BeamResult, BridgeResult, FinishReason, Refusal, Result, Usage, Verdict
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor
 from ..search.refusals import is_degenerate
@@ -295,7 +295,7 @@ class Answer:
 
 
 def _refusal(text: str, reason: FinishReason, beam: Beam | None) -> Refusal:
-    if reason in ("blocked", "withdrawn"):
+    if reason in REPLACED:
         return Refusal(True, "judge")
     end = declining_end(text)
     if end is None:

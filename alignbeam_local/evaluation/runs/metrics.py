@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from ...refusals.detector import declines
+from ...result import REPLACED
 from ...search.refusals import is_refusal
 from ..suites.suites import Label
 
@@ -91,7 +92,7 @@ def _is_alone(result: dict[str, Any]) -> bool:
 
 
 def _outcome(finish_reason: str, text: str) -> Outcome:
-    if finish_reason in ("blocked", "withdrawn"):
+    if finish_reason in REPLACED:
         return "blocked"
     return "refused" if is_refusal(text) else "answered"
 
