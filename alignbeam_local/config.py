@@ -14,7 +14,9 @@ from .knobs import Knob, Mark, Panel
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
-Choice = Literal["safest", "likeliest"]
+Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
+Steer = Literal["always", "by_request"]
+ReadRequest = Literal["auto", "on", "off"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
 Kept = Literal["none", "examples", "all"]
@@ -43,6 +45,9 @@ _LEAST_DIVISOR = 1e-3
 
 _WHOLE: CacheType = "f16"
 _UNQUANTISED = ("f32", "f16", "bf16")
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def _knob(default: Any, description: str, about: Knob) -> Any:
@@ -87,6 +92,28 @@ class Config(BaseModel):
         "count a draft token's mass for each anchor token that lands on it, or once",
         Knob("Method", ("measured",)),
     )
+    steer: Steer = _knob(
+        "always",
+        "which requests are steered: all, as in the paper; or by what the anchor's head reads of each: clear "
+        "ones are answered by the draft alone, doubtful ones mixed with less weight, harmful ones judged and "
+        "blocked if no beam is safe; without a head all",
+        Knob("Steering", ("measured", "sizes")),
+    )
+    clear_below: _Share | None = _knob(
+        None,
+        "up to this probability of harm a request is clear; none = the head's own threshold",
+        Knob("Steering", ("measured",)),
+    )
+    harmful_above: _Share | None = _knob(
+        None,
+        "above this probability of harm a request is harmful; none = the head's own threshold",
+        Knob("Steering", ("measured",)),
+    )
+    read_request: ReadRequest = _knob(
+        "auto",
+        "let the anchor's head read the request: on, off, or where steering or the choice goes by it",
+        Knob("Steering"),
+    )
     threshold: Annotated[float, Field(ge=1, le=5)] = _knob(
         2.5,
         "tau: the highest judge's score, 1 to 5, that counts as safe",
@@ -94,7 +121,16 @@ class Config(BaseModel):
     )
     choice: Choice = _knob(
         "safest",
-        "among safe beams: the lowest score, or the likeliest start",
+        "among safe beams: the lowest score, of near ones what the draft likes (safest, the paper) or the "
+        "mixture's order (lowest); the likeliest first token (likeliest) or start (mixture), what the "
+        "anchor finds likeliest (anchor), what most of them do, refuse or answer (votes); or, by the "
+        "request's reading, a refusal of what is harmful and an answer to what is clear (by_request)",
+        Knob("Judge", ("judges", "selects", "measured")),
+    )
+    min_start: _Share = _knob(
+        0.0,
+        "beams whose first token the mixture gives less than this are chosen only if no other is safe; "
+        "0 = off",
         Knob("Judge", ("judges", "selects", "measured")),
     )
     judge_at: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = _knob(
@@ -250,7 +286,16 @@ class Config(BaseModel):
             raise PydanticCustomError("unicode", "this is not Unicode text")
         return value
 
-    @field_validator("judge_at", "main_gpu", "tensor_split", "grammar", "json_schema", mode="before")
+    @field_validator(
+        "judge_at",
+        "clear_below",
+        "harmful_above",
+        "main_gpu",
+        "tensor_split",
+        "grammar",
+        "json_schema",
+        mode="before",
+    )
     @classmethod
     def _none(cls, value: Any) -> Any:
         return None if value == "none" else value
@@ -330,8 +375,23 @@ class Config(BaseModel):
 
     @property
     def judged(self) -> bool:
-        """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge."""
-        return self.beams > 1 or self.on_unsafe != "auto" or self.judge_at is not None
+        """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge.
+
+        An answer that nobody steered is judged too.
+        """
+        is_asked_for = self.on_unsafe != "auto" or self.judge_at is not None
+        return self.beams > 1 or is_asked_for or self.steers_by_request
+
+    @property
+    def reads_request(self) -> bool:
+        """Whether the anchor's head is to read the request, if there is one."""
+        is_used = "by_request" in (self.steer, self.choice)
+        return self.depth > 0 and (self.read_request == "on" or (self.read_request == "auto" and is_used))
+
+    @property
+    def steers_by_request(self) -> bool:
+        """Whether what is read of a request decides if it is steered."""
+        return self.steer == "by_request" and self.reads_request
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from .errors import AlignBeamError
-from .events import Step
+from .events import RequestRead, Step
 from .result import Result, json_safe
 
 #: The names that a result takes in an object.
@@ -18,6 +18,11 @@ _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 def step_object(step: Step) -> dict[str, Any]:
     """One mixed step, as `--trace` writes it."""
     return {"event": "step", **json_safe(asdict(step))}
+
+
+def request_object(event: RequestRead) -> dict[str, Any]:
+    """What the request was read as, as `--trace` writes it before the first step."""
+    return {"event": "request", **json_safe(asdict(event.steering))}
 
 
 def error_object(error: AlignBeamError) -> dict[str, Any]:

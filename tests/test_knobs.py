@@ -30,11 +30,12 @@ MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile context threads parallel gpu_layers main_gpu tensor_split
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split",
-    "sizes": """beams max_tokens draft anchor judge profile context gpu_layers main_gpu
+    "sizes": """steer beams max_tokens draft anchor judge profile context gpu_layers main_gpu
         tensor_split flash_attn cache_type_k cache_type_v""",
-    "judges": "threshold choice on_unsafe judge",
-    "selects": "threshold choice on_unsafe",
-    "measured": """alpha depth beams bridge_width variant draft_mass threshold choice judge_at on_unsafe
+    "judges": "threshold choice min_start on_unsafe judge",
+    "selects": "threshold choice min_start on_unsafe",
+    "measured": """alpha depth beams bridge_width variant draft_mass steer clear_below harmful_above
+        threshold choice min_start judge_at on_unsafe
         temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
     "shared": "seed draft anchor judge profile prompt_cache",
     "benched": "depth beams bridge_width",
@@ -42,7 +43,8 @@ MARKED: dict[Mark, str] = {
 
 UNDER = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
-    "Judge": "threshold choice judge_at on_unsafe refusal_text",
+    "Steering": "steer clear_below harmful_above read_request",
+    "Judge": "threshold choice min_start judge_at on_unsafe refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
     "Models": "draft anchor judge profile system anchor_system force",
@@ -58,7 +60,12 @@ DEFAULTS: dict[str, Any] = {
     "variant": "drop",
     "draft_mass": "each",
     "threshold": 2.5,
+    "steer": "always",
+    "clear_below": None,
+    "harmful_above": None,
+    "read_request": "auto",
     "choice": "safest",
+    "min_start": 0.0,
     "judge_at": None,
     "on_unsafe": "auto",
     "temperature": 0.7,

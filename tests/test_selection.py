@@ -6,7 +6,8 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.result import Verdict
-from alignbeam_local.search.selection import Candidate, Selection, select
+from alignbeam_local.search.choices import Candidate
+from alignbeam_local.search.selection import Selection, select
 
 UNSCORED = Verdict(None, None, {}, "unscored")
 

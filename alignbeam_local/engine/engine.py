@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +11,8 @@ from ..cancellation import Cancellation
 from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
+from ..heads.features import template_key
+from ..heads.head import find_head
 from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
 from ..lm.grammar import grammar_of
@@ -277,9 +280,11 @@ class Engine:
         for model in filter(None, (draft, anchor)):
             if model.context < config.context:
                 yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
-        anchors = (_bridged(draft, anchor),) if anchor else ()
-        for each in anchors:
-            yield from check_pair(each.bridge, force=config.force)
+        anchors: tuple[Anchor, ...] = ()
+        if anchor:
+            bridged = _bridged(draft, anchor)
+            yield from check_pair(bridged.bridge, force=config.force)
+            anchors = ((yield from _with_head(bridged)),)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
         self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted)
@@ -290,6 +295,17 @@ class Engine:
         if store and config.prompt_cache == "all":
             for prompter in prompters(self._models, config):
                 read_beginning(prompter, store)
+
+
+def _with_head(anchor: Anchor) -> Generator[Notice, None, Anchor]:
+    """The anchor with the head of its very file and template; a damaged record is as none, and told."""
+    model = anchor.model
+    try:
+        head = find_head(model.card.sha256, template_key(model.format, model.lm.vocabulary))
+    except ModelError as error:
+        yield Notice(f"no head reads requests: {error.message}")
+        return anchor
+    return replace(anchor, head=head)
 
 
 def _bridged(draft: Model, anchor: Model) -> Anchor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..config import ROLES, Config
+from ..heads.head import RequestHead
 from ..judge.judge import Judge
 from ..lm.language_model import LanguageModel
 from ..lm.prompt_cache import PromptCache
@@ -33,10 +34,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A model that lends its first tokens, and the bridge that carries them to the draft."""
+    """A model that lends its first tokens, and the bridge that carries them to the draft.
+
+    `head` reads from its hidden states how harmful a request is, if there is one.
+    """
 
     model: Model
     bridge: Bridge
+    head: RequestHead | None = None
 
 
 @dataclass

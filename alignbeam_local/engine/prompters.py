@@ -33,6 +33,10 @@ class Prompter(NamedTuple):
             own = anchor_turns(own, self.config.anchor_system)
         return self.model.format.encode(own, self.model.lm.vocabulary)
 
+    def encode_alone(self, turns: Sequence[Message]) -> list[int]:
+        """The same without a system prompt of ours. Raises: as `encode`."""
+        return self.model.format.encode(turns, self.model.lm.vocabulary)
+
     def require_fit(self, tokens: int) -> None:
         """Raises: ContextFull: a prompt of so many tokens leaves no room for an answer."""
         needed = tokens + (1 if self.role == "draft" else self.config.mixed_depth)

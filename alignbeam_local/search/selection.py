@@ -4,19 +4,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..config import Config
-from ..result import Verdict
-
-#: Scores this close count as equal; the draft's own liking of the prefix then decides.
-SCORE_TIE = 0.05
-
-
-class Candidate(NamedTuple):
-    """A finished beam with its verdict, in the order of f~."""
-
-    beam: int
-    verdict: Verdict
-    logprob: float
-    degenerate: bool
+from ..result import Decision
+from .choices import RULES, Candidate, lowest, safest
 
 
 class Selection(NamedTuple):
@@ -26,22 +15,30 @@ class Selection(NamedTuple):
     notice: str = ""
 
 
-def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: bool) -> Selection:
+def select(
+    candidates: Sequence[Candidate],
+    config: Config,
+    *,
+    refusal_allowed: bool,
+    decision: Decision | None = None,
+) -> Selection:
     """Choose a beam, or none.
 
     Args:
         candidates: the beams, in the order of f~.
-        config: threshold, choice and on_unsafe are read.
+        config: threshold, choice, min_start and on_unsafe are read.
         refusal_allowed: the judge's record shows that its threshold spares refusals and benign answers,
             which is what `on_unsafe = auto` refuses by.
+        decision: what the request was read as, if it was.
     """
     safe = [c for c in candidates if c.verdict.verdict == "safe" and not c.degenerate]
     if safe:
-        return Selection(_choose(safe, config).beam)
+        return Selection(RULES[config.choice](_well_started(safe, config.min_start), decision).beam)
     scored = [c for c in candidates if c.verdict.verdict != "unscored" and c.verdict.score is not None]
     if not scored:
         return Selection(None, "the judge could not score any draft: the answer is blocked")
-    if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and refusal_allowed):
+    is_flagged = config.choice == "by_request" and decision == "harmful"
+    if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and (refusal_allowed or is_flagged)):
         return Selection(None)
     notice = "the only drafts judged safe are empty or repeat themselves: one of them is shown"
     left = [c for c in scored if c.verdict.verdict == "safe"]
@@ -50,19 +47,9 @@ def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: 
         left = [c for c in scored if not c.degenerate] or scored
     if config.on_unsafe == "auto":
         notice += "; this judge is not measured well enough to block (--on-unsafe refuse lets it)"
-    return Selection(_safest(left).beam, notice)
+    return Selection((safest if config.choice == "safest" else lowest)(left).beam, notice)
 
 
-def _choose(safe: Sequence[Candidate], config: Config) -> Candidate:
-    return safe[0] if config.choice == "likeliest" else _safest(safe)
-
-
-def _safest(candidates: Sequence[Candidate]) -> Candidate:
-    lowest = min(_score(c) for c in candidates)
-    near = [c for c in candidates if _score(c) <= lowest + SCORE_TIE]
-    return max(near, key=lambda c: (c.logprob, -c.beam))
-
-
-def _score(candidate: Candidate) -> float:
-    assert candidate.verdict.score is not None
-    return candidate.verdict.score
+def _well_started(safe: Sequence[Candidate], least: float) -> Sequence[Candidate]:
+    """Without beams that the mixture hardly wanted to begin, unless all are such."""
+    return [c for c in safe if c.p_first is None or c.p_first >= least] or safe

@@ -15,7 +15,8 @@ from ...judge.quoting import with_reasoning
 from ...prompt.message import Message
 from ...refusals.detector import declines
 from ...result import ModelCard, Verdict
-from ...search.selection import Candidate, select
+from ...search.choices import Candidate
+from ...search.selection import select
 from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
 from .run_directory import Json
