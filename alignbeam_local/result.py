@@ -152,7 +152,7 @@ class Timings:
     Attributes:
         load_ms: loading the models; 0 if they were open already.
         draft_prefill_ms: the draft reads the prompt.
-        anchor_prefill_ms: the anchor reads it.
+        anchor_prefill_ms: the anchor reads it, and its parts where a head does.
         mix_ms: the mixed tokens.
         complete_ms: the draft completes the beams.
         judge_ms: the judge reads them.

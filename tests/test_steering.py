@@ -15,7 +15,7 @@ from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Steering
 from alignbeam_local.search.steering import decision_of, knobs_of, steering_of, unread
 from tests.fake_lm import spelt
-from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, THREE, World, done, phases, shown
+from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, World, done, phases, shown
 
 #: Words of a request, and the logit of what the head makes of a text that holds them; the last one counts.
 HARM = {b"": -4.0, b"cook": -3.0, b"odd": 0.0, b"kill": 4.0, b"NAN": float("nan")}
@@ -284,4 +284,3 @@ def test_without_a_reading_it_is_steered_as_in_the_paper(why: str) -> None:
 def test_by_request_without_a_reading_is_the_papers_choice() -> None:
     made = world(head=None, scores={"pan": 2.0, "pot": 1.2, "can't": 2.1})
     assert made.result(asks("How to cook?"), choice="by_request").text == OTHER
-    assert THREE  # the script of the world that this one is like

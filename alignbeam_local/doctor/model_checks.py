@@ -10,6 +10,8 @@ from ..config import Config
 from ..engine.loader import require_silent_chat, usable_gpus
 from ..engine.open_judge import open_judge
 from ..errors import AlignBeamError
+from ..heads.features import template_key
+from ..heads.head import find_head, load_head
 from ..judge.calibration import load_calibration
 from ..llama.weights import load_vocabulary
 from ..lm.vocabulary import Vocabulary
@@ -20,7 +22,7 @@ from ..machine.memory import gib
 from ..machine.placement import Placement, place
 from ..models.entry import CLASSIFIERS
 from ..models.gguf_header import GgufHeader, require_model
-from ..models.hashes import file_sha256, fresh_sha256
+from ..models.hashes import file_sha256, fresh_sha256, model_sha256
 from ..models.pull import check_sha256, expected_sha256
 from ..models.registry import ModelFile, Registry
 from ..pair.check import check_pair, single_share
@@ -68,6 +70,8 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
         yield _memory(placement, models)
     if "draft" in models and "anchor" in models:
         yield _pair(config, models["draft"], models["anchor"])
+    if "anchor" in models:
+        yield _head(config, models["anchor"])
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
         yield _labels(config, registry)
     yield from _records()
@@ -152,6 +156,24 @@ def _pair(config: Config, draft: _Model, anchor: _Model) -> Finding:
     return Finding("pair", "ok", f"{single_share(bridge):.0%} of the anchor's usual tokens reach the draft")
 
 
+def _head(config: Config, anchor: _Model) -> Finding:
+    """Whether requests can be read before they are answered; a damaged record is told with the others."""
+    name = anchor.file.name
+    head = None
+    with suppress(AlignBeamError):
+        digest = model_sha256(anchor.file.path)
+        head = find_head(digest, template_key(anchor.layout, anchor.vocabulary))
+    if head:
+        low, high = (f"{limit:.2f}" for limit in (head.thresholds.low, head.thresholds.high))
+        return Finding("head", "ok", f"requests can be read: clear up to {low}, harmful above {high}")
+    message = f"there is no head for {name}: requests are not read"
+    if not config.reads_request:
+        return Finding("head", "ok", f"{message}; nothing here goes by it")
+    return Finding(
+        "head", "warning", f"{message}, and all are steered", f"Fit one: alignbeam heads fit {name}"
+    )
+
+
 def _labels(config: Config, registry: Registry) -> Finding:
     """A classifier is loaded: nothing less shows that its template and labels are its own."""
     try:
@@ -162,12 +184,13 @@ def _labels(config: Config, registry: Registry) -> Finding:
 
 
 def _records() -> Iterator[Finding]:
-    """The user's own judge records: a damaged one would stop every answer."""
-    for path in sorted((data_dir() / "judges").glob("*.json")):
-        try:
-            load_calibration(path)
-        except AlignBeamError as error:
-            yield problem("record", error)
+    """The user's own records: a damaged one of a judge would stop every answer, one of a head is as none."""
+    for folder, load in (("judges", load_calibration), ("heads", load_head)):
+        for path in sorted((data_dir() / folder).glob("*.json")):
+            try:
+                load(path)
+            except AlignBeamError as error:
+                yield problem("record", error)
 
 
 def _mb(size: int) -> str:

@@ -149,12 +149,13 @@ class Answer:
         yield from self._decided(search.start(draft_row, ()))
         (beam,) = search.beams
         for until in dict.fromkeys((self._config.judge_at, None)):
-            if beam.finish is None:
-                yield from self._complete(until)
-                yield from self._judge(turns, [beam])
+            yield from self._complete(until)
+            yield from self._judge(turns, [beam])
             if self._verdicts[beam.index].verdict != "safe":
                 yield from self._steer_after_all(beam)
                 return False
+            if beam.finish is not None:
+                break
         yield from self._done(beam)
         return True
 

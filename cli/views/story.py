@@ -95,6 +95,7 @@ def summary(result: Result) -> str:
     parts = [
         _outcome(result),
         _verdicts(result),
+        _steering(result),
         "cut short by max_tokens" if result.finish_reason == "length" else "",
         f"{result.timings.total_ms / 1000:.1f} s",
     ]
@@ -143,6 +144,16 @@ def _verdicts(result: Result) -> str:
     verdict = f"{drafts}, {'all' if safe == count else safe or 'none'} judged safe"
     is_doubtful = safe and not _num_safe([result.beams[result.chosen]])
     return f"{verdict}, but not the one shown" if is_doubtful else verdict
+
+
+def _steering(result: Result) -> str:
+    """What was done about a request that need not be steered; nothing where it was steered as ever."""
+    steering = result.steering
+    if steering is None or steering.decision != "clear":
+        return ""
+    if steering.unsteered:
+        return "made again, steered"
+    return "not steered" if steering.alpha is None else ""
 
 
 def _num_safe(beams: Iterable[BeamResult]) -> int:
