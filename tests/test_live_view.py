@@ -142,7 +142,12 @@ def test_what_is_withdrawn_leaves_the_screen() -> None:
 
 def test_what_takes_the_place_of_what_is_withdrawn_is_drawn_anew() -> None:
     screen = Screen(100)
-    again = [Phase("mix"), BeamText(0, "Good", True), AnswerText("Good."), Done(fake_result("Good.", CONFIG))]
+    again: list[Event] = [
+        Phase("mix"),
+        BeamText(0, "Good", True),
+        AnswerText("Good."),
+        Done(fake_result("Good.", CONFIG)),
+    ]
     shown([BeamText(0, "Bad", False), AnswerText("Bad."), Withdrawn(""), *again], screen)
     assert screen.lines[:2] == ["[withdrawn: what was shown did not stand]", "Good."]
     assert "Bad" not in screen.text

@@ -97,7 +97,7 @@ def test_where_all_are_steered_a_reading_changes_no_knob() -> None:
 
 def test_what_a_harmful_request_is_answered_with() -> None:
     for on_unsafe, expected in (("auto", "refuse"), ("refuse", "refuse"), ("lowest", "lowest")):
-        config = Config(steer="by_request", on_unsafe=on_unsafe)
+        config = Config.of({"steer": "by_request", "on_unsafe": on_unsafe})
         found = knobs_of(config, steering_of(config, 0.9, 0.9, 0.2, 0.8))
         assert (found.alpha, found.beams, found.on_unsafe) == (config.alpha, config.beams, expected)
 
@@ -237,7 +237,7 @@ def test_the_last_turn_is_read_by_itself_too() -> None:
 
 
 def test_a_system_prompt_of_the_anchors_is_read_with_the_prompt_and_clears_nothing() -> None:
-    knobs = {"system": "kill", "anchor_system": "same", "read_request": "on"}
+    knobs: dict[str, Any] = {"system": "kill", "anchor_system": "same", "read_request": "on"}
     made = world()
     found = read(made.events(asks("How to cook?"), **knobs))
     assert found.whole is not None
