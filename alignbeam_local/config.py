@@ -27,6 +27,9 @@ CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"
 ModelRole = Literal["draft", "anchor", "judge"]
 ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
 
+#: Named as the judge it says: no model of its own, the draft's answer head.
+HEAD_JUDGE = "head"
+
 #: `judge_at` of a chat with several beams (docs/measurements.md, "When a chat judges").
 CHAT_JUDGE_AT = 32
 
@@ -199,7 +202,7 @@ class Config(BaseModel):
     )
     judge: str | None = _knob(
         None,
-        "the model that scores the beams",
+        "the model that scores the beams; or head: the draft's own answer head, and no model beside it",
         Knob("Models", ("loads", "sizes", "judges", "measured", "shared")),
     )
     profile: str | None = _knob(
@@ -383,6 +386,11 @@ class Config(BaseModel):
         return self.beams > 1 or is_asked_for or self.steers_by_request
 
     @property
+    def judged_by_head(self) -> bool:
+        """Whether the draft's answer head is the judge."""
+        return self.judge == HEAD_JUDGE
+
+    @property
     def reads_request(self) -> bool:
         """Whether the anchor's head is to read the request, if there is one."""
         is_used = "by_request" in (self.steer, self.choice)
@@ -396,7 +404,7 @@ class Config(BaseModel):
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that an answer needs a model for, in the order in which they are opened."""
-        needed = {"draft": True, "anchor": self.depth > 0, "judge": self.judged}
+        needed = {"draft": True, "anchor": self.depth > 0, "judge": self.judged and not self.judged_by_head}
         return tuple(role for role, is_needed in needed.items() if is_needed)
 
     def model_named(self, role: str) -> str:

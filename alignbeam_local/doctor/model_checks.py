@@ -1,7 +1,8 @@
 """Are the models of a configuration here, whole and right; does llama.cpp run them; do they fit, and pair?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -10,6 +11,7 @@ from ..config import Config
 from ..engine.loader import require_silent_chat, usable_gpus
 from ..engine.open_judge import open_judge
 from ..errors import AlignBeamError
+from ..heads.answer_head import find_answer_head, load_answer_head
 from ..heads.features import template_key
 from ..heads.head import find_head, load_head
 from ..judge.calibration import load_calibration
@@ -30,6 +32,12 @@ from ..paths import data_dir
 from ..prompt.formats import PromptFormat, prompt_format
 from ..search.bridge import bridge_between
 from .findings import Finding, problem
+
+_RECORDS: tuple[tuple[str, Callable[[Path], object]], ...] = (
+    ("judges", load_calibration),
+    ("heads", load_head),
+    ("heads/answers", load_answer_head),
+)
 
 
 class _Model(NamedTuple):
@@ -72,6 +80,8 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
         yield _pair(config, models["draft"], models["anchor"])
     if "anchor" in models:
         yield _head(config, models["anchor"])
+    if "draft" in models and config.judged and config.judged_by_head:
+        yield _answer_head(models["draft"])
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
         yield _labels(config, registry)
     yield from _records()
@@ -174,6 +184,19 @@ def _head(config: Config, anchor: _Model) -> Finding:
     )
 
 
+def _answer_head(draft: _Model) -> Finding:
+    """The judge, where it is the draft's own head: without one nothing is answered."""
+    name = draft.file.name
+    try:
+        head = find_answer_head(model_sha256(draft.file.path), template_key(draft.layout, draft.vocabulary))
+    except AlignBeamError as error:
+        return problem("judge", error)
+    if head is None:
+        hint = f"Fit one: alignbeam heads fit {name} --answers. Or name a judge: --judge MODEL."
+        return Finding("judge", "problem", f"judge = head: there is no answer head for {name}", hint)
+    return Finding("judge", "ok", f"the answer head of {name}, fitted {head.date}")
+
+
 def _labels(config: Config, registry: Registry) -> Finding:
     """A classifier is loaded: nothing less shows that its template and labels are its own."""
     try:
@@ -185,7 +208,7 @@ def _labels(config: Config, registry: Registry) -> Finding:
 
 def _records() -> Iterator[Finding]:
     """The user's own records: a damaged one of a judge would stop every answer, one of a head is as none."""
-    for folder, load in (("judges", load_calibration), ("heads", load_head)):
+    for folder, load in _RECORDS:
         for path in sorted((data_dir() / folder).glob("*.json")):
             try:
                 load(path)

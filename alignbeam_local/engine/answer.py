@@ -8,7 +8,8 @@ from .. import __version__
 from ..config import Config
 from ..errors import Cancelled
 from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, RequestRead, Withdrawn
-from ..heads.reading import read_request
+from ..heads.features import turn_end
+from ..heads.reading import read_answers, read_request
 from ..judge.quoting import with_reasoning
 from ..lm.grammar import grammar_of
 from ..lm.language_model import Logits
@@ -71,6 +72,7 @@ class Answer:
         self._search: BeamSearch | None = None
         self._thought = Thought()
         self._prompt_tokens = 0
+        self._prompt: list[int] = []  # what beams follow: a draft's reasoning included
         self._shown = ""
         self._streams = not config.judged  # new characters are the answer's at once
 
@@ -118,6 +120,7 @@ class Answer:
                 )
                 yield Done(self._result("", "length", None))
                 return
+        self._prompt = prompt
         draft_row = self._draft_row(prompt)
         anchor_prompts, anchor_rows = self._prefill_anchors(turns)
         if self._steering:
@@ -279,17 +282,25 @@ class Answer:
         return chosen
 
     def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
-        judge = self._models.judge
-        assert judge is not None
-        with self._watch.part("load_ms"):
-            yield from self._models.examples.rest(judge)
+        if judge := self._models.judge:
+            with self._watch.part("load_ms"):
+                yield from self._models.examples.rest(judge)
         yield Phase("judge")
         with self._watch.part("judge_ms"):
-            texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
-            verdicts = judge.judge(turns, texts, self._config.threshold)
+            verdicts = self._verdicts_on(turns, beams)
         for beam, verdict in zip(beams, verdicts, strict=True):
             self._verdicts[beam.index] = verdict
             yield Judged(beam.index, verdict, self._config.threshold)
+
+    def _verdicts_on(self, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
+        if judge := self._models.judge:
+            texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
+            return judge.judge(turns, texts, self._config.threshold)
+        head, draft = self._models.answer_head, self._models.draft
+        assert head is not None
+        answers = {beam.sequence: [*self._prompt, *beam.tokens] for beam in beams}
+        states = read_answers(draft.lm, answers, turn_end(draft.format, draft.lm.vocabulary))
+        return [head.verdict(states[beam.sequence], self._config.threshold) for beam in beams]
 
     def _doubted(self, notice: str, *, is_shown: bool) -> Iterator[Event]:
         """What a selection says takes the place of what the one before it said."""
@@ -329,7 +340,7 @@ class Answer:
         return is_degenerate(beam.tokens, beam.text)
 
     def _refusal_allowed(self) -> bool:
-        record = self._models.judge.record if self._models.judge else None
+        record = self._models.judge.record if self._models.judge else self._models.answer_head
         return record is not None and record.allows_refusal(self._config.threshold)
 
     # --- results

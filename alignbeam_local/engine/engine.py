@@ -11,6 +11,7 @@ from ..cancellation import Cancellation
 from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
+from ..heads.answer_head import AnswerHead, find_answer_head
 from ..heads.features import template_key
 from ..heads.head import find_head
 from ..llama.grammar import check_grammar
@@ -287,7 +288,8 @@ class Engine:
             anchors = ((yield from _with_head(bridged)),)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
-        self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted)
+        head = _answer_head(draft) if config.judged and config.judged_by_head else None
+        self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted, head)
         self._sizes = wanted
         if self._aside is not None:
             restore(self._models, self._aside)
@@ -295,6 +297,18 @@ class Engine:
         if store and config.prompt_cache == "all":
             for prompter in prompters(self._models, config):
                 read_beginning(prompter, store)
+
+
+def _answer_head(draft: Model) -> AnswerHead:
+    """Raises: ModelError: the draft has none, or a damaged one: without a judge nothing is let through."""
+    head = find_answer_head(draft.card.sha256, template_key(draft.format, draft.lm.vocabulary))
+    if head is None:
+        name = draft.card.name
+        raise ModelError(
+            f"judge = head: there is no answer head for {name}",
+            f"Fit one: alignbeam heads fit {name} --answers. Or name a judge: --judge MODEL.",
+        )
+    return head
 
 
 def _with_head(anchor: Anchor) -> Generator[Notice, None, Anchor]:

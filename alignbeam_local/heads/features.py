@@ -44,10 +44,20 @@ class RequestReader:
             ContextFull: a prompt is longer than the context.
             Cancelled, ModelError: as the model's `extend`.
         """
+        return self._read_all([self._encode(part) for part in parts(conversation)])
+
+    def read_answers(self, pairs: Sequence[tuple[str, str]]) -> States:
+        """The states (n, n_embd) at the ends of answers, of (question, answer) pairs. Raises: as `read`."""
+        return self._read_all([self._encode_answer(question, answer) for question, answer in pairs])
+
+    def _encode_answer(self, question: str, answer: str) -> list[int]:
+        vocabulary, layout = self._lm.vocabulary, self._format
+        said = vocabulary.encode(f" {answer}" if layout.strips_leading_space else answer)
+        return [*self._encode([Message("user", question)]), *said, *turn_end(layout, vocabulary)]
+
+    def _read_all(self, prompts: Sequence[list[int]]) -> States:
         states: list[Hidden] = []
-        for batch in batches(
-            [self._encode(part) for part in parts(conversation)], self._lm.num_sequences - _FIRST
-        ):
+        for batch in batches(prompts, self._lm.num_sequences - _FIRST):
             self._hold_prefix(len(batch))
             found = self._lm.read(dict(enumerate(batch, _FIRST)))
             states += [found[sequence] for sequence in sorted(found)]
@@ -75,3 +85,9 @@ def template_key(prompt_format: PromptFormat, vocabulary: Vocabulary) -> str:
     ask, reply = Message("user", PROBES[0]), Message("assistant", PROBES[1])
     read = [prompt_format.encode(turns, vocabulary) for turns in ([ask], [ask, reply, ask])]
     return sha256(repr(read).encode()).hexdigest()
+
+
+def turn_end(prompt_format: PromptFormat, vocabulary: Vocabulary) -> list[int]:
+    """What ends an answer's turn: where its state is read. Empty if the vocabulary has no such token."""
+    end = vocabulary.turn_end(prompt_format.uses_template)
+    return [] if end is None else [end]

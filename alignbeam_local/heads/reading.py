@@ -1,12 +1,12 @@
-"""A request read by a head while it is answered: the prompt as the anchor has it, then its parts."""
+"""What heads read while an answer is made: the request at the end of its prompt, answers at their ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import ContextFull
-from ..lm.language_model import Logits
+from ..lm.language_model import Hidden, LanguageModel, Logits
 from ..lm.prompt_cache import PromptCache
 from ..prompt.message import Message
 from .head import RequestHead
@@ -50,3 +50,24 @@ def read_request(
         return row, None
     found = head.probabilities(states)
     return row, None if found is None else Reading(float(found.max()), float(found[0]))
+
+
+def read_answers(
+    lm: LanguageModel, answers: Mapping[int, Sequence[int]], end: Sequence[int]
+) -> dict[int, Hidden]:
+    """The hidden states at the ends of answers, all in one batch; the sequences then hold what they held.
+
+    Args:
+        lm: the model that gave them.
+        answers: prompt and answer by sequence; each holds all of it, or all but the last token.
+        end: what ends a turn.
+
+    Raises:
+        Cancelled, ContextFull, ModelError: as the model's `extend`.
+    """
+    held = {sequence: len(lm.tokens(sequence)) for sequence in answers}
+    try:
+        return lm.read({sequence: [*ids, *end] for sequence, ids in answers.items()})
+    finally:
+        for sequence, length in held.items():
+            lm.truncate(sequence, length)
