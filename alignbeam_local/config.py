@@ -143,6 +143,12 @@ class Config(BaseModel):
         f"if not set, in a chat with several beams {CHAT_JUDGE_AT}",
         Knob("Judge", ("measured",)),
     )
+    judge_every: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = _knob(
+        None,
+        "judge the winner again each time it has grown by this many tokens, and show only what a verdict has "
+        "passed; without judge_at the beams are judged after as many; none = text is shown as it comes",
+        Knob("Judge", ("measured",)),
+    )
     on_unsafe: OnUnsafe = _knob(
         "auto",
         "when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
@@ -291,6 +297,7 @@ class Config(BaseModel):
 
     @field_validator(
         "judge_at",
+        "judge_every",
         "clear_below",
         "harmful_above",
         "main_gpu",
@@ -382,7 +389,7 @@ class Config(BaseModel):
 
         An answer that nobody steered is judged too.
         """
-        is_asked_for = self.on_unsafe != "auto" or self.judge_at is not None
+        is_asked_for = self.on_unsafe != "auto" or self.first_verdict_at is not None
         return self.beams > 1 or is_asked_for or self.steers_by_request
 
     @property
@@ -400,6 +407,11 @@ class Config(BaseModel):
     def steers_by_request(self) -> bool:
         """Whether what is read of a request decides if it is steered."""
         return self.steer == "by_request" and self.reads_request
+
+    @property
+    def first_verdict_at(self) -> int | None:
+        """After how many tokens the beams are judged; None: at their ends."""
+        return self.judge_at or self.judge_every
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -52,10 +52,22 @@ class ContextFull(AlignBeamError):
     kind = "context"
 
 
+class InternalError(AlignBeamError):
+    """A fault of this program: nothing that a user did."""
+
+    kind = "internal"
+
+
 class TimedOut(AlignBeamError):
     """The answer was not ready in the time that it was given; nothing of it is shown."""
 
     kind = "timeout"
+
+
+class ServerGone(AlignBeamError):
+    """The server that held the models ended, or does not answer; asked again, they are loaded here."""
+
+    kind = "server_gone"
 
 
 class Cancelled(AlignBeamError):

@@ -11,7 +11,6 @@ MEANT = {
     "rm": "Try: alignbeam models rm MODEL",
     "show": "Try: alignbeam models inspect MODEL",
     "create": "Try: alignbeam models import FILE --name NAME",
-    "serve": "There is no server. From a program, use alignbeam ask --json, alignbeam filter or the library.",
 }
 _FLAG_FOR_FILE = ("chat", "start")
 

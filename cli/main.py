@@ -34,6 +34,7 @@ _COMMANDS = {
     "ask": "ask:ask",
     "filter": "filter:filter_prompts",
     "chat": "chat:chat",
+    "serve": "serve:serve",
     "bridge": "bridge:bridge",
     "bench": "bench:bench",
     "models": "models:models_app",

@@ -47,6 +47,7 @@ class Options:
     offline: bool
     show_config: bool
     quiet: bool
+    no_server: bool = False
 
 
 _COMMON = {
@@ -56,6 +57,7 @@ _COMMON = {
     "quiet": ("no progress and no closing line on stderr", "Output", ("-q",)),
     "pull": ("fetch the models that are missing", "Models", ()),
     "offline": ("never touch the network", "Models", ()),
+    "no_server": ("load the models here, also if a running server has them", "Models", ()),
 }
 
 

@@ -32,13 +32,17 @@ class Session:
     settings: SourcedConfig
     registry: Registry
 
-    def open(self) -> "Engine":
-        """The engine, its models on this machine but not loaded yet.
+    def open(self, *, warm: bool = True) -> "Engine":
+        """The engine, its models on this machine but not loaded yet; `warm`: or held by a running server.
 
         Raises:
             UsageError, ModelError: a model that is not named or not here.
         """
+        from alignbeam_local.warm.sockets import sockets
+
         self.provide(needed_models(self.settings.config))
+        if warm and not self.options.no_server and sockets():
+            return _warm_engine(self.settings.config, self.registry)
         return open_engine(self.settings.config, self.registry)
 
     def provide(self, specs: Iterable[str]) -> None:
@@ -51,6 +55,15 @@ def open_engine(config: Config, registry: Registry, cancellation: "Cancellation 
     from alignbeam_local.engine.engine import Engine
 
     return Engine(config, registry, cancellation=cancellation)
+
+
+def _warm_engine(config: Config, registry: Registry) -> "Engine":
+    """An engine whose models a running server holds, if one does."""
+    from alignbeam_local.warm.found_server import find_server
+    from alignbeam_local.warm.remote_engine import RemoteEngine
+
+    server = find_server(config, registry)
+    return RemoteEngine(config, registry, server) if server else open_engine(config, registry)
 
 
 def prepare(

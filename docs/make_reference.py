@@ -191,7 +191,8 @@ def _exit_codes() -> str:
 
 
 def _error_kinds() -> str:
-    kinds = [AlignBeamError, *AlignBeamError.__subclasses__()]
+    kinds = [kind for kind in AlignBeamError.__subclasses__() if kind.__module__ == AlignBeamError.__module__]
+    kinds = [AlignBeamError, *kinds]
     rows = ((f"`{kind.kind}`", _summary(kind), str(kind.exit_code)) for kind in kinds)
     return _table(("type", "when", "exit code"), rows)
 

@@ -297,6 +297,26 @@ def test_an_answer_that_turns_unsafe_is_withdrawn() -> None:
     assert shown(events) == "No."
 
 
+@pytest.mark.parametrize("knobs", [{"judge_at": 4, "judge_every": 3}, {"judge_every": 4}])
+def test_judged_every_few_tokens_nothing_is_shown_before_its_verdict(knobs: dict[str, Any]) -> None:
+    world = World(scores={"Tak": 3.0, "Use": 1.0})
+    events = world.events(**knobs)
+    assert done(events).text == shown(events) == OTHER
+    first, *later = (answers for _, answers in world.judge.seen)
+    judged = [first[1], *(answer for (answer,) in later)]
+    assert judged[-1] == OTHER
+    assert len(judged) > 2
+    pieces = [event.text for event in events if isinstance(event, AnswerText)]
+    assert ["".join(pieces[: end + 1]) for end in range(len(pieces))] == list(dict.fromkeys(judged))
+
+
+def test_an_answer_that_turns_unsafe_between_two_verdicts_shows_nothing_of_it() -> None:
+    world = World(scores={"Use a p": 5.0, "Use": 1.0})
+    events = world.events(judge_every=4, on_unsafe="refuse", refusal_text="No.")
+    assert (done(events).text, done(events).finish_reason) == ("No.", "withdrawn")
+    assert [event.text for event in events if isinstance(event, AnswerText)] == ["Use a "]
+
+
 def test_an_answer_that_ended_before_it_was_due_is_judged_once() -> None:
     world = World(scores={"Take": 1.0, "Use": 2.0})
     assert world.result(judge_at=30).text == HELP

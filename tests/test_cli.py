@@ -147,7 +147,6 @@ def test_errors_have_a_message_and_a_code(run: Run, args: tuple[str, ...], code:
 @pytest.mark.parametrize(
     ("args", "hint"),
     [
-        (("serve",), "There is no server."),
         (("run", "x"), "Try: alignbeam chat --draft MODEL"),
         (("pull", "x"), "Try: alignbeam models pull MODEL"),
         (("chat", "./x.gguf"), "Try: alignbeam chat --draft ./x.gguf"),

@@ -35,7 +35,7 @@ MARKED: dict[Mark, str] = {
     "judges": "threshold choice min_start on_unsafe judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass steer clear_below harmful_above
-        threshold choice min_start judge_at on_unsafe
+        threshold choice min_start judge_at judge_every on_unsafe
         temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
     "shared": "seed draft anchor judge profile prompt_cache",
     "benched": "depth beams bridge_width",
@@ -44,7 +44,7 @@ MARKED: dict[Mark, str] = {
 UNDER = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
     "Steering": "steer clear_below harmful_above read_request",
-    "Judge": "threshold choice min_start judge_at on_unsafe refusal_text",
+    "Judge": "threshold choice min_start judge_at judge_every on_unsafe refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
     "Models": "draft anchor judge profile system anchor_system force",
@@ -67,6 +67,7 @@ DEFAULTS: dict[str, Any] = {
     "choice": "safest",
     "min_start": 0.0,
     "judge_at": None,
+    "judge_every": None,
     "on_unsafe": "auto",
     "temperature": 0.7,
     "top_p": 1.0,
@@ -114,7 +115,7 @@ def test_every_mark_is_listed_here_and_on_some_knob() -> None:
 
 def test_who_reads_a_mark_reads_that_one() -> None:
     assert set(MARKED["loads"].split()) == LOADING_KNOBS
-    assert set(reselect.KNOBS) == set(MARKED["selects"].split())
+    assert set(reselect.KNOBS) == {*MARKED["selects"].split(), "steer", "clear_below", "harmful_above"}
     for knob in KNOBS:
         if knob in MARKED["benched"].split():
             assert Sweep.parse(f"{knob}=1") == Sweep(knob, (1,))
@@ -217,7 +218,9 @@ def test_a_text_with_half_a_character_is_refused(knob: str) -> None:
         Config.of({knob: "a\ud800"})
 
 
-@pytest.mark.parametrize("knob", ["judge_at", "main_gpu", "tensor_split", "grammar", "json_schema"])
+@pytest.mark.parametrize(
+    "knob", ["judge_at", "judge_every", "main_gpu", "tensor_split", "grammar", "json_schema"]
+)
 def test_none_can_be_typed_where_none_is_a_value(knob: str) -> None:
     assert getattr(Config.of({knob: "none"}), knob) is None
 
@@ -371,6 +374,7 @@ def test_the_judges_cache_stays_whole() -> None:
         ({"beams": 1, "on_unsafe": "refuse"}, True),
         ({"beams": 1, "on_unsafe": "lowest"}, True),
         ({"beams": 1, "judge_at": 5}, True),
+        ({"beams": 1, "judge_every": 5}, True),
         ({"beams": 1, "threshold": 1}, False),
         ({"beams": 2, "on_unsafe": "auto"}, True),
     ],

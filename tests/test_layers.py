@@ -32,9 +32,11 @@ llama
 machine
 pair
 engine
+warm
 conversation
 api doctor bench
 evaluation
+server
 cli
 """
 _FLOOR = {room: floor for floor, line in enumerate(LAYERS.split("\n")) for room in line.split()}

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.engine.scheduler import AnswerEvent
-from alignbeam_local.errors import AlignBeamError, ModelError, TimedOut
+from alignbeam_local.engine.scheduler import AnswerEvent, Asked
+from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, TimedOut
 from alignbeam_local.events import BeamText, Done, Judged, Phase, Step, Withdrawn
 from alignbeam_local.heads.head import RequestHead
 from alignbeam_local.lm.language_model import SamplerSettings, SequenceState
@@ -114,6 +114,7 @@ asked_once = st.tuples(
             "depth": st.integers(0, 3),
             "max_tokens": st.integers(1, 8),
             "judge_at": st.integers(1, 6),
+            "judge_every": st.integers(1, 4),
             "on_unsafe": st.sampled_from(["auto", "refuse", "lowest"]),
             "temperature": st.sampled_from([0.0, 0.9]),
             "seed": st.integers(0, 3),
@@ -132,15 +133,18 @@ HEAD = RequestHead.model_validate({**dict(steering.HEAD), "weights": (0.4, -0.2,
     num_slots=st.integers(1, 4),
     kv=st.sampled_from(["seq", "state"]),
     seed=st.integers(0, 5),
+    piece=st.none() | st.integers(1, 9),
 )
 def test_each_answer_is_what_it_is_alone(
-    asked: list[tuple[str, dict[str, Any]]], num_slots: int, kv: Kv, seed: int
+    asked: list[tuple[str, dict[str, Any]]], num_slots: int, kv: Kv, seed: int, piece: int | None
 ) -> None:
     # The judge is open from the start, as it is where any prompt before needed it.
     one, config = opened(models(kv, seed), on_unsafe="refuse")
     many, shared = opened(models(kv, seed), on_unsafe="refuse", parallel=num_slots)
     expected = [alone(one, said(text), config.with_values(knobs)) for text, knobs in asked]
-    found = many.parallel().answers([(said(text), shared.with_values(knobs)) for text, knobs in asked])
+    answers = many.parallel()
+    answers.read_in_pieces(piece)
+    found = answers.answers([(said(text), shared.with_values(knobs)) for text, knobs in asked])
     assert list(map(plain, found)) == list(map(plain, expected))
 
 
@@ -204,12 +208,12 @@ def test_one_judge_serves_all() -> None:
 def test_a_lane_that_is_free_takes_the_next_prompt_while_others_go_on() -> None:
     engine, config = opened(models(), parallel=2, ignore_eos=True)
     answers, ended = engine.parallel(), []
-    answers.begin(0, said("long"), config.with_values({"max_tokens": 8}))
-    answers.begin(1, said("short"), config.with_values({"max_tokens": 1}))
+    answers.begin(0, Asked(said("long"), config.with_values({"max_tokens": 8})))
+    answers.begin(1, Asked(said("short"), config.with_values({"max_tokens": 1})))
     assert not answers.has_free_slot
     while not answers.has_free_slot:
         ended += [key for key, what in answers.step() if isinstance(what, Done)]
-    answers.begin(2, said("late"), config.with_values({"max_tokens": 1}))
+    answers.begin(2, Asked(said("late"), config.with_values({"max_tokens": 1})))
     while len(ended) < 3:
         ended += [key for key, what in answers.step() if isinstance(what, Done)]
     assert ended == [1, 2, 0]
@@ -220,13 +224,58 @@ def test_each_tells_all_its_own_events_in_order() -> None:
     many, shared = opened(models(), parallel=3)
     answers, happened = many.parallel(), list[AnswerEvent]()
     for key in range(3):
-        answers.begin(key, said(f"{key} ab"), shared)
+        answers.begin(key, Asked(said(f"{key} ab"), shared))
     while sum(isinstance(what, Done) for _, what in happened) < 3:
         happened += answers.step()
     for key in range(3):
         kinds = (Phase, Step, BeamText, Judged)
         expected = [event for event in one.stream(said(f"{key} ab"), config) if isinstance(event, kinds)]
         assert [what for other, what in happened if other == key and isinstance(what, kinds)] == expected
+
+
+def test_the_anchor_alone_answers_as_it_would_as_a_draft() -> None:
+    loader = models()
+    plain_knobs: dict[str, Any] = {"depth": 0, "beams": 1, "on_unsafe": "refuse"}
+    one, config = opened(loader, draft="anchor", **plain_knobs)
+    many, shared = opened(models(), parallel=2)
+    answers, happened = many.parallel(), list[AnswerEvent]()
+    for key in range(2):
+        answers.begin(key, Asked(said(f"{key} ab"), shared.with_values(plain_knobs), of_anchor=key == 1))
+    while sum(isinstance(what, Done) for _, what in happened) < 2:
+        happened += answers.step()
+    (result,) = (what.result for key, what in happened if key == 1 and isinstance(what, Done))
+    expected = one.answer(said("1 ab"), config)
+    assert (result.text, result.beams) == (expected.text, expected.beams)
+    card = result.models["draft"]
+    assert card is not None
+    assert card.name == "anchor"
+
+
+def test_a_conversation_goes_on_in_its_slot_and_a_new_one_takes_the_slot_left_longest_ago() -> None:
+    engine, config = opened(models(), parallel=3)
+    answers = engine.parallel()
+    talks = [said(f"{letter * 20} the") for letter in "abc"]
+    order = []
+    for key, talk in enumerate(talks):
+        order.append(answers.warmest(Asked(talk, config))[0])
+        answers.begin(key, Asked(talk, config), order[-1])
+        while not any(isinstance(what, Done) for _, what in answers.step()):
+            pass
+    assert sorted(order) == [0, 1, 2]
+    for slot, talk in zip(order, talks, strict=True):
+        warmest, held = answers.warmest(Asked([*talk, Message("assistant", "he"), *said("more")], config))
+        assert (warmest, held > 20) == (slot, True)
+    assert answers.warmest(Asked(said("zzz"), config))[0] == order[0]
+    answers.begin(3, Asked(talks[1], config), order[1])
+    assert answers.warmest(Asked(talks[1], config))[0] == order[0]
+
+
+def test_what_does_not_fit_is_told_before_it_is_begun() -> None:
+    engine, config = opened(models(), parallel=2)
+    answers = engine.parallel()
+    answers.require_fit(Asked(said("ab"), config))
+    with pytest.raises(ContextFull, match="its context holds"):
+        answers.require_fit(Asked(said(TOO_LONG), config))
 
 
 # --- what goes wrong
@@ -259,7 +308,7 @@ def test_a_cancellation_ends_all() -> None:
     engine, config = opened(models(), parallel=2, ignore_eos=True, on_unsafe="refuse")
     answers, happened = engine.parallel(), list[AnswerEvent]()
     for key in range(2):
-        answers.begin(key, said(f"{key} ab"), config)
+        answers.begin(key, Asked(said(f"{key} ab"), config))
     for _ in range(5):
         happened += answers.step()
     engine.cancellation.set()
@@ -277,7 +326,7 @@ def test_an_answer_can_be_ended_alone() -> None:
     engine, config = opened(models(), parallel=2, judge_at=2, ignore_eos=True, on_unsafe="lowest")
     answers, happened = engine.parallel(), list[AnswerEvent]()
     for key in range(2):
-        answers.begin(key, said(f"{key} ab"), config)
+        answers.begin(key, Asked(said(f"{key} ab"), config))
     while not any(key == 0 and isinstance(what, Judged) for key, what in happened):
         happened += answers.step()
     answers.fail(0, TimedOut("too late"))
@@ -294,7 +343,7 @@ def test_what_is_left_is_ended_and_says_nothing_more() -> None:
     loader = models()
     engine, config = opened(loader, parallel=2, ignore_eos=True)
     answers = engine.parallel()
-    answers.begin(0, said("ab"), config)
+    answers.begin(0, Asked(said("ab"), config))
     answers.step()
     answers.close()
     assert (answers.has_free_slot, answers.step()) == (True, [])
@@ -305,7 +354,7 @@ def test_what_is_left_is_ended_and_says_nothing_more() -> None:
 def test_what_is_no_error_of_ours_reaches_whoever_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, config = opened(models(), parallel=2)
     answers = engine.parallel()
-    answers.begin(0, said("ab"), config)
+    answers.begin(0, Asked(said("ab"), config))
     monkeypatch.setattr("alignbeam_local.engine.answer.Answer._make_search", lambda *_: 1 / 0)
     answers.step()
     with pytest.raises(ZeroDivisionError):

@@ -109,17 +109,39 @@ def test_all_that_wait_for_a_context_are_one_batch() -> None:
     assert (list(lm.tokens(0)), list(lm.tokens(2))) == ([65, 66], [67, 68])
 
 
-def test_the_first_context_decodes_first() -> None:
+def test_the_context_that_has_not_decoded_for_longest_decodes_next() -> None:
     (one, first), (two, second) = context(), context()
     scheduler = SlotScheduler([first, second], 2)
     scheduler.run(0, decodes(second, 65))
-    scheduler.run(1, decodes(first, 66, 67))
+    scheduler.run(1, decodes(first, 66, 67, 68))
     order = []
-    for _ in range(3):
+    for _ in range(4):
         before = one.decodes, two.decodes
         scheduler.step()
         order.append((one.decodes - before[0], two.decodes - before[1]))
-    assert order == [(1, 0), (1, 0), (0, 1)]
+    assert order == [(1, 0), (0, 1), (1, 0), (1, 0)]
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_long_prompt_is_read_in_pieces_between_which_the_others_go_on(is_read: bool) -> None:
+    lm = FakeLM(VOCABULARY, hashed_row(VOCABULARY.size), num_sequences=4, num_cells=64)
+    shared = SharedContext(lm, 2)
+    shared.piece_tokens = 4
+    prompt, rows = list(range(40, 50)), []
+
+    def reads(slot: int) -> Iterator[Event]:
+        own = shared.slots[slot]
+        own.read({0: prompt}) if is_read else own.set_tokens({0: prompt})
+        rows.append(own.logits(0).copy())
+        yield done()
+
+    scheduler = SlotScheduler([shared], 2)
+    scheduler.run(0, reads)
+    scheduler.run(1, decodes(shared, 65, 66, 67, 68))
+    told = [text_of(scheduler.step()) for _ in range(3)]
+    assert told == [[(1, "A")], [(1, "B")], [(1, "C")]]
+    assert [batch[0] for batch in lm.batches if 0 in batch] == ([4, 4, 1, 1] if is_read else [4, 4, 2])
+    assert np.array_equal(rows[0], hashed_row(VOCABULARY.size)(prompt))
 
 
 def test_a_step_where_nobody_waits_decodes_nothing() -> None:
@@ -135,6 +157,7 @@ def test_a_slot_keeps_its_row_while_it_waits_elsewhere_and_the_context_decodes_f
     def two_models(slot: int) -> Iterator[Event]:
         shared.slots[slot].extend({0: [65]})
         other.slots[slot].extend({0: [70]})
+        other.slots[slot].extend({0: [71]})
         seen.append(shared.slots[slot].logits(0).copy())
         yield done()
 
@@ -143,7 +166,7 @@ def test_a_slot_keeps_its_row_while_it_waits_elsewhere_and_the_context_decodes_f
     scheduler.run(1, decodes(shared, 66, 67, 68))
     while not seen:
         scheduler.step()
-    assert lm.decodes == 3
+    assert lm.decodes == 2
     assert np.array_equal(seen[0], hashed_row(VOCABULARY.size)([65]))
 
 

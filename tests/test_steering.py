@@ -186,6 +186,15 @@ def test_what_is_judged_early_is_judged_again_at_its_end() -> None:
     assert [answers for _, answers in made.judge.seen] == [["Take"], [HELP]]
 
 
+def test_with_judge_every_only_what_a_verdict_has_passed_is_shown() -> None:
+    made = world(scores={"pan": 4.0})
+    events = made.events(asks("How to cook?"), judge_every=6, on_unsafe="refuse", **KNOBS)
+    texts = [event.text for event in events if isinstance(event, AnswerText | Withdrawn)]
+    assert texts[:2] == [HELP[:6], ""], "what holds the word was not shown"
+    assert done(events).finish_reason == "withdrawn", "steered, it says the same, and is judged likewise"
+    assert shown(events) == done(events).text == Config().refusal_text
+
+
 def test_a_doubtful_request_is_mixed_with_less_weight() -> None:
     made = world()
     events = made.events(asks("How odd?"), **KNOBS)

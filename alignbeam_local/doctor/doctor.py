@@ -9,6 +9,7 @@ from ..models.registry import Registry
 from ..settings import resolve
 from . import machine_checks as machine
 from .findings import Finding, problem
+from .server_check import servers
 
 
 def examine(
@@ -28,6 +29,7 @@ def examine(
     yield machine.kept_prefixes()
     yield machine.conversations()
     yield from machine.trusted_hashes()
+    yield from servers()
     try:
         registry = Registry.load()
         config = resolve(flags, registry, environ).config

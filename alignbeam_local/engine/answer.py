@@ -145,20 +145,22 @@ class Answer:
     def _unsteered(
         self, turns: Sequence[Message], prompt: Sequence[int], draft_row: Logits
     ) -> Generator[Event, None, bool]:
-        """The draft alone, shown while it grows; whether that is the answer: the judge called it safe."""
-        self._streams = True
+        """The draft alone, shown as it grows or as verdicts pass it; whether it is safe, so the answer."""
+        every, until = self._config.judge_every, self._config.first_verdict_at
+        self._streams = every is None
         self._search = search = self._make_search(len(prompt))
         yield Phase("complete")
         yield from self._decided(search.start(draft_row, ()))
         (beam,) = search.beams
-        for until in dict.fromkeys((self._config.judge_at, None)):
+        is_whole = False
+        while not is_whole:
             yield from self._complete(until)
             yield from self._judge(turns, [beam])
             if self._verdicts[beam.index].verdict != "safe":
                 yield from self._steer_after_all(beam)
                 return False
-            if beam.finish is not None:
-                break
+            yield from self._passed(beam)
+            is_whole, until = beam.finish is not None, every and len(beam.tokens) + every
         yield from self._done(beam)
         return True
 
@@ -251,23 +253,28 @@ class Answer:
 
     def _judged(self, turns: Sequence[Message]) -> Iterator[Event]:
         assert self._search is not None
-        yield from self._complete(self._config.judge_at)
+        yield from self._complete(self._config.first_verdict_at)
         chosen = yield from self._select(turns, self._search.beams)
         if chosen is None:
             yield from self._blocked("blocked")
             return
-        if chosen.text:
-            self._shown = chosen.text
-            yield AnswerText(chosen.text)
-        if chosen.finish is None:
-            self._search.drop([beam for beam in self._search.beams if beam is not chosen])
-            self._streams = True
-            yield from self._complete()
-            chosen = yield from self._select(turns, [chosen])
-        if chosen is None:
-            yield from self._blocked("withdrawn")
-        else:
-            yield from self._done(chosen)
+        yield from self._passed(chosen)
+        self._search.drop([beam for beam in self._search.beams if beam is not chosen])
+        while chosen.finish is None:
+            every = self._config.judge_every
+            self._streams = every is None
+            yield from self._complete(every and len(chosen.tokens) + every)
+            if (yield from self._select(turns, [chosen])) is None:
+                yield from self._blocked("withdrawn")
+                return
+            yield from self._passed(chosen)
+        yield from self._done(chosen)
+
+    def _passed(self, beam: Beam) -> Iterator[Event]:
+        """What a verdict has let through and is not shown yet."""
+        if text := beam.text[len(self._shown) :]:
+            self._shown = beam.text
+            yield AnswerText(text)
 
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         yield from self._judge(turns, beams)
@@ -298,6 +305,8 @@ class Answer:
             return judge.judge(turns, texts, self._config.threshold)
         head, draft = self._models.answer_head, self._models.draft
         assert head is not None
+        if head.model_sha256 != draft.card.sha256:  # another model is in the draft's place
+            return [Verdict(None, None, {}, "unscored") for _ in beams]
         answers = {beam.sequence: [*self._prompt, *beam.tokens] for beam in beams}
         states = read_answers(draft.lm, answers, turn_end(draft.format, draft.lm.vocabulary))
         return [head.verdict(states[beam.sequence], self._config.threshold) for beam in beams]

@@ -85,6 +85,11 @@ class Engine:
         self.close()
 
     @property
+    def is_remote(self) -> bool:
+        """Whether another process holds the models."""
+        return False
+
+    @property
     def models(self) -> OpenModels:
         """What is open; the models are loaded."""
         assert self._models is not None
@@ -104,11 +109,9 @@ class Engine:
                 large for this machine; a pair whose bridge is hopeless. The next load starts over.
         """
         config = config or self.config
-        self._refuse_loading_knobs(config)
-        if grammar := grammar_of(config):
-            check_grammar(grammar)
+        self._require_possible(config)
         self.background.stop()
-        if self._models is not None and self._models.serves(config):
+        if self.serves(config):
             return
         self._set_aside()
         yield Phase("load")
@@ -260,9 +263,21 @@ class Engine:
         """Whether the judge can read beside the others: threads without processors slow each other down."""
         return 2 * (self.config.threads or default_threads()) <= usable_processors()
 
-    def _refuse_loading_knobs(self, config: Config) -> None:
+    def serves(self, config: Config) -> bool:
+        """Whether an answer with these knobs needs nothing that is not open."""
+        return self._models is not None and self._models.serves(config)
+
+    @property
+    def load_notices(self) -> tuple[str, ...]:
+        """What the last load had to say: true of every answer since."""
+        return tuple(self._load_notices)
+
+    def _require_possible(self, config: Config) -> None:
+        """Raises: UsageError: a loading knob differs, or there is a grammar that is none."""
         for knob in changed_loading_knobs(config, self.config):
             raise loading_knob_error(knob)
+        if grammar := grammar_of(config):
+            check_grammar(grammar)
 
     def _open(self, config: Config, wanted: dict[str, ContextSize]) -> Iterator[Notice]:
         loader = self._loader

@@ -1,7 +1,7 @@
 """The opened models of an engine: the draft, its anchors behind their bridges, and the judge."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..config import ROLES, Config
@@ -62,6 +62,11 @@ class OpenModels:
         """The models that read the conversation: the draft, then the anchors."""
         yield self.draft
         yield from (anchor.model for anchor in self.anchors)
+
+    @property
+    def anchor_alone(self) -> "OpenModels":
+        """The same with the first anchor in the draft's place, and nothing to mix."""
+        return replace(self, draft=self.anchors[0].model, anchors=())
 
     def forget_prompts(self) -> None:
         """Drop what draft and anchors hold of conversations."""

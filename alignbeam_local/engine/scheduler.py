@@ -11,17 +11,33 @@ from greenlet import GreenletExit, greenlet
 from ..config import Config
 from ..errors import AlignBeamError, ModelError
 from ..events import Done, Event
+from ..lm.language_model import common_prefix
+from ..lm.sequences import PROMPT
 from ..lm.slots import SharedContext
 from ..machine.context_size import context_sizes
 from ..prompt.message import Message
 from ..result import Result
 from .answer import Answer
 from .open_models import OpenModels
+from .prompters import draft_prompter, prompters
 
+#: A prompt that keeps this share of a slot's last one goes on from it; two short ones share their beginning.
+_GOING_ON = 0.8
 #: Makes an answer on some models.
 AnswerMaker = Callable[[OpenModels, Config], Answer]
 #: Straight-line code that makes an answer in the slot of this number; it ends in `Done`.
 SlotWork = Callable[[int], Iterable[Event]]
+
+
+class Asked(NamedTuple):
+    """A conversation to answer, and the knobs.
+
+    `of_anchor`: the first anchor takes the draft's place, and nothing is mixed.
+    """
+
+    messages: Sequence[Message]
+    config: Config
+    of_anchor: bool = False
 
 
 class AnswerEvent(NamedTuple):
@@ -38,9 +54,9 @@ class SlotScheduler:
     """
 
     def __init__(self, contexts: Sequence[SharedContext], num_slots: int) -> None:
-        """Where slots wait for several contexts, the first of `contexts` decodes first."""
+        """Where slots wait for several contexts, the one that has not decoded for longest is next."""
         self._contexts = list(contexts)
-        self._free = set(range(num_slots))
+        self._free = list(range(num_slots))  # the one that was left longest ago first
         self._running: dict[int, greenlet] = {}
         self._happened: list[AnswerEvent] = []
 
@@ -49,9 +65,9 @@ class SlotScheduler:
         """Whether another answer can begin."""
         return bool(self._free)
 
-    def run(self, key: int, work: SlotWork) -> None:
-        """Begin an answer, known by its key; a slot is free."""
-        slot = min(self._free)
+    def run(self, key: int, work: SlotWork, slot: int | None = None) -> None:
+        """Begin an answer, known by its key, in a free slot: this one, or the first."""
+        slot = min(self._free) if slot is None else slot
         self._free.remove(slot)
         self._running[key] = greenlet(partial(self._run, key, slot, work))
         self._running[key].switch()
@@ -64,16 +80,17 @@ class SlotScheduler:
             self._happened.append(AnswerEvent(key, error))
         finally:
             del self._running[key]
-            self._free.add(slot)
+            self._free.append(slot)
 
     def step(self) -> list[AnswerEvent]:
         """Decode one batch for all that wait for the same model; what happened since the last step.
 
         An answer ends in `Done`, also when the user cancels all, or in an error of its own.
         """
-        wanted = next((context for context in self._contexts if context.is_wanted), None)
-        if wanted:
-            wanted.decode()
+        if context := next((each for each in self._contexts if each.is_wanted), None):
+            self._contexts.remove(context)
+            self._contexts.append(context)
+            context.decode()
         happened, self._happened = self._happened, []
         return happened
 
@@ -117,7 +134,7 @@ class AnswerScheduler(SlotScheduler):
     def __init__(self, models: OpenModels, num_slots: int, make_answer: AnswerMaker) -> None:
         """The contexts of `models` have room for so many answers, and serve nothing else meanwhile."""
         draft, *anchors = (SharedContext(model.lm, num_slots) for model in models.followers)
-        # Mixing is short, and whoever waits for it is missing in the draft's batches: anchors go first.
+        # Mixing is short, and whoever waits for it is missing in the draft's batches: anchors begin.
         super().__init__([*anchors, draft], num_slots)
         self._slots = [
             replace(
@@ -132,25 +149,61 @@ class AnswerScheduler(SlotScheduler):
         ]
         self._make_answer = make_answer
 
-    def begin(self, key: int, messages: Sequence[Message], config: Config) -> None:
-        """Begin an answer, known by its key; a slot is free.
+    def begin(self, key: int, asked: Asked, slot: int | None = None) -> None:
+        """Begin an answer, known by its key, in a free slot: this one, or the first.
 
         Raises:
             ModelError: it needs more room than the slots have: another's cells would be next.
         """
-        self.run(key, self._work(messages, config))
+        self.run(key, self.work(asked), slot)
 
-    def _work(self, messages: Sequence[Message], config: Config) -> SlotWork:
-        wanted = context_sizes(config.with_values({"parallel": 1}))["draft"]
-        if wanted.num_sequences > self._slots[0].draft.lm.num_sequences:
+    def work(self, asked: Asked) -> SlotWork:
+        """What makes this answer. Raises: ModelError: as `begin`."""
+        wanted = context_sizes(asked.config.with_values({"parallel": 1}))["draft"]
+        if wanted.num_sequences > self._models(0, asked).draft.lm.num_sequences:
             raise ModelError("the open contexts are too small for this answer", "Open them with its knobs.")
-        return lambda slot: self._make_answer(self._slots[slot], config).stream(messages)
+        return lambda slot: self._make_answer(self._models(slot, asked), asked.config).stream(asked.messages)
+
+    def _models(self, slot: int, asked: Asked) -> OpenModels:
+        return self._slots[slot].anchor_alone if asked.of_anchor else self._slots[slot]
+
+    def require_fit(self, asked: Asked) -> None:
+        """Raises: ContextFull, UsageError: draft or anchor can't read this conversation."""
+        for prompter in prompters(self._models(0, asked), asked.config):
+            prompter.require_fit(len(prompter.encode(asked.messages)))
+
+    def warmest(self, asked: Asked) -> tuple[int, int]:
+        """The free slot whose conversation this goes on from, and how many tokens its draft holds of it.
+
+        Where none is, no conversation is to be lost but the one that was left longest ago.
+
+        Raises:
+            UsageError: the draft can't read this conversation.
+        """
+        ids = draft_prompter(self._models(0, asked), asked.config).encode(asked.messages)
+        held = {slot: self._held(slot, asked, ids) for slot in self._free}
+        going_on = [slot for slot in self._free if self._goes_on(slot, asked, ids)]
+        slot = max(going_on, key=held.__getitem__, default=self._free[0])
+        return slot, held[slot]
+
+    def _held(self, slot: int, asked: Asked, ids: Sequence[int]) -> int:
+        lm = self._models(slot, asked).draft.lm
+        return max(common_prefix(lm.tokens(sequence), ids) for sequence in range(lm.num_sequences))
+
+    def _goes_on(self, slot: int, asked: Asked, ids: Sequence[int]) -> bool:
+        last = self._models(slot, asked).draft.lm.tokens(PROMPT)
+        return 0 < _GOING_ON * len(last) <= common_prefix(last, ids)
 
     def answers(self, asked: Sequence[tuple[Sequence[Message], Config]]) -> list[Result | AlignBeamError]:
         """Answer these conversations, as many at once as there are slots; none else is in the making."""
-        return self.run_all([self._work(messages, config) for messages, config in asked])
+        return self.run_all([self.work(Asked(*each)) for each in asked])
 
-    def forget(self) -> None:
-        """Drop what the slots hold of prompts; none is in use."""
-        for models in self._slots:
+    def read_in_pieces(self, piece_tokens: int | None) -> None:
+        """From now on read long prompts in pieces of so many tokens, so that others go on; None: whole."""
+        for context in self._contexts:
+            context.piece_tokens = piece_tokens
+
+    def forget(self, slot: int | None = None) -> None:
+        """Drop what this slot holds of prompts, or all of them do; it is not in use."""
+        for models in self._slots if slot is None else [self._slots[slot]]:
             models.forget_prompts()

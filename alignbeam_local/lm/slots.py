@@ -11,7 +11,15 @@ from typing import Literal, NamedTuple
 from greenlet import getcurrent, greenlet
 
 from ..errors import AlignBeamError, ContextFull
-from .language_model import Hidden, LanguageModel, Logits, Sampler, SamplerSettings, SequenceState
+from .language_model import (
+    Hidden,
+    LanguageModel,
+    Logits,
+    Sampler,
+    SamplerSettings,
+    SequenceState,
+    common_prefix,
+)
 from .vocabulary import Vocabulary
 
 Ids = Mapping[int, Sequence[int]]
@@ -36,6 +44,8 @@ class SharedContext:
     def __init__(self, lm: LanguageModel, num_slots: int) -> None:
         """The sequences of `lm` are split evenly; what they hold is the slots' from now on."""
         self.lm = lm
+        #: Prompts are read in pieces of so many tokens, between which the others go on; None: whole.
+        self.piece_tokens: int | None = None
         size = lm.num_sequences // num_slots
         self.slots = tuple(
             Slot(self, slot * size, size, lm.num_cells // num_slots) for slot in range(num_slots)
@@ -162,12 +172,23 @@ class Slot:
         self._wait(tails, is_whole=False)
 
     def set_tokens(self, targets: Ids) -> None:
+        self._read_pieces(targets)
         self._wait(targets, is_whole=True)
 
     def read(self, targets: Ids) -> dict[int, Hidden]:
+        self._read_pieces(targets)
         self._wait(targets, is_whole=True, reads=True)
         found, self._hidden = self._hidden, {}
         return found
+
+    def _read_pieces(self, targets: Ids) -> None:
+        """All but the last piece of a long prompt."""
+        piece = self._shared.piece_tokens
+        if piece is None or len(targets) > 1:
+            return
+        ((sequence, ids),) = targets.items()
+        for end in range(common_prefix(self.tokens(sequence), ids) + piece, len(ids), piece):
+            self._wait({sequence: ids[:end]}, is_whole=True)
 
     def _wait(self, ids: Ids, *, is_whole: bool, reads: bool = False) -> None:
         self._live, self._kept = set(), {}

@@ -67,7 +67,11 @@ class Chat:
         talks = is_terminal(sys.stdin) and is_terminal(sys.stdout)
         if not talks or self._options.json or self._options.quiet:
             return
-        for line in greeting(self.settings, reads_examples=self._engine.has_examples_to_read):
+        engine = self._engine
+        lines = greeting(
+            self.settings, reads_examples=engine.has_examples_to_read, is_remote=engine.is_remote
+        )
+        for line in lines:
             self.console.print(Text(printable(line), style="dim"))
 
     def fail(self, error: AlignBeamError) -> None:

@@ -15,14 +15,17 @@ _EXAMPLES = (
 PLACEHOLDER = "Ask something. /help lists what else can be typed."
 
 
-def greeting(settings: SourcedConfig, *, reads_examples: bool) -> Iterator[str]:
+def greeting(
+    settings: SourcedConfig, *, reads_examples: bool = False, is_remote: bool = False
+) -> Iterator[str]:
     """What this is, what is loaded, and what a newcomer should know of that.
 
     Args:
         reads_examples: the judge has yet to read them.
+        is_remote: a running server holds the models.
     """
     yield _ABOUT
-    yield loaded(settings.config)
+    yield loaded(settings.config) + (" · held by a running server" if is_remote else "")
     if is_toy(settings):
         yield f"{TOY[0].upper()}{TOY[1:]}"
     if reads_examples:

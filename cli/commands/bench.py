@@ -17,7 +17,7 @@ from ..console.terminal import for_stream, is_terminal, say
 from ..options import Options, with_options_but
 
 
-@with_options_but("parallel", "role")
+@with_options_but("parallel", "role", "no_server")
 def bench(
     *,
     prompt_tokens: Annotated[

@@ -61,7 +61,7 @@ def chat(
     prepared = session.prepare(options, partial(for_chat, is_kept=not no_log))
     with ExitStack() as stack:
         transcript = stack.enter_context(opened(is_kept=not no_log, name=name, continued=continued))
-        engine = stack.enter_context(prepared.open())
+        engine = stack.enter_context(prepared.open(warm=not keep_state))
         talk = Chat(engine, prepared, transcript, keeps_state=keep_state)
         talk.start()
         run(talk, open_reader(ChatCompleter(talk), talk.toolbar, keeps_history=not no_log))

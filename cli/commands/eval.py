@@ -104,7 +104,7 @@ class Share(StrEnum):
 
 
 @eval_app.command("run")
-@with_options_but("seed", "json", "trace", "role")
+@with_options_but("seed", "json", "trace", "role", "no_server")
 def run(
     *,
     suite: Suites,
@@ -308,7 +308,7 @@ def reselect(
 
 
 @eval_app.command()
-@with_options_but("seed", "json", "trace", "parallel", "role")
+@with_options_but("seed", "json", "trace", "parallel", "role", "no_server")
 def sweep(
     *,
     suite: Suites,

@@ -107,9 +107,11 @@ class ParallelRun:
             self._begin(record)
 
     def _begin(self, record: _Record) -> None:
+        from alignbeam_local.engine.scheduler import Asked
+
         assert record.asked is not None
         messages, config = record.asked
-        if self._begun and not self._engine.models.serves(config):
+        if self._begun and not self._engine.serves(config):
             self._held = record
             return
         try:
@@ -121,11 +123,11 @@ class ParallelRun:
             return
         record.deadline = None if self._timeout is None else monotonic() + self._timeout
         self._begun[record.number] = record
-        answers.begin(record.number, messages, config)
+        answers.begin(record.number, Asked(messages, config))
 
     def _opened(self, record: _Record, config: "Config") -> "AnswerScheduler":
         """The slots, with what these knobs need. Raises: as `Engine.load`."""
-        if self._answers is not None and not self._engine.models.serves(config):
+        if self._answers is not None and not self._engine.serves(config):
             self._answers.forget()
             self._answers = None
         for event in self._engine.load(config):

@@ -122,7 +122,7 @@ def _anchors_part(beam: BeamResult, steps: Sequence[Step]) -> str:
 def _judged_early(result: Result) -> str:
     """Beams that were dropped once they had been judged were judged where they ended."""
     dropped = [beam.tokens for beam in result.beams if beam.finish_reason == "cancelled" and beam.judge]
-    if result.config.get("judge_at") is None or not dropped:
+    if not (result.config.get("judge_at") or result.config.get("judge_every")) or not dropped:
         return ""
     which = "All were" if len(dropped) == len(result.beams) else "Those dropped were"
     return f"{which} judged at token {max(dropped)}."

@@ -41,7 +41,9 @@ def ask_together(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | Al
 
 def alone(base: Config, **changed: str | None) -> Config:
     """The draft by itself: one beam, not mixed, not judged."""
-    return base.with_values({"depth": 0, "beams": 1, "on_unsafe": "auto", "judge_at": None, **changed})
+    return base.with_values(
+        {"depth": 0, "beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None, **changed}
+    )
 
 
 class AlignBeam(EngineMethod):

@@ -71,7 +71,7 @@ def reselected_manifest(
 
 def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
     chooses = name.partition(":")[0] in (ALIGNBEAM, BEST_OF_K)
-    return chooses and knobs["beams"] > 1 and knobs["judge_at"] is None
+    return chooses and knobs["beams"] > 1 and not (knobs["judge_at"] or knobs.get("judge_every"))
 
 
 def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:

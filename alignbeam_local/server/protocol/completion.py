@@ -1,0 +1,188 @@
+"""A result in the form of OpenAI's chat completions, whole or in chunks, with what is ours beside it."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from ... import __version__
+from ...refusals.detector import declines
+from ...result import BeamResult, FinishReason, Result, json_safe
+from .chat_request import Extra
+from .record import Record
+
+_FINISH: Mapping[FinishReason, str] = {
+    "stop": "stop",
+    "length": "length",
+    "blocked": "content_filter",
+    "withdrawn": "content_filter",
+    "cancelled": "stop",
+}
+#: Why the judge's refusal is one, in a sentence for whoever reads `refusal`.
+_REASONS = {
+    "blocked": "Blocked: the judge found no draft of this answer safe.",
+    "withdrawn": "Stopped: the judge found the answer unsafe as it went on.",
+}
+#: From this harm on, of 1 to 5, a filtered answer's severity is called so.
+_SEVERITIES = ((4.0, "high"), (3.0, "medium"), (0.0, "low"))
+
+
+@dataclass(frozen=True)
+class Head:
+    """What all chunks of one response share."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+    @classmethod
+    def new(cls, model: str, fingerprint: str) -> "Head":
+        return cls(f"chatcmpl-{uuid4().hex}", int(time.time()), model, fingerprint)
+
+    def whole(self, record: Record, include: Sequence[Extra], *, shows_all: bool) -> dict[str, Any]:
+        """A `chat.completion`; the record holds a result."""
+        result = record.result
+        assert result is not None
+        message = {"role": "assistant", "content": result.text, "refusal": refusal_of(result)}
+        choice = {"index": 0, "message": message, "logprobs": None, **_end(result)}
+        return {
+            **self._as("chat.completion"),
+            "choices": [choice],
+            "usage": usage(record),
+            "alignbeam": own_object(record, include, shows_all=shows_all),
+        }
+
+    def chunk(self, delta: Mapping[str, Any], **beside: Any) -> dict[str, Any]:
+        """A `chat.completion.chunk`; `beside` stands next to the choices."""
+        choice = {"index": 0, "delta": dict(delta), "logprobs": None, "finish_reason": None}
+        return {**self._as("chat.completion.chunk"), "choices": [choice], **beside}
+
+    def last_chunk(self, record: Record, include: Sequence[Extra], *, shows_all: bool) -> dict[str, Any]:
+        """The one with the reason of the end; the record holds a result."""
+        result = record.result
+        assert result is not None
+        refusal = refusal_of(result)
+        delta = {} if refusal is None else {"refusal": refusal}
+        choice = {"index": 0, "delta": delta, "logprobs": None, **_end(result)}
+        own = own_object(record, include, shows_all=shows_all)
+        return {**self._as("chat.completion.chunk"), "choices": [choice], "alignbeam": own}
+
+    def usage_chunk(self, record: Record) -> dict[str, Any]:
+        """The one that comes only if it was asked for."""
+        return {**self._as("chat.completion.chunk"), "choices": [], "usage": usage(record)}
+
+    def _as(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.system_fingerprint,
+        }
+
+
+def fingerprint(config: Mapping[str, Any], sha256s: Sequence[str | None]) -> str:
+    """Changes with the models, the knobs and this program's version."""
+    text = json.dumps([__version__, json_safe(dict(config)), list(sha256s)], sort_keys=True)
+    return f"ab-{__version__}-{sha256(text.encode()).hexdigest()[:12]}"
+
+
+def refusal_of(result: Result) -> str | None:
+    """Why the judge gave no answer; None where the draft's words stand, whatever they say."""
+    return _REASONS.get(result.finish_reason)
+
+
+def _end(result: Result) -> dict[str, Any]:
+    """The reason of the end and, in Azure's form, what the judge filtered."""
+    filtered = refusal_of(result) is not None
+    harm = {"filtered": filtered, "severity": _severity(result, filtered=filtered), "score": _harm(result)}
+    return {
+        "finish_reason": _FINISH[result.finish_reason],
+        "content_filter_results": {"harm": harm},
+    }
+
+
+def _harm(result: Result) -> float | None:
+    """Of the chosen beam; of a blocked answer, the least that any beam has."""
+    beams = [beam for beam in result.beams if result.chosen in (None, beam.index)]
+    scores = [beam.judge.score for beam in beams if beam.judge and beam.judge.score is not None]
+    return json_safe(min(scores, default=None))  # type: ignore[no-any-return]
+
+
+def _severity(result: Result, *, filtered: bool) -> str:
+    if not filtered:
+        return "safe"
+    harm = _harm(result)
+    return next(name for least, name in _SEVERITIES if harm is None or harm >= least)
+
+
+def usage(record: Record) -> dict[str, Any]:
+    """Tokens of the draft; what was not decoded anew is cached."""
+    result = record.result
+    assert result is not None
+    counted = result.usage
+    return {
+        "prompt_tokens": counted.prompt_tokens,
+        "completion_tokens": counted.completion_tokens,
+        "total_tokens": counted.prompt_tokens + counted.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": min(record.cached_tokens, counted.prompt_tokens)},
+    }
+
+
+def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> dict[str, Any]:
+    """Who steered, what each beam scored, what it took.
+
+    Args:
+        include: the heavy parts: the beams' texts, the mixed tokens.
+        shows_all: also text that no verdict has passed.
+    """
+    result = record.result
+    assert result is not None
+    steps = [step for step in record.steps if step.beam == result.chosen]
+    told = record.steps if shows_all else steps
+    return json_safe(  # type: ignore[no-any-return]
+        {
+            "version": 1,
+            "outcome": outcome(result),
+            "by": result.refusal.by,
+            "steered": {
+                "steps": len(steps),
+                "anchor_won": sum(step.won_by == "anchor" for step in steps),
+                "tokens": [asdict(step) for step in told] if "steps" in include else None,
+            },
+            "beams": [
+                _beam(beam, result, "beams.text" in include, shows_all=shows_all) for beam in result.beams
+            ],
+            "covered_mass": result.bridge.covered_mass,
+            "timings": asdict(result.timings),
+            "batched_with": record.job.batched_with,
+            "notices": [*record.notices, *result.notices],
+        }
+    )
+
+
+def outcome(result: Result) -> str:
+    """answered, refused (by the models' own words), blocked or withdrawn (by the judge)."""
+    if result.finish_reason in ("blocked", "withdrawn"):
+        return result.finish_reason
+    return "refused" if result.refusal.is_refusal else "answered"
+
+
+def _beam(beam: BeamResult, result: Result, has_text: bool, *, shows_all: bool) -> dict[str, Any]:
+    judged = beam.judge
+    is_shown = shows_all or (judged is not None and judged.verdict == "safe")
+    return {
+        "index": beam.index,
+        "chosen": beam.index == result.chosen,
+        "harm": judged.score if judged else None,
+        "verdict": judged.verdict if judged else None,
+        "refuses": declines(beam.text),
+        "tokens": beam.tokens,
+        "finish_reason": beam.finish_reason,
+        "logprob": beam.logprob,
+        "text": beam.text if has_text and is_shown else None,
+    }

@@ -1,0 +1,44 @@
+"""Errors of the server in the form that OpenAI's clients read."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ...errors import AlignBeamError, ContextFull, UsageError
+from ..work.engine_thread import QueueFull, Unavailable
+from .chat_request import BadRequest
+
+_RETRY_SECONDS = {"loading": 5, "stopping": 30, "stopped": 30, "stuck": 30, "ok": 1}
+
+
+class Reply(NamedTuple):
+    """An error's status, body and headers."""
+
+    status: int
+    body: dict[str, Any]
+    headers: Mapping[str, str] = {}
+
+
+def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """OpenAI's shape: `type` and `message` are texts, `code` a text or null."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def reply_to(error: AlignBeamError) -> Reply:
+    """What a client is told of an error, and whether it shall try again."""
+    message = f"{error.message}. {error.hint}" if error.hint else error.message
+    if isinstance(error, BadRequest):
+        status = 404 if error.code == "model_not_found" else 400
+        return Reply(status, error_body(message, "invalid_request_error", error.param, error.code))
+    if isinstance(error, ContextFull):
+        return Reply(400, error_body(message, "invalid_request_error", "messages", "context_length_exceeded"))
+    if isinstance(error, UsageError):
+        return Reply(400, error_body(message, "invalid_request_error", None, "invalid_value"))
+    if isinstance(error, QueueFull):
+        headers = {"retry-after": str(error.retry_after)}
+        return Reply(429, error_body(message, "rate_limit_error", None, "queue_full"), headers)
+    if isinstance(error, Unavailable):
+        code = "shutting_down" if error.state == "stopping" else error.state
+        headers = {"retry-after": str(_RETRY_SECONDS[error.state])}
+        return Reply(503, error_body(message, "unavailable_error", None, code), headers)
+    # Asked again it would fail again, and take as long.
+    return Reply(500, error_body(message, "server_error", None, error.kind), {"x-should-retry": "false"})

@@ -1,0 +1,218 @@
+"""What the server answers as: profiles, and their anchors alone; and which knobs a request may turn."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from ..config import MOST_TOKENS, ROLES, Config, ModelRole, by_name, knobs_that
+from ..errors import UsageError
+from ..models.registry import Registry
+from ..settings import near_knob
+from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
+
+#: In `window` mode an answer is judged each time it has grown by so many tokens.
+WINDOW_TOKENS = 64
+
+_ORDER = {"lowest": 0, "auto": 1, "refuse": 2}
+#: Knobs that a request may turn one way: whether a change from the server's value keeps it as safe.
+_SAFER: dict[str, Callable[[Any, Any], bool]] = {
+    "alpha": lambda own, asked: asked >= own,
+    "depth": lambda own, asked: asked >= own,
+    "beams": lambda own, asked: asked >= own,
+    "threshold": lambda own, asked: asked <= own,
+    "on_unsafe": lambda own, asked: _ORDER[asked] >= _ORDER[own],
+}
+#: What sampling and length are is the client's to say.
+_FREE = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens", "stop")
+
+
+class Settled(NamedTuple):
+    """The knobs of one answer, and what its client should know of them."""
+
+    config: Config
+    notices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A name of `/v1/models`.
+
+    Attributes:
+        id: its name.
+        pair: the profile whose models answer.
+        config: the knobs that hold where a request says nothing.
+        of_anchor: the anchor alone answers; it is judged as everything else.
+        created: when the file that answers was last changed, in seconds of Unix time.
+        models: the names of draft, anchor and judge.
+        sha256s: of their files, as far as they are known.
+        files: where these are.
+    """
+
+    id: str
+    pair: str
+    config: Config
+    of_anchor: bool
+    created: int
+    models: Mapping[str, str | None]
+    sha256s: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def as_object(self) -> dict[str, Any]:
+        """As `/v1/models` lists it."""
+        kind = "anchor" if self.of_anchor else "pair"
+        return {
+            "id": self.id,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "alignbeam",
+            "parent": None,
+            "root": self.models["anchor" if self.of_anchor else "draft"],
+            "alignbeam": {"kind": kind, "profile": self.config.profile, **self.models},
+        }
+
+    def settled(self, request: ChatRequest, *, allows_knobs: bool) -> Settled:
+        """The knobs of this request's answer.
+
+        Raises:
+            BadRequest: a knob that can't be, or that would lower safety and is not allowed to.
+        """
+        own = request.own
+        if not allows_knobs:
+            _refuse_unlocked(own)
+        asked = _given(request.knobs, "") | _given(own.knobs, "alignbeam.")
+        for name in asked:
+            self._require_free(name, asked[name], allows_knobs=allows_knobs)
+        wanted = {name: value for name, (_, value) in asked.items()}
+        notices = self._shortened(wanted)
+        changed = self._with_values(wanted, asked)
+        return Settled(guarded(changed, own), notices)
+
+    def _require_free(self, name: str, asked: "_Asked", *, allows_knobs: bool) -> None:
+        param, value = asked
+        if name in knobs_that("loads"):
+            raise BadRequest(f"{name} can't change between answers", param)
+        if allows_knobs or name in _FREE:
+            return
+        self._with_values({name: value}, {name: asked})  # what can't be is told as such
+        keeps = _SAFER.get(name)
+        if keeps is None or not keeps(getattr(self.config, name), value):
+            raise BadRequest(
+                f"{name} = {value} could lower safety: the server allows that with --allow-knobs alone",
+                param,
+                "knob_locked",
+            )
+
+    def _shortened(self, wanted: dict[str, Any]) -> tuple[str, ...]:
+        most, asked = self.config.max_tokens, wanted.get("max_tokens", 0)
+        if asked <= most:
+            return ()
+        wanted["max_tokens"] = most
+        return (f"max_tokens {asked} was lowered to {most}, the most that this server gives",)
+
+    def _with_values(self, wanted: Mapping[str, Any], asked: "Mapping[str, _Asked]") -> Config:
+        try:
+            return self.config.with_values(dict(wanted))
+        except UsageError as error:
+            name = next((name for name in asked if error.message.startswith(name)), None)
+            raise BadRequest(error.message, asked[name].param if name else None) from None
+
+
+class _Asked(NamedTuple):
+    """A knob's value, and the field that holds it."""
+
+    param: str
+    value: Any
+
+
+def _given(values: Mapping[str, Any], prefix: str) -> dict[str, _Asked]:
+    """Knobs by their names. Raises: BadRequest: no such knob, or one given twice."""
+    try:
+        named = by_name(values)
+    except UsageError as error:
+        raise BadRequest(error.message, prefix.rstrip(".") or None) from None
+    for name in named:
+        if name not in Config.model_fields:
+            near = near_knob(name)
+            raise BadRequest(
+                f"unknown knob '{name}'" + (f"; did you mean {near}?" if near else ""),
+                f"{prefix}{name}",
+                "unknown_parameter",
+            )
+    return {name: _Asked(f"{prefix}{name}", value) for name, value in named.items()}
+
+
+def _refuse_unlocked(own: OwnFields) -> None:
+    if own.stream == "open":
+        what, param = "text before its verdict", "alignbeam.stream"
+    elif not own.judge:
+        what, param = "an answer without a verdict", "alignbeam.judge"
+    else:
+        return
+    raise BadRequest(f"{what} is shown with --allow-knobs alone", param, "knob_locked")
+
+
+def guarded(config: Config, own: OwnFields) -> Config:
+    """The same, judged when the stream's mode demands it: nothing is shown that no verdict has passed."""
+    if not own.judge:
+        unjudged = {"beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None}
+        return config.with_values({**unjudged, "steer": "always"})
+    if own.stream == "open":
+        return config
+    if own.stream == "window":
+        return config.with_values({"judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS})
+    if config.judged and config.first_verdict_at is None:
+        return config
+    return config.with_values(
+        {"judge_at": config.first_verdict_at or MOST_TOKENS, "judge_every": MOST_TOKENS}
+    )
+
+
+def as_served(config: Config) -> Config:
+    """The same, so that nothing is shown without a verdict."""
+    return guarded(config, OwnFields())
+
+
+def served_models(configs: Sequence[Config], registry: Registry) -> dict[str, ServedModel]:
+    """What these configurations are served as, by id: the pairs in their order, then each anchor alone.
+
+    Each is as `as_served` makes it, and its files are there.
+
+    Raises:
+        UsageError: two would have the same name.
+    """
+    pairs = [_pair(config, registry) for config in configs]
+    found = {model.id: model for model in pairs}
+    if len(found) < len(pairs):
+        raise UsageError("two pairs have the same name", "Serve each once.")
+    for pair in pairs:
+        if pair.config.depth > 0:
+            anchor = _anchor_alone(pair, registry)
+            found.setdefault(anchor.id, anchor)
+    return found
+
+
+def _pair(config: Config, registry: Registry) -> ServedModel:
+    names = {role: registry.resolve(config.model_named(role)).name for role in config.roles}
+    name = "+".join(names[role] for role in names if role != "judge")
+    if config.profile is not None and config.profile in registry.profiles:
+        own = registry.profile(config.profile)
+        if all(own.get(role) == getattr(config, role) for role in config.roles):
+            name = config.profile
+    return _served(name, name, config, "draft", registry)
+
+
+def _anchor_alone(pair: ServedModel, registry: Registry) -> ServedModel:
+    """For a client's titles and tags: quick, and judged as everything else."""
+    plain = {"depth": 0, "beams": 1, "system": None}
+    config = as_served(pair.config.with_values(plain))
+    return _served(f"anchor:{pair.models['anchor']}", pair.pair, config, "anchor", registry)
+
+
+def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:
+    files = {each: registry.resolve(spec) for each in ROLES if (spec := getattr(config, each))}
+    sums = tuple(file.entry.sha256 or "" for file in files.values())
+    changed = int(files[role].path.stat().st_mtime)
+    models: dict[str, str | None] = {each: files[each].name if each in files else None for each in ROLES}
+    paths: dict[str, str] = {each: str(file.path.resolve()) for each, file in files.items()}
+    return ServedModel(name, pair, config, role == "anchor", changed, models, sums, paths)

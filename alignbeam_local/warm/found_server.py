@@ -1,0 +1,83 @@
+"""A running server that holds the models that a command wants."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from .. import __version__
+from ..config import ROLES, Config, knobs_that
+from ..errors import AlignBeamError, ServerGone
+from ..machine.context_size import context_sizes
+from ..models.registry import Registry
+from .connection import asked
+from .sockets import sockets
+from .wire import WIRE_VERSION
+
+#: They decide how fast an answer comes and where it is made, not what it is.
+_ELSEWHERE = frozenset(
+    {*ROLES, "profile", "threads", "parallel", "prompt_cache", "force", *knobs_that("places")}
+)
+_SAME = tuple(knob for knob in knobs_that("loads") if knob not in _ELSEWHERE)
+
+
+@dataclass(frozen=True)
+class FoundServer:
+    """One pair of a server.
+
+    Attributes:
+        path: the socket.
+        pid: the server's process.
+        pair: the name of the pair.
+        config: the knobs that it was opened with.
+        files: the model file of each role.
+        notices: what it had to say when it loaded them.
+    """
+
+    path: Path
+    pid: int
+    pair: str
+    config: Config
+    files: Mapping[str, str]
+    notices: tuple[str, ...]
+
+    def serves(self, config: Config) -> bool:
+        """Whether an answer with these knobs finds all that it needs open; the models are the same."""
+        if any(getattr(self.config, knob) != getattr(config, knob) for knob in _SAME):
+            return False
+        held, wanted = context_sizes(self._alone), context_sizes(config.with_values({"parallel": 1}))
+        return all(role in held and held[role].holds(size) for role, size in wanted.items())
+
+    @property
+    def _alone(self) -> Config:
+        return self.config.with_values({"parallel": 1})
+
+
+def find_server(config: Config, registry: Registry) -> FoundServer | None:
+    """A server that answers with these knobs as an engine of our own would; the newest of several."""
+    wanted = {role: str(registry.resolve(config.model_named(role)).path.resolve()) for role in config.roles}
+    for server in running_servers():
+        if server.serves(config) and all(server.files.get(role) == path for role, path in wanted.items()):
+            return server
+    return None
+
+
+def running_servers() -> Iterator[FoundServer]:
+    """Every pair of every server of this user that is ready, of this version."""
+    for path in sockets():
+        try:
+            info = asked(path, {"ask": "info"})
+        except ServerGone:
+            continue
+        if info.get("wire") == WIRE_VERSION and info.get("version") == __version__ and info.get("ready"):
+            yield from _pairs(path, info)
+
+
+def _pairs(path: Path, info: Mapping[str, Any]) -> Iterator[FoundServer]:
+    for name, pair in info["pairs"].items():
+        with suppress(AlignBeamError, KeyError, ValidationError):
+            config = Config.of(pair["config"])
+            yield FoundServer(path, info["pid"], name, config, pair["files"], tuple(pair["notices"]))

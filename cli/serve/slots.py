@@ -1,0 +1,14 @@
+"""How many answers a server makes at once."""
+
+from alignbeam_local.settings import SourcedConfig, SourcedValue
+
+_SLOTS = 4
+
+
+def with_slots(settings: SourcedConfig) -> SourcedConfig:
+    """The same, with room for several unless somebody said how many."""
+    given = settings.given.get("parallel")
+    if given is not None and given.explicit:
+        return settings
+    slots = SourcedValue(_SLOTS, "default of serve", explicit=False)
+    return SourcedConfig({**settings.given, "parallel": slots})

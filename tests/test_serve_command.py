@@ -1,0 +1,105 @@
+"""`alignbeam serve`: its flags, what it refuses, what it says."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alignbeam_local.cli.serve.access import keys
+from alignbeam_local.cli.serve.duration import seconds
+
+from alignbeam_local.errors import UsageError
+from tests.running import Ran, run, touch_models
+
+PROGRAM = [sys.executable, "-c", "import sys; from alignbeam_local.cli.main import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def _models() -> None:
+    touch_models()
+
+
+@pytest.mark.usefixtures("_models")
+def test_beyond_this_machine_a_key_is_demanded() -> None:
+    for host in ("0.0.0.0", "::", "192.0.2.1", "example.org"):
+        ran = run("serve", "--host", host)
+        assert (ran.code, ran.out) == (2, "")
+        assert "there is no key" in ran.err
+
+
+@pytest.mark.usefixtures("_models")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--api-key-file", "nowhere.txt"), "cannot read nowhere.txt"),
+        (("--idle", "soon"), "--idle soon: not a duration"),
+        (("--idle", "0s"), "not a duration"),
+        (("--port", "70000"), "--port"),
+        (("--queue", "-1"), "--queue"),
+        (("--also", "strater"), "Did you mean starter or paper?"),
+        (("--also", "starter"), "two pairs have the same name"),
+        (("--host", "no.such.host.invalid"), "there is no key"),
+    ],
+)
+def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
+    ran: Ran = run("serve", *args)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.usefixtures("_models")
+def test_a_port_that_is_taken_is_told() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ran = run("serve", "--port", str(taken.getsockname()[1]))
+    assert ran.code == 2
+    assert "can't listen on 127.0.0.1" in ran.err
+
+
+@pytest.mark.usefixtures("_models")
+def test_without_the_extra_its_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignbeam_local.cli.serve.extra.find_spec", lambda _: None)
+    ran = run("serve")
+    assert ran.code == 2
+    assert "pip install 'alignbeam-local[server]'" in ran.err
+
+
+def test_keys_come_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("first-key\n\nsecond-key\n")
+    assert keys(str(file), {"ALIGNBEAM_API_KEY": "from-env"}) == [b"first-key", b"second-key"]
+    assert keys(None, {"ALIGNBEAM_API_KEY": "from-environment"}) == [b"from-environment"]
+    assert keys(None, {}) == []
+
+
+@pytest.mark.parametrize("text", ["short", "with space in it", "schlüssel-mit-ü", "\n\n"])
+def test_keys_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "keys"
+    file.write_text(text)
+    with pytest.raises(UsageError):
+        keys(str(file), {})
+
+
+def test_durations() -> None:
+    assert [seconds(text, "--idle") for text in ("90", "90s", "1.5m", "2h", None)] == [90, 90, 90, 7200, None]
+
+
+@pytest.mark.models
+def test_a_real_server_answers_an_ask_and_ends_by_a_signal() -> None:
+    serve = [*PROGRAM, "serve", "--port", "0", "--max-tokens", "8", "--parallel", "2"]
+    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        assert any(line.startswith("ready") for line in lines)
+        ask = [*PROGRAM, "ask", "--json", "--max-tokens", "8", "Hi"]
+        warm, cold = (
+            subprocess.run([*ask, *more], capture_output=True, text=True, check=True).stdout
+            for more in ([], ["--no-server"])
+        )
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    assert warm.split('"timings"')[0] == cold.split('"timings"')[0]

@@ -1,0 +1,178 @@
+"""Commands that find a running server: the same answers, events and errors as an engine of their own."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignbeam_local.config import Config
+from alignbeam_local.engine.engine import Engine
+from alignbeam_local.engine.scheduler import AnswerEvent, Asked
+from alignbeam_local.errors import ContextFull, ServerGone, UsageError
+from alignbeam_local.events import BeamText, Done, Event, Judged, Notice, Phase, Step
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.prompt.message import Message
+from alignbeam_local.result import Result, Timings
+from alignbeam_local.warm.found_server import FoundServer, find_server, running_servers
+from alignbeam_local.warm.remote_engine import RemoteEngine
+from alignbeam_local.warm.sockets import socket_dir, sockets
+from tests.fake_loader import FakeLoader
+from tests.server_world import KNOBS, ServerWorld
+
+ROLES = {"draft": "draft", "anchor": "anchor", "judge": "judge"}
+PLAIN: dict[str, Any] = {**KNOBS, **ROLES, "temperature": 0, "repeat_penalty": 1.0, "force": True}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("c")
+
+
+@pytest.fixture(scope="module")
+def running(home: Path) -> Iterator[ServerWorld]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ALIGNBEAM_CACHE_DIR", str(home))
+        with ServerWorld(patch).running() as world:
+            yield world
+
+
+@pytest.fixture
+def world(running: ServerWorld, home: Path, monkeypatch: pytest.MonkeyPatch) -> ServerWorld:
+    monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(home))
+    monkeypatch.setattr("alignbeam_local.engine.engine.Loader", FakeLoader(running.loader.models))
+    return running
+
+
+def remote(**knobs: Any) -> RemoteEngine:
+    config = Config.of({**PLAIN, **knobs})
+    (server,) = running_servers()
+    assert server.serves(config)
+    return RemoteEngine(config, Registry({}, {}, ""), server)
+
+
+def local(**knobs: Any) -> Engine:
+    return Engine(Config.of({**PLAIN, **knobs}), Registry({}, {}, ""))
+
+
+def said(text: str) -> list[Message]:
+    return [Message("user", text)]
+
+
+def plain(result: Result) -> Result:
+    return replace(result, timings=Timings())
+
+
+@pytest.mark.parametrize("question", ["How?", "Harm?", "Refuse?", "Markup?"])
+@pytest.mark.parametrize("knobs", [{}, {"judge_at": 4}, {"beams": 1, "on_unsafe": "auto"}])
+def test_answers_and_events_are_those_of_an_engine_of_its_own(
+    world: ServerWorld, question: str, knobs: dict[str, Any]
+) -> None:
+    kinds = (Phase, Step, BeamText, Judged)
+    with local(**knobs) as engine:
+        expected = list(engine.stream(said(question)))
+    found = list(remote(**knobs).stream(said(question)))
+    made = [event for event in expected if isinstance(event, kinds) and event != Phase("load")]
+    assert [event for event in found if isinstance(event, kinds)] == made
+    assert plain(result_of(found)) == plain(result_of(expected))
+
+
+def result_of(events: Sequence[Event]) -> Result:
+    assert isinstance(events[-1], Done)
+    return events[-1].result
+
+
+def test_the_first_load_tells_what_the_servers_load_told(world: ServerWorld) -> None:
+    engine = remote()
+    assert list(engine.load()) == [Notice("this machine is slow")]
+    assert list(engine.load()) == []
+
+
+def test_errors_come_as_they_are(world: ServerWorld) -> None:
+    with pytest.raises(ContextFull, match="its context holds 600"):
+        list(remote().stream(said("x" * 700)))
+    with pytest.raises(UsageError, match="can't change between answers"):
+        list(remote().load(Config.of({**PLAIN, "context": 512})))
+
+
+def test_a_cancelled_answer_ends_as_it_does_without_a_server(world: ServerWorld) -> None:
+    engine, seen = remote(beams=1, on_unsafe="auto"), list[Event]()
+    world.draft.seconds = 0.02
+    try:
+        for event in engine.stream(said("Story?")):
+            seen.append(event)
+            if isinstance(event, BeamText):
+                engine.cancellation.set()
+    finally:
+        world.draft.seconds = 0
+    assert result_of(seen).finish_reason == "cancelled"
+    assert result_of(seen).text
+
+
+def test_left_out_turns_are_counted_by_the_server(world: ServerWorld) -> None:
+    turns = [Message(role, "a b c " * 20) for role in ("user", "assistant") * 3] + said("How?")
+    with local() as engine:
+        list(engine.load())
+        expected = engine.left_out(turns, engine.config, 0)
+    assert expected > 0
+    assert remote().left_out(turns, remote().config, 0) == expected
+    with pytest.raises(ContextFull):
+        remote().left_out(said("x" * 700), remote().config, 0)
+
+
+def test_several_at_once_over_connections(world: ServerWorld) -> None:
+    engine = remote(parallel=3)
+    answers, happened = engine.parallel(), list[AnswerEvent]()
+    questions = ["How?", "Harm?", "Refuse?"]
+    for key, question in enumerate(questions):
+        answers.begin(key, Asked(said(question), remote().config))
+    assert not answers.has_free_slot
+    while not answers.has_free_slot or sum(isinstance(what, Done) for _, what in happened) < 3:
+        happened += answers.step()
+    texts = {key: what.result.text for key, what in happened if isinstance(what, Done)}
+    assert texts[0] == "Take a pan."
+    assert texts[2] == "I can't help with that."
+
+
+def test_what_the_server_can_not_give_is_done_here(world: ServerWorld) -> None:
+    engine = remote()
+    more = engine.config.with_values({"beams": 6})
+    with engine:
+        result = engine.answer(said("How?"), more)
+    assert len(result.beams) == 6
+
+
+def test_only_a_server_of_the_same_models_is_found(world: ServerWorld, tmp_path: Path) -> None:
+    (server,) = running_servers()
+    assert not server.serves(Config.of({**PLAIN, "cache_type_k": "q8_0"}))
+    assert not server.serves(Config.of({**PLAIN, "max_tokens": 600, "beams": 6}))
+    assert server.serves(Config.of({**PLAIN, "alpha": 0.9, "threads": 3, "parallel": 7}))
+    other = tmp_path / "draft.gguf"
+    other.touch()
+    registry = Registry({}, {}, "")
+    assert find_server(Config.of({**PLAIN, **dict.fromkeys(ROLES, str(other))}), registry) is None
+
+
+def test_a_socket_that_nobody_listens_on_is_passed_over(world: ServerWorld) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(socket_dir() / "1.sock"))
+    assert len(sockets()) == 2
+    assert len(list(running_servers())) == 1
+    gone = FoundServer(socket_dir() / "1.sock", 1, "pair", Config.of(PLAIN), {}, ())
+    engine = RemoteEngine(Config.of(PLAIN), Registry({}, {}, ""), gone)
+    with pytest.raises(ServerGone, match="is gone"):
+        list(engine.stream(said("How?")))
+    with engine:
+        assert engine.answer(said("How?")).text == "Take a pan."
+
+
+def test_what_is_no_request_is_told(world: ServerWorld) -> None:
+    from alignbeam_local.warm.connection import asked
+
+    (path,) = {server.path for server in running_servers()}
+    requests: list[Any] = [{"ask": "sing"}, [], {"ask": "answer", "pair": "pair", "messages": 1}]
+    for request in requests:
+        assert asked(path, request)["error"]["kind"] == "usage"
