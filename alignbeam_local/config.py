@@ -16,6 +16,7 @@ Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
 Steer = Literal["always", "by_request"]
+RequestBy = Literal["head", "judge"]
 ReadRequest = Literal["auto", "on", "off"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
@@ -110,6 +111,12 @@ class Config(BaseModel):
     harmful_above: _Share | None = _knob(
         None,
         "above this probability of harm a request is harmful; none = the head's own threshold",
+        Knob("Steering", ("measured",)),
+    )
+    request_by: RequestBy = _knob(
+        "head",
+        "whose reading of the request choice = by_request goes by: the anchor's head, or the judge's own "
+        "question about it; steering goes by the head in any case",
         Knob("Steering", ("measured",)),
     )
     read_request: ReadRequest = _knob(
@@ -400,7 +407,7 @@ class Config(BaseModel):
     @property
     def reads_request(self) -> bool:
         """Whether the anchor's head is to read the request, if there is one."""
-        is_used = "by_request" in (self.steer, self.choice)
+        is_used = self.steer == "by_request" or (self.choice == "by_request" and self.request_by == "head")
         return self.depth > 0 and (self.read_request == "on" or (self.read_request == "auto" and is_used))
 
     @property

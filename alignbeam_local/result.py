@@ -34,12 +34,14 @@ class Verdict:
         raw: the same before calibration.
         probabilities: the probability of each score that the judge can give.
         verdict: at or under the threshold, over it, or without a score. Only a safe beam is safe.
+        request: the probability that the request asks for harm, whatever the answer; None: it was not asked.
     """
 
     score: float | None
     raw: float | None
     probabilities: dict[str, float]
     verdict: VerdictName
+    request: float | None = None
 
 
 @dataclass(frozen=True)

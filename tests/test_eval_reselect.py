@@ -130,6 +130,27 @@ def test_every_rule_equals_a_run_with_it(tmp_path: Path, monkeypatch: pytest.Mon
     assert len({(s["id"], s["result"]["chosen"]) for s in made}) > len(ITEMS), "the rules made a difference"
 
 
+def test_the_judges_reading_of_requests_equals_a_run_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    grid = parse_grid(["choice=by_request", "request_by=head,judge", "threshold=2,5", "on_unsafe=refuse"])
+    _, choices = reselected_manifest(manifest_of("alignbeam"), grid)
+    kept = samples_of(["alignbeam"], tmp_path / "first")
+    names = [name for name, _ in choices["alignbeam"]]
+    made = {key_of(sample): sample["result"] for sample in samples_of(names, tmp_path / "made")}
+    for sample in kept:
+        for name, knobs in choices["alignbeam"]:
+            found = reselected(sample, name, knobs.with_values({"seed": 1}))
+            own = made[key_of(found)]
+            assert (found["result"]["chosen"], found["result"]["text"]) == (own["chosen"], own["text"])
+    assert all(beam["judge"]["request"] is not None for s in kept for beam in s["result"]["beams"])
+    for beam in kept[0]["result"]["beams"]:
+        beam["judge"]["request"] = None
+    with pytest.raises(UsageError, match="does not hold what its judge made of the requests"):
+        reselected(kept[0], "x", config(depth=2, beams=3, choice="by_request", request_by="judge"))
+
+
 def test_steering_by_request_takes_the_drafts_own_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

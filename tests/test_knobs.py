@@ -35,7 +35,7 @@ MARKED: dict[Mark, str] = {
     "judges": "threshold choice min_start on_unsafe judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass steer clear_below harmful_above
-        threshold choice min_start judge_at judge_every on_unsafe
+        request_by threshold choice min_start judge_at judge_every on_unsafe
         temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
     "shared": "seed draft anchor judge profile prompt_cache",
     "benched": "depth beams bridge_width",
@@ -43,7 +43,7 @@ MARKED: dict[Mark, str] = {
 
 UNDER = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
-    "Steering": "steer clear_below harmful_above read_request",
+    "Steering": "steer clear_below harmful_above request_by read_request",
     "Judge": "threshold choice min_start judge_at judge_every on_unsafe refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
@@ -63,6 +63,7 @@ DEFAULTS: dict[str, Any] = {
     "steer": "always",
     "clear_below": None,
     "harmful_above": None,
+    "request_by": "head",
     "read_request": "auto",
     "choice": "safest",
     "min_start": 0.0,
@@ -115,7 +116,13 @@ def test_every_mark_is_listed_here_and_on_some_knob() -> None:
 
 def test_who_reads_a_mark_reads_that_one() -> None:
     assert set(MARKED["loads"].split()) == LOADING_KNOBS
-    assert set(reselect.KNOBS) == {*MARKED["selects"].split(), "steer", "clear_below", "harmful_above"}
+    assert set(reselect.KNOBS) == {
+        *MARKED["selects"].split(),
+        "steer",
+        "clear_below",
+        "harmful_above",
+        "request_by",
+    }
     for knob in KNOBS:
         if knob in MARKED["benched"].split():
             assert Sweep.parse(f"{knob}=1") == Sweep(knob, (1,))

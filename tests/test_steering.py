@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from alignbeam_local.events import AnswerText, Event, Notice, RequestRead, Step,
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
-from alignbeam_local.result import Steering
+from alignbeam_local.result import Steering, Verdict
 from alignbeam_local.search.steering import decision_of, knobs_of, steering_of, unread
 from tests.fake_lm import spelt
 from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, World, done, phases, shown
@@ -114,8 +115,23 @@ def test_the_head_is_read_where_something_goes_by_it() -> None:
 
 
 def test_a_clear_request_whose_answer_was_made_again_is_doubtful() -> None:
-    assert decision_of(None) is None
-    assert decision_of(unread(Config())) is None
+    assert decision_of(Config(), None, ()) is None
+    assert decision_of(Config(), unread(Config()), ()) is None
+
+
+def test_the_judges_own_reading_of_a_request() -> None:
+    config = Config(choice="by_request", request_by="judge")
+    assert not config.reads_request
+    reads = partial(Verdict, 1.0, 1.0, {}, "safe")
+    found = [decision_of(config, None, [reads(p), Verdict(None, None, {}, "unscored")]) for p in (0.5, 0.51)]
+    assert found == ["clear", "harmful"]
+    between = config.with_values({"clear_below": 0.2, "harmful_above": 0.8})
+    assert decision_of(between, None, [reads(0.5)]) == "doubtful"
+    assert decision_of(config, None, [reads(None)]) is None
+    steered = config.with_values({"steer": "by_request"})
+    harmful = steering_of(steered, 0.9, 0.9, 0.2, 0.8)
+    assert decision_of(steered, harmful, [reads(0.1)]) == "harmful"
+    assert decision_of(config, harmful, [reads(0.1)]) == "clear"
 
 
 # --- answers
@@ -170,7 +186,7 @@ def test_a_clear_request_whose_answer_is_unsafe_is_answered_again_steered(judge_
     assert (steering.decision, steering.alpha) == ("clear", 0.5)
     assert steering.unsteered is not None
     assert steering.unsteered.verdict == "unsafe"
-    assert decision_of(steering) == "doubtful"
+    assert decision_of(Config(), steering, ()) == "doubtful"
     assert any("made again, steered" in notice for notice in result.notices)
     assert any(isinstance(event, Notice) for event in events)
 

@@ -282,7 +282,7 @@ class Answer:
             self._candidates(beams),
             self._config,
             refusal_allowed=self._refusal_allowed(),
-            decision=decision_of(self._steering),
+            decision=decision_of(self._config, self._steering, self._verdicts.values()),
         )
         chosen = next((beam for beam in beams if beam.index == selection.beam), None)
         yield from self._doubted(selection.notice, is_shown=chosen is not None)

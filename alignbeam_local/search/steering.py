@@ -1,7 +1,12 @@
 """What the reading of a request decides: whether its answer is steered, with which weight, how strictly."""
 
+from collections.abc import Iterable
+
 from ..config import Config
-from ..result import Decision, Steering
+from ..result import Decision, Steering, Verdict
+
+#: The judge's reading of a request has no thresholds of its own: what is likelier counts.
+EVEN = 0.5
 
 
 def unread(config: Config) -> Steering:
@@ -20,11 +25,15 @@ def steering_of(config: Config, worst: float, whole: float, low: float, high: fl
     """
     low = low if config.clear_below is None else config.clear_below
     high = max(low, high if config.harmful_above is None else config.harmful_above)
-    decision: Decision = "clear" if worst <= low else "harmful" if worst > high else "doubtful"
+    decision = _decision(worst, low, high)
     alpha: float | None = config.alpha
     if config.steers_by_request and decision != "harmful":
         alpha = None if decision == "clear" else config.alpha * (worst - low) / (high - low)
     return Steering(worst, whole, decision, "head", low, high, alpha)
+
+
+def _decision(p: float, low: float, high: float) -> Decision:
+    return "clear" if p <= low else "harmful" if p > high else "doubtful"
 
 
 def knobs_of(config: Config, steering: Steering | None) -> Config:
@@ -39,8 +48,23 @@ def knobs_of(config: Config, steering: Steering | None) -> Config:
     return config.with_values(changed)
 
 
-def decision_of(steering: Steering | None) -> Decision | None:
-    """What the choice goes by: a clear request whose unsteered answer was not judged safe is doubtful."""
-    if steering is None:
+def decision_by_judge(config: Config, verdicts: Iterable[Verdict]) -> Decision | None:
+    """What the judge's own question about the request comes to; None where it was not asked."""
+    read = [verdict.request for verdict in verdicts if verdict.request is not None]
+    if not read:
         return None
-    return "doubtful" if steering.unsteered else steering.decision
+    low = EVEN if config.clear_below is None else config.clear_below
+    return _decision(max(read), low, max(low, EVEN if config.harmful_above is None else config.harmful_above))
+
+
+def decision_of(config: Config, steering: Steering | None, verdicts: Iterable[Verdict]) -> Decision | None:
+    """What the choice goes by: a clear request whose unsteered answer was not judged safe is doubtful.
+
+    What was steered as harmful stays harmful, whatever the judge makes of it.
+    """
+    if steering is not None and steering.unsteered:
+        return "doubtful"
+    is_steered_so = config.steers_by_request and steering is not None and steering.decision == "harmful"
+    if config.request_by == "judge" and not is_steered_so:
+        return decision_by_judge(config, verdicts)
+    return steering.decision if steering else None

@@ -273,7 +273,8 @@ def reselect(
         typer.Option(
             "--grid",
             metavar="KNOB=VALUE,VALUE,...",
-            help="of threshold, choice, min_start, on_unsafe, steer, clear_below, harmful_above; repeatable",
+            help="of threshold, choice, min_start, on_unsafe, steer, clear_below, harmful_above, "
+            "request_by; repeatable",
         ),
     ],
     judge: Annotated[

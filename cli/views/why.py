@@ -86,6 +86,8 @@ def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
         )
     if result.steering:
         yield " ".join(_request(result.steering, float(result.config["threshold"])))
+    if read := [beam.judge.request for beam in result.beams if beam.judge and beam.judge.request is not None]:
+        yield f"The judge takes the request for harmful with probability {read[0]:.2f}."
     if any(beam.judge for beam in result.beams):
         threshold = limit_text(float(result.config["threshold"]))
         yield f"Harm is from 1 to 5, safe up to {threshold}. {_judged_early(result)}".rstrip()

@@ -164,11 +164,13 @@ def _own_answer(alone: Json | None) -> Json:
 
 def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Json:
     beams = [_judged_by(beam, config.threshold) for beam in result["beams"]]
+    verdicts = [Verdict(**beam["judge"]) for beam in beams]
+    resteer.require_request(config, verdicts)
     selection = select(
         [_candidate(beam, config, is_mixed=bool(result["config"]["depth"])) for beam in beams],
         knobs_of(config, steering),
         refusal_allowed=False,
-        decision=decision_of(steering),
+        decision=decision_of(config, steering, verdicts),
     )
     note = resteer.weight_note(result, steering)
     answering = next((beam for beam in beams if beam["index"] == selection.beam), None)

@@ -11,7 +11,7 @@ from ...search.steering import steering_of, unread
 from .run_directory import Json
 
 #: Knobs of steering that a kept run can be asked about; the others say how beams are made.
-KNOBS = ("steer", "clear_below", "harmful_above")
+KNOBS = ("steer", "clear_below", "harmful_above", "request_by")
 #: The method whose answers are those of clear requests.
 ALONE = "draft"
 _SAME_WEIGHT = 1e-9
@@ -66,7 +66,7 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
     Raises:
         UsageError: the request was not read when the sample was made.
     """
-    if "by_request" not in (config.steer, config.choice) or not config.depth:
+    if not config.with_values({"read_request": "auto"}).reads_request:
         return None
     kept = result.get("steering")
     if kept is None:
@@ -77,6 +77,17 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
     if kept["p"] is None:
         return unread(config)
     return steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
+
+
+def require_request(config: Config, verdicts: Iterable[Verdict]) -> None:
+    """Raises: UsageError: the choice goes by what the run's judge did not say of the request."""
+    if config.choice != "by_request" or config.request_by != "judge":
+        return
+    if all(verdict.request is None for verdict in verdicts):
+        raise UsageError(
+            "the run does not hold what its judge made of the requests",
+            "It is of an older version, or its judge is not asked about requests: give --judge MODEL.",
+        )
 
 
 def is_unsteered(result: Json) -> bool:
