@@ -16,6 +16,7 @@ from alignbeam_local.heads import answer_head as heads
 from alignbeam_local.heads.answer_head import AnswerHead, find_answer_head, load_answer_head, save_answer_head
 from alignbeam_local.heads.features import template_key, turn_end
 from alignbeam_local.heads.reading import read_answers
+from alignbeam_local.heads.records import heads_hash
 from alignbeam_local.judge.calibration import LABELS, Label
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine.context_size import context_sizes
@@ -262,3 +263,16 @@ def test_fit_check_and_show(
     for command in ("check", "show"):
         assert main(["heads", command, "other", "--answers"]) == 3
     assert "alignbeam heads fit other --answers" in capsys.readouterr().err
+
+
+def test_a_run_says_which_records_its_answers_may_depend_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "SHIPPED", tmp_path)
+    assert heads_hash("draft", "0" * 64) is None
+    save_answer_head(record(), tmp_path / "a.json")
+    first = heads_hash("draft", "0" * 64)
+    assert first is not None
+    assert heads_hash("draft", "1" * 64) is heads_hash("judge", "0" * 64) is None
+    save_answer_head(record(intercept=1.0), tmp_path / "a.json")
+    assert heads_hash("draft", "0" * 64) != first
