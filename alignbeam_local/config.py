@@ -521,8 +521,10 @@ def _usage_error(error: ValidationError, source: str) -> UsageError:
     name = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
         return unknown_knob(name, source)
+    others = list(dict.fromkeys(str(one["loc"][0]) for one in error.errors() if one["loc"][0] != name))
     return UsageError(
-        f"{_prefix(source)}{name} = {_shown(first['input'])}: {first['msg'].lower()}",
+        f"{_prefix(source)}{name} = {_shown(first['input'])}: {first['msg'].lower()}"
+        + (f"; also wrong: {', '.join(others)}" if others else ""),
         f"{name}: {Config.model_fields[name].description}",
     )
 

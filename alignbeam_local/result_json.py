@@ -44,7 +44,7 @@ def parsed(text: str | bytes) -> Any:
         ValueError, RecursionError: it is no JSON, or holds lone surrogates.
     """
     value = json.loads(text)
-    json.dumps(value, ensure_ascii=False).encode()
+    _require_unicode(value)
     return value
 
 
@@ -55,7 +55,7 @@ def parsed_row(text: str) -> Any:
         ValueError, RecursionError: as `parsed`.
     """
     value = json.loads(text, object_pairs_hook=one_of_each)
-    json.dumps(value, ensure_ascii=False).encode()
+    _require_unicode(value)
     return value
 
 
@@ -66,6 +66,12 @@ def one_of_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice")
     return found
+
+
+def _require_unicode(value: Any) -> None:
+    """Raises: ValueError: it holds half of a pair of surrogates, which cannot be written; RecursionError."""
+    if not _encodable(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("an escape such as \\ud800 in it is not Unicode text")
 
 
 def _encodable(text: str) -> bool:

@@ -13,6 +13,12 @@ MEANT = {
     "create": "Try: alignbeam models import FILE --name NAME",
 }
 _FLAG_FOR_FILE = ("chat", "start")
+_MODEL_FLAGS = ("--model", "-m")
+_ONE_PROMPT = 'For one prompt: alignbeam ask "PROMPT"'
+_WORDS_AFTER = {
+    "chat": f"A chat asks for it when it has begun. {_ONE_PROMPT}",
+    "filter": f"Prompts come on stdin, one a line. {_ONE_PROMPT}",
+}
 
 
 def habit_hint(args: Sequence[str]) -> str:
@@ -26,4 +32,8 @@ def habit_hint(args: Sequence[str]) -> str:
     files = (word for before, word in pairwise(args) if word.endswith(".gguf") and not before.startswith("-"))
     if args[0] in _FLAG_FOR_FILE and (file := next(files, "")):
         return f"Try: alignbeam chat --draft {file}"
-    return ""
+    if any(word.partition("=")[0] in _MODEL_FLAGS for word in args):
+        return "The model that answers is named by --draft MODEL."
+    if " " in args[0].strip():
+        return _ONE_PROMPT
+    return _WORDS_AFTER.get(args[0], "") if args[1:] and not args[1].startswith("-") else ""

@@ -41,6 +41,7 @@ _COMMANDS = {
     "judge": "judge:judge_app",
     "heads": "heads:heads_app",
     "eval": "eval:eval_app",
+    "train": "train:train_app",
     "logs": "logs:logs_app",
     "config": "config:config_app",
     "doctor": "doctor:doctor",
@@ -211,12 +212,23 @@ def _is_broken_pipe(error: BaseException) -> bool:
 
 def _report_system(error: OSError) -> None:
     reason = error.strerror or str(error)
-    if error.filename is None:
+    if error.filename is None and isinstance(error, FileNotFoundError) and not _is_somewhere():
+        say_error("the current folder was removed", "Go to another one (cd), and try again.")
+    elif error.filename is None:
         say_error(reason)
     else:
         say_error(
             f"{error.filename}: {reason}", "Check the path, its permissions and the free space on its disk."
         )
+
+
+def _is_somewhere() -> bool:
+    """Whether the current folder is there: where it is not, no relative path leads anywhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _report_internal(error: Exception) -> None:

@@ -8,7 +8,6 @@ import typer
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError, Cancelled, ModelError, UsageError
-from alignbeam_local.models.pasted import hint_of_hub
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.settings import resolve
 
@@ -64,7 +63,12 @@ def _accepts_pull(names: Sequence[str], *, offline: bool) -> bool:
 
 
 def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) -> list[ModelFile]:
-    """Pull each model once, with the progress on stderr; for `models pull` and for `--pull`."""
+    """Pull each model once, with the progress on stderr; for `models pull` and for `--pull`.
+
+    Raises:
+        UsageError: one that nothing can be pulled for; nothing is pulled then.
+        ModelError: those that could not be pulled; the others were.
+    """
     from alignbeam_local.models.pull import pull
 
     from .views.models import PullView
@@ -72,11 +76,17 @@ def pull_with_progress(registry: Registry, names: Iterable[str], offline: bool) 
     files = {name: registry.resolve(name) for name in names}
     for spec, file in files.items():
         if not (file.can_pull or file.present):
-            hint = hint_of_hub(spec) or "Name a model of `alignbeam models list`."
+            hint = registry.meant_by_path(spec) or "Name a model of `alignbeam models list`."
             raise UsageError(f"there is no source to pull '{spec}' from", hint)
+    failed: list[ModelError] = []
     for file in files.values():
-        with PullView(file.name) as view:
-            pull(file, offline=offline, progress=view.progress, notice=view.notice)
+        try:
+            with PullView(file.name) as view:
+                pull(file, offline=offline, progress=view.progress, notice=view.notice)
+        except ModelError as error:  # the others are not to wait for this one
+            failed.append(error)
+    if failed:
+        raise ModelError("; ".join(error.message for error in failed), failed[0].hint)
     return list(files.values())
 
 

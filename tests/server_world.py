@@ -122,7 +122,7 @@ class ServerWorld:
         """On a port, until the end; `wait` until the models are loaded."""
         listening = bound("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        main = serving.stoppable(self.app, self.engine)
+        main = serving.stoppable(self.app, self.engine, end_seconds=2)
         with private_socket() as private:
             own = None if private is None else (PrivateServer(self.engine, self.models), private)
             work = partial(asyncio.run, serving.served(main, listening, own))

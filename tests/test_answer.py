@@ -237,7 +237,7 @@ def test_all_unscored_is_blocked_with_a_notice() -> None:
 def test_lowest_is_shown_with_a_notice() -> None:
     result = World(scores={"pan": 5.0, "pot": 3.0, "can't": 4.0}).result(on_unsafe="lowest")
     assert (result.text, result.finish_reason) == (OTHER, "stop")
-    assert "no draft was judged safe" in result.notices[0]
+    assert "no draft passed the judge" in result.notices[0]
 
 
 def test_auto_asks_the_judges_record() -> None:
@@ -276,7 +276,7 @@ def test_a_note_that_the_last_verdict_clears_is_withdrawn() -> None:
     world = World(scores={HELP: 1.0, OTHER: 1.2, "": 3.0})
     events = world.events(judge_at=3, on_unsafe="lowest")
     doubt, cleared = (event.message for event in events if isinstance(event, Notice))
-    assert "no draft was judged safe" in doubt
+    assert "no draft passed the judge" in doubt
     assert "no longer applies" in cleared
     assert (done(events).text, done(events).notices) == (HELP, ())
 
@@ -285,6 +285,12 @@ def test_a_note_that_the_last_verdict_shares_is_said_once() -> None:
     events = World(scores={"": 3.0}).events(judge_at=3, on_unsafe="lowest")
     (doubt,) = (event.message for event in events if isinstance(event, Notice))
     assert done(events).notices == (doubt,)
+
+
+def test_an_answer_that_turns_harmful_and_is_shown_is_not_said_to_be_one_of_all() -> None:
+    events = World(scores={"Use a pot.": 5.0, "Use": 1.0}).events(judge_at=8, on_unsafe="lowest")
+    (doubt,) = (event.message for event in events if isinstance(event, Notice))
+    assert doubt.startswith("this answer did not pass the judge"), "others did, and were dropped"
 
 
 def test_an_answer_that_turns_unsafe_is_withdrawn() -> None:

@@ -55,7 +55,7 @@ def test_on_a_terminal_its_markdown_is_drawn_and_words_are_wrapped() -> None:
     assert "**" not in screen.text
     assert " • one" in screen.lines
     assert "Some bold words that must wrap between" in screen.lines
-    assert "1 draft, judged safe" in " ".join(screen.text.split())
+    assert "1 draft, judged not harmful" in " ".join(screen.text.split())
 
 
 def test_plain_is_the_text_as_it_is() -> None:

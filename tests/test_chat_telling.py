@@ -54,6 +54,24 @@ def test_a_knob_alone_is_shown() -> None:
     assert ran.code == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("/set grammar root ::= (", "the grammar is none that llama.cpp reads"),
+        ('/set json_schema {"type": "no such"}', "JSON schema"),
+    ],
+)
+def test_a_grammar_that_is_none_is_said_at_once(
+    command: str, message: str, engines: list[FakeEngine]
+) -> None:
+    ran = chat(command, "/set grammar", "/set json_schema", "a")
+    assert message in ran.err
+    assert "grammar = none (default)" in ran.out, "nothing is changed"
+    assert "json_schema = none (default)" in ran.out
+    assert len(engines[0].asked) == 1, "the chat goes on"
+    assert ran.err.count("error: ") == 1
+
+
 def test_the_conversation_so_far() -> None:
     long = " ".join(f"word{n}" for n in range(100))
     ran = chat("/history", "echo: one", f"echo: {long}", "/history", "/history x")

@@ -132,9 +132,9 @@ def pasted(text: str) -> str:
 def test_a_chat_is_typed_pasted_interrupted_and_left() -> None:
     with Terminal() as terminal:
         terminal.type("echo: hello", ENTER)
-        terminal.prompt_after("1 draft, judged safe")
+        terminal.prompt_after("1 draft, judged not harmful")
         terminal.type(pasted("echo: first\n  second\nthird"), ENTER)
-        terminal.prompt_after("third\n1 draft, judged safe")
+        terminal.prompt_after("third\n1 draft, judged not harmful")
         assert "first second third" in terminal.screen.text, "one paragraph of one answer"
         terminal.type("hang", ENTER)
         terminal.expect("beam 3", "日本")
@@ -143,7 +143,7 @@ def test_a_chat_is_typed_pasted_interrupted_and_left() -> None:
         assert "beam 3" not in terminal.screen.text
         assert "^C" not in terminal.screen.text
         terminal.type("beams", ENTER)
-        terminal.prompt_after("3 drafts, 1 judged safe")
+        terminal.prompt_after("1 judged harmful, 1 without a verdict ·\n1.2 s")
         assert f">>> beams\n{BEAMS[0]}\nrefused: the anchor began it" in terminal.screen.text
         assert terminal.leave() == 0
         assert "Traceback" not in terminal.screen.text
@@ -159,20 +159,20 @@ def test_the_line_editor() -> None:
         terminal.type(CTRL_C)
         terminal.prompt_after("Ctrl-D or /bye leaves")
         terminal.type("echo: one", ALT_ENTER, "two", ENTER)
-        terminal.prompt_after("1 draft, judged safe")
+        terminal.prompt_after("1 draft, judged not harmful")
         assert ">>> echo: one\n... two\none two\n" in terminal.screen.text
         terminal.type('"""echo: three', ENTER, 'four"""', ENTER)
         terminal.expect("\nthree four\n")
-        terminal.prompt_after("1 draft, judged safe")
+        terminal.prompt_after("1 draft, judged not harmful")
         for begun, whole in (("/ret", "/retry"), (" vari", "variant="), ("ex", "variant=exact")):
             terminal.type(begun)
             terminal.expect(whole)
             terminal.type(TAB)
         terminal.expect(">>> /retry variant=exact")
         terminal.type(ENTER)
-        terminal.prompt_after("variant=exact\nthree four\n1 draft, judged safe")
+        terminal.prompt_after("variant=exact\nthree four\n1 draft, judged not harmful")
         terminal.type(CTRL_R, "one", ENTER, ENTER)
-        terminal.until(lambda: terminal.screen.text.count("\none two\n1 draft, judged safe") == 2)
+        terminal.until(lambda: terminal.screen.text.count("\none two\n1 draft, judged not harmful") == 2)
         terminal.type("/copy", ENTER)
         terminal.prompt_after("7 characters sent")
         copied = base64.b64encode(b"one\ntwo").decode()
@@ -187,9 +187,9 @@ def test_the_users_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("EDITOR", str(editor))
     with Terminal() as terminal:
         terminal.type("a draft", "\x18\x05")
-        terminal.prompt_after("edited (a draft)\n1 draft, judged safe")
+        terminal.prompt_after("edited (a draft)\n1 draft, judged not harmful")
         terminal.type("/edit", ENTER)
-        terminal.prompt_after("edited (echo: edited (a draft))\n1 draft, judged safe")
+        terminal.prompt_after("edited (echo: edited (a draft))\n1 draft, judged not harmful")
         editor.write_text('#!/bin/sh\nprintf hang > "$1"\n')
         terminal.type("/edit", ENTER)
         terminal.expect("beam 3", "日本")
@@ -210,11 +210,11 @@ def test_without_a_log_no_editor_gets_a_file(tmp_path: Path, monkeypatch: pytest
         terminal.type("echo: one", "\x18\x05", " two")
         terminal.expect(">>> echo: one two")
         terminal.type(ENTER)
-        terminal.prompt_after("one two\n1 draft, judged safe")
+        terminal.prompt_after("one two\n1 draft, judged not harmful")
         terminal.type("/edit", ENTER)
         terminal.expect(">>> /edit\n>>> echo: one two")
         terminal.type(" more", ENTER)
-        terminal.prompt_after("one two more\n1 draft, judged safe")
+        terminal.prompt_after("one two more\n1 draft, judged not harmful")
         assert terminal.leave() == 0
     assert not opened.exists()
 
@@ -267,8 +267,8 @@ def test_the_chat_greets(columns: int) -> None:
         assert greeting == (
             "note: the judge is not calibrated "
             "A local model answers, an aligned one begins, a judge chooses. /help lists what can be typed. "
-            "smollm2-135m-instruct ← qwen2.5-coder-0.5b-instruct · judge qwen2.5-coder-0.5b-instruct "
-            "· profile starter "
+            "draft smollm2-135m-instruct ← anchor qwen2.5-coder-0.5b-instruct "
+            "judge qwen2.5-coder-0.5b-instruct · profile starter "
             "The starter profile is a toy for trying the mechanics: its answers are not worth much. "
             "`alignbeam start` leads to a chat with a model file of your own. "
             "The judge reads its worked examples in the background, only this first time; "

@@ -80,7 +80,7 @@ def test_ask_explains_on_stderr_and_leaves_stdout_as_it_is(run: Run, flags: tupl
     plain, explained = run("ask", "beams", *flags), run("ask", "beams", "--why", *flags)
     assert (explained.code, explained.out) == (0, plain.out)
     told = explained.err.removeprefix(plain.err).splitlines()
-    assert told[0] == "refused: the anchor began it · 3 drafts, 1 judged safe · 1.2 s"
+    assert told[0] == "refused: the anchor began it · 3 drafts, 1 judged harmful, 1 without a verdict · 1.2 s"
     assert "Mixed tokens of beam 1" in told
     assert "candidates of the mixture" in explained.err, "off a terminal nothing is left out"
 
@@ -153,6 +153,12 @@ def test_errors_have_a_message_and_a_code(run: Run, args: tuple[str, ...], code:
         (("start", "./x.gguf"), "Try: alignbeam chat --draft ./x.gguf"),
         (("chat", "--jugde", "./x.gguf"), "Try: alignbeam chat --help"),
         (("nonsense",), "Try: alignbeam --help"),
+        (("why is the sky blue",), 'For one prompt: alignbeam ask "PROMPT"'),
+        (("chat", "hello", "there"), "A chat asks for it when it has begun."),
+        (("filter", "hello"), "Prompts come on stdin, one a line."),
+        (("filter", "--nonsense"), "Try: alignbeam filter --help"),
+        (("ask", "--model", "x", "hi"), "The model that answers is named by --draft MODEL."),
+        (("chat", "-m=x"), "The model that answers is named by --draft MODEL."),
     ],
 )
 def test_what_other_tools_take_is_told_by_its_name_here(run: Run, args: tuple[str, ...], hint: str) -> None:
@@ -203,6 +209,16 @@ def test_an_error_of_the_system_names_the_path(
     monkeypatch.setattr(session, "open_engine", fail)
     ran = run("ask", "x")
     assert (ran.code, ran.err.splitlines()) == (1, told)
+
+
+def test_a_folder_that_was_removed_is_said(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for args in (("logs", "export", "--out", "x.md"), ("ask", "x", "--draft", "./x.gguf")):
+        ran = run(*args)
+        assert ran.code in (1, 3)
+        assert "the current folder was removed" in ran.err or "no such file: x.gguf" in ran.err
 
 
 @pytest.mark.parametrize("package", ["llama-cpp-python", "no-such-package"])
@@ -441,7 +457,7 @@ def test_the_story_is_the_last_line_on_a_terminal(monkeypatch: pytest.MonkeyPatc
         view.show(event)
     view.close()
     assert "\x1b" not in err.getvalue()
-    assert err.getvalue().endswith("1 draft, judged safe · 1.2 s\n")
+    assert err.getvalue().endswith("1 draft, judged not harmful · 1.2 s\n")
 
 
 def _user(text: str) -> Any:

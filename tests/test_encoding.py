@@ -198,6 +198,11 @@ def test_a_template_that_drops_a_message_says_whose(role: str) -> None:
         ("{{ raise_exception('not like this') }}", "the chat template failed: not like this"),
         ("{{ messages[9].content }}", "the chat template failed: "),
         ("{{ 1 / 0 }}", "the chat template failed: division by zero"),
+        ("{{ messages }}", "the chat template writes messages in Python's notation"),
+        (
+            "{% for m in messages %}{{ m | string }}{% endfor %}",
+            "the chat template writes messages in Python's",
+        ),
     ],
 )
 def test_a_template_that_fails_is_an_error_of_the_model(source: str, message: str) -> None:

@@ -83,6 +83,11 @@ def test_comma_and_tab_separated(tmp_path: Path, suffix: str, comma: str) -> Non
             '{"prompt": "x", "label": "benign", "prompt": "y"}',
             "line 1: not JSON: 'prompt' is there twice",
         ),
+        (
+            "a.jsonl",
+            r'{"prompt": "\ud800", "label": "benign"}',
+            r"line 1: not JSON: an escape such as \ud800 in it is not Unicode text",
+        ),
     ],
 )
 def test_a_file_that_is_no_suite(tmp_path: Path, name: str, text: str, message: str) -> None:

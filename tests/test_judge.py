@@ -12,7 +12,7 @@ from alignbeam_local.cli.main import main
 from alignbeam_local.config import Config
 from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.engine.open_judge import open_judge
-from alignbeam_local.errors import ModelError
+from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.judge import prompt_cache, questions, rubric
 from alignbeam_local.judge.calibration import load_calibration
 from alignbeam_local.judge.formats import (
@@ -279,6 +279,18 @@ def test_the_worst_window_counts(place: int, state: bool) -> None:
 def test_an_unreadable_window_leaves_the_answer_unscored() -> None:
     judge, _ = make_judge(num_cells=prefix_cells() + 600)
     assert names(judge.judge(QUESTION, ["rice " * 500 + "NAN" + " HARM" * 300], 5.0)) == ["unscored"]
+
+
+def test_a_judge_that_reads_too_little_is_told_from_a_context_that_is_too_small() -> None:
+    vocabulary = fake_vocabulary()
+    lm = FakeLM(vocabulary, judge_row(vocabulary), num_sequences=7, num_cells=8192)
+    judge = Judge(lm, prompt_format(CHATML, vocabulary), QuestionsFormat(), context=512)
+    with pytest.raises(ContextFull) as caught:
+        judge.judge(QUESTION, ["rice " * 600], THRESHOLD)
+    assert caught.value.hint == "This judge was made for 512 tokens: take another one."
+    with pytest.raises(ContextFull) as caught:
+        make_judge(num_cells=prefix_cells() + 40)[0].judge(QUESTION, ["rice " * 600], THRESHOLD)
+    assert caught.value.hint == "Raise --context."
 
 
 def test_an_over_long_question_is_cut_in_the_middle() -> None:

@@ -262,6 +262,15 @@ def test_the_error_of_a_value_says_source_value_reason_and_meaning() -> None:
     assert caught.value.hint.startswith("alpha: anchor's weight in the mixture")
 
 
+def test_the_first_wrong_value_does_not_hide_the_others() -> None:
+    wrong = {"alpha": 5, "beams": 0, "depth": 3, "gpu_layers": -2}
+    with pytest.raises(UsageError, match=r"alpha = 5: .*; also wrong: beams, gpu_layers$"):
+        Config.of(wrong, "config.toml")
+    with pytest.raises(UsageError) as caught:
+        Config.of({"gpu_layers": -2})
+    assert "also wrong" not in caught.value.message
+
+
 def test_a_long_value_is_cut_in_the_message() -> None:
     with pytest.raises(UsageError) as caught:
         Config.of({"variant": "x" * 500})

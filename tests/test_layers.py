@@ -37,6 +37,7 @@ conversation
 api doctor bench
 evaluation
 server
+training
 cli
 """
 _FLOOR = {room: floor for floor, line in enumerate(LAYERS.split("\n")) for room in line.split()}
@@ -173,6 +174,27 @@ def test_only_one_room_knows_the_backend() -> None:
         if any(other.split(".")[0] == "llama_cpp" for other in module(name).anywhere)
     }
     assert knows == {"llama"}
+
+
+def test_only_training_knows_torch_and_only_its_command_knows_training() -> None:
+    """The extra may be missing, and takes a second to load."""
+    knows = {
+        room(name)
+        for name in FILES
+        if {other.split(".")[0] for other in module(name).anywhere} & {"torch", "transformers"}
+    }
+    assert knows <= {"training"}
+    users = {
+        name
+        for name in FILES
+        if name != PACKAGE and room(name) != "training"
+        if any(room(other) == "training" for other in ours(module(name).anywhere))
+    }
+    assert {name.removeprefix(f"{PACKAGE}.cli.") for name in users} == {
+        "commands.train",
+        "train.settings",
+        "train.view",
+    }
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if ".cli.commands." in name])

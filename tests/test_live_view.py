@@ -10,7 +10,17 @@ from alignbeam_local.cli.views.live import LiveView
 from rich.console import Group
 
 from alignbeam_local.config import Config
-from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
+from alignbeam_local.events import (
+    AnswerText,
+    BeamText,
+    Done,
+    Event,
+    ExamplesRead,
+    Judged,
+    Notice,
+    Phase,
+    Withdrawn,
+)
 from alignbeam_local.result import Verdict
 
 from .fake_engine import BEAMS, REFUSED, fake_result, judged_beams, running_beams
@@ -69,6 +79,26 @@ def test_tokens_per_second_and_phase_are_told(monkeypatch: pytest.MonkeyPatch) -
     assert "the draft completes them · 30 tokens, 15/s" in head
 
 
+@pytest.mark.parametrize(
+    ("columns", "left_out"),
+    [(120, ""), (90, "   anchor both draft neither"), (60, " · 90% crossed"), (50, " · 12 tokens, 120/s")],
+)
+def test_what_does_not_fit_beside_the_phase_is_left_out_whole(
+    columns: int, left_out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 0.1])
+    monkeypatch.setattr(board, "monotonic", lambda: next(clock))
+    events = [event for event in running_beams() if not isinstance(event, Phase)]
+    head, *_ = drawn([Phase("mix"), *events], Screen(columns))
+    whole = "draft and anchor start the beams · 12 tokens, 120/s · 90% crossed   anchor both draft neither"
+    assert head[2:] == (whole.partition(left_out)[0] if left_out else whole)
+
+
+def test_the_wait_for_the_examples_fits_sixty_columns() -> None:
+    head, *_ = drawn([Phase("examples"), ExamplesRead(512, 1738, 112.6)], Screen(60))
+    assert head[2:] == "once: the judge reads its examples · 29%, about 113 s left"
+
+
 def test_mixed_tokens_have_their_winners_colours() -> None:
     screen = Screen(120)
     drawn(running_beams(), screen)
@@ -116,7 +146,7 @@ def test_the_answer_stays_and_the_rest_folds_away() -> None:
         view.show(event)
     assert screen.lines == [
         BEAMS[0],
-        "refused: the anchor began it · 3 drafts, 1 judged safe · 1.2 s",
+        "refused: the anchor began it · 3 drafts, 1 judged harmful, 1 without a verdict · 1.2 s",
     ]
 
 
@@ -128,7 +158,7 @@ def test_a_growing_answer_is_followed_by_what_was_to_say() -> None:
     assert screen.lines == ["One.", "", "Two.", "the judge reads them"]
     view.show(Done(fake_result("One.\n\nTwo.", CONFIG)))
     assert screen.lines[:4] == ["One.", "", "Two.", "note: careful"]
-    assert screen.lines[4].startswith("1 draft, judged safe")
+    assert screen.lines[4].startswith("1 draft, judged not harmful")
 
 
 def test_what_is_withdrawn_leaves_the_screen() -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alignbeam_local.cli.chat.transcript import opened
 from alignbeam_local.cli.commands.logs import outdated
 from alignbeam_local.cli.console import asking, tables, terminal
 from alignbeam_local.cli.line.input import typed_lines
@@ -194,6 +195,17 @@ def test_prune_all_deletes_what_was_typed_too() -> None:
     )
     assert not typed_lines().exists()
     assert run("logs", "prune", "--all", "--yes").err == "there is nothing to delete\n"
+
+
+def test_prune_leaves_what_a_chat_has_open() -> None:
+    with opened(is_kept=True, name="tea", continued=False):
+        ran = run("logs", "prune", "tea", "--yes")
+        assert (ran.code, ran.err.splitlines()[0]) == (2, "error: a chat has tea open")
+        assert run("logs", "prune", "bb22", "--all").code == 2
+        ran = run("logs", "prune", "--older-than", "0m", "--yes")
+        assert (ran.code, ran.err) == (0, "note: a chat has tea open: it stays\ndeleted 1 conversation\n")
+    assert [line.split("\t")[0] for line in run("logs", "list").out.splitlines()] == ["aa11"]
+    assert run("logs", "prune", "tea", "--yes").err == "deleted 1 conversation\n", "the chat has ended"
 
 
 def test_age_is_since_the_last_question() -> None:

@@ -51,6 +51,8 @@ def test_an_address_of_a_file_of_the_hub_is_that_file(pasted: str, monkeypatch: 
         ("o/r", "hf:o/r/FILE.gguf"),
         ("o/r:Q4_K_M", "hf:o/r/FILE.gguf"),
         ("o/r/x.gguf", "write hf:o/r/x.gguf"),
+        ("smollm2-135m-instruct.gguf", "Did you mean the model smollm2-135m-instruct?"),
+        ("starter", "Give --profile starter."),
     ],
 )
 def test_what_is_no_file_is_told_what_to_write(pasted: str, said: str) -> None:

@@ -43,7 +43,7 @@ def test_a_safe_beam_becomes_the_answer() -> None:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (beam(1, verdict="unsafe"), "judged unsafe"),
+        (beam(1, verdict="unsafe"), "judged harmful"),
         (beam(1, verdict="unscored"), "could not score"),
         (beam(1, verdict=None), "not judged"),
         (beam(1, finish_reason="cancelled"), "dropped at token 4"),
@@ -94,7 +94,7 @@ def two_safe(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_conversation_and_log_follow(engines: list[Any]) -> None:
     ran = run("chat", given="beams\n/pick 2\n/pick 1\n/pick x\n/pick 3\necho: on\n")
     assert ran.code == 1
-    for why in ("beam 2 was judged unsafe", "beam 1 is the answer already", "/pick needs the number"):
+    for why in ("beam 2 was judged harmful", "beam 1 is the answer already", "/pick needs the number"):
         assert f"error: {why}" in ran.err
     assert ran.out.count("日本") == 1
     assert [turn.content for turn in engines[0].asked[-1][0]] == ["beams", BEAMS[2], "echo: on"]

@@ -603,3 +603,20 @@ def test_verify_tells_a_misspelt_name_before_it_reads(home: Path) -> None:
     three_files(home)
     ran = run("models", "verify", "a-cut", "c-whoole")
     assert (ran.code, ran.out) == (2, "")
+
+
+def test_a_model_that_cannot_be_pulled_keeps_no_other_from_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def pull_or_fail(file: ModelFile, **_: Any) -> None:
+        tried.append(file.name)
+        if file.name.startswith("o--"):
+            raise ModelError(f"model '{file.name}' could not be pulled", "Check the network.")
+
+    monkeypatch.setattr("alignbeam_local.models.pull.pull", pull_or_fail)
+    ran = run("models", "pull", "hf:o/r/a.gguf", "hf:p/r/b.gguf", "hf:o/r/c.gguf")
+    assert tried == ["o--r--a", "p--r--b", "o--r--c"]
+    assert (ran.code, ran.out) == (3, "")
+    assert "model 'o--r--a' could not be pulled; model 'o--r--c' could not be pulled\n" in ran.err

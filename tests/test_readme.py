@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import fields
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def _app() -> Any:
 def flags_of(words: list[str]) -> set[str]:
     """The flags that the sub-command in these words knows."""
     command = _app()
-    for word in words:
+    for word in takewhile(lambda word: not word.startswith("-"), words):
         if isinstance(command, TyperGroup):
             command = command.commands[word]
     return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}

@@ -84,7 +84,14 @@ def test_among_unsafe_beams_an_answer_goes_before_an_empty_one() -> None:
 def test_lowest_gives_the_safest_with_a_notice() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), on_unsafe="lowest", refusal_allowed=True)
     assert selection.beam == 1
-    assert "no draft was judged safe" in selection.notice
+    assert "no draft passed the judge" in selection.notice
+
+
+def test_of_the_only_draft_left_nothing_is_said_of_others() -> None:
+    said = chosen(beam(0, 3.0), on_unsafe="lowest").notice
+    assert said == "this answer did not pass the judge (harm up to 2.5): it is shown all the same"
+    said = chosen(beam(0, 1.0, degenerate=True), on_unsafe="lowest").notice
+    assert said == "this answer is empty or repeats itself: it is shown all the same"
 
 
 def test_auto_refuses_where_the_record_allows() -> None:

@@ -64,7 +64,7 @@ def test_enter_leads_to_a_chat_with_the_starter() -> None:
         assert "the next time: alignbeam chat --profile starter" in terminal.screen.text
         assert "anchor [" not in terminal.screen.text
         terminal.type("echo: hello", ENTER)
-        terminal.prompt_after("hello\n1 draft, judged safe")
+        terminal.prompt_after("hello\n1 draft, judged not harmful")
         assert terminal.leave() == 0
     assert not user_file().exists()
 
@@ -106,7 +106,7 @@ def test_a_known_name_without_a_profile() -> None:
         assert "next time: alignbeam chat --profile recommended --draft smollm2-135m-instruct" in (
             " ".join(terminal.screen.text.split())
         )
-        assert f"smollm2-135m-instruct ← {ANCHOR}" in terminal.screen.text
+        assert f"draft smollm2-135m-instruct ← anchor {ANCHOR}" in terminal.screen.text
         assert terminal.leave() == 0
     assert not user_file().exists()
 

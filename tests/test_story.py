@@ -44,13 +44,16 @@ def answered(finish: FinishReason = "stop", by: RefusalSource | None = None) -> 
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        (("safe",) * 3, "3 drafts, all judged safe · 1.2 s"),
-        (("safe", "unsafe", "unscored"), "3 drafts, 1 judged safe · 1.2 s"),
-        (("unsafe",) * 2, "2 drafts, none judged safe · 1.2 s"),
-        (("unsafe", "safe"), "2 drafts, 1 judged safe, but not the one shown · 1.2 s"),
+        (("safe",) * 3, "3 drafts, none judged harmful · 1.2 s"),
+        (("safe", "unsafe", "unscored"), "3 drafts, 1 judged harmful, 1 without a verdict · 1.2 s"),
+        (("safe", "unscored"), "2 drafts, 1 without a verdict · 1.2 s"),
+        (("unsafe",) * 2, "2 drafts, all judged harmful · 1.2 s"),
+        (("unsafe", "safe"), "2 drafts, 1 judged harmful: the one shown · 1.2 s"),
+        (("unsafe", "unsafe", "safe"), "3 drafts, 2 judged harmful, also the one shown · 1.2 s"),
         ((NOT_JUDGED,), "1 draft, not judged · 1.2 s"),
-        (("safe",), "1 draft, judged safe · 1.2 s"),
-        (("unscored",), "1 draft, not judged safe · 1.2 s"),
+        (("safe",), "1 draft, judged not harmful · 1.2 s"),
+        (("unsafe",), "1 draft, judged harmful · 1.2 s"),
+        (("unscored",), "1 draft, without a verdict · 1.2 s"),
     ],
 )
 def test_it_says_what_the_judge_found(verdicts: tuple[VerdictName | None, ...], said: str) -> None:
@@ -62,16 +65,17 @@ def test_it_says_what_the_judge_found(verdicts: tuple[VerdictName | None, ...], 
     [("mix", "refused: the anchor began it"), ("draft", "refused: the draft model itself did")],
 )
 def test_it_says_first_who_refused(by: RefusalSource, said: str) -> None:
-    assert told("safe", "safe", by=by) == f"{said} · 2 drafts, all judged safe · 1.2 s"
+    assert told("safe", "safe", by=by) == f"{said} · 2 drafts, none judged harmful · 1.2 s"
 
 
 @pytest.mark.parametrize(
     ("verdicts", "said"),
     [
-        (("unsafe", "unsafe", "unscored"), "blocked: none of 3 drafts was judged safe"),
-        (("unsafe",), "blocked: its only draft was judged unsafe"),
+        (("unsafe", "unsafe", "unscored"), "blocked: none of 3 drafts passed the judge"),
+        (("unsafe",) * 3, "blocked: all 3 drafts were judged harmful"),
+        (("unsafe",), "blocked: its only draft was judged harmful"),
         (("unscored",) * 2, "blocked: the judge gave no verdict"),
-        (("safe", "unsafe"), "blocked: what was judged safe is empty or repeats itself"),
+        (("safe", "unsafe"), "blocked: what was not judged harmful is empty or repeats itself"),
     ],
 )
 def test_it_says_why_nothing_was_let_through(verdicts: tuple[VerdictName, ...], said: str) -> None:
@@ -82,7 +86,10 @@ def test_of_what_was_withdrawn_the_whole_answer_counts() -> None:
     shown, dropped = beam(0, "unsafe"), beam(1, "safe", dropped=True)
     result = answered("withdrawn", "judge")
     said = summary(replace(result, beams=(shown, dropped)))
-    assert said == "withdrawn: the whole answer was not judged safe · 1.2 s"
+    assert said == "withdrawn: the whole answer was judged harmful · 1.2 s"
+    unread = replace(shown, judge=beam(0, "unscored").judge)
+    said = summary(replace(result, beams=(unread, dropped)))
+    assert said == "withdrawn: the judge gave no verdict on the whole answer · 1.2 s"
     looped = replace(shown, judge=dropped.judge, degenerate=True)
     said = summary(replace(result, beams=(looped, dropped)))
     assert said == "withdrawn: the whole answer is empty or repeats itself · 1.2 s"
@@ -98,16 +105,17 @@ def test_it_says_what_ended_early() -> None:
 def test_it_fits_two_lines_of_sixty_columns_and_has_no_figures_of_the_method() -> None:
     longest = told("unsafe", "safe", finish="length", by="draft")
     assert len(longest) <= 120
-    assert not any(word in longest for word in ("harm", "%", "crossed", "K=", "N=", "threshold"))
+    assert not any(word in longest for word in ("harm ", "%", "crossed", "K=", "N=", "threshold"))
 
 
 def test_it_says_if_a_clear_request_was_not_steered() -> None:
     clear = Steering(0.1, 0.1, "clear", "head", 0.2, 0.8, None)
     unsafe = Verdict(4.0, 4.0, {}, "unsafe")
     for found, said in (
-        (clear, "1 draft, judged safe · not steered · 1.2 s"),
-        (replace(clear, alpha=0.5, unsteered=unsafe), "1 draft, judged safe · made again, steered · 1.2 s"),
-        (replace(clear, alpha=0.5), "1 draft, judged safe · 1.2 s"),
-        (replace(clear, alpha=0.5, decision="harmful"), "1 draft, judged safe · 1.2 s"),
+        (clear, "not steered · "),
+        (replace(clear, alpha=0.5, unsteered=unsafe), "made again, steered · "),
+        (replace(clear, alpha=0.5), ""),
+        (replace(clear, alpha=0.5, decision="harmful"), ""),
     ):
-        assert summary(replace(answered(), beams=(beam(0, "safe"),), steering=found)) == said
+        shown = summary(replace(answered(), beams=(beam(0, "safe"),), steering=found))
+        assert shown == f"1 draft, judged not harmful · {said}1.2 s"

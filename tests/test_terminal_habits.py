@@ -96,7 +96,7 @@ def test_ctrl_z_while_a_question_is_typed(shell: Terminal) -> None:
         terminal.type("fg", ENTER)
         terminal.until(lambda: terminal.screen.text.rpartition("Stopped")[2].count(">>> echo: half") == 1)
         terminal.type(" and whole", ENTER)
-        terminal.prompt_after("half and whole\n1 draft, judged safe")
+        terminal.prompt_after("half and whole\n1 draft, judged not harmful")
 
 
 def test_ctrl_z_without_a_shell_to_go_back_to_does_nothing() -> None:
@@ -146,5 +146,5 @@ def test_a_question_is_edited_with_vis_keys(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("INPUTRC", str(tmp_path / "settings"))
     with Terminal() as terminal:
         terminal.type("echo: one two", ESC, "bcwthree", ENTER)
-        terminal.prompt_after("one three\n1 draft, judged safe")
+        terminal.prompt_after("one three\n1 draft, judged not harmful")
         assert terminal.leave() == 0

@@ -173,7 +173,7 @@ def steering(**changes: Any) -> Steering:
         (steering(p=0.1, decision="clear", alpha=None), "It was left to the draft model alone."),
         (
             steering(p=0.1, decision="clear", unsteered=Verdict(3.25, 3, {}, "unsafe")),
-            "The draft's own answer was not judged safe (3.25): it was made again, steered.",
+            "The draft's own answer did not pass the judge (3.25): it was made again, steered.",
         ),
         (unread(CONFIG), "The request could not be read"),
     ],

@@ -29,6 +29,12 @@ class Claims:
         self._held |= taken
         return True
 
+    def are_free(self, *keys: str) -> bool:
+        """Whether no chat has any of these; none of them is held before or after."""
+        is_taken = self.take(*keys)
+        self._let_go(self._held.keys() & set(keys))
+        return is_taken
+
     def keep_only(self, *keys: str) -> None:
         """Let go of all others."""
         self._let_go(self._held.keys() - set(keys))
@@ -38,6 +44,11 @@ class Claims:
 
     def _let_go(self, keys: set[str]) -> None:
         _release({key: self._held.pop(key) for key in keys})
+
+
+def claimed_by(conversation: str, name: str | None) -> tuple[str, ...]:
+    """The keys of a conversation: its id, and its name, which the log may not know yet."""
+    return (f"id {conversation}", *([f"name {name}"] if name else []))
 
 
 def _is_acquired(lock: FileLock) -> bool:

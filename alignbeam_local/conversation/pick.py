@@ -47,7 +47,7 @@ def _require_safe(beam: BeamResult) -> None:
     if verdict is None:
         raise UsageError(f"{name} was not judged: it is no answer", "/retry on_unsafe=refuse judges it.")
     if verdict != "safe":
-        what = "judged unsafe" if verdict == "unsafe" else "one that the judge could not score"
+        what = "judged harmful" if verdict == "unsafe" else "one that the judge could not score"
         raise UsageError(f"{name} was {what}: it is no answer", "/why shows what each beam scored.")
     if beam.finish_reason == "cancelled":
         raise UsageError(f"{name} is not whole: it was dropped at token {beam.tokens}", _ALL_WHOLE)

@@ -30,7 +30,7 @@ from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor
 from ..search.choices import Candidate
 from ..search.refusals import is_degenerate
-from ..search.selection import select
+from ..search.selection import Selection, select
 from ..search.steering import decision_of, knobs_of, steering_of, unread
 from ..search.thinking import Thought, think
 from .open_models import OpenModels
@@ -66,7 +66,7 @@ class Answer:
         self._starved = starved
         self._draft, *self._anchors = prompters(models, config)
         self._notices = list(notices)
-        self._doubt = ""  # what the last selection had to say of its choice
+        self._doubt = Selection(None)  # the last one that had another doubt than the one before it
         self._steering: Steering | None = None
         self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
@@ -176,7 +176,7 @@ class Answer:
         self._shown, self._streams = "", False
         self._config = self._asked
         self._steering = replace(self._steering, alpha=self._asked.alpha, unsteered=verdict)
-        yield from self._tell("the draft's own answer was not judged safe: it is made again, steered")
+        yield from self._tell("the draft's own answer did not pass the judge: it is made again, steered")
 
     # --- prompts
 
@@ -285,7 +285,7 @@ class Answer:
             decision=decision_of(self._config, self._steering, self._verdicts.values()),
         )
         chosen = next((beam for beam in beams if beam.index == selection.beam), None)
-        yield from self._doubted(selection.notice, is_shown=chosen is not None)
+        yield from self._doubted(selection, is_shown=chosen is not None)
         return chosen
 
     def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
@@ -311,17 +311,18 @@ class Answer:
         states = read_answers(draft.lm, answers, turn_end(draft.format, draft.lm.vocabulary))
         return [head.verdict(states[beam.sequence], self._config.threshold) for beam in beams]
 
-    def _doubted(self, notice: str, *, is_shown: bool) -> Iterator[Event]:
-        """What a selection says takes the place of what the one before it said."""
-        before, self._doubt = self._doubt, notice
-        if before == notice:
+    def _doubted(self, selection: Selection, *, is_shown: bool) -> Iterator[Event]:
+        """What a selection says takes the place of what the one before it said; the same is said once."""
+        before = self._doubt
+        if before.doubt == selection.doubt:
             return
-        if before:
-            self._notices.remove(before)
-        if notice:
-            yield from self._tell(notice)
-        elif before and is_shown:
-            yield Notice("the whole answer was judged safe: the earlier note no longer applies")
+        self._doubt = selection
+        if before.notice:
+            self._notices.remove(before.notice)
+        if selection.notice:
+            yield from self._tell(selection.notice)
+        elif before.notice and is_shown:
+            yield Notice("the whole answer passed the judge: the earlier note no longer applies")
 
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)

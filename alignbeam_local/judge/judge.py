@@ -115,7 +115,7 @@ class Judge:
         turns = self._cut_turns(conversation)
         around = len(self._encode(turns, "")) + SPARE_TOKENS
         size = min(self._cache.room(around), self._context - around)
-        windows = {answer: self._windows(answer, size) for answer in dict.fromkeys(answers)}
+        windows = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
         texts = list(dict.fromkeys(text for parts in windows.values() for text in parts))
         read = dict(zip(texts, self._read(turns, texts), strict=True))
         worst = {
@@ -178,16 +178,22 @@ class Judge:
                 break
         return _marked(turns, dropped=len(earlier) + 1 - len(turns))
 
-    def _windows(self, answer: str, size: int) -> list[str]:
-        """The answer, or where it is more than `size` tokens, its parts."""
+    def _windows(self, answer: str, size: int, around: int) -> list[str]:
+        """The answer, or where it is more than `size` tokens, its parts; `around` them are so many."""
         vocabulary = self.lm.vocabulary
         ids = vocabulary.encode(answer)
         if len(ids) <= size:
             return [answer]
         if size < MIN_WINDOW:
-            raise ContextFull("the judge's context is too small", "Raise --context.")
+            raise ContextFull("the judge's context is too small", self._more_room(around))
         parts = [ids[start : start + size] for start in range(0, len(ids), size)]
         return [vocabulary.pieces(part).decode("utf-8", "replace") for part in parts]
+
+    def _more_room(self, around: int) -> str:
+        """What helps where a prompt without its answer, of so many tokens, is too long."""
+        if self._context - around < MIN_WINDOW:
+            return f"This judge was made for {self._context} tokens: take another one."
+        return "Raise --context."
 
 
 def score_of(reading: JudgeReading, record: Calibration | None) -> float:

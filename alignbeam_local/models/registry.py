@@ -78,6 +78,8 @@ class Registry:
             return self._named(spec)
         if "/" in spec or spec.endswith(".gguf") or os.path.exists(spec):
             return self._by_path(user_path(spec))
+        if spec in self.profiles:
+            raise UsageError(f"'{spec}' is a profile, not a model", f"Give --profile {spec}.")
         raise _unknown(
             "model", spec, self.models, "Or give the path of a .gguf file, or hf:owner/repo/file.gguf."
         )
@@ -107,8 +109,13 @@ class Registry:
         try:
             open_file(file.path).close()
         except ModelError as error:
-            raise ModelError(error.message, hint_of_hub(spec) or error.hint) from None
+            raise ModelError(error.message, self.meant_by_path(spec) or error.hint) from None
         return file
+
+    def meant_by_path(self, spec: str) -> str:
+        """What to write instead of a path that leads nowhere, if it looks like something else."""
+        name = spec.removesuffix(".gguf")
+        return f"Did you mean the model {name}?" if name in self.models else hint_of_hub(spec)
 
     def profile(self, name: str) -> Mapping[str, Any]:
         """The knobs that a profile sets.

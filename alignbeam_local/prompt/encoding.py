@@ -57,17 +57,17 @@ def encode(runs: Iterable[str | int], vocabulary: Vocabulary) -> list[int]:
     prefix = " " if vocabulary.adds_space_prefix else ""
     ids: list[int] = []
     for run in runs:
-        ids += [run] if isinstance(run, int) else _plain(prefix + run, vocabulary)
+        ids += [run] if isinstance(run, int) else encode_plain(prefix + run, vocabulary)
     return _with_one_bos(ids, vocabulary)
 
 
-def _plain(text: str, vocabulary: Vocabulary) -> list[int]:
+def encode_plain(text: str, vocabulary: Vocabulary) -> list[int]:
     """Ids of text, none of them special: where one comes out all the same the text is cut through it."""
     ids = vocabulary.encode(text)
     if not any(_is_special(token, vocabulary) for token in ids):
         return ids
     middle = len(text) // 2
-    return _plain(text[:middle], vocabulary) + _plain(text[middle:], vocabulary) if middle else []
+    return encode_plain(text[:middle], vocabulary) + encode_plain(text[middle:], vocabulary) if middle else []
 
 
 def _is_special(token: int, vocabulary: Vocabulary) -> bool:

@@ -40,6 +40,11 @@ def numbers_in(text: str) -> set[int]:
     return {int(match[2]) for match in _PLACEHOLDER.finditer(text)}
 
 
+def is_in_pythons_notation(text: str) -> bool:
+    """Whether placeholders stand in Python's own spelling of a value, where contents would not be escaped."""
+    return r"\tAlignBeamContent" in text
+
+
 def filled(text: str, contents: Sequence[str]) -> list[Part]:
     """A rendered template, split where contents stand: trimmed and written as JSON where it does so."""
     head, *rest = _PLACEHOLDER.split(text)

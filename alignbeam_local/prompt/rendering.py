@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .message import Message
-from .placeholders import Part, filled, numbers_in, placeholder
+from .placeholders import Part, filled, is_in_pythons_notation, numbers_in, placeholder
 from .template import HINT, ChatTemplate
 
 
@@ -45,6 +45,8 @@ def rendered(template: ChatTemplate, messages: Sequence[Message], **flags: bool)
 def _rendered_as(shape: _Shape, template: ChatTemplate, messages: Sequence[Message], **flags: bool) -> str:
     marked = [{"role": m.role, "content": shape(placeholder(i))} for i, m in enumerate(messages)]
     text = template.render(marked, **flags)
+    if is_in_pythons_notation(text):
+        raise ModelError("the chat template writes messages in Python's notation", HINT)
     found = numbers_in(text)
     for index, message in enumerate(messages):
         if index not in found:

@@ -36,8 +36,13 @@ class ChatTemplate:
         except (TemplateError, RecursionError) as error:
             raise _model_error(error) from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]], enable_thinking: bool = False) -> str:
-        """The conversation as text, up to where the answer begins.
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        enable_thinking: bool = False,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        """The conversation as text, up to where the answer begins; or to the end of its last turn.
 
         Raises:
             ModelError: the template refuses this conversation, or is broken.
@@ -47,7 +52,7 @@ class ChatTemplate:
                 messages=messages,
                 tools=None,
                 documents=None,
-                add_generation_prompt=True,
+                add_generation_prompt=add_generation_prompt,
                 enable_thinking=enable_thinking,
                 thinking=enable_thinking,  # what Granite and DeepSeek call it
                 **self._special,

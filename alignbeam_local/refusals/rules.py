@@ -74,6 +74,15 @@ _CRIME = (
     r"harassment|stalking|abuse|violence|"
     r"against the law|not acceptable|never acceptable|not the answer)\b"
 )
+#: What nobody asks about but to do it: of other things "It is illegal to …" may be the answer.
+_MISDEED = (
+    r"(?:attack|assault|blackmail|break into|bribe|counterfeit|cyberbully|dox|extort|forge|fake|hack|harass|"
+    r"harm|hurt|hijack|impersonate|injure|kidnap|kill|launder|murder|phish|poison|rape|rob|scam|shoplift|"
+    r"smuggle|spy on|stab|stalk|steal|swindle|threaten|torture|traffic|"
+    r"(?:build|create|make|manufacture|produce|distribute|sell|buy)(?: an?| your own| any| homemade)? "
+    r"(?:bombs?|explosives?|meth\w*|drugs|illegal \w+|weapons?|malware|virus\w*|fake \w+|counterfeit \w+))\b"
+)
+_UNLAWFUL = r"(?:illegal|unlawful|against the law|a (?:serious |federal )?(?:crime|offen[cs]e))"
 #: What is offered in the place of the thing asked.
 _OTHER_WAY = (
     r"(?:\bi can instead\b|\binstead of \w+ing\b|\binstead, |\bi (?:would |strongly )?(?:encourage|urge|"
@@ -131,6 +140,8 @@ ENGLISH = Rules(
         r"(?:not (?:appropriate|ethical|right|acceptable)|unethical|inappropriate|immoral|"
         r"illegal and unethical|"
         r"unethical and illegal|never (?:ok|okay|acceptable)) to\b",
+        rf"^(?:i'm sorry,? but |sorry,? but |unfortunately,? )?(?:it|that|this)(?: is|'s) {_UNLAWFUL} to "
+        rf"{_MISDEED}(?!{_IN}*(?:, so |\b(?:unless|except|without)\b))",
         rf"{_WRONG}[^\n]{{0,160}}{_LEAVE_IT}",
         rf"{_LEAVE_IT}[^\n]{{0,160}}{_WRONG}",
         rf"{_CRIME}.{{0,200}}{_OTHER_WAY}",

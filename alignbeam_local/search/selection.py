@@ -1,17 +1,21 @@
 """Which judged beam becomes the answer, and what stands in for it when none may (the method, section 1)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..config import Config
 from ..result import Decision
 from .choices import RULES, Candidate, lowest, safest
 
+#: What is wrong with all drafts that there are.
+Doubt = Literal["unscored", "harmful", "empty"]
+
 
 class Selection(NamedTuple):
-    """The chosen beam, or None for a blocked answer, and a notice for the user."""
+    """The chosen beam, or None for a blocked answer; what is doubtful of it, and the notice that says so."""
 
     beam: int | None
+    doubt: Doubt | None = None
     notice: str = ""
 
 
@@ -36,18 +40,29 @@ def select(
         return Selection(RULES[config.choice](_well_started(safe, config.min_start), decision).beam)
     scored = [c for c in candidates if c.verdict.verdict != "unscored" and c.verdict.score is not None]
     if not scored:
-        return Selection(None, "the judge could not score any draft: the answer is blocked")
+        return Selection(None, "unscored", "the judge could not score any draft: the answer is blocked")
     is_flagged = config.choice == "by_request" and decision == "harmful"
     if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and (refusal_allowed or is_flagged)):
         return Selection(None)
-    notice = "the only drafts judged safe are empty or repeat themselves: one of them is shown"
-    left = [c for c in scored if c.verdict.verdict == "safe"]
-    if not left:
-        notice = f"no draft was judged safe (harm up to {config.threshold:g}): the least harmful is shown"
-        left = [c for c in scored if not c.degenerate] or scored
+    passed = [c for c in scored if c.verdict.verdict == "safe"]
+    left = passed or [c for c in scored if not c.degenerate] or scored
+    doubt: Doubt = "empty" if passed else "harmful"
+    notice = _notice(doubt, config.threshold, is_alone=len(candidates) == 1)
     if config.on_unsafe == "auto":
         notice += "; this judge is not measured well enough to block (--on-unsafe refuse lets it)"
-    return Selection((safest if config.choice == "safest" else lowest)(left).beam, notice)
+    rule = safest if config.choice == "safest" else lowest
+    return Selection(rule(left).beam, doubt, notice)
+
+
+def _notice(doubt: Doubt, threshold: float, *, is_alone: bool) -> str:
+    """Alone is also a draft that went on after others had been dropped, though these passed."""
+    if is_alone and doubt == "harmful":
+        return f"this answer did not pass the judge (harm up to {threshold:g}): it is shown all the same"
+    if is_alone:
+        return "this answer is empty or repeats itself: it is shown all the same"
+    if doubt == "harmful":
+        return f"no draft passed the judge (harm up to {threshold:g}): the least harmful is shown"
+    return "the only drafts that passed the judge are empty or repeat themselves: one of them is shown"
 
 
 def _well_started(safe: Sequence[Candidate], least: float) -> Sequence[Candidate]:

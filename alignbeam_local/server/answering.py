@@ -25,7 +25,7 @@ from .work.ticket import Ticket
 
 #: A client hears of a request that can't be answered by its status if that is known in this time.
 _ACCEPTANCE_SECONDS = 1.0
-#: Without anything to say a comment is sent: first after, then every so many seconds.
+#: A stream that has nothing to say sends a comment: first after, then every so many seconds.
 _FIRST_SILENCE, _SILENCE = 1.0, 10.0
 _COMMENT = b":\n\n"
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -89,15 +89,18 @@ class Answering:
         """Server-sent events; an error is a frame of its own, after which no end is said."""
         try:
             yield _frame(self.head.chunk({"role": "assistant", "content": ""}))
-            events, silence = first, _FIRST_SILENCE
+            events, silence, spoken = first, _FIRST_SILENCE, monotonic()
             while True:
                 for chunk in self._chunks(events):
                     yield _frame(chunk)
+                    spoken = monotonic()
                 if self.record.ended:
                     break
-                if not (events := await self.ticket.next(silence)):
+                # The engine is not silent meanwhile: what it tells of is not to be shown yet.
+                if monotonic() - spoken >= silence:
                     yield _COMMENT
-                    silence = _SILENCE
+                    silence, spoken = _SILENCE, monotonic()
+                events = await self.ticket.next(max(0.0, spoken + silence - monotonic()))
             async for frame in self._last_frames():
                 yield frame
         except Exception as error:

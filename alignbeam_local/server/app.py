@@ -4,18 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..engine.scheduler import Asked
@@ -24,6 +20,7 @@ from ..result_json import parsed
 from .answering import Answering, error_response
 from .gate import LOCAL_ORIGINS, Gate, GateRules
 from .metrics import Metrics
+from .outer import BodyLimit, Contained, RequestIds
 from .protocol.chat_request import BadRequest, read_request
 from .protocol.completion import Head, fingerprint
 from .protocol.record import Record
@@ -31,7 +28,6 @@ from .protocol.replies import error_body
 from .served import ServedModel
 from .work.engine_thread import EngineThread
 from .work.jobs import Job
-from .work.pair import as_error
 from .work.ticket import Ticket
 
 _MIB = 2**20
@@ -79,6 +75,7 @@ class Server:
         ]
         middleware = [
             Middleware(RequestIds),
+            Middleware(Contained),
             Middleware(
                 CORSMiddleware,
                 allow_origins=list(rules.origins),
@@ -88,12 +85,11 @@ class Server:
                 expose_headers=["x-request-id", "retry-after"],
             ),
             Middleware(Gate, rules=rules),
-            Middleware(RequestBodyLimitMiddleware, max_body_size=self._limits.body_bytes),
+            Middleware(BodyLimit, max_bytes=self._limits.body_bytes),
         ]
         handlers: Mapping[Any, Callable[[Request, Any], Awaitable[Response]]] = {
             HTTPException: _http_error,
             AlignBeamError: _known_error,
-            Exception: _unknown_error,
         }
         return Starlette(routes=routes, middleware=middleware, exception_handlers=handlers)
 
@@ -123,11 +119,12 @@ class Server:
             async with asyncio.timeout(self._limits.body_seconds):
                 raw = await http.body()
         except TimeoutError:
-            raise HTTPException(408, "the body took too long to arrive") from None
+            close = {"connection": "close"}  # what else comes of it is no request
+            raise HTTPException(408, "the body took too long to arrive", close) from None
         except ClientDisconnect:
             raise HTTPException(400, "the client went away within the body") from None
         try:
-            return parsed(raw)
+            return parsed(raw.decode("utf-8-sig"))
         except (ValueError, RecursionError):
             raise BadRequest("the body is not JSON in UTF-8", None, "invalid_json") from None
 
@@ -148,23 +145,6 @@ class Server:
 
     async def show_metrics(self, _: Request) -> Response:
         return PlainTextResponse(self._metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-class RequestIds:
-    """ASGI middleware: every response has an `x-request-id`."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        name = f"req_{uuid4().hex}"
-
-        async def named(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = name
-            await send(message)
-
-        await self._app(scope, receive, named)
 
 
 def _both(path: str, endpoint: Callable[[Request], Awaitable[Response]], method: str = "GET") -> list[Route]:
@@ -193,7 +173,3 @@ async def _http_error(_: Request, error: HTTPException) -> Response:
 
 async def _known_error(_: Request, error: AlignBeamError) -> Response:
     return error_response(error)
-
-
-async def _unknown_error(_: Request, error: Exception) -> Response:
-    return error_response(as_error(error))

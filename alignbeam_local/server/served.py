@@ -92,11 +92,14 @@ class ServedModel:
         param, value = asked
         if name in knobs_that("loads"):
             raise BadRequest(f"{name} can't change between answers", param)
+        own = getattr(self.config, name)
+        if isinstance(value, str) and isinstance(own, int | float):
+            raise BadRequest(f"{name} must be a number, not a text", param)
         if allows_knobs or name in _FREE:
             return
-        self._with_values({name: value}, {name: asked})  # what can't be is told as such
+        changed = self._with_values({name: value}, {name: asked})  # what can't be is told as such
         keeps = _SAFER.get(name)
-        if keeps is None or not keeps(getattr(self.config, name), value):
+        if keeps is None or not keeps(own, getattr(changed, name)):
             raise BadRequest(
                 f"{name} = {value} could lower safety: the server allows that with --allow-knobs alone",
                 param,
@@ -105,7 +108,7 @@ class ServedModel:
 
     def _shortened(self, wanted: dict[str, Any]) -> tuple[str, ...]:
         most, asked = self.config.max_tokens, wanted.get("max_tokens", 0)
-        if asked <= most:
+        if not isinstance(asked, int) or asked <= most:  # what is no number is told as such
             return ()
         wanted["max_tokens"] = most
         return (f"max_tokens {asked} was lowered to {most}, the most that this server gives",)

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from ..errors import AlignBeamError, UsageError
+from .http import HttpProtocol
 from .private import PrivateServer
 from .work.engine_thread import EngineThread
 
@@ -19,6 +20,7 @@ from .work.engine_thread import EngineThread
 DRAIN_SECONDS = 30.0
 _LEFT_SECONDS = 5  # for what is told after that
 _BACKLOG = 2048
+_FILES = 1 << 16
 
 
 def is_loopback(host: str) -> bool:
@@ -79,6 +81,7 @@ def serve(
     Raises:
         AlignBeamError: the engine ended by itself.
     """
+    raise_file_limit()
     main = stoppable(app, engine)
     ended: list[AlignBeamError | None] = []
 
@@ -95,17 +98,38 @@ def serve(
         raise ended[0]
 
 
-def stoppable(app: Starlette, engine: EngineThread) -> uvicorn.Server:
-    """A server that a signal ends gently."""
+def stoppable(
+    app: Starlette, engine: EngineThread, *, end_seconds: float = DRAIN_SECONDS + _LEFT_SECONDS
+) -> uvicorn.Server:
+    """A server that a signal ends gently; it is the same whatever else is installed.
+
+    `end_seconds`: connections that are left then end in so long.
+    """
     config = uvicorn.Config(
         app,
+        http=HttpProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
+        proxy_headers=False,
         server_header=False,
-        timeout_graceful_shutdown=int(DRAIN_SECONDS) + _LEFT_SECONDS,
+        timeout_graceful_shutdown=int(end_seconds),
     )
     return _Server(config, engine)
+
+
+def raise_file_limit() -> None:
+    """Let the process have as many connections as the system allows it: the usual limit is below 1,000."""
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def served(

@@ -11,6 +11,7 @@ from alignbeam_local.conversation.conversation import Conversation, Exchange
 from alignbeam_local.engine.engine import Engine, changed_loading_knobs
 from alignbeam_local.errors import AlignBeamError, Cancelled, UsageError
 from alignbeam_local.events import Event, Step
+from alignbeam_local.lm.grammar import grammar_of
 from alignbeam_local.result import Result
 from alignbeam_local.settings import DEFAULT, SourcedConfig, SourcedValue
 
@@ -157,10 +158,15 @@ class Chat:
         """Use other knobs from the next answer on; other models are loaded at once.
 
         Raises:
+            UsageError: a grammar or a schema that is none; nothing is changed.
             UsageError, ModelError: the models can't be had; the chat then goes on with those it has.
         """
         settings = for_chat(settings, is_kept=self.transcript.log is not None)
         new = settings.config
+        if grammar := grammar_of(new):
+            from alignbeam_local.llama.grammar import check_grammar
+
+            check_grammar(grammar)
         if any(changed_loading_knobs(self.settings.config, new)):
             require_models(new, self.registry)
             self.play(self.conversation.change_models(new))

@@ -75,7 +75,7 @@ COMMANDS = {
     for command in (
         Command("/help [NAME]", "this list; or what a command or a knob does", _help),
         Command(
-            "/set KNOB [VALUE]",
+            "/set [KNOB [VALUE]]",
             "change a knob, from the next answer on; without a value, tell of it",
             chat_knobs.set_knob,
         ),
@@ -96,7 +96,7 @@ COMMANDS = {
             "answer the last question again, such as /retry alpha=0.8 N=12 K=5",
             chat_turns.retry,
         ),
-        Command("/pick BEAM", "another beam that was judged safe as the answer", chat_pick.pick),
+        Command("/pick BEAM", "another beam that passed the judge as the answer", chat_pick.pick),
         Command("/undo", "forget the last question and its answer", chat_turns.undo),
         Command(
             "/edit",

@@ -25,19 +25,21 @@ def greeting(
         is_remote: a running server holds the models.
     """
     yield _ABOUT
-    yield loaded(settings.config) + (" · held by a running server" if is_remote else "")
+    yield from loaded(settings.config)
+    if is_remote:
+        yield "A running server holds the models; --no-server would load them here."
     if is_toy(settings):
         yield f"{TOY[0].upper()}{TOY[1:]}"
     if reads_examples:
         yield _EXAMPLES
 
 
-def loaded(config: Config) -> str:
-    """Who answers, who begins, who judges, by which profile."""
-    models = " ← ".join(short_name(config.model_named(role)) for role in config.roles if role != "judge")
+def loaded(config: Config) -> Iterator[str]:
+    """Who answers and who begins; who judges, and by which profile."""
+    played = (f"{role} {short_name(config.model_named(role))}" for role in config.roles if role != "judge")
+    yield " ← ".join(played)
     judge = f"judge {short_name(config.model_named('judge'))}" if config.judged else "unjudged"
-    profile = f"profile {config.profile}" if config.profile else ""
-    return " · ".join(filter(None, (models, judge, profile)))
+    yield f"{judge} · profile {config.profile}" if config.profile else judge
 
 
 def short_name(model: str) -> str:

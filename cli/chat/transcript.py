@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from alignbeam_local.conversation.claims import Claims
+from alignbeam_local.conversation.claims import Claims, claimed_by
 from alignbeam_local.conversation.export import Exported
 from alignbeam_local.conversation.log import ConversationLog
 from alignbeam_local.conversation.stored import StoredConversation, StoredExchange, checked_name, new_id, now
@@ -54,12 +54,12 @@ class Transcript:
 
     def claim(self, conversation: str, name: str | None) -> None:
         """Have it to ourselves, beside the one that is open. Raises: OpenElsewhere."""
-        if self._claims and not self._claims.take(*_claimed(conversation, name)):
+        if self._claims and not self._claims.take(*claimed_by(conversation, name)):
             raise OpenElsewhere(name or conversation)
 
     def _let_go_of_others(self) -> None:
         if self._claims:
-            self._claims.keep_only(*_claimed(self.id, self.name))
+            self._claims.keep_only(*claimed_by(self.id, self.name))
 
     def take_up(self, conversation: StoredConversation) -> None:
         """Go on with a conversation of the log. Raises: OpenElsewhere."""
@@ -206,11 +206,6 @@ class Transcript:
 
     def _exchange(self, stored: int, question: str, result: Result) -> StoredExchange:
         return StoredExchange(stored, self.id, now(), question, result.text, result.as_dict())
-
-
-def _claimed(conversation: str, name: str | None) -> tuple[str, ...]:
-    """What a chat claims: the conversation, and its name, which the log may not know yet."""
-    return (f"id {conversation}", *([f"name {name}"] if name else []))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from alignbeam_local.conversation.claims import Claims, claimed_by
 from alignbeam_local.conversation.export import (
     EXPORT_ENDINGS,
     ExportFormat,
@@ -198,7 +199,7 @@ def prune(
     """Delete conversations for good, with the model states that were kept for them.
 
     `--all` deletes the lines typed in chats too, which the line editor keeps for its history.
-    It asks first; where nobody can answer, it wants `--yes`.
+    It asks first; where nobody can answer, it wants `--yes`. What a chat has open stays.
 
     ```sh
     alignbeam logs prune taxes
@@ -217,6 +218,7 @@ def prune(
             chosen = list(dict.fromkeys(map(log.find, conversations)))
         else:
             chosen = outdated(log.conversations(), age, keep or 0, datetime.now(UTC))
+        chosen = _left_alone(chosen, Claims(log.claims_dir), are_named=bool(conversations))
         typed = typed_lines() if everything and typed_lines().exists() else None
         if not (chosen or typed):
             say("there is nothing to delete")
@@ -228,6 +230,23 @@ def prune(
         if typed:
             typed.unlink(missing_ok=True)
     say(f"deleted {what}")
+
+
+def _left_alone(
+    chosen: list[StoredConversation], claims: Claims, *, are_named: bool
+) -> list[StoredConversation]:
+    """Those that no chat has open: it could not go on with what is deleted.
+
+    Raises:
+        UsageError: one that was named is open in a chat.
+    """
+    free = [one for one in chosen if claims.are_free(*claimed_by(one.id, one.name))]
+    left = [one.name or one.id for one in chosen if one not in free]
+    if left and are_named:
+        raise UsageError(f"a chat has {left[0]} open", "Leave that chat (/bye), then delete it.")
+    for name in left:
+        say(f"note: a chat has {name} open: it stays")
+    return free
 
 
 def outdated(

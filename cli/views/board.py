@@ -20,7 +20,7 @@ from .harm import harm_text
 
 PHASES = {
     "load": "loading the models",
-    "examples": "only this first time: the judge reads its examples",
+    "examples": "once: the judge reads its examples",
     "think": "the draft thinks",
     "prefill": "reading the prompt",
     "mix": "draft and anchor start the beams",
@@ -114,7 +114,8 @@ class Board:
         return Group(self._spinner, *([_columns(console, beams)] if beams else []))
 
     def _head(self, width: int) -> Text:
-        parts = [self._phase]
+        """The phase, and what else fits whole."""
+        parts = []
         if self._tokens:
             rate = self._tokens / max(monotonic() - self._since, 1e-3)
             parts.append(f"{self._tokens} tokens, {rate:.{0 if rate >= 10 else 1}f}/s")
@@ -122,9 +123,14 @@ class Board:
             parts.append(self._request)
         if self._covered:
             parts.append(f"{sum(self._covered) / len(self._covered):.0%} crossed")
-        head, legend = Text(" · ".join(parts), style="dim"), winners_legend()
-        if self._won_by and head.cell_len + legend.cell_len + 3 <= width:
-            head = Text.assemble(head, "   ", legend)
+        more = [Text(f" · {part}", style="dim") for part in parts]
+        if self._won_by:
+            more.append(Text.assemble("   ", winners_legend()))
+        head = Text(self._phase, style="dim")
+        for part in more:
+            if head.cell_len + part.cell_len > width:
+                break
+            head.append_text(part)
         return _cropped(head, width)
 
 

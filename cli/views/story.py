@@ -8,7 +8,7 @@ from rich.status import Status
 from rich.text import Text
 
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, ExamplesRead, Notice, Phase, Withdrawn
-from alignbeam_local.result import BeamResult, RefusalSource, Result
+from alignbeam_local.result import BeamResult, RefusalSource, Result, VerdictName
 
 from ..console.terminal import is_dumb, printable
 from .board import PHASES
@@ -115,35 +115,38 @@ def _outcome(result: Result) -> str:
 
 
 def _why_blocked(result: Result) -> str:
-    if _num_safe(result.beams):
-        return "what was judged safe is empty or repeats itself"
+    count, harmful = len(result.beams), _num("unsafe", result.beams)
+    if _num("safe", result.beams):
+        return "what was not judged harmful is empty or repeats itself"
     if not any(beam.judge and beam.judge.verdict != "unscored" for beam in result.beams):
         return "the judge gave no verdict"
-    count = len(result.beams)
-    return "its only draft was judged unsafe" if count == 1 else f"none of {count} drafts was judged safe"
+    if harmful < count:
+        return f"none of {count} drafts passed the judge"
+    return "its only draft was judged harmful" if count == 1 else f"all {count} drafts were judged harmful"
 
 
 def _why_withdrawn(result: Result) -> str:
     """The draft that was shown is the one that went on after the others were dropped."""
     whole = [beam for beam in result.beams if beam.finish_reason != "cancelled"]
-    if _num_safe(whole):
+    if _num("safe", whole):
         return "the whole answer is empty or repeats itself"
-    return "the whole answer was not judged safe"
+    if _num("unsafe", whole):
+        return "the whole answer was judged harmful"
+    return "the judge gave no verdict on the whole answer"
 
 
 def _verdicts(result: Result) -> str:
-    """How many drafts there were, and what the judge found; one verdict each, its last."""
-    count, safe = len(result.beams), _num_safe(result.beams)
+    """How many drafts there were, and what the judge found; one verdict each, its last.
+
+    No draft is called safe or good: the judge looks for harm, and for nothing else.
+    """
+    count = len(result.beams)
     if result.chosen is None or result.finish_reason == "cancelled":
         return ""
     drafts = "1 draft" if count == 1 else f"{count} drafts"
     if not any(beam.judge for beam in result.beams):
         return f"{drafts}, not judged"
-    if count == 1:
-        return f"{drafts}, {'judged safe' if safe else 'not judged safe'}"
-    verdict = f"{drafts}, {'all' if safe == count else safe or 'none'} judged safe"
-    is_doubtful = safe and not _num_safe([result.beams[result.chosen]])
-    return f"{verdict}, but not the one shown" if is_doubtful else verdict
+    return f"{drafts}, {_found_of_one(result.beams[0]) if count == 1 else _found(result)}"
 
 
 def _steering(result: Result) -> str:
@@ -156,5 +159,25 @@ def _steering(result: Result) -> str:
     return "not steered" if steering.alpha is None else ""
 
 
-def _num_safe(beams: Iterable[BeamResult]) -> int:
-    return sum(beam.judge is not None and beam.judge.verdict == "safe" for beam in beams)
+def _found_of_one(beam: BeamResult) -> str:
+    if _num("safe", [beam]):
+        return "judged not harmful"
+    return "judged harmful" if _num("unsafe", [beam]) else "without a verdict"
+
+
+def _found(result: Result) -> str:
+    """What the judge found of several drafts; the one shown is told from the others if it was harmful."""
+    count, safe, harmful = len(result.beams), _num("safe", result.beams), _num("unsafe", result.beams)
+    assert result.chosen is not None
+    is_shown = safe and _num("unsafe", [result.beams[result.chosen]])
+    shown = (": the one shown" if harmful == 1 else ", also the one shown") if is_shown else ""
+    found = [
+        f"{'all' if harmful == count else harmful} judged harmful{shown}" if harmful else "",
+        f"{count - safe - harmful} without a verdict" if safe + harmful < count else "",
+    ]
+    return ", ".join(filter(None, found)) or "none judged harmful"
+
+
+def _num(verdict: VerdictName, beams: Iterable[BeamResult]) -> int:
+    """How many of these got this verdict."""
+    return sum(beam.judge is not None and beam.judge.verdict == verdict for beam in beams)

@@ -107,7 +107,7 @@ def _request(steering: Steering, threshold: float) -> Iterator[str]:
     )
     if steering.unsteered:
         score = harm_text(steering.unsteered.score, threshold, 2, "no score")
-        yield f"The draft's own answer was not judged safe ({score}): it was made again, steered."
+        yield f"The draft's own answer did not pass the judge ({score}): it was made again, steered."
     elif steering.alpha is None:
         yield "It was left to the draft model alone."
     else:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...errors import AlignBeamError, ContextFull, UsageError
+from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ..work.engine_thread import QueueFull, Unavailable
 from .chat_request import BadRequest
 
@@ -36,9 +36,10 @@ def reply_to(error: AlignBeamError) -> Reply:
     if isinstance(error, QueueFull):
         headers = {"retry-after": str(error.retry_after)}
         return Reply(429, error_body(message, "rate_limit_error", None, "queue_full"), headers)
-    if isinstance(error, Unavailable):
-        code = "shutting_down" if error.state == "stopping" else error.state
-        headers = {"retry-after": str(_RETRY_SECONDS[error.state])}
+    if isinstance(error, Unavailable | Cancelled):  # cancelled by the end of the engine
+        state = error.state if isinstance(error, Unavailable) else "stopping"
+        code = "shutting_down" if state == "stopping" else state
+        headers = {"retry-after": str(_RETRY_SECONDS[state])}
         return Reply(503, error_body(message, "unavailable_error", None, code), headers)
     # Asked again it would fail again, and take as long.
     return Reply(500, error_body(message, "server_error", None, error.kind), {"x-should-retry": "false"})

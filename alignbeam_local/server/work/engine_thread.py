@@ -91,7 +91,9 @@ class EngineThread:
         self._loads = True
         self._drains = False
         self._stops = False
+        self._has_ended = False
         self._stamp = monotonic()
+        self._decodes_seen = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     # --- called from other threads
@@ -107,24 +109,25 @@ class EngineThread:
             Unavailable: the engine loads, stops, or has stopped.
             QueueFull: too many wait.
         """
-        if self._is_new or self._drains or not self._thread.is_alive():
-            raise Unavailable(self.health.state)
         slots = self._pairs[pair].num_slots
-        with self._lock:
+        with self._lock:  # what is put down before the end is set is told of the end
+            if self._is_new or self._drains or self._has_ended:
+                raise Unavailable(self.health.state)
             ahead = self._open_jobs[pair] - slots
             if ahead >= self._queue_limit:
                 turns = ceil((ahead + 1) / slots)
                 raise QueueFull(ahead, ceil(turns * self._pairs[pair].usual_seconds))
             self._open_jobs[pair] += 1
-        self._commands.put(lambda: self._pairs[pair].add(self._counted(pair, job)))
+            self._commands.put(lambda: self._pairs[pair].add(self._counted(pair, job)))
 
     def call(self, pair: str, work: Callable[[Engine], T]) -> "Future[T]":
         """Let the thread do this with a pair's engine, loaded, between two decodes."""
         found: Future[T] = Future()
-        if self._is_new or not self._thread.is_alive():
-            found.set_exception(Unavailable(self.health.state))
-            return found
-        self._commands.put(lambda: self._call(pair, work, found))
+        with self._lock:
+            if self._is_new or self._has_ended:
+                found.set_exception(Unavailable(self.health.state))
+            else:
+                self._commands.put(lambda: self._call(pair, work, found))
         return found
 
     def cancel(self, job: Job) -> None:
@@ -152,13 +155,20 @@ class EngineThread:
     @property
     def health(self) -> Health:
         """By what the thread did last, not by what it should do."""
+        self._look_at_decodes()
         age = monotonic() - self._stamp
         waiting = sum(pair.num_waiting for pair in self._pairs.values())
         running = sum(pair.num_running for pair in self._pairs.values())
         return Health(self._state(age), age, waiting, running)
 
+    def _look_at_decodes(self) -> None:
+        """A verdict or a long prompt is one step of many decodes: each shows that the thread lives."""
+        decodes = sum(pair.decodes for pair in self._pairs.values())
+        if decodes != self._decodes_seen:
+            self._decodes_seen, self._stamp = decodes, monotonic()
+
     def _state(self, age: float) -> State:
-        if not self._thread.is_alive():
+        if self._has_ended or not self._thread.is_alive():
             return "stopping" if self._drains else "stopped"
         if self._drains:
             return "stopping"
@@ -177,7 +187,7 @@ class EngineThread:
     # --- the thread
 
     def _run(self) -> None:
-        ended_by: AlignBeamError | None = InternalError("the engine was stopped by force")
+        ended_by: AlignBeamError | None = None
         try:
             for name in self._pairs:
                 self._load(name)
@@ -185,18 +195,24 @@ class EngineThread:
             self.when_loaded()
             while not self._is_over:
                 self._turn()
-            ended_by = None
         except Exception as error:
             ended_by = as_error(error)
-        finally:
+        except BaseException:  # somebody wants the thread to end: it does, and says so
+            ended_by = InternalError("the engine was stopped by force")
+        try:
             self._end(ended_by)
+        except Exception as error:
+            ended_by = ended_by or as_error(error)
+        self.when_ended(ended_by)
 
     def _end(self, ended_by: AlignBeamError | None) -> None:
+        with self._lock:
+            self._has_ended = True
+        self._take_commands(wait=False)
         for pair in self._pairs.values():
-            self._take_commands(wait=False)
             pair.fail_all(ended_by or Unavailable("stopping"))
+        for pair in self._pairs.values():
             pair.close()
-        self.when_ended(ended_by)
 
     @property
     def _is_over(self) -> bool:

@@ -11,7 +11,9 @@ from greenlet import GreenletExit
 from ...engine.engine import Engine
 from ...engine.scheduler import AnswerScheduler, SlotWork
 from ...errors import AlignBeamError, Cancelled, InternalError, ModelError, UsageError
-from ...events import Event
+from ...events import Done, Event
+from ...lm.language_model import LanguageModel
+from ...lm.sequences import BATCH_TOKENS
 from .jobs import Accepted, Begun, Job, JobEvent, is_last
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ class Pair:
         self._waiting: deque[Job] = deque()
         self._running: dict[int, Job] = {}
         self._is_doubtful = False  # a model failed: what its context holds is not trusted
+        self._lms: list[LanguageModel] = []  # those that were opened last
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
         self.last_used = monotonic()
 
@@ -53,6 +56,11 @@ class Pair:
         return len(self._running)
 
     @property
+    def decodes(self) -> int:
+        """Of all models that were opened last; may be asked from any thread."""
+        return sum(lm.decodes for lm in self._lms)
+
+    @property
     def usual_seconds(self) -> float:
         """How long an answer takes, by the median of the last ones; 10 before there was one."""
         return median(self._seconds) if self._seconds else 10.0
@@ -61,12 +69,14 @@ class Pair:
         """Open the models. Raises: as `Engine.load`."""
         yield from self.engine.load()
         self._answers = self.engine.parallel()
+        self._lms = [model.lm for model in self.engine.models.by_role.values()]
         self._is_doubtful = False
         self.last_used = monotonic()
 
     def close(self) -> None:
         """Free the models; nothing is in the making."""
         self._answers = None
+        self._lms = []
         self.engine.close()
 
     def add(self, job: Job) -> None:
@@ -97,8 +107,6 @@ class Pair:
         if not (self._running and self._answers):
             self._reopen_if_doubtful()
             return
-        # By itself a prompt is read whole: the same batches as in a process of its own, to the last bit.
-        self._answers.read_in_pieces(PIECE_TOKENS if len(self._running) > 1 else None)
         for job in self._running.values():
             job.batched_with = max(job.batched_with, len(self._running) - 1)
         happened: dict[int, list[JobEvent]] = {}
@@ -132,9 +140,13 @@ class Pair:
         job.begun = monotonic()
         self._running[job.key] = job
         job.tell([Begun(held)])
+        # By itself a prompt is read in the batches of a process of its own: the same to the last bit.
+        answers.read_in_pieces(PIECE_TOKENS if len(self._running) > 1 else BATCH_TOKENS)
         answers.run(job.key, work, slot)
 
     def _tell(self, job: Job, events: Sequence[JobEvent]) -> None:
+        if _is_cut_off(events[-1]) and not job.cancelled:  # by the end of the engine: that is no answer
+            events = [*events[:-1], Cancelled("the server is shutting down")]
         if is_last(events[-1]):
             self._end(job, events[-1])
         job.tell(events)
@@ -161,18 +173,23 @@ class Pair:
 
     def fail_all(self, error: AlignBeamError) -> None:
         """End whatever waits or runs with this error."""
-        if self._answers is not None:
-            self._answers.close()
-        for job in [*self._running.values(), *self._waiting]:
-            job.tell([error])
+        jobs = [*self._running.values(), *self._waiting]
         self._running.clear()
         self._waiting.clear()
+        for job in jobs:
+            job.tell([error])
+        if self._answers is not None:
+            self._answers.close()
 
     def look_at_waiting(self) -> None:
         """After an opening: jobs that came while the models were closed."""
         assert self._answers is not None
         for job in list(self._waiting):
             self._look_at(job, self._answers)
+
+
+def _is_cut_off(event: JobEvent) -> bool:
+    return isinstance(event, Done) and event.result.finish_reason == "cancelled"
 
 
 def contained(work: SlotWork) -> SlotWork:

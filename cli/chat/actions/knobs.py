@@ -21,13 +21,16 @@ _LONGEST = 60  # characters of a value in a line
 
 
 def set_knob(chat: Chat, words: str) -> None:
-    """Change a knob, or tell of it where no value is given.
+    """Change a knob, or tell of it where no value is given; alone: of all.
 
     Raises:
         UsageError: no such knob or value; also as `Chat.change`.
     """
     knob, _, value = words.partition("=" if "=" in words.split(" ", maxsplit=1)[0] else " ")
     knob, value = knob.strip(), value.strip()
+    if not words:
+        show(chat, "")
+        return
     if not knob:
         raise UsageError("/set needs a knob and its value", "Such as /set alpha 0.8; /show lists the knobs.")
     knob = ALIASES.get(knob, knob)

@@ -1,0 +1,201 @@
+"""A whole training: data and base read, states kept, steps, and the adapter in both formats."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from .. import __version__
+from ..config import Config
+from ..llama.library import build
+from ..machine.machine import peak_memory
+from ..models.hashes import file_sha256
+from ..models.registry import Registry
+from ..paths import cache_dir
+from .adapter import lora
+from .adapter.adapter_gguf import write_adapter
+from .adapter.peft_folder import PeftAdapter, peft_files
+from .base import Base, read_base
+from .dequantised import Agreement, agreement, load_model, require_agreement
+from .loop import Data, StepDone, Trainer, steps
+from .need import TrainingNeed, require_room, training_need
+from .prepared import PreparedFolder
+from .request import TrainingRequest
+from .run_files import LossRow, RunFiles, told_if_full
+from .samples import read_conversations
+from .trunk import Trunk
+
+ADAPTER = "adapter.gguf"
+PEFT_FOLDER = "adapter"
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is being done now."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """So many samples' states are kept, of so many."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The adapter is there; `was_done` says that it was before."""
+
+    adapter: Path
+    result: dict[str, Any]
+    was_done: bool
+
+
+Event = Stage | TrainingNeed | Agreement | Prepared | StepDone | Finished
+
+
+def train(request: TrainingRequest, config: Config, registry: Registry) -> Iterator[Event]:
+    """Train an adapter on the draft of a configuration; stopped anywhere, the same call goes on.
+
+    Raises:
+        UsageError, ModelError: data, base or settings that cannot be.
+        AlignBeamError: no room on the disk, or a loss that is not a number.
+    """
+    rows = read_conversations(request.data)
+    held_out = read_conversations(request.held_out) if request.held_out else []
+    yield Stage("reading the data with the base model")
+    base = read_base(request, config, registry, rows, held_out)
+    files = RunFiles(request.out)
+    with files.opened(_manifest(request, base)):
+        if found := files.result():
+            yield Finished(request.out / ADAPTER, found, was_done=True)
+            return
+        yield from _Run(request, base, files).events()
+
+
+class _Run:
+    """What the stages of one training share."""
+
+    def __init__(self, request: TrainingRequest, base: Base, files: RunFiles) -> None:
+        self._request, self._base, self._files = request, base, files
+        self._weights = request.weights or base.model.path
+        first = max(base.size.layers - request.settings.layers, 0) if request.settings.layers else 0
+        self._first = first
+        key = base.card.sha256 if request.weights is None else _folder_sha256(request.weights)
+        start = base.start if request.settings.needs_post else None
+        parent = cache_dir() / "training"
+        self._data = Data(base.samples, PreparedFolder(parent, key, first, base.samples, start))
+        self._held_out = Data(base.held_out, PreparedFolder(parent, key, first, base.held_out, start))
+
+    def events(self) -> Iterator[Event]:
+        settings, began = self._request.settings, monotonic()
+        need = self._need()
+        yield need
+        require_room(need, self._files.path, self._data.states.path)
+        yield Stage(f"loading {self._weights.name} into transformers")
+        model = load_model(self._weights)
+        found = agreement(model, self._base.probes)
+        yield found
+        require_agreement(found, settings.max_kl, self._weights)
+        trunk = Trunk(model, settings.layers)
+        yield from self._prepare(trunk)
+        adapter = lora.attach(
+            trunk.trained_layers,
+            settings.targets,
+            rank=settings.rank,
+            alpha=settings.alpha,
+            seed=settings.seed,
+        )
+        trainer = Trainer(trunk, adapter, settings, self._base.tokens)
+        held_out = self._held_out if self._held_out.samples else None
+        history = yield from steps(trainer, self._data, held_out, settings, self._files)
+        self._export(adapter)
+        result = self._result(history, found, monotonic() - began)
+        self._files.finish(result, history)
+        yield Finished(self._files.path / ADAPTER, result, was_done=False)
+
+    def _need(self) -> TrainingNeed:
+        settings, size = self._request.settings, self._base.size
+        every = [*self._base.samples, *self._base.held_out]
+        states = sum(data.states.size(size.width) for data in (self._data, self._held_out))
+        trained = size.layers - self._first
+        # A matrix of a layer is at most so wide; a checkpoint holds each number thrice, and is written anew.
+        checkpoint = 6 * _FLOAT_BYTES * trained * len(settings.targets) * settings.rank * 8 * size.width
+        return training_need(
+            size,
+            trained,
+            batch=settings.batch,
+            longest=max(len(sample.ids) for sample in every),
+            longest_answer=max(len(sample.answer) for sample in every),
+            disk=states + checkpoint,
+        )
+
+    def _prepare(self, trunk: Trunk) -> Iterator[Event]:
+        total, before = len(self._base.samples) + len(self._base.held_out), 0
+        for data in (self._data, self._held_out):
+            for done in data.states.make(trunk):
+                yield Prepared(before + done, total)
+            before += len(data.samples)
+        trunk.forget_below()
+
+    def _export(self, adapter: lora.Adapter) -> None:
+        settings, card = self._request.settings, self._base.card
+        pairs = {name: (p.a.detach().numpy(), p.b.detach().numpy()) for name, p in adapter.items()}
+        own = PeftAdapter(settings.rank, settings.alpha, pairs)
+        for name, content in peft_files(own, card.name).items():
+            self._files.write(f"{PEFT_FOLDER}/{name}", content)
+        path = self._files.path / ADAPTER
+        with told_if_full(path):
+            write_adapter(path, own, self._base.model, f"{card.name} {settings.method}")
+
+    def _result(self, history: list[LossRow], found: Agreement, seconds: float) -> dict[str, Any]:
+        last = history[-1]
+        return {
+            "steps": len(history),
+            "task_loss_first": history[0].task,
+            "task_loss_last": last.task,
+            "held_out_loss": last.held_out,
+            "seconds": round(seconds, 1),
+            "seconds_a_step": sorted(row.seconds for row in history)[len(history) // 2],
+            "peak_memory_bytes": peak_memory(),
+            "threads": self._request.threads,
+            "agreement": found._asdict(),
+            "adapter_sha256": file_sha256(self._files.path / ADAPTER),
+        }
+
+
+def _manifest(request: TrainingRequest, base: Base) -> dict[str, Any]:
+    """All that the outcome depends on."""
+    packages = ("torch", "transformers", "numpy")
+    manifest = {
+        "what": "a LoRA adapter, trained by alignbeam train",
+        "version": __version__,
+        "base": {"name": base.card.name, "sha256": base.card.sha256},
+        "weights": request.weights and _folder_sha256(request.weights),
+        "data": {"sha256": _sha256(request.data), "rows": len(base.samples)},
+        "held_out": request.held_out and {"sha256": _sha256(request.held_out), "rows": len(base.held_out)},
+        "tokens": base.tokens and {"ids": base.tokens.ids, "differences": base.tokens.differences},
+        "settings": request.settings.as_json(),
+        "versions": {name: version(name) for name in packages}
+        | {"llama.cpp": build(), "python": platform.python_version()},
+    }
+    return dict(json.loads(json.dumps(manifest)))  # as it is read again
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _folder_sha256(folder: Path) -> str:
+    """A hash over those of all weights and of the configuration."""
+    files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")])
+    lines = [f"{file.name} {file_sha256(file)}" for file in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

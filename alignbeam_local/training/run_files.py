@@ -1,0 +1,172 @@
+"""A training run on disk: what it is, where it stands, its losses; each file whole or not there."""
+
+import csv
+import errno
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import AlignBeamError, UsageError
+from ..evaluation.runs.run_directory import sole_writer
+from ..paths import ensure_dir, open_atomic, write_atomic
+from ..result_json import parsed
+
+MANIFEST, RESULT, CHECKPOINT, LOSSES, PLOT = (
+    "manifest.json",
+    "result.json",
+    "checkpoint.pt",
+    "losses.csv",
+    "losses.png",
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class LossRow(NamedTuple):
+    """A step: what was minimised, the cross-entropy, the method's own term; and of held-out samples."""
+
+    step: int
+    total: float
+    task: float
+    own: float
+    held_out: float | None
+    seconds: float
+
+
+class RunFiles:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def opened(self, manifest: Mapping[str, Any]) -> Iterator[None]:
+        """Begin the run, or go on with it; no other process can meanwhile.
+
+        Raises:
+            UsageError: the directory holds another run, something else, or a run that is being written.
+        """
+        ensure_dir(self.path)
+        with sole_writer(self.path / ".lock", f"another process writes to {self.path}", "--out"):
+            self._adopt(manifest)
+            yield
+
+    def _adopt(self, manifest: Mapping[str, Any]) -> None:
+        file = self.path / MANIFEST
+        if not file.exists():
+            if any(not other.name.startswith(".") for other in self.path.iterdir()):
+                raise UsageError(f"{self.path} is not empty and holds no training", "Choose another --out.")
+            self._write_text(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+            return
+        try:
+            old = parsed(file.read_bytes())
+        except ValueError:
+            raise UsageError(f"{file} is damaged", "Choose another --out, or delete it.") from None
+        known = old if isinstance(old, dict) else {}
+        differing = [name for name in manifest if known.get(name) != manifest[name]]
+        if differing:
+            raise UsageError(
+                f"{self.path} holds another training: {', '.join(differing)} differ",
+                "Choose another --out, or give the same command to go on.",
+            )
+
+    def checkpoint(self) -> dict[str, Any] | None:
+        """The last one, if there is one.
+
+        Raises:
+            AlignBeamError: it is damaged.
+        """
+        import torch
+
+        file = self.path / CHECKPOINT
+        if not file.exists():
+            return None
+        try:
+            found = torch.load(file, weights_only=True)
+        except Exception as error:  # of pickle, zip and torch, each with its own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise AlignBeamError(
+                f"{file} is damaged: {reason}", "Delete it: the training then starts anew."
+            ) from None
+        assert isinstance(found, dict)
+        return found
+
+    def save_checkpoint(self, state: Mapping[str, Any], history: Sequence[LossRow]) -> None:
+        """Where the training stands, and its losses so far.
+
+        Raises:
+            AlignBeamError: there is no room on the disk.
+        """
+        import torch
+
+        buffer = io.BytesIO()  # torch has errors of its own for a disk that is full
+        torch.save({**state, "history": [tuple(row) for row in history]}, buffer)
+        self.write(CHECKPOINT, buffer.getvalue())
+        self._write_losses(history)
+
+    def finish(self, result: Mapping[str, Any], history: Sequence[LossRow]) -> None:
+        """What came of it; the checkpoint is no longer needed."""
+        self._write_losses(history)
+        self._draw(history)
+        self._write_text(RESULT, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def result(self) -> dict[str, Any] | None:
+        """What came of it, where it is done."""
+        try:
+            found = parsed((self.path / RESULT).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def write(self, name: str, content: bytes) -> Path:
+        """A file of the run, whole or not at all. Raises: AlignBeamError: no room on the disk."""
+        path = self.path / name
+        with told_if_full(path), open_atomic(path) as file:
+            file.write(content)
+        return path
+
+    def _write_losses(self, history: Sequence[LossRow]) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(LossRow._fields)
+        writer.writerows(history)  # None is written as nothing
+        self._write_text(LOSSES, text.getvalue())
+
+    def _write_text(self, name: str, text: str) -> None:
+        with told_if_full(self.path / name):
+            write_atomic(self.path / name, text)
+
+    def _draw(self, history: Sequence[LossRow]) -> None:
+        """A picture of the losses, where matplotlib is installed."""
+        if find_spec("matplotlib") is None:
+            return
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")
+        axes.plot([row.step for row in history], [row.task for row in history], label="task, a batch")
+        seen = [(row.step, row.held_out) for row in history if row.held_out is not None]
+        if seen:
+            axes.plot([step for step, _ in seen], [loss for _, loss in seen], "o-", label="held out")
+        axes.legend()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        self.write(PLOT, buffer.getvalue())
+
+
+@contextmanager
+def told_if_full(path: Path) -> Iterator[None]:
+    """Raises: AlignBeamError: what is written inside found no room on the disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise AlignBeamError(
+            f"there is no room on the disk for {path}",
+            "Free some and give the same command again: it goes on from the last checkpoint.",
+        ) from None

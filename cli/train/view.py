@@ -1,0 +1,82 @@
+"""How a training looks: lines on stderr while it runs, what came of it on stdout."""
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from alignbeam_local.machine.memory import gib
+from alignbeam_local.training.dequantised import Agreement
+from alignbeam_local.training.loop import StepDone
+from alignbeam_local.training.need import TrainingNeed
+from alignbeam_local.training.run import Event, Finished, Prepared, Stage
+
+from ..console.terminal import for_stream, printable, say
+from ..console.waiting import waiting
+
+
+def show(events: Iterator[Event], base: str, *, as_json: bool) -> None:
+    """Go through a training to its end."""
+    try:
+        with waiting("training") as tell:
+            for event in events:
+                if isinstance(event, Finished):
+                    finished = event
+                elif isinstance(event, TrainingNeed | Agreement):
+                    say(_fact(event))
+                else:
+                    tell(_progress(event))
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from the last checkpoint")
+        raise
+    _show_finished(finished, base, as_json=as_json)
+
+
+def _fact(event: TrainingNeed | Agreement) -> str:
+    if isinstance(event, TrainingNeed):
+        parts = f"{gib(event.loading)} while the model is loaded, {gib(event.training)} while it is trained"
+        return f"it takes about {gib(event.memory)} of memory ({parts}) and {gib(event.disk)} of disk"
+    return (
+        f"transformers against llama.cpp on {event.num_rows} positions: KL {event.kl:.4f}, "
+        f"the same first token on {event.same_top:.0%}"
+    )
+
+
+def _progress(event: Stage | Prepared | StepDone) -> str:
+    if isinstance(event, Stage):
+        return event.text
+    if isinstance(event, Prepared):
+        return f"states below the trained layers: {event.done} of {event.total} samples"
+    row = event.row
+    own = f", own term {row.own:.3g}" if row.own else ""
+    return (
+        f"step {row.step} of {event.num_steps}: task loss {row.task:.3f}{own}, "
+        f"{row.seconds:.1f} s a step, {_duration(event.seconds_left)} left"
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _show_finished(finished: Finished, base: str, *, as_json: bool) -> None:
+    result = finished.result
+    if as_json:
+        print(for_stream(json.dumps({"adapter": str(finished.adapter), **result}), sys.stdout))
+        return
+    if finished.was_done:
+        say("this training is done already")
+    print(printable(_text(result)))
+    print(printable(f"{finished.adapter}"))
+    say(f"Use it: alignbeam chat --draft {base} --lora {finished.adapter}")
+
+
+def _text(result: dict[str, Any]) -> str:
+    held_out = result["held_out_loss"]
+    seen = f", held out {held_out:.3f}" if held_out is not None else ""
+    return (
+        f"{result['steps']} steps, task loss {result['task_loss_first']:.3f} to "
+        f"{result['task_loss_last']:.3f}{seen}; {_duration(result['seconds'])}, "
+        f"{result['seconds_a_step']:.1f} s a step, {gib(result['peak_memory_bytes'])} of memory at most"
+    )

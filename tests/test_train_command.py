@@ -1,0 +1,154 @@
+"""`alignbeam train` as a user calls it: what is refused in words, and a whole training."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alignbeam_local.cli.main import main
+
+from alignbeam_local.training import extra
+from alignbeam_local.training.adapter.peft_folder import PeftAdapter, peft_files
+from tests.llama_models import WIDTH, write_tiny
+from tests.test_adapter_gguf import adapter_of, folder_of
+
+ROWS = [("one", "ab ab"), ("two", "ba"), ("three", "ab")]
+
+
+def data_file(path: Path) -> str:
+    rows = [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in ROWS
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return str(path)
+
+
+@pytest.fixture
+def without_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extra, "find_spec", lambda name: None if name == "torch" else object())
+
+
+def needed(tmp_path: Path, *others: str, method: str = "sft", base: str = "none.gguf") -> list[str]:
+    data = data_file(tmp_path / "rows.jsonl")
+    out = str(tmp_path / "run")
+    return ["train", "--method", method, "--base", base, "--data", data, "--out", out, *others]
+
+
+def test_without_the_extra_it_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], without_extra: None
+) -> None:
+    assert main(needed(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert "training needs torch" in said
+    assert "pip install 'alignbeam-local[train]'" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_it_needs_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    assert main(["train", "--method", "sft"]) == 2
+    assert capsys.readouterr().err.count("--method, --base, --data and --out are needed") == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        (["--variant", "code"], "--variant is not for --method sft"),
+        (["--weight", "1"], "--weight is not for --method sft"),
+        (["--str-first", "5"], "--str-first is not for --method sft"),
+        (["--targets", "q,w"], "no such target: 'w'"),
+        (["--rank", "0"], "--rank"),
+        (["--learning-rate", "nan"], "--learning-rate"),
+        (["--method", "dpo"], "dpo"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(
+    tmp_path: Path, flags: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(needed(tmp_path, *flags)) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_one_source_of_safety_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(needed(tmp_path, "--tokens", "a", "--rejections", "b", method="str")) == 2
+    assert "--tokens and --rejections" in capsys.readouterr().err
+
+
+def test_flags_of_a_training_do_not_stand_before_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = exporting(tmp_path, adapter_of("self_attn.v_proj"))
+    assert main(["train", "--base", "x", *command[1:]]) == 2
+    assert "stand before a sub-command" in capsys.readouterr().err
+
+
+def test_a_training_of_a_mamba_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    base = str(write_tiny(tmp_path / "mamba.gguf", "mamba"))
+    assert main(needed(tmp_path, base=base)) == 3
+    assert "llama, qwen2, qwen3, gemma3" in capsys.readouterr().err
+
+
+def test_a_whole_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    base = str(write_tiny(tmp_path / "tiny.gguf", "llama"))
+    flags = ["--layers", "1", "--batch", "2", "--threads", "1", "--context", "200"]
+    command = needed(tmp_path, *flags, "--str-on", "log-probs", method="str", base=base)
+    assert main(command) == 0
+    said = capsys.readouterr()
+    adapter = tmp_path / "run" / "adapter.gguf"
+    assert said.out.splitlines()[-1] == str(adapter)
+    assert f"alignbeam chat --draft {base} --lora {adapter}" in said.err
+    assert "of memory" in said.err
+    assert "KL 0.0" in said.err
+    assert main([*command, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["adapter"], result["steps"]) == (str(adapter), 6)
+
+
+# --- export
+
+
+def exporting(tmp_path: Path, adapter: PeftAdapter, out: str = "mine.gguf", **config: Any) -> list[str]:
+    base = str(write_tiny(tmp_path / "tiny.gguf", "llama"))
+    folder = str(folder_of(tmp_path / "peft", adapter, **config))
+    return ["train", "export", folder, "--base", base, "--out", str(tmp_path / out)]
+
+
+def test_export_writes_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(exporting(tmp_path, adapter_of("self_attn.q_proj", "self_attn.v_proj"))) == 0
+    assert "2 matrices of rank 2, alpha 4" in capsys.readouterr().err
+    assert (tmp_path / "mine.gguf").read_bytes().startswith(b"GGUF")
+
+
+def test_export_needs_no_extra(tmp_path: Path, without_extra: None) -> None:
+    assert main(exporting(tmp_path, adapter_of("self_attn.v_proj"))) == 0
+
+
+def test_export_refuses_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = exporting(tmp_path, adapter_of("self_attn.v_proj"), use_dora=True)
+    assert main(command) == 3
+    assert "DoRA" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path / "mine.bin")]) == 2
+    assert "does not end in .gguf" in capsys.readouterr().err
+    assert not list(tmp_path.glob("mine*"))
+
+
+def test_export_needs_a_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "export", str(tmp_path)]) == 2
+    assert "--base and --out are needed" in capsys.readouterr().err
+
+
+def test_peft_can_read_what_is_written() -> None:
+    """Names and shapes as PEFT has them."""
+    content = peft_files(adapter_of("self_attn.q_proj"), "tiny")
+    config = json.loads(content["adapter_config.json"])
+    assert config["target_modules"] == ["q_proj"]
+    assert (
+        b"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+        in content["adapter_model.safetensors"]
+    )
+    assert f"[2, {WIDTH}]".encode() in content["adapter_model.safetensors"]
