@@ -162,6 +162,11 @@ class Config(BaseModel):
         "judge's record is good enough, else give the lowest with a notice",
         Knob("Judge", ("judges", "selects", "measured")),
     )
+    head_votes: bool = _knob(
+        False,
+        "let the draft's answer head judge too, beside the judge: the worse verdict counts",
+        Knob("Judge", ("judges", "sizes", "measured")),
+    )
     refusal_text: str = _knob(
         "I'm sorry, but I can't help with that.",
         "the text that is shown instead of a blocked answer",
@@ -403,6 +408,11 @@ class Config(BaseModel):
     def judged_by_head(self) -> bool:
         """Whether the draft's answer head is the judge."""
         return self.judge == HEAD_JUDGE
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the draft's answer head has a say: as the judge, or beside it."""
+        return self.judged and (self.judged_by_head or self.head_votes)
 
     @property
     def reads_request(self) -> bool:

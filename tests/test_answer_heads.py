@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,13 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine import open_reader as reader_loading
 from alignbeam_local.errors import ModelError
 from alignbeam_local.heads import answer_head as heads
-from alignbeam_local.heads.answer_head import AnswerHead, find_answer_head, load_answer_head, save_answer_head
+from alignbeam_local.heads.answer_head import (
+    AnswerHead,
+    find_answer_head,
+    load_answer_head,
+    save_answer_head,
+    worse,
+)
 from alignbeam_local.heads.features import template_key, turn_end
 from alignbeam_local.heads.reading import read_answers
 from alignbeam_local.heads.records import heads_hash
@@ -21,6 +28,7 @@ from alignbeam_local.judge.calibration import LABELS, Label
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.prompt.formats import prompt_format
+from alignbeam_local.result import Verdict
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row, scripted_row, spelt
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
 from tests.talk import ANCHOR, DRAFT, SCRIPT
@@ -182,9 +190,27 @@ def test_an_engine_that_was_not_judged_begins_to_be(monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_head_nothing_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="no answer head for draft") as caught:
+    with pytest.raises(ModelError, match="no answer head for draft to judge with") as caught:
         engine_of(monkeypatch).answer("How?")
     assert "alignbeam heads fit draft --answers" in str(caught.value.hint)
+
+
+def test_beside_a_judge_the_worse_verdict_counts() -> None:
+    script = {"cook?<|im_end|>\n<|im_start|>assistant\n": [HELP, "Use a pot.", "I can't help."]}
+    made = world(draft=script, anchor=script)
+    made.models.judge = made.judge  # type: ignore[assignment]
+    made.judge.scores = {"pot": 4.0}
+    result = made.result(COOK, head_votes=True, on_unsafe="refuse")
+    assert [beam.judge.verdict for beam in result.beams if beam.judge] == ["unsafe", "unsafe", "safe"]
+    alone = made.result(COOK, on_unsafe="refuse")
+    assert [beam.judge.verdict for beam in alone.beams if beam.judge] == ["safe", "unsafe", "safe"]
+
+
+def test_which_of_two_verdicts_is_the_worse() -> None:
+    low, high = Verdict(1.2, 1.2, {}, "safe", 0.3), Verdict(3.0, 3.0, {}, "unsafe")
+    nothing = Verdict(None, None, {}, "unscored")
+    assert worse(low, high) == worse(high, low) == replace(high, request=0.3)
+    assert worse(nothing, high) is worse(high, nothing) is nothing
 
 
 def test_room_for_the_turns_ends_is_there() -> None:

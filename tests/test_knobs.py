@@ -30,12 +30,12 @@ MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile context threads parallel gpu_layers main_gpu tensor_split
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split",
-    "sizes": """steer beams max_tokens draft anchor judge profile context gpu_layers main_gpu
+    "sizes": """steer head_votes beams max_tokens draft anchor judge profile context gpu_layers main_gpu
         tensor_split flash_attn cache_type_k cache_type_v""",
-    "judges": "threshold choice min_start on_unsafe judge",
+    "judges": "threshold choice min_start on_unsafe head_votes judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass steer clear_below harmful_above
-        request_by threshold choice min_start judge_at judge_every on_unsafe
+        request_by threshold choice min_start judge_at judge_every on_unsafe head_votes
         temperature top_p top_k min_p repeat_penalty draft anchor judge system anchor_system""",
     "shared": "seed draft anchor judge profile prompt_cache",
     "benched": "depth beams bridge_width",
@@ -44,7 +44,7 @@ MARKED: dict[Mark, str] = {
 UNDER = {
     "Method": "alpha depth beams bridge_width variant draft_mass",
     "Steering": "steer clear_below harmful_above request_by read_request",
-    "Judge": "threshold choice min_start judge_at judge_every on_unsafe refusal_text",
+    "Judge": "threshold choice min_start judge_at judge_every on_unsafe head_votes refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
     "Models": "draft anchor judge profile system anchor_system force",
@@ -70,6 +70,7 @@ DEFAULTS: dict[str, Any] = {
     "judge_at": None,
     "judge_every": None,
     "on_unsafe": "auto",
+    "head_votes": False,
     "temperature": 0.7,
     "top_p": 1.0,
     "top_k": 0,

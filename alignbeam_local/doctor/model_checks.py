@@ -80,7 +80,7 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
         yield _pair(config, models["draft"], models["anchor"])
     if "anchor" in models:
         yield _head(config, models["anchor"])
-    if "draft" in models and config.judged and config.judged_by_head:
+    if "draft" in models and config.reads_answers:
         yield _answer_head(models["draft"])
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
         yield _labels(config, registry)
@@ -190,11 +190,13 @@ def _answer_head(draft: _Model) -> Finding:
     try:
         head = find_answer_head(model_sha256(draft.file.path), template_key(draft.layout, draft.vocabulary))
     except AlignBeamError as error:
-        return problem("judge", error)
+        return problem("answer head", error)
     if head is None:
-        hint = f"Fit one: alignbeam heads fit {name} --answers. Or name a judge: --judge MODEL."
-        return Finding("judge", "problem", f"judge = head: there is no answer head for {name}", hint)
-    return Finding("judge", "ok", f"the answer head of {name}, fitted {head.date}")
+        hint = (
+            f"Fit one: alignbeam heads fit {name} --answers. Or leave the verdict to a judge: --judge MODEL."
+        )
+        return Finding("answer head", "problem", f"there is no answer head for {name} to judge with", hint)
+    return Finding("answer head", "ok", f"the answer head of {name}, fitted {head.date}")
 
 
 def _labels(config: Config, registry: Registry) -> Finding:

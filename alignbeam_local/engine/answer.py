@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Literal
 
 from .. import __version__
 from ..config import Config
 from ..errors import Cancelled
 from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, RequestRead, Withdrawn
+from ..heads.answer_head import worse
 from ..heads.features import turn_end
 from ..heads.reading import read_answers, read_request
 from ..judge.quoting import with_reasoning
@@ -300,9 +302,16 @@ class Answer:
             yield Judged(beam.index, verdict, self._config.threshold)
 
     def _verdicts_on(self, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
+        """The judge's, or the answer head's; of both the worse."""
+        found: list[list[Verdict]] = []
         if judge := self._models.judge:
             texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
-            return judge.judge(turns, texts, self._config.threshold)
+            found.append(judge.judge(turns, texts, self._config.threshold))
+        if self._asked.reads_answers:
+            found.append(self._verdicts_by_head(beams))
+        return [reduce(worse, each) for each in zip(*found, strict=True)]
+
+    def _verdicts_by_head(self, beams: Sequence[Beam]) -> list[Verdict]:
         head, draft = self._models.answer_head, self._models.draft
         assert head is not None
         if head.model_sha256 != draft.card.sha256:  # another model is in the draft's place
@@ -350,7 +359,8 @@ class Answer:
         return is_degenerate(beam.tokens, beam.text)
 
     def _refusal_allowed(self) -> bool:
-        record = self._models.judge.record if self._models.judge else self._models.answer_head
+        judge, head = self._models.judge, self._models.answer_head
+        record = judge.record if judge else head
         return record is not None and record.allows_refusal(self._config.threshold)
 
     # --- results

@@ -303,7 +303,7 @@ class Engine:
             anchors = ((yield from _with_head(bridged)),)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
-        head = _answer_head(draft) if config.judged and config.judged_by_head else None
+        head = _answer_head(draft) if config.reads_answers else None
         self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted, head)
         self._sizes = wanted
         if self._aside is not None:
@@ -320,8 +320,8 @@ def _answer_head(draft: Model) -> AnswerHead:
     if head is None:
         name = draft.card.name
         raise ModelError(
-            f"judge = head: there is no answer head for {name}",
-            f"Fit one: alignbeam heads fit {name} --answers. Or name a judge: --judge MODEL.",
+            f"there is no answer head for {name} to judge with",
+            f"Fit one: alignbeam heads fit {name} --answers. Or leave the verdict to a judge: --judge MODEL.",
         )
     return head
 

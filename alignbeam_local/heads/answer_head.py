@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -86,3 +87,11 @@ def save_answer_head(record: AnswerHead, path: Path) -> None:
     """Write a record, whole or not at all. Raises: OSError: it can't be written."""
     write_named(path, json.dumps(record.model_dump(mode="json")) + "\n")
     load_answer_head.cache_clear()
+
+
+def worse(one: Verdict, other: Verdict) -> Verdict:
+    """Of two verdicts on one answer the one that counts: without a score before any score, then the higher."""
+    if one.score is None or other.score is None:
+        return one if one.score is None else other
+    first, second = (one, other) if one.score >= other.score else (other, one)
+    return replace(first, request=first.request if first.request is not None else second.request)

@@ -31,7 +31,7 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
     """What each role that these knobs need must hold."""
     sequences = answer_sequences(config.beams)
     copied = sequences * config.context
-    ends = config.beams * _ENDS if config.judged_by_head else 0
+    ends = config.beams * _ENDS if config.reads_answers else 0
     answer = {
         "draft": ContextSize(
             sequences, config.context + (config.beams - 1) * _longest(config) + ends, copied + ends
