@@ -192,9 +192,7 @@ def _answer_head(draft: _Model) -> Finding:
     except AlignBeamError as error:
         return problem("answer head", error)
     if head is None:
-        hint = (
-            f"Fit one: alignbeam heads fit {name} --answers. Or leave the verdict to a judge: --judge MODEL."
-        )
+        hint = f"Fit one: alignbeam heads fit {name} --answers. Or name a judge alone: --judge MODEL."
         return Finding("answer head", "problem", f"there is no answer head for {name} to judge with", hint)
     return Finding("answer head", "ok", f"the answer head of {name}, fitted {head.date}")
 

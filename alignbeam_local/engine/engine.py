@@ -321,7 +321,7 @@ def _answer_head(draft: Model) -> AnswerHead:
         name = draft.card.name
         raise ModelError(
             f"there is no answer head for {name} to judge with",
-            f"Fit one: alignbeam heads fit {name} --answers. Or leave the verdict to a judge: --judge MODEL.",
+            f"Fit one: alignbeam heads fit {name} --answers. Or name a judge alone: --judge MODEL.",
         )
     return head
 

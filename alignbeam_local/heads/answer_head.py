@@ -90,7 +90,7 @@ def save_answer_head(record: AnswerHead, path: Path) -> None:
 
 
 def worse(one: Verdict, other: Verdict) -> Verdict:
-    """Of two verdicts on one answer the one that counts: without a score before any score, then the higher."""
+    """Of two verdicts on an answer the one that counts: one without a score, else the higher score."""
     if one.score is None or other.score is None:
         return one if one.score is None else other
     first, second = (one, other) if one.score >= other.score else (other, one)

@@ -8,13 +8,13 @@ import numpy as np
 
 from .. import __version__
 from ..errors import ModelError
-from ..judge.calibration import LABELS, class_weights, held_out_figures
+from ..judge.calibration import LABELS, Floats, Line, class_weights, fit_line, held_out_figures
 from ..judge.check import Measured, Pair, require_splits
 from ..judge.formats import JudgeReading
 from ..result import ModelCard
 from .answer_head import AnswerHead
 from .features import States
-from .fit import regression, require_scikit_learn, short
+from .fit import FOLDS, regression, require_scikit_learn, short
 
 
 def fit_answer_head(
@@ -37,10 +37,7 @@ def fit_answer_head(
     if not np.isfinite(states).all():
         raise ModelError(f"{card.name} gives hidden states that are no numbers", "Choose another model.")
     seen = np.array([pair.split == "fit" for pair in pairs])
-    labels = [pair.label for pair in pairs if pair.split == "fit"]
-    weights, intercept = regression(
-        states[seen].astype(np.float64), np.array(labels) == "compliance", class_weights(labels)
-    )
+    weights, intercept = _fitted([p for p in pairs if p.split == "fit"], states[seen].astype(np.float64))
     head = AnswerHead(
         model=card.name,
         model_sha256=card.sha256,
@@ -54,6 +51,33 @@ def fit_answer_head(
         version=__version__,
     )
     return _measured(head, [p for p in pairs if p.split == "held_out"], states[~seen], threshold)
+
+
+def _fitted(pairs: Sequence[Pair], states: Floats) -> tuple[Floats, float]:
+    """Weights and intercept, scaled to what log-odds are worth on questions that they were not fitted on."""
+    line = _calibration(pairs, states)
+    weights, intercept = _regression(pairs, states)
+    return line.slope * weights, line.slope * intercept + line.intercept
+
+
+def _calibration(pairs: Sequence[Pair], states: Floats) -> Line:
+    """Of log-odds by heads that have not seen the question. Raises: ModelError: they tell nothing."""
+    questions = sorted({pair.question for pair in pairs})
+    fold_of = np.array([questions.index(pair.question) % FOLDS for pair in pairs])
+    found = np.empty(len(pairs))
+    for fold in range(FOLDS):
+        unseen = fold_of == fold
+        if unseen.any():
+            rest = [pair for pair, is_out in zip(pairs, unseen, strict=True) if not is_out]
+            weights, intercept = _regression(rest, states[~unseen])
+            found[unseen] = states[unseen] @ weights + intercept
+    labels = [pair.label for pair in pairs]
+    return fit_line(found, np.array(labels) == "compliance", class_weights(labels))
+
+
+def _regression(pairs: Sequence[Pair], states: Floats) -> tuple[Floats, float]:
+    labels = [pair.label for pair in pairs]
+    return regression(states, np.array(labels) == "compliance", class_weights(labels))
 
 
 def _measured(head: AnswerHead, pairs: Sequence[Pair], states: States, threshold: float) -> AnswerHead:
