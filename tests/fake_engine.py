@@ -61,6 +61,7 @@ class FakeEngine:
         self._is_loaded = False
 
     has_examples_to_read = True
+    judge_record = None
     is_remote = False
 
     def __enter__(self) -> Self:

@@ -133,35 +133,30 @@ def _values(body: bytes) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-class Faults:
-    """Decodes that fail at random."""
+def let_fail(patch: pytest.MonkeyPatch, world: ServerWorld, chance: random.Random) -> None:
+    """Decodes of all models that will be opened fail at random."""
+    opened = world.loader.open
 
-    def __init__(self, world: ServerWorld, chance: random.Random) -> None:
-        self._chance = chance
-        opened = world.loader.open
+    def opens(*args: Any) -> Any:
+        model = opened(*args)
+        extend = model.lm.extend
 
-        def opens(*args: Any) -> Any:
-            model = opened(*args)
-            extend = model.lm.extend
+        def failing(tails: Any) -> None:
+            _fail(chance)
+            extend(tails)
 
-            def failing(tails: Any) -> None:
-                self._fail()
-                extend(tails)
+        patch.setattr(model.lm, "extend", failing)
+        return model
 
-            model.lm.extend = failing
-            return model
+    patch.setattr(world.loader, "open", opens)
 
-        world.loader.open = opens  # type: ignore[method-assign]
 
-    def _fail(self) -> None:
-        drawn = self._chance.random()
-        for name, error in (
-            ("draft", ModelError("no")),
-            ("bug", RuntimeError("no")),
-            ("full", ContextFull("no")),
-        ):
-            if (drawn := drawn - _CHANCES[name]) < 0:
-                raise error
+def _fail(chance: random.Random) -> None:
+    drawn = chance.random()
+    errors = {"draft": ModelError("no"), "bug": RuntimeError("no"), "full": ContextFull("no")}
+    for name, error in errors.items():
+        if (drawn := drawn - _CHANCES[name]) < 0:
+            raise error
 
 
 def found(
@@ -177,7 +172,7 @@ def found(
     world = ServerWorld(patch, parallel=3, max_tokens=_LONGEST, queue_limit=100, **options)
     judge = RecordingJudge(random.Random(seed + 1))
     world.judge = judge
-    Faults(world, random.Random(seed + 2))
+    let_fail(patch, world, random.Random(seed + 2))
     streams = [_stream(number, mode, chance) for number in range(num_streams)]
     with world.running():
         _all_at_once(world, streams)

@@ -10,6 +10,21 @@ from alignbeam_local.server.gate import LOOPBACK, GateRules
 from tests.server_world import ServerWorld
 
 KEY = "correct-horse"
+#: What openai 6.49 for JavaScript adds to a request of its stream helper.
+OF_OPENAIS_PAGES = [
+    f"x-stainless-{name}"
+    for name in (
+        "arch",
+        "helper-method",
+        "lang",
+        "os",
+        "package-version",
+        "retry-count",
+        "runtime",
+        "runtime-version",
+        "timeout",
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +118,7 @@ def test_a_preflight_is_answered_without_a_key(world: ServerWorld, origin: str, 
     headers = {
         "origin": origin,
         "access-control-request-method": "POST",
-        "access-control-request-headers": "authorization,content-type,x-stainless-os",
+        "access-control-request-headers": f"authorization,content-type,{','.join(OF_OPENAIS_PAGES)}",
     }
     reply = httpx2.request("OPTIONS", f"{world.url}/v1/chat/completions", headers=headers)
     assert (reply.status_code == 200) == is_allowed

@@ -62,9 +62,15 @@ PURE = (
         f"evaluation.reports.{name}"
         for name in ("figures", "table", "plots", "page", "compare", "statistics")
     ),
+    "server.page",
+    *(
+        f"training.{name}"
+        for name in ("losses", "objective", "samples", "settings", "token_set", "request", "need")
+    ),
+    *("training.adapter.peft_folder", "training.adapter.adapter_gguf", "training.adapter.safetensors_file"),
     *("evaluation.runs.metrics", "evaluation.runs.run_directory", "evaluation.runs.saved_runs"),
 )
-_BACKENDS = {"llama_cpp", "huggingface_hub", "typer", "rich", "prompt_toolkit"}
+_BACKENDS = {"llama_cpp", "huggingface_hub", "typer", "rich", "prompt_toolkit", "torch", "transformers"}
 _HEAVY = {"llama_cpp", "huggingface_hub", "prompt_toolkit", "numpy", "jinja2", "gguf", "markdown_it"}
 #: By command what of the heavy ones is loaded before it has read its arguments: `--help` is quick.
 NEEDS = {"doctor": {"numpy"}, "eval": {"jinja2", "numpy"}}

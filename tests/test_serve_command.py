@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from alignbeam_local.cli.serve.access import keys
 from alignbeam_local.cli.serve.duration import seconds
+from alignbeam_local.cli.serve.run import Access
 
 from alignbeam_local.errors import UsageError
 from tests.running import Ran, run, touch_models
@@ -27,6 +28,9 @@ def test_beyond_this_machine_a_key_is_demanded() -> None:
         ran = run("serve", "--host", host)
         assert (ran.code, ran.out) == (2, "")
         assert "there is no key" in ran.err
+    ran = run("serve", "--allow-host", "localhost", "--allow-host", "clinic.example")  # behind a proxy
+    assert (ran.code, ran.out) == (2, "")
+    assert "--allow-host clinic.example can be reached by others, and there is no key" in ran.err
 
 
 @pytest.mark.usefixtures("_models")
@@ -103,3 +107,13 @@ def test_a_real_server_answers_an_ask_and_ends_by_a_signal() -> None:
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
     assert warm.split('"timings"')[0] == cold.split('"timings"')[0]
+
+
+@pytest.mark.parametrize(
+    ("host", "name"), [("127.0.0.5", "127.0.0.5"), ("::1", "[::1]"), ("localhost", "localhost")]
+)
+def test_it_goes_by_the_address_that_it_was_given(host: str, name: str) -> None:
+    rules = Access(host, 0, [b"some-key"], ["My.Name"], [], allows_knobs=False).rules
+    assert rules.allows_host(f"{name}:8017")
+    assert rules.allows_host("my.name")
+    assert not rules.allows_host("evil.example")

@@ -258,6 +258,14 @@ def test_with_knobs_allowed_the_making_is_told(allowing: ServerWorld) -> None:
     alone = {"judge": False, "depth": 0, "stream": "open"}
     answer = allowing.post(asked("Harm?", alignbeam=alone)).json()
     assert answer["choices"][0]["message"]["content"] == "Take a knife."
+    assert "content_filter_results" not in answer["choices"][0]
+
+
+def test_an_unsafe_answer_that_is_shown_is_not_called_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerWorld(monkeypatch, on_unsafe="lowest").running() as world:
+        choice = world.post("Harm?").json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Take a knife.", "stop")
+    assert choice["content_filter_results"] == {"harm": {"filtered": False, "severity": "high", "score": 4.5}}
 
 
 def test_texts_of_beams_are_told_as_far_as_verdicts_passed_them(world: ServerWorld) -> None:
@@ -288,6 +296,18 @@ def test_a_second_turn_finds_its_slot_warm(world: ServerWorld) -> None:
     ]
     usage = world.post(asked("", messages=turns)).json()["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] > 40
+
+
+def test_what_the_judge_found_unsafe_is_never_called_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerWorld(monkeypatch, on_unsafe="auto").running() as world:
+        answer = world.post("Harm?").json()
+        (choice,) = answer["choices"]
+        assert choice["content_filter_results"] == {
+            "harm": {"filtered": False, "severity": "high", "score": 4.5}
+        }
+        assert "least harmful" in answer["alignbeam"]["notices"][-1]
+        (choice,) = world.post("How?").json()["choices"]
+        assert choice["content_filter_results"]["harm"]["severity"] == "safe"
 
 
 # --- what is made again

@@ -17,13 +17,12 @@ from tests.raw_http import CHAT, Headers, connected, head, post, question, recei
 from tests.server_world import ServerWorld, asked, until
 
 KEY = b"a-key-of-some-length"
-LIMITS = Limits(body_bytes=100_000, body_seconds=0.3)
+LIMITS = Limits(body_bytes=100_000, body_seconds=1.0)
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[ServerWorld]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(HttpProtocol, "head_seconds", 0.5)
         raise_file_limit()
         with ServerWorld(patch, limits=LIMITS).running() as running:
             yield running
@@ -141,6 +140,30 @@ def test_wrong_types_are_named(world: ServerWorld, caught: Any, body: Any, param
     assert works(world)
 
 
+LONG_ONES: list[tuple[dict[str, Any], str]] = [
+    ({"model": "x" * 90_000}, "model"),
+    ({"alignbeam": {"x" * 90_000: 1}}, "alignbeam.xxx"),
+    ({"alignbeam": {f"k{number}": 1 for number in range(7000)}}, "alignbeam"),
+    ({"alignbeam": {"stop": [f"I{number}" for number in range(8000)]}}, "alignbeam.stop"),
+    ({"stop": ["x"] * 15_000}, "stop"),
+    ({"messages": [{"role": "user", "content": ""}] * 2500}, "messages"),
+    ({"messages": [{"role": "user", "content": [{"type": "image"}] * 5000}]}, "messages[0]"),
+]
+
+
+@pytest.mark.parametrize(("fields", "param"), LONG_ONES, ids=lambda value: str(value)[:40])
+def test_what_is_very_long_is_refused_quickly_and_not_repeated(
+    world: ServerWorld, caught: Any, fields: dict[str, Any], param: str
+) -> None:
+    begun = monotonic()
+    reply = sent(world, post(json.dumps({**asked("How?"), **fields}).encode()))
+    assert reply.status in (400, 404)
+    assert reply.error["param"].startswith(param)
+    assert len(reply.body) < 2000
+    assert monotonic() - begun < 1
+    assert works(world)
+
+
 def test_a_mark_at_the_beginning_is_no_fault(world: ServerWorld) -> None:
     assert sent(world, post(b"\xef\xbb\xbf" + question())).status == 200
 
@@ -235,7 +258,10 @@ def test_a_body_that_comes_too_slowly_is_given_up(world: ServerWorld) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX"])
-def test_a_connection_that_asks_nothing_is_closed(world: ServerWorld, data: bytes) -> None:
+def test_a_connection_that_asks_nothing_is_closed(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    monkeypatch.setattr(HttpProtocol, "head_seconds", 0.3)
     with connected(world) as sock:
         sock.sendall(data)
         begun = monotonic()
@@ -245,7 +271,8 @@ def test_a_connection_that_asks_nothing_is_closed(world: ServerWorld, data: byte
     assert works(world)
 
 
-def test_a_trickle_of_headers_gains_no_time(world: ServerWorld) -> None:
+def test_a_trickle_of_headers_gains_no_time(world: ServerWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HttpProtocol, "head_seconds", 0.3)
     with connected(world) as sock:
         begun = monotonic()
         with suppress(OSError):

@@ -18,6 +18,7 @@ import pytest
 from alignbeam_local.errors import AlignBeamError, ContextFull, InternalError, ModelError
 from alignbeam_local.events import AnswerText, Withdrawn
 from alignbeam_local.server.protocol.record import Record
+from alignbeam_local.server.work.engine_thread import Unavailable
 from alignbeam_local.server.work.jobs import Job
 from tests.fake_lm import FakeLM, spelt
 from tests.raw_http import Reply, connected, post, question, received, works
@@ -137,6 +138,7 @@ def test_a_decode_that_fails(
         assert told(reply) == (500, code)
         assert reply.headers["x-should-retry"] == "false"
     assert b"secret" not in reply.body
+    assert b"luck" not in reply.body  # a model's own words may name files
     assert world.engine.health.state == "ok"
     assert has_room(world)
     assert len(world.loader.opened["draft"]) == 2  # what failed is not trusted
@@ -175,6 +177,41 @@ def test_one_whose_context_is_full_fails_alone(world: ServerWorld, monkeypatch: 
     reply = answered(other)
     assert json.loads(reply.body)["choices"][0]["message"]["content"] == LONG
     assert has_room(world)
+
+
+def test_a_conversation_that_a_template_refuses_is_the_clients_own_fault(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> None:
+        raise ModelError("the chat template failed: roles must alternate")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alignbeam_local.engine.prompters.Prompter.encode", refuses)
+        reply = answered(asking(world, "How?"))
+    assert told(reply) == (400, "invalid_value")
+    assert reply.error["param"] == "messages"
+    assert "alternate" in reply.error["message"]
+    assert has_room(world)
+    assert len(world.loader.opened["draft"]) == 1
+
+
+def test_megabytes_are_refused_before_they_are_tokenised(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+    encode = DRAFT.encode
+
+    def watched(text: Any) -> list[int]:
+        encoded.append(len(text))
+        return encode(text)
+
+    monkeypatch.setattr(DRAFT, "encode", watched)
+    for stream in (False, True):
+        reply = answered(asking(world, "x" * 2**20, stream=stream))
+        assert told(reply) == (400, "context_length_exceeded")
+        assert "at least" in reply.error["message"]
+        assert "its context holds 600" in reply.error["message"]
+    assert max(encoded, default=0) < 1000
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -342,6 +379,16 @@ def test_an_engine_that_is_stopped_by_force_while_it_waits(world: ServerWorld) -
     stopped_by_force(world)
     assert world.engine.join(5)
     assert world.post("How?").status_code == 503
+
+
+def test_work_that_nobody_waits_for_any_more_ends_nothing(world: ServerWorld, monkeypatch: Any) -> None:
+    world.engine.call("pair", lambda _: sleep(0.1))
+    assert world.engine.call("pair", lambda _: 1).cancel()
+    assert works(world)
+    stopped_by_force(world)
+    assert world.engine.join(5)
+    with pytest.raises(Unavailable):
+        world.engine.call("pair", lambda _: 1).result(1)
 
 
 def test_no_job_is_put_down_for_an_engine_that_ends(world: ServerWorld, monkeypatch: Any) -> None:
@@ -529,7 +576,7 @@ def opened(*args):
     model.lm.seconds = 0.01
     return model
 world.loader.open = opened
-serve([(world.app, sock)], world.engine)
+serve(world.app, sock, world.engine)
 """
 
 

@@ -1,6 +1,7 @@
 """Commands that find a running server: the same answers, events and errors as an engine of their own."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from alignbeam_local.events import BeamText, Done, Event, Judged, Notice, Phase,
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
+from alignbeam_local.server import serving
 from alignbeam_local.warm.found_server import FoundServer, find_server, running_servers
 from alignbeam_local.warm.remote_engine import RemoteEngine
 from alignbeam_local.warm.sockets import socket_dir, sockets
 from tests.fake_loader import FakeLoader
-from tests.server_world import KNOBS, ServerWorld
+from tests.server_world import KNOBS, LONG, ServerWorld, until
 
 ROLES = {"draft": "draft", "anchor": "anchor", "judge": "judge"}
 PLAIN: dict[str, Any] = {**KNOBS, **ROLES, "temperature": 0, "repeat_penalty": 1.0, "force": True}
@@ -176,3 +178,23 @@ def test_what_is_no_request_is_told(world: ServerWorld) -> None:
     requests: list[Any] = [{"ask": "sing"}, [], {"ask": "answer", "pair": "pair", "messages": 1}]
     for request in requests:
         assert asked(path, request)["error"]["kind"] == "usage"
+
+
+def test_an_answer_on_its_way_ends_although_the_server_does(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(tmp_path))
+    made, stoppable = [], serving.stoppable
+
+    def kept(*args: Any, **options: Any) -> Any:
+        made.append(stoppable(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(serving, "stoppable", kept)
+    with ServerWorld(monkeypatch).running() as world, ThreadPoolExecutor(1) as pool:
+        world.draft.seconds = 0.005
+        answer = pool.submit(lambda: remote().answer("Story?"))
+        until(lambda: world.engine.health.running == 1)
+        world.engine.drain()
+        made[0].should_exit = True
+        assert answer.result(20).text == LONG

@@ -53,6 +53,24 @@ def test_every_width_shows_whole_rows(columns: int) -> None:
         assert "unscored" in beams[2]
 
 
+@pytest.mark.parametrize("columns", [50, 60, 80, 90, 100, 140])
+def test_tokens_are_cut_before_figures_and_winners(columns: int) -> None:
+    long = [
+        replace(
+            STEPS[0], position=n, piece=" specialized" * 2, anchor_piece=" specialized" * 2, won_by="anchor"
+        )
+        for n in range(12)
+    ]
+    screen = Screen(columns, 100)
+    screen.console().print(explained(result(), long, columns))
+    last = next(line for line in screen.lines if line.startswith("12  "))
+    assert "  anchor  " in last
+    assert columns < 60 or "0.510" in last
+    assert columns < 100 or "90%" in last
+    assert cell_len(last) <= columns
+    assert "won by" in "".join(screen.lines)
+
+
 def test_a_step_names_the_winner_and_both_wishes() -> None:
     lines = explanation(200)
     cells = [cell.strip() for cell in row(lines, "1") if cell.strip()]

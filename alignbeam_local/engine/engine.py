@@ -14,6 +14,7 @@ from ..events import Done, Event, Notice, Phase
 from ..heads.answer_head import AnswerHead, find_answer_head
 from ..heads.features import template_key
 from ..heads.head import find_head
+from ..judge.calibration import Calibration
 from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
 from ..lm.grammar import grammar_of
@@ -147,6 +148,12 @@ class Engine:
         self._set_aside()
         self.config, self._sizes, self._load_notices = config, opened, []
         self._loader.adopt(config)
+
+    @property
+    def judge_record(self) -> Calibration | None:
+        """What is known of the open judge's scores; None: nothing, or no judge is open."""
+        judge = self._models.judge if self._models else None
+        return judge.record if judge else None
 
     @property
     def has_examples_to_read(self) -> bool:

@@ -28,21 +28,33 @@ class Prompter(NamedTuple):
         Raises:
             UsageError, ModelError: as `PromptFormat.encode`.
         """
-        own = with_system(turns, self.config.system)
-        if self.role == "anchor":
-            own = anchor_turns(own, self.config.anchor_system)
-        return self.model.format.encode(own, self.model.lm.vocabulary)
+        return self.model.format.encode(self._read(turns), self.model.lm.vocabulary)
 
     def encode_alone(self, turns: Sequence[Message]) -> list[int]:
         """The same without a system prompt of ours. Raises: as `encode`."""
         return self.model.format.encode(turns, self.model.lm.vocabulary)
 
-    def require_fit(self, tokens: int) -> None:
+    def require_possible(self, turns: Sequence[Message]) -> None:
+        """What no tokenising could make fit is told at once: of megabytes it takes seconds.
+
+        Raises:
+            ContextFull: even the longest tokens would be too many.
+        """
+        own = self._read(turns)
+        num_bytes = sum(len(turn.content.strip().encode()) for turn in own)
+        least = max(len(own), num_bytes // self.model.lm.vocabulary.longest_piece)  # a turn has its marks
+        self.require_fit(least, "at least ")
+
+    def _read(self, turns: Sequence[Message]) -> list[Message]:
+        own = with_system(turns, self.config.system)
+        return anchor_turns(own, self.config.anchor_system) if self.role == "anchor" else own
+
+    def require_fit(self, tokens: int, about: str = "") -> None:
         """Raises: ContextFull: a prompt of so many tokens leaves no room for an answer."""
         needed = tokens + (1 if self.role == "draft" else self.config.mixed_depth)
         if needed > self.model.context:
             raise ContextFull(
-                f"the conversation needs {needed} tokens of the {self.role}, "
+                f"the conversation needs {about}{needed} tokens of the {self.role}, "
                 f"its context holds {self.model.context}",
                 "Shorten it, or raise --context as far as the model allows.",
             )

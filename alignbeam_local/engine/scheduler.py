@@ -170,6 +170,7 @@ class AnswerScheduler(SlotScheduler):
     def require_fit(self, asked: Asked) -> None:
         """Raises: ContextFull, UsageError: draft or anchor can't read this conversation."""
         for prompter in prompters(self._models(0, asked), asked.config):
+            prompter.require_possible(asked.messages)
             prompter.require_fit(len(prompter.encode(asked.messages)))
 
     def warmest(self, asked: Asked) -> tuple[int, int]:

@@ -98,6 +98,11 @@ class Vocabulary:
         return self._tokeniser.encode(self.SENTINEL, False)
 
     @cached_property
+    def longest_piece(self) -> int:
+        """Bytes of the longest text that is one token."""
+        return max(1, *(len(self.piece(token)) for token in range(self.size)))
+
+    @cached_property
     def byte_tokens(self) -> dict[bytes, int]:
         """Tokens by the bytes of their piece, for pieces that are not text; the lowest id wins."""
         table: dict[bytes, int] = {}

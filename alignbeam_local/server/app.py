@@ -21,6 +21,7 @@ from .answering import Answering, error_response
 from .gate import LOCAL_ORIGINS, Gate, GateRules
 from .metrics import Metrics
 from .outer import BodyLimit, Contained, RequestIds
+from .page.routes import page_routes
 from .protocol.chat_request import BadRequest, read_request
 from .protocol.completion import Head, fingerprint
 from .protocol.record import Record
@@ -72,6 +73,7 @@ class Server:
             *_both("/models/{id:path}", self.show_model),
             *_both("/health", self.health),
             Route("/metrics", self.show_metrics),
+            *page_routes(next(iter(self._models.values())).config, self._allows_knobs, bool(rules.keys)),
         ]
         middleware = [
             Middleware(RequestIds),
@@ -154,7 +156,17 @@ def _both(path: str, endpoint: Callable[[Request], Awaitable[Response]], method:
 
 def _stainless() -> list[str]:
     """Headers that OpenAI's client for browsers sends."""
-    names = ("arch", "lang", "os", "package-version", "retry-count", "runtime", "runtime-version", "timeout")
+    names = (
+        "arch",
+        "helper-method",
+        "lang",
+        "os",
+        "package-version",
+        "retry-count",
+        "runtime",
+        "runtime-version",
+        "timeout",
+    )
     return [f"x-stainless-{name}" for name in names]
 
 

@@ -17,7 +17,7 @@ LOCAL_ORIGINS = re.compile(
 )
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 #: What anybody may ask: it says nothing of models or people.
-_OPEN_PATHS = ("/health", "/v1/health", "/")
+_OPEN_PATHS = ("/health", "/v1/health", "/", "/page/info")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -34,10 +35,16 @@ class PrivateServer:
     def __init__(self, engine: EngineThread, models: Mapping[str, ServedModel]) -> None:
         self._engine = engine
         self._pairs = {model.pair: model for model in models.values() if not model.of_anchor}
+        self._answering: set[asyncio.Task[Any]] = set()
 
     async def start(self, listening: socket.socket) -> asyncio.Server:
         """Listen there, until the server that is returned is closed."""
         return await asyncio.start_unix_server(self._serve, sock=listening, limit=_LONGEST_LINE)
+
+    async def ended(self, seconds: float) -> None:
+        """Wait for the answers that are on their way, so long at most; the engine drains."""
+        if self._answering:
+            await asyncio.wait(self._answering, timeout=seconds)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -90,6 +97,9 @@ class PrivateServer:
         ticket = Ticket()
         job = Job(_asked(request), ticket.tell, is_fresh=request["fresh"])
         self._engine.submit(request["pair"], job)
+        if task := asyncio.current_task():
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
         listening = asyncio.create_task(self._cancelled(job, reader))
         try:
             await _tell_all(ticket, writer)
@@ -100,7 +110,8 @@ class PrivateServer:
 
     async def _cancelled(self, job: Job, reader: asyncio.StreamReader) -> None:
         """Whatever the client says, and its going away, stops the answer."""
-        await reader.readline()
+        with suppress(OSError, ValueError):
+            await reader.readline()
         self._engine.cancel(job)
 
 

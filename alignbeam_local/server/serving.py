@@ -138,5 +138,6 @@ async def served(
     """Listen until `main` shall exit."""
     beside = await private[0].start(private[1]) if private else None
     await main.serve([listening])
-    if beside is not None:
+    if private and beside:
         beside.close()
+        await private[0].ended(DRAIN_SECONDS + _LEFT_SECONDS)

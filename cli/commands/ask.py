@@ -2,17 +2,19 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
+from alignbeam_local.paths import user_path, write_named
 from alignbeam_local.reading import whole_text
 from alignbeam_local.result import Result
 
 from .. import playing, session
-from ..console.terminal import is_terminal
+from ..console.terminal import is_terminal, say
 from ..console.waiting import STDIN, told_if_slow
 from ..filter.template import read_template
 from ..inputs import checked
@@ -22,6 +24,9 @@ from ..quoted_file import quoted_file
 from ..start.starter import tell_toy_once
 from ..views.answer_view import answer_view
 from ..views.view import RecordingView
+
+if TYPE_CHECKING:
+    from alignbeam_local.judge.calibration import Calibration
 
 
 @with_options_but("parallel")
@@ -54,6 +59,15 @@ def ask(
     log: Annotated[
         bool, typer.Option("--log", metavar="", help="keep question and answer, as a chat does")
     ] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            parser=user_path,
+            metavar="PATH",
+            help="also write a page with the answer, its mixed tokens and all beams, to open or to send",
+        ),
+    ] = None,
     options: Options,
 ) -> None:
     """Answer one prompt.
@@ -63,6 +77,8 @@ def ask(
     What is piped in comes before the prompt; `--template` puts all of it in place of its `{prompt}`.
     Nothing is kept of either, unless `--log` is given.
     `--why` explains the answer on stderr: stdout is the same with it, also with `--json`.
+    `--html` writes the same as a page: one file that needs no network, with prompt and beams in it.
+    It loads the models itself: a running server does not tell how well its judge is measured.
 
     ```sh
     alignbeam ask "Why is the sky blue?"
@@ -71,11 +87,14 @@ def ask(
     git diff | alignbeam ask --role reviewer --template review
     alignbeam ask --alpha 0.8 --depth 12 --max-tokens 200 "Explain bonds."
     alignbeam ask --why "Can I mix bleach and vinegar?"
+    alignbeam ask --html answer.html "How is a beta blocker started?"
     alignbeam ask --json "Is 91 prime?" | jq -r .text
     ```
     """
     from alignbeam_local.prompt.message import Message
 
+    if html and html.is_dir():
+        raise UsageError(f"{html} is a folder", "Name a file: --html answer.html")
     around = None if template is None else read_template(template, any_field=False)
     prepared = session.prepare(options)
     if not (options.quiet or options.json):
@@ -86,14 +105,27 @@ def ask(
     is_form = bool(prepared.settings.config.grammar or prepared.settings.config.json_schema)
     shown = answer_view(options, draws_markdown=not plain and not is_form, sums_up=not why)
     view = RecordingView(shown)
-    with opened_log(is_wanted=log) as kept, prepared.open() as engine:
+    with opened_log(is_wanted=log) as kept, prepared.open(warm=html is None) as engine:
         result = playing.answer(engine, [Message("user", prompt)], view)
         playing.stop_if_cancelled(result)
         kept.add(prompt, result)
+        record = engine.judge_record
+    if html:
+        write_named(html, page_of(prompt, result, view.steps, record))
+        if not options.quiet:
+            say(f"written: {html}")
     if why:
         _explain(result, view.steps)
     if fail_on_refusal and result.refusal.is_refusal:
         raise typer.Exit(session.REFUSED)
+
+
+def page_of(prompt: str, result: Result, steps: Sequence[Step], record: "Calibration | None") -> str:
+    """The page of one answer; `record` is what is known of its judge."""
+    from alignbeam_local.server.page.page import saved_page
+    from alignbeam_local.server.page.saved_answer import saved_answer
+
+    return saved_page(saved_answer(prompt, result, steps, record)).decode()
 
 
 def _explain(result: Result, steps: Sequence[Step]) -> None:

@@ -114,6 +114,12 @@ def run(
     limit: Limit = None,
     pick: PickHow = Pick.STRATIFIED,
     pick_seed: PickSeed = 0,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard", metavar="I/N", help="make only part I of N; `report` reads all parts together"
+        ),
+    ] = None,
     options: Options,
 ) -> None:
     """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
@@ -121,14 +127,16 @@ def run(
     Interrupted anywhere, the same command continues where it stopped, with the same outcome.
 
     With `--parallel P` each P prompts of a suite are answered at once; the report then has no times.
+    With `--shard I/N` N machines, or jobs of a scheduler, make a part each, in a directory of its own.
 
     ```sh
     alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
     alignbeam eval run --suite advbench --method alignbeam --method alignbeam:alpha=0.8,N=3 --out alpha
+    alignbeam eval run --suite advbench --shard 1/4 --out part-1     # report part-1 part-2 part-3 part-4
     ```
     """
     asked = method or ["draft", "anchor", "alignbeam"]
-    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, out), options)
+    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, out, shard), options)
 
 
 @eval_app.command()
@@ -164,6 +172,7 @@ def report(
 ) -> None:
     """Show what runs found: shares with 95 % intervals, by suite, label and method.
 
+    The shards of one run are read as one; what is missing is said.
     The HTML page is one file, with plots and the samples to read; prompts and answers are in it.
 
     ```sh
@@ -174,9 +183,10 @@ def report(
     """
     from alignbeam_local.evaluation.reports.figures import figures
     from alignbeam_local.evaluation.runs.saved_runs import counts_text, load_runs
+    from alignbeam_local.evaluation.runs.shards import joined
 
     form = _report_format(format_, out)
-    loaded = load_runs(runs, scores)
+    loaded = joined(load_runs(runs, scores))
     found = figures(loaded, judge_error_of(judge_check, loaded))
     if counts:
         write_named(counts, counts_text(loaded))

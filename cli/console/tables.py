@@ -11,16 +11,22 @@ from rich.text import Text
 from .terminal import is_terminal, printable
 
 _UNBOUNDED = 1_000_000  # cells; a table is only as wide as what it holds
+_GAP = 2  # cells between columns
+_SHORTEST = 6  # cells of what is cut
 
 
 class Column(NamedTuple):
-    """A column, left out where the terminal is narrower than `width` cells; `grows`: it gets what is left."""
+    """A column, left out where the terminal is narrower than `width` cells.
+
+    `grows`: it gets what is left. `cuts`: its cells are cut before those of any other column.
+    """
 
     title: str
     width: int
     cell: Callable[[Any], Text | str]
     is_number: bool = False
     grows: bool = False
+    cuts: bool = False
 
 
 def table_console(stream: IO[str] | None = None) -> Console:
@@ -32,6 +38,8 @@ def table_console(stream: IO[str] | None = None) -> Console:
 def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:
     """Rows under the columns for which there is room; what is too long for its cell is cut."""
     shown = [column for column in columns if width >= column.width]
+    cells = [[_as_text(column.cell(row)) for column in shown] for row in rows]
+    _cut(shown, cells, width)
     made = _empty(expand=width < _UNBOUNDED and any(column.grows for column in shown))
     for column in shown:
         made.add_column(
@@ -41,9 +49,26 @@ def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:
             overflow="ellipsis",
             ratio=1 if column.grows else None,
         )
-    for row in rows:
-        made.add_row(*(_as_text(column.cell(row)) for column in shown))
+    for row in cells:
+        made.add_row(*row)
     return made
+
+
+def _cut(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> None:
+    """Cut the cells of those columns that are to be cut to one length at which each row fits."""
+    widths = [
+        max(len(column.title), *(row[index].cell_len for row in rows)) for index, column in enumerate(columns)
+    ]
+    sides = range(len(columns))
+    room = width - _GAP * (len(columns) - 1)
+    room -= sum(widths[i] for i in sides if not (columns[i].cuts or columns[i].grows))
+    cut = [i for i in sides if columns[i].cuts]
+    longest = max((widths[i] for i in cut), default=0)
+    while longest > _SHORTEST and sum(min(widths[i], longest) for i in cut) > room:
+        longest -= 1
+    for row in rows:
+        for i in cut:
+            row[i].truncate(longest, overflow="ellipsis")
 
 
 def plain_table(
@@ -76,7 +101,7 @@ def two_columns(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def _empty(*, expand: bool = False) -> Table:
-    return Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=expand)
+    return Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="dim", expand=expand)
 
 
 def _one_line(text: str) -> str:

@@ -25,7 +25,8 @@ from ..options import Options
 
 if TYPE_CHECKING:
     from alignbeam_local.evaluation.methods.specs import MethodSpec
-    from alignbeam_local.evaluation.runs.run_directory import Json, SampleKey
+    from alignbeam_local.evaluation.runs.run_directory import Json, Log, SampleKey
+    from alignbeam_local.evaluation.runs.runner import RunPlan
     from alignbeam_local.evaluation.suites.sampling import Pick
     from alignbeam_local.evaluation.suites.suites import Item
 
@@ -41,6 +42,7 @@ class Request:
     pick: "Pick"
     pick_seed: int
     out: Path
+    shard: str | None = None
 
 
 def run_request(request: Request, options: Options) -> None:
@@ -77,13 +79,15 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
     """Make all samples of these arms that the run directory does not hold yet. Raises: as `run_request`."""
     from alignbeam_local.cancellation import Cancellation
     from alignbeam_local.evaluation.methods.model_pool import ModelPool
-    from alignbeam_local.evaluation.runs.run_directory import RunDirectory, partial_notes
+    from alignbeam_local.evaluation.runs.run_directory import RunDirectory
     from alignbeam_local.evaluation.runs.runner import RunPlan, manifest, run
+    from alignbeam_local.evaluation.runs.shard import Shard
 
     seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
     for seed in seeds:  # one that is out of range is said before anything is written
         prepared.settings.config.with_values({"seed": seed})
-    plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds)
+    shard = Shard.of(request.shard) if request.shard else None
+    plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard)
     specs = [spec for entry in entries for spec in entry.method.models(entry.config).values() if spec]
     prepared.provide(dict.fromkeys(specs))
     about = manifest(plan, prepared.registry)
@@ -95,8 +99,18 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
         try:
             _watch(run(plan, log, pool), len(log.done), len(plan), quiet=prepared.options.quiet)
         finally:
-            for note in partial_notes(about, ((key.method, key.suite) for key in log.done)):
+            for note in _missing(plan, about, log):
                 say(f"partial: {note}")
+
+
+def _missing(plan: "RunPlan", about: "Json", log: "Log") -> list[str]:
+    """What the run has not made yet; a shard lacks what is the others'."""
+    from alignbeam_local.evaluation.runs.run_directory import partial_notes
+
+    if plan.shard is None:
+        return partial_notes(about, ((key.method, key.suite) for key in log.done))
+    done, whole = len(log.done), len(plan)
+    return [f"shard {plan.shard}: {done} of {whole} samples"] if done < whole else []
 
 
 def _watch(samples: "Iterator[tuple[SampleKey, Json]]", done: int, total: int, *, quiet: bool) -> None:

@@ -33,17 +33,21 @@ class Access:
     allows_knobs: bool
 
     def __post_init__(self) -> None:
-        """Raises: UsageError: others can reach the address, and nothing is asked of them."""
-        if not is_loopback(self.host) and not self.keys:
+        """Raises: UsageError: others can reach it, as a proxy's server too, and nothing is asked of them."""
+        names = [("--host", self.host), *(("--allow-host", name) for name in self.hosts)]
+        reached = [(flag, name) for flag, name in names if not is_loopback(name)]
+        if reached and not self.keys:
+            flag, name = reached[0]
             raise UsageError(
-                f"--host {self.host} can be reached by others, and there is no key",
-                "Give --api-key-file FILE or set ALIGNBEAM_API_KEY; or leave --host out.",
+                f"{flag} {name} can be reached by others, and there is no key",
+                f"Give --api-key-file FILE or set ALIGNBEAM_API_KEY; or leave {flag} out.",
             )
 
     @property
     def rules(self) -> GateRules:
         """On this machine alone, a server goes by few names: a web page's name that leads here is none."""
-        hosts = [*LOOPBACK, *map(str.lower, self.hosts)] if is_loopback(self.host) else []
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        hosts = [*LOOPBACK, *map(str.lower, (own, *self.hosts))] if is_loopback(self.host) else []
         return GateRules(keys=self.keys, hosts=hosts, origins=self.origins)
 
 

@@ -157,14 +157,14 @@ def _beams(result: Result, which: str) -> Sequence[int]:
 def _step_columns() -> tuple[Column, ...]:
     return (
         Column("#", 0, lambda step: str(step.position + 1), is_number=True),
-        Column("taken", 0, lambda step: _piece(step.piece)),
+        Column("taken", 0, lambda step: _piece(step.piece), cuts=True),
         Column("won by", 0, lambda step: Text(step.won_by, style=WINNER_STYLES[step.won_by])),
-        Column("anchor's", 50, lambda step: _piece(step.anchor_piece)),
-        Column("draft's", 50, lambda step: _piece(step.draft_piece)),
+        Column("anchor's", 50, lambda step: _piece(step.anchor_piece), cuts=True),
+        Column("draft's", 50, lambda step: _piece(step.draft_piece), cuts=True),
         Column("p mixed", 60, lambda step: f"{step.p_mixed:.3f}", is_number=True),
-        Column("p anchor", 80, lambda step: f"{step.p_anchor:.3f}", is_number=True),
-        Column("p draft", 80, lambda step: f"{step.p_draft:.3f}", is_number=True),
-        Column("crossed", 80, lambda step: f"{step.covered_mass:.0%}", is_number=True),
+        Column("p anchor", 90, lambda step: f"{step.p_anchor:.3f}", is_number=True),
+        Column("p draft", 90, lambda step: f"{step.p_draft:.3f}", is_number=True),
+        Column("crossed", 100, lambda step: f"{step.covered_mass:.0%}", is_number=True),
         Column("candidates of the mixture", 140, _top, grows=True),
     )
 

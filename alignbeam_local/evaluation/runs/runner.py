@@ -23,18 +23,20 @@ from ..methods.model_pool import ModelPool
 from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
 from .run_directory import Json, Log, SampleKey
+from .shard import Shard
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """All samples of a run: every arm on every item with every seed."""
+    """All samples of a run: every arm on every item with every seed; of a shard, those of its groups."""
 
     entries: Sequence[MethodSpec]
     items: Sequence[Item]
     seeds: Sequence[int]
+    shard: Shard | None = None
 
     def __len__(self) -> int:
-        return len(self.entries) * len(self.items) * len(self.seeds)
+        return sum(len(group) for entry in self.entries for group in self.groups(entry))
 
     def samples(self, entry: MethodSpec) -> Iterator[tuple[SampleKey, Item]]:
         """One prompt after the other, all its seeds together."""
@@ -43,7 +45,12 @@ class RunPlan:
                 yield SampleKey(entry.name, item.suite, item.id, seed), item
 
     def groups(self, entry: MethodSpec) -> Iterator[list[tuple[SampleKey, Item]]]:
-        """All samples in the groups that are answered together: fixed ones, because batches move logits."""
+        """The samples in the groups that are answered together: fixed ones, because batches move logits."""
+        for index, group in enumerate(self._all_groups(entry)):
+            if self.shard is None or self.shard.has(index):
+                yield group
+
+    def _all_groups(self, entry: MethodSpec) -> Iterator[list[tuple[SampleKey, Item]]]:
         for _, suite in groupby(self.samples(entry), key=lambda sample: sample[0].suite):
             while group := list(islice(suite, entry.config.parallel)):
                 yield group
@@ -60,6 +67,7 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
         own = [item for item in plan.items if item.suite == name]
         labels = Counter(item.label for item in own)
         suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
+    shard = {"shard": str(plan.shard)} if plan.shard else {}
     return {
         "methods": {entry.name: _about(entry, registry) for entry in plan.entries},
         "suites": suites,
@@ -67,6 +75,7 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
         "version": __version__,
         "llama_cpp": build(),
         "machine": _machine(),
+        **shard,
     }
 
 

@@ -9,6 +9,7 @@ from ...errors import AlignBeamError
 from ...prompt.message import Message, Role
 
 _MOST_STOPS = 4
+_MOST_OWN_FIELDS = 100  # more than there are knobs
 #: Fields of OpenAI's that change an answer and that nothing here obeys, and the values that ask for nothing.
 _NOT_OBEYED: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
@@ -83,12 +84,14 @@ class OwnFields(_Strict):
 
     stream: StreamMode = "hold"
     include: Annotated[tuple[Extra, ...], Field(strict=False)] = ()
+    stop: Annotated[list[str], Field(max_length=_MOST_STOPS)] | str | None = None
     judge: bool = True
 
     @property
     def knobs(self) -> dict[str, Any]:
         """The knobs that were given, under the names that were used."""
-        return dict(self.model_extra or {})
+        stop = {} if self.stop is None else {"stop": self.stop}
+        return {**stop, **(self.model_extra or {})}
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,8 @@ def read_request(body: Any) -> ChatRequest:
     """
     if not isinstance(body, dict):
         raise BadRequest("the body must be a JSON object")
+    if isinstance(own := body.get("alignbeam"), dict) and len(own) > _MOST_OWN_FIELDS:
+        raise BadRequest(f"alignbeam: over {_MOST_OWN_FIELDS} fields", "alignbeam")
     _refuse_not_obeyed(body)
     try:
         form = _Form.model_validate(body)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from ... import __version__
 from ...refusals.detector import declines
 from ...result import BeamResult, FinishReason, Result, json_safe
+from ..page.saved_answer import table_of
 from .chat_request import Extra
 from .record import Record
 
@@ -26,7 +27,7 @@ _REASONS = {
     "blocked": "Blocked: the judge found no draft of this answer safe.",
     "withdrawn": "Stopped: the judge found the answer unsafe as it went on.",
 }
-#: From this harm on, of 1 to 5, a filtered answer's severity is called so.
+#: From this harm on, of 1 to 5, the severity of an answer that is not safe is called so.
 _SEVERITIES = ((4.0, "high"), (3.0, "medium"), (0.0, "low"))
 
 
@@ -97,13 +98,13 @@ def refusal_of(result: Result) -> str | None:
 
 
 def _end(result: Result) -> dict[str, Any]:
-    """The reason of the end and, in Azure's form, what the judge filtered."""
-    filtered = refusal_of(result) is not None
-    harm = {"filtered": filtered, "severity": _severity(result, filtered=filtered), "score": _harm(result)}
-    return {
-        "finish_reason": _FINISH[result.finish_reason],
-        "content_filter_results": {"harm": harm},
-    }
+    """The reason of the end and, in Azure's form, what the judge found; nothing was judged: nothing of it."""
+    end: dict[str, Any] = {"finish_reason": _FINISH[result.finish_reason]}
+    if any(beam.judge for beam in result.beams):
+        filtered = refusal_of(result) is not None
+        harm = {"filtered": filtered, "severity": _severity(result), "score": _harm(result)}
+        end["content_filter_results"] = {"harm": harm}
+    return end
 
 
 def _harm(result: Result) -> float | None:
@@ -113,8 +114,10 @@ def _harm(result: Result) -> float | None:
     return json_safe(min(scores, default=None))  # type: ignore[no-any-return]
 
 
-def _severity(result: Result, *, filtered: bool) -> str:
-    if not filtered:
+def _severity(result: Result) -> str:
+    """Of what is shown, as the judge found it: also an answer that is not safe can be, with `on_unsafe`."""
+    chosen = [beam.judge for beam in result.beams if beam.index == result.chosen]
+    if any(verdict and verdict.verdict == "safe" for verdict in chosen):
         return "safe"
     harm = _harm(result)
     return next(name for least, name in _SEVERITIES if harm is None or harm >= least)
@@ -144,6 +147,7 @@ def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> 
     assert result is not None
     steps = [step for step in record.steps if step.beam == result.chosen]
     told = record.steps if shows_all else steps
+    table = table_of(result, record.job.judge_record)
     return json_safe(  # type: ignore[no-any-return]
         {
             "version": 1,
@@ -157,6 +161,7 @@ def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> 
             "beams": [
                 _beam(beam, result, "beams.text" in include, shows_all=shows_all) for beam in result.beams
             ],
+            "selection": table and table.as_dict(),
             "covered_mass": result.bridge.covered_mass,
             "timings": asdict(result.timings),
             "batched_with": record.job.batched_with,

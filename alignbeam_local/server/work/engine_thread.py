@@ -4,6 +4,7 @@ Nothing else touches a model: greenlets can't be switched from another thread, a
 not safe in two.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,8 @@ from ...errors import AlignBeamError, InternalError
 from ...events import Event
 from .jobs import Job, JobEvent, is_last
 from .pair import Pair, as_error
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -227,7 +230,9 @@ class EngineThread:
             try:
                 self._serve(name)
             except Exception as error:  # what is no answer's own fault: its pair begins anew
-                pair.fail_all(as_error(error))
+                known = as_error(error)
+                log.warning("%s is closed, and opened anew for the next answer: %s", name, known.message)
+                pair.fail_all(known)
                 pair.close()
 
     def _serve(self, name: str) -> None:
@@ -251,7 +256,11 @@ class EngineThread:
                 command()
 
     def _call(self, name: str, work: Callable[[Engine], T], found: "Future[T]") -> None:
+        if not found.set_running_or_notify_cancel():
+            return
         try:
+            if self._has_ended:
+                raise Unavailable(self.health.state)
             if not self._pairs[name].is_open:
                 self._load(name)
             found.set_result(work(self._pairs[name].engine))

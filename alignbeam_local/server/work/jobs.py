@@ -8,6 +8,7 @@ from time import monotonic
 from ...engine.scheduler import Asked
 from ...errors import AlignBeamError
 from ...events import Done, Event
+from ...judge.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Job:
         is_fresh: its slot forgets first: the answer is what a new process would give.
         cancelled: nobody waits for it any more.
         batched_with: the most other answers that were in the making at the same time.
+        judge_record: what is known of the judge that read the answer, once it has ended.
         begun: when a slot was found for it, by `monotonic`; None: it waits.
     """
 
@@ -47,6 +49,7 @@ class Job:
     key: int = field(default_factory=_KEYS.__next__)
     cancelled: bool = False
     batched_with: int = 0
+    judge_record: Calibration | None = None
     begun: float | None = None
     made: float = field(default_factory=monotonic)
 

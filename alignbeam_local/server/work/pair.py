@@ -23,6 +23,10 @@ PIECE_TOKENS = 64
 _REMEMBERED = 20  # durations
 
 
+class Unreadable(ModelError):
+    """A model's chat template refuses this conversation: its roles, or their order."""
+
+
 class Pair:
     """An engine that answers several at once, and is opened anew where it failed or was let go."""
 
@@ -93,6 +97,10 @@ class Pair:
                     "these knobs need larger contexts than are open", "Ask for less depth or beams."
                 )
             answers.require_fit(job.asked)
+        except ModelError as error:
+            self._waiting.remove(job)
+            job.tell([Unreadable(error.message, error.hint)])
+            return False
         except Exception as error:
             self._waiting.remove(job)
             job.tell([as_error(error)])
@@ -153,10 +161,12 @@ class Pair:
 
     def _end(self, job: Job, last: JobEvent) -> None:
         del self._running[job.key]
+        job.judge_record = self.engine.judge_record
         now = monotonic()
         self.last_used = now
         if isinstance(last, ModelError | InternalError):
             self._is_doubtful = True
+            log.warning("an answer failed: %s", last.message)
         elif job.begun is not None:
             self._seconds.append(now - job.begun)
 
