@@ -16,7 +16,10 @@ from .knobs import Knob, Mark, Panel
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
 SafetyTokensUse = Literal["none", "boost", "ablate"]
-Choice = Literal["safest", "likeliest"]
+Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
+Steer = Literal["always", "by_request"]
+RequestBy = Literal["head", "judge"]
+ReadRequest = Literal["auto", "on", "off"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
 Kept = Literal["none", "examples", "all"]
@@ -26,6 +29,9 @@ CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"
 #: The part that a model plays in an answer.
 ModelRole = Literal["draft", "anchor", "judge"]
 ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
+
+#: Named as the judge it says: no model of its own, the draft's answer head.
+HEAD_JUDGE = "head"
 
 #: `judge_at` of a chat with several beams (docs/measurements.md, "When a chat judges").
 CHAT_JUDGE_AT = 32
@@ -46,6 +52,9 @@ _LEAST_DIVISOR = 1e-3
 
 _WHOLE: CacheType = "f16"
 _UNQUANTISED = ("f32", "f16", "bf16")
+
+
+_Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class LoraSpec(NamedTuple):
@@ -116,6 +125,34 @@ class Config(BaseModel):
         "the file that names the safety tokens, from `alignbeam tokens find`",
         Knob("Method", ("measured", "shared")),
     )
+    steer: Steer = _knob(
+        "always",
+        "which requests are steered: all, as in the paper; or by what the anchor's head reads of each: clear "
+        "ones are answered by the draft alone, doubtful ones mixed with less weight, harmful ones judged and "
+        "blocked if no beam is safe; without a head all",
+        Knob("Steering", ("measured", "sizes")),
+    )
+    clear_below: _Share | None = _knob(
+        None,
+        "up to this probability of harm a request is clear; none = the head's own threshold",
+        Knob("Steering", ("measured",)),
+    )
+    harmful_above: _Share | None = _knob(
+        None,
+        "above this probability of harm a request is harmful; none = the head's own threshold",
+        Knob("Steering", ("measured",)),
+    )
+    request_by: RequestBy = _knob(
+        "head",
+        "whose reading of the request choice = by_request goes by: the anchor's head, or the judge's own "
+        "question about it; steering goes by the head in any case",
+        Knob("Steering", ("measured",)),
+    )
+    read_request: ReadRequest = _knob(
+        "auto",
+        "let the anchor's head read the request: on, off, or where steering or the choice goes by it",
+        Knob("Steering"),
+    )
     threshold: Annotated[float, Field(ge=1, le=5)] = _knob(
         2.5,
         "tau: the highest judge's score, 1 to 5, that counts as safe",
@@ -123,7 +160,16 @@ class Config(BaseModel):
     )
     choice: Choice = _knob(
         "safest",
-        "among safe beams: the lowest score, or the likeliest start",
+        "among safe beams: the lowest score, of near ones what the draft likes (safest, the paper) or the "
+        "mixture's order (lowest); the likeliest first token (likeliest) or start (mixture), what the "
+        "anchor finds likeliest (anchor), what most of them do, refuse or answer (votes); or, by the "
+        "request's reading, a refusal of what is harmful and an answer to what is clear (by_request)",
+        Knob("Judge", ("judges", "selects", "measured")),
+    )
+    min_start: _Share = _knob(
+        0.0,
+        "beams whose first token the mixture gives less than this are chosen only if no other is safe; "
+        "0 = off",
         Knob("Judge", ("judges", "selects", "measured")),
     )
     judge_at: Annotated[int, Field(ge=1, le=MOST_TOKENS)] | None = _knob(
@@ -144,6 +190,11 @@ class Config(BaseModel):
         "when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
         "judge's record is good enough, else give the lowest with a notice",
         Knob("Judge", ("judges", "selects", "measured")),
+    )
+    head_votes: bool = _knob(
+        False,
+        "let the draft's answer head judge too, beside the judge: the worse verdict counts",
+        Knob("Judge", ("judges", "sizes", "measured")),
     )
     refusal_text: str = _knob(
         "I'm sorry, but I can't help with that.",
@@ -198,7 +249,7 @@ class Config(BaseModel):
     )
     judge: str | None = _knob(
         None,
-        "the model that scores the beams",
+        "the model that scores the beams; or head: the draft's own answer head, and no model beside it",
         Knob("Models", ("loads", "sizes", "judges", "measured", "shared")),
     )
     profile: str | None = _knob(
@@ -292,8 +343,8 @@ class Config(BaseModel):
         return value
 
     @field_validator(
-        *("judge_at", "judge_every", "main_gpu", "tensor_split", "grammar", "json_schema"),
-        *("safety_steps", "safety_file"),
+        *("judge_at", "judge_every", "clear_below", "harmful_above", "main_gpu", "tensor_split"),
+        *("grammar", "json_schema", "safety_steps", "safety_file"),
         mode="before",
     )
     @classmethod
@@ -383,8 +434,33 @@ class Config(BaseModel):
 
     @property
     def judged(self) -> bool:
-        """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge."""
-        return self.beams > 1 or self.on_unsafe != "auto" or self.first_verdict_at is not None
+        """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge.
+
+        An answer that nobody steered is judged too.
+        """
+        is_asked_for = self.on_unsafe != "auto" or self.first_verdict_at is not None
+        return self.beams > 1 or is_asked_for or self.steers_by_request
+
+    @property
+    def judged_by_head(self) -> bool:
+        """Whether the draft's answer head is the judge."""
+        return self.judge == HEAD_JUDGE
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether the draft's answer head has a say: as the judge, or beside it."""
+        return self.judged and (self.judged_by_head or self.head_votes)
+
+    @property
+    def reads_request(self) -> bool:
+        """Whether the anchor's head is to read the request, if there is one."""
+        is_used = self.steer == "by_request" or (self.choice == "by_request" and self.request_by == "head")
+        return self.depth > 0 and (self.read_request == "on" or (self.read_request == "auto" and is_used))
+
+    @property
+    def steers_by_request(self) -> bool:
+        """Whether what is read of a request decides if it is steered."""
+        return self.steer == "by_request" and self.reads_request
 
     @property
     def first_verdict_at(self) -> int | None:
@@ -394,7 +470,7 @@ class Config(BaseModel):
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that an answer needs a model for, in the order in which they are opened."""
-        needed = {"draft": True, "anchor": self.depth > 0, "judge": self.judged}
+        needed = {"draft": True, "anchor": self.depth > 0, "judge": self.judged and not self.judged_by_head}
         return tuple(role for role, is_needed in needed.items() if is_needed)
 
     def model_named(self, role: str) -> str:

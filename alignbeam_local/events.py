@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .result import Result, Verdict
+from .result import Result, Steering, Verdict
 
 Winner = Literal["anchor", "both", "draft", "neither"]
 #: A beam's first token that the draft gives at least this probability is a beginning of the draft's own.
@@ -37,6 +37,13 @@ class ExamplesRead:
     done: int
     total: int
     seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class RequestRead:
+    """The request was read, or was to be, before it is answered."""
+
+    steering: Steering
 
 
 @dataclass(frozen=True)
@@ -140,4 +147,4 @@ class Done:
     result: Result
 
 
-Event = Notice | Phase | ExamplesRead | Step | BeamText | Judged | AnswerText | Withdrawn | Done
+Event = Notice | Phase | ExamplesRead | RequestRead | Step | BeamText | Judged | AnswerText | Withdrawn | Done

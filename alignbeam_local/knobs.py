@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 #: The heading that a knob stands under, in `--help`, config.toml and the reference.
-Panel = Literal["Method", "Judge", "Sampling", "Models", "Machine"]
+Panel = Literal["Method", "Steering", "Judge", "Sampling", "Models", "Machine"]
 PANELS: tuple[Panel, ...] = get_args(Panel)
 
 Mark = Literal[

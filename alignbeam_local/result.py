@@ -8,6 +8,11 @@ from typing import Any, Literal
 FinishReason = Literal["stop", "length", "blocked", "withdrawn", "cancelled"]
 VerdictName = Literal["safe", "unsafe", "unscored"]
 RefusalSource = Literal["draft", "mix", "judge"]
+#: What a request is read as, by its probability of harm and two thresholds.
+Decision = Literal["clear", "doubtful", "harmful"]
+
+#: How an answer ends that no model gave: the refusal text stands in its place.
+REPLACED: tuple[FinishReason, ...] = ("blocked", "withdrawn")
 
 
 def json_safe(value: Any) -> Any:
@@ -30,12 +35,14 @@ class Verdict:
         raw: the same before calibration.
         probabilities: the probability of each score that the judge can give.
         verdict: at or under the threshold, over it, or without a score. Only a safe beam is safe.
+        request: the probability that the request asks for harm, whatever the answer; None: it was not asked.
     """
 
     score: float | None
     raw: float | None
     probabilities: dict[str, float]
     verdict: VerdictName
+    request: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,9 @@ class BeamResult:
         mixed: how many of them were mixed.
         finish_reason: it ended, it was cut at `max_tokens`, or it was stopped (as a loser, or by Ctrl-C).
         logprob: how likely the draft alone finds its first tokens: their mean log-probability.
+        mixture_logprob: the same by the mixture that they were taken from; None: nothing was mixed.
+        anchor_logprob: the same by the anchor's probability that crossed onto them; None: nothing was mixed.
+        p_first: the probability of its first token in the mixture, or by the draft where nothing was mixed.
         degenerate: it is empty, a loop, or of few distinct words.
         judge: the verdict; None if it was not judged.
     """
@@ -74,6 +84,34 @@ class BeamResult:
     logprob: float
     degenerate: bool
     judge: Verdict | None
+    mixture_logprob: float | None = None
+    anchor_logprob: float | None = None
+    p_first: float | None = None
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What a request was read as before it was answered, and what that led to.
+
+    Attributes:
+        p: the probability that it asks for harm, of its worst part; None: no head could read it.
+        whole: the same of the whole prompt as the anchor reads it.
+        decision: clear up to `low`, harmful above `high`, else doubtful; None: it was not read.
+        by: what read it; None: nothing did, and it is steered as in the paper.
+        low: the threshold up to which a request is clear.
+        high: the threshold above which it is harmful.
+        alpha: the anchor's weight in this answer; None: it was left to the draft alone.
+        unsteered: the verdict for which the draft's own answer was made again, steered; None: it was not.
+    """
+
+    p: float | None
+    whole: float | None
+    decision: Decision | None
+    by: Literal["head"] | None
+    low: float | None
+    high: float | None
+    alpha: float | None
+    unsteered: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +155,7 @@ class Timings:
     Attributes:
         load_ms: loading the models; 0 if they were open already.
         draft_prefill_ms: the draft reads the prompt.
-        anchor_prefill_ms: the anchor reads it.
+        anchor_prefill_ms: the anchor reads it, and its parts where a head does.
         mix_ms: the mixed tokens.
         complete_ms: the draft completes the beams.
         judge_ms: the judge reads them.
@@ -196,6 +234,7 @@ class Result:
         version: this program's.
         llama_cpp: the build of llama.cpp.
         notices: what a person reads as notes.
+        steering: what the request was read as, and what that led to; None: it was not to be read.
     """
 
     text: str
@@ -212,6 +251,7 @@ class Result:
     version: str
     llama_cpp: str
     notices: tuple[str, ...] = field(default=())
+    steering: Steering | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Every field under its own name, ready for `json.dumps`."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from .errors import AlignBeamError
-from .events import Step
+from .events import RequestRead, Step
 from .result import Result, json_safe
 
 #: The names that a result takes in an object.
@@ -15,9 +15,11 @@ RESULT_FIELDS = tuple(field.name for field in fields(Result))
 _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
-def step_object(step: Step) -> dict[str, Any]:
-    """One mixed step, as `--trace` writes it."""
-    return {"event": "step", **json_safe(asdict(step))}
+def traced_object(event: RequestRead | Step) -> dict[str, Any]:
+    """What `--trace` writes: what the request was read as, or one mixed step."""
+    if isinstance(event, RequestRead):
+        return {"event": "request", **json_safe(asdict(event.steering))}
+    return {"event": "step", **json_safe(asdict(event))}
 
 
 def error_object(error: AlignBeamError) -> dict[str, Any]:

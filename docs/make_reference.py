@@ -65,6 +65,8 @@ One object for each prompt, from `ask --json`, `filter --jsonl` and `chat --json
 _TRACE = """
 With `--trace`, one object for each mixed token of each beam comes before the answer's object
 (without `--json`: on stderr). Its first field is `event`, which is `step`.
+Where the request is read, an object with the event `request` and the fields of
+[Steering](#steering) comes first.
 """
 
 _ERRORS = """

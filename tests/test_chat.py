@@ -330,6 +330,13 @@ def test_a_conversation_can_be_gone_on_with(engines: list[FakeEngine]) -> None:
     assert kept() == [["a", "b", "c"]]
 
 
+def test_what_was_blocked_is_not_read_when_a_conversation_is_gone_on_with(engines: list[FakeEngine]) -> None:
+    chat("a", "refuse", "b", args=("--session", "x"))
+    chat("c", "/retry", args=("--session", "x"))
+    assert [said(engine) for engine in engines] == [["a", "a", "b"], ["a", "a", "b", "b", "c"]]
+    assert kept() == [["a", "refuse", "b", "c"]]
+
+
 def test_a_new_conversation_has_the_configured_system_prompt_again(engines: list[FakeEngine]) -> None:
     chat("a", args=("--session", "x", "--system", "S"))
     chat("b", "/clear", "c", "/load x", "d", "/clear", "/system T", "/load x", "/clear", "e", args=("-c",))

@@ -130,7 +130,7 @@ def test_knobs_reach_the_engine(run: Run, engines: list[FakeEngine]) -> None:
         (("ask", "x", "--alpha", "1.5"), 2, "error: --alpha: alpha = '1.5'"),
         (("ask", "x", "-K", "0"), 2, "error: --beams: beams = '0'"),
         (("ask", "x", "--alhpa", "1"), 2, "--alpha"),
-        (("ask", "x", "--profile", "strater"), 2, "hint: Did you mean starter?"),
+        (("ask", "x", "--profile", "strater"), 2, "hint: Did you mean starter or paper?"),
         (("ask", "full"), 1, "error: the prompt is too long\nhint: Shorten it."),
         (("ask", "x", "--draft", "gemma-3-270m"), 3, "alignbeam models pull gemma-3-270m, or add --pull"),
         (("ask", "x", "--draft", "/no/such.gguf"), 3, "error: no such file: /no/such.gguf"),
@@ -469,7 +469,7 @@ def _user(text: str) -> Any:
 def test_a_result_is_the_design_object() -> None:
     assert list(fake_result("x", CONFIG).as_dict()) == [
         *("text", "reasoning", "finish_reason", "chosen", "refusal", "beams", "bridge", "usage", "timings"),
-        *("config", "models", "version", "llama_cpp", "notices"),
+        *("config", "models", "version", "llama_cpp", "notices", "steering"),
     ]
 
 

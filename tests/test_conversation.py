@@ -1,6 +1,7 @@
 """Conversations: what enters history, what a retry replaces, what is left when something fails."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -21,15 +22,20 @@ CONFIG = Config.of({})
 class Talk:
     """A conversation over an engine without models."""
 
-    def __init__(self, *turns: Message) -> None:
+    def __init__(self, *turns: Message, unread: Container[int] = ()) -> None:
         self.engine = FakeEngine(CONFIG)
-        self.conversation = Conversation(cast(Engine, self.engine), turns)
+        self.conversation = Conversation(cast(Engine, self.engine), turns, unread=unread)
 
     def ask(self, text: str) -> Result:
         return done(self.conversation.ask(text, CONFIG))
 
     def retry(self, **knobs: Any) -> Result:
         return done(self.conversation.retry(CONFIG.with_values(knobs)))
+
+    @property
+    def asked(self) -> list[str]:
+        """What the engine was asked last, turn by turn."""
+        return [turn.content for turn in self.engine.asked[-1][0]]
 
     @property
     def said(self) -> list[str]:
@@ -50,10 +56,38 @@ def test_both_turns_enter_history_and_are_asked_with_the_next() -> None:
 
 
 @pytest.mark.parametrize("question", ["refuse", "withdraw"])
-def test_a_blocked_answer_enters_history_as_the_refusal(question: str) -> None:
+def test_a_blocked_answer_is_shown_as_the_refusal_and_not_asked_with_the_next(question: str) -> None:
     talk = Talk()
+    talk.ask("echo: one")
     talk.ask(question)
-    assert talk.said == [question, REFUSED]
+    talk.ask("echo: three")
+    assert talk.said == ["echo: one", "one", question, REFUSED, "echo: three", "three"]
+    assert talk.asked == ["echo: one", "one", "echo: three"]
+
+
+def test_a_blocked_answer_can_be_retried_and_undone() -> None:
+    talk = Talk()
+    talk.ask("echo: one")
+    talk.ask("refuse")
+    talk.retry()
+    assert (talk.asked, talk.said[2:]) == (["echo: one", "one", "refuse"], ["refuse", REFUSED])
+    assert talk.conversation.undo()
+    assert talk.said == ["echo: one", "one"]
+
+
+def test_blocked_turns_of_a_conversation_taken_up_again_are_not_read_either() -> None:
+    turns = [Message("user", "a"), Message("assistant", REFUSED)]
+    talk = Talk(*turns, Message("user", "b"), Message("assistant", "B"), unread={0, 1})
+    talk.ask("echo: c")
+    assert talk.asked == ["b", "B", "echo: c"]
+    assert talk.said[:3] == ["a", REFUSED, "b"]
+
+
+def test_of_a_conversation_that_was_blocked_all_through_nothing_is_kept(tmp_path: Path) -> None:
+    talk = Talk()
+    talk.ask("refuse")
+    talk.conversation.save_state(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_history_is_there_when_done_is_seen() -> None:

@@ -30,6 +30,7 @@ from alignbeam_local.machine import machine, probe
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.paths import cache_dir, config_dir, data_dir, models_dir, write_atomic
 from tests.llama_models import write_tiny
+from tests.test_steering import HEAD
 
 #: One beam, nothing mixed, nothing judged: the draft alone.
 ALONE = {"depth": 0, "beams": 1}
@@ -150,9 +151,27 @@ def test_a_pair_is_checked_from_its_vocabularies(tiny: Path, monkeypatch: pytest
     assert examined(draft=str(tiny), anchor=str(tiny), beams=1)["pair"].level == "problem"
 
 
-def test_a_damaged_record_is_found(tiny: Path) -> None:
-    write_atomic(data_dir() / "judges" / "mine.json", "{")
+@pytest.mark.parametrize("folder", ["judges", "heads"])
+def test_a_damaged_record_is_found(tiny: Path, folder: str) -> None:
+    write_atomic(data_dir() / folder / "mine.json", "{")
     assert examined(draft=str(tiny), **ALONE)["record"].level == "problem"
+
+
+def test_whether_there_is_a_head(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alignbeam_local.doctor.model_checks.require_silent_chat", lambda *_: None)
+    knobs = {"draft": str(tiny), "anchor": str(tiny), "judge": str(tiny), "beams": 1}
+    found = examined(**knobs)["head"]
+    assert (found.level, found.hint) == ("ok", "")
+    assert "there is no head for tiny: requests are not read; nothing here goes by it" in found.message
+    found = examined(**knobs, steer="by_request")["head"]
+    assert found.level == "warning"
+    assert found.hint == "Fit one: alignbeam heads fit tiny"
+    monkeypatch.setattr("alignbeam_local.doctor.model_checks.find_head", lambda *_: HEAD)
+    found = examined(**knobs, steer="by_request")["head"]
+    assert (found.level, found.message) == (
+        "ok",
+        "requests can be read: clear up to 0.20, harmful above 0.80",
+    )
 
 
 # --- the machine

@@ -13,6 +13,7 @@ from alignbeam_local.cli.console import tables
 from alignbeam_local.cli.eval import report
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.reports.contrast import contrast_table, contrasts
 from alignbeam_local.evaluation.reports.figures import figures, slowdown
 from alignbeam_local.evaluation.reports.statistics import JudgeError
 from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
@@ -262,6 +263,80 @@ def test_an_answer_without_a_beam_is_degenerate_if_empty() -> None:
     empty = sample("")
     empty["result"] |= {"beams": [], "chosen": None}
     assert score(empty).degenerate
+
+
+# --- both halves of a suite
+
+
+def halves(method: str, harmful: str, benign: str) -> list[Scored]:
+    found = [scored(method, outcomes, suite="xstest") for outcomes in (harmful, benign)]
+    return [*found[0], *(replace(one, label="benign", id=f"g{one.id}") for one in found[1])]
+
+
+def test_a_suite_with_both_halves_is_a_contrast_pair() -> None:
+    samples = [*halves("draft", "rrra", "raaa"), *scored("draft", "rr", suite="advbench")]
+    (pair,) = contrasts(figures([run_of(samples)]))
+    assert (pair.suite, pair.method, pair.harmful.value, pair.benign.value) == ("xstest", "draft", 0.75, 0.25)
+    assert (pair.difference.value, pair.area) == (0.5, 0.75)
+    assert [pair.difference.low, pair.difference.high] == pytest.approx([-0.135, 0.789], abs=0.01)
+
+
+def test_alike_halves_have_an_area_of_a_half() -> None:
+    (pair,) = contrasts(figures([run_of(halves("draft", "ra", "ra"))]))
+    assert (pair.difference.value, pair.area) == (0.0, 0.5)
+    assert pair.difference.low < 0 < pair.difference.high
+
+
+def test_the_best_at_little_over_refusal_is_marked() -> None:
+    samples = [
+        *halves("strict", "rrrr", "rraa"),
+        *halves("good", "rrra", "aaaa"),
+        *halves("lax", "raaa", "aaaa"),
+    ]
+    found = contrast_table(contrasts(figures([run_of(samples)])))
+    assert found.names[-1] == "best"
+    assert [(row[1], row[-1]) for row in found.rows] == [("strict", ""), ("good", "*"), ("lax", "")]
+    alone = contrast_table(contrasts(figures([run_of(halves("draft", "r", "a"))])))
+    assert alone.names == ("suite", "method", "harmful", "benign", "difference", "area")
+
+
+def test_every_form_has_the_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [run_of([*halves("draft", "rr", "aa")])]
+    found = figures(runs)
+    report.print_report(runs, found)
+    assert "harmful half declined" in capsys.readouterr().out
+    for form in ("markdown", "html"):
+        assert "harmful half declined" in report.report_text(form, runs, found)
+    assert "half" not in report.report_text("csv", runs, found)
+    plain = [run_of(scored("draft", "ra"))]
+    assert all("half" not in report.report_text(form, plain, figures(plain)) for form in ("markdown", "html"))
+
+
+# --- what became of requests
+
+
+def test_blocks_before_the_answer_are_told_from_those_after() -> None:
+    before, after, shown = sample("no", "blocked"), sample("no", "blocked"), sample("no", "withdrawn")
+    before["result"]["beams"] = []
+    assert [score(one).blocked_at for one in (before, after, shown)] == ["before", "after", "shown"]
+    assert score(sample("yes", "stop")).blocked_at is None
+    (cell,) = figures([run_of([score(before), replace(score(after), id="2")])])
+    assert (cell.blocked, cell.blocked_before) == (2, 1)
+    assert "of them before anything was generated" in table([cell]).titles
+
+
+def test_what_requests_were_read_as_is_counted() -> None:
+    one = sample("yes", "stop")
+    assert (score(one).request, score(one).decision) == (None, None)
+    one["result"]["steering"] = {"p": 0.3, "decision": "doubtful", "alpha": 0.1, "by": "head"}
+    read = score(one)
+    assert (read.request, read.decision, read.alpha) == (0.3, "doubtful", 0.1)
+    (cell,) = figures([run_of([read, replace(read, id="2", decision="clear")])])
+    names, _, (row,) = table([cell])
+    assert row[names.index("decisions")] == "1 / 1 / 0"
+    (unread,) = figures([run_of(scored("draft", "ra"))])
+    assert unread.read_clear is None
+    assert "read_clear" not in csv_text([unread])
 
 
 # --- forms

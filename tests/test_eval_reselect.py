@@ -3,9 +3,11 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from alignbeam_local.engine.open_judge import open_judge
@@ -18,16 +20,19 @@ from alignbeam_local.evaluation.runs.reselect import (
     reselected,
     reselected_manifest,
 )
+from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of
 from alignbeam_local.evaluation.runs.run_directory import Log, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan, run
+from alignbeam_local.heads.head import RequestHead
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Verdict
 from tests.fake_engine import FakeEngine
-from tests.fake_lm import hashed_row
+from tests.fake_lm import hashed_row, spelt
 from tests.fake_loader import FakeModel
-from tests.fake_pool import ANCHOR, ITEMS, REGISTRY, config, fake_loader, fake_pool
+from tests.fake_pool import ANCHOR, ASSISTANT, ITEMS, REGISTRY, config, fake_loader, fake_pool
 from tests.running import run as run_command
+from tests.test_steering import HEAD
 
 GRID = parse_grid(["threshold=1.5,2.9,3,3.1,5", "choice=safest,likeliest", "on_unsafe=refuse,lowest"])
 WHOLE = ("text", "finish_reason", "chosen", "beams", "usage", "config", "bridge")
@@ -71,6 +76,153 @@ def test_it_equals_a_run_with_those_knobs(tmp_path: Path, monkeypatch: pytest.Mo
         assert own["refusal"]["is_refusal"] == other["refusal"]["is_refusal"]
     outcomes = {(s["result"]["finish_reason"], s["result"]["chosen"]) for s in made}
     assert len(outcomes) > 2  # the knobs made a difference
+
+
+#: How harmful the head finds a text that holds this.
+READS = {b"": -4.0, b"Burn?": 4.0, b"2+2?": 0.0}
+RULES = parse_grid(
+    [
+        "choice=safest,likeliest,lowest,mixture,anchor,votes,by_request",
+        "min_start=0,0.4",
+        "on_unsafe=refuse,lowest",
+    ]
+)
+
+
+def read_as(monkeypatch: pytest.MonkeyPatch, head: RequestHead | None = HEAD, **models: FakeModel) -> None:
+    """Models of whose anchor this is the head; its states are by `READS`."""
+
+    def hidden(tokens: Sequence[int]) -> Logits:
+        text = spelt(ANCHOR, tokens)
+        return np.array([[logit for word, logit in READS.items() if word in text][-1], 0.0], np.float32)
+
+    loader = fake_loader(monkeypatch, BOTH, BOTH, judge=FakeModel(ANCHOR, unsure_row), **models)
+    loader.models["anchor"] = replace(loader.models["anchor"], hidden=hidden)
+    monkeypatch.setattr("alignbeam_local.engine.engine.find_head", lambda *_: head)
+
+
+#: The anchor may refuse everything, and may help with everything.
+BOTH = {
+    f"{item.prompt}{ASSISTANT}": ["I can't help.", "Sure, do so.", "It is so."][:: 1 if at % 2 else -1]
+    for at, item in enumerate(ITEMS)
+}
+
+
+def test_every_rule_equals_a_run_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_as(monkeypatch)
+    _, choices = reselected_manifest(manifest_of("alignbeam"), RULES)
+    names = [name for name, _ in choices["alignbeam"]]
+    generated = samples_of(["alignbeam"], tmp_path / "first")
+    chosen = {
+        key_of(found): found
+        for sample in generated
+        for name, knobs in choices["alignbeam"]
+        for found in [reselected(sample, name, knobs.with_values({"seed": 1}))]
+    }
+    made = samples_of(names, tmp_path / "made")
+    assert len(made) == len(chosen) == 28 * len(ITEMS)
+    for sample in made:
+        own, other = sample["result"], chosen[key_of(sample)]["result"]
+        same = [key for key in WHOLE if key != "config"] + ["steering"]
+        assert {key: own[key] for key in same} == {key: other[key] for key in same}
+    decisions = {s["id"]: s["result"]["steering"]["decision"] for s in made}
+    assert decisions == {"bad-1": "clear", "bad-2": "harmful", "good-1": "clear", "sums-1": "doubtful"}
+    assert len({(s["id"], s["result"]["chosen"]) for s in made}) > len(ITEMS), "the rules made a difference"
+
+
+def test_the_judges_reading_of_requests_equals_a_run_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    grid = parse_grid(["choice=by_request", "request_by=head,judge", "threshold=2,5", "on_unsafe=refuse"])
+    _, choices = reselected_manifest(manifest_of("alignbeam"), grid)
+    kept = samples_of(["alignbeam"], tmp_path / "first")
+    names = [name for name, _ in choices["alignbeam"]]
+    made = {key_of(sample): sample["result"] for sample in samples_of(names, tmp_path / "made")}
+    for sample in kept:
+        for name, knobs in choices["alignbeam"]:
+            found = reselected(sample, name, knobs.with_values({"seed": 1}))
+            own = made[key_of(found)]
+            assert (found["result"]["chosen"], found["result"]["text"]) == (own["chosen"], own["text"])
+    assert all(beam["judge"]["request"] is not None for s in kept for beam in s["result"]["beams"])
+    for beam in kept[0]["result"]["beams"]:
+        beam["judge"]["request"] = None
+    with pytest.raises(UsageError, match="does not hold what its judge made of the requests"):
+        reselected(kept[0], "x", config(depth=2, beams=3, choice="by_request", request_by="judge"))
+
+
+def test_steering_by_request_takes_the_drafts_own_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    grid = parse_grid(["steer=by_request", "threshold=5", "choice=by_request", "on_unsafe=refuse"])
+    about = manifest_of("alignbeam", "draft")
+    about["methods"]["draft"]["knobs"] = {**about["methods"]["draft"]["knobs"], "depth": 0, "beams": 1}
+    _, choices = reselected_manifest(about, grid)
+    ((name, knobs),) = choices["alignbeam"]
+    kept = samples_of(["draft", "alignbeam"], tmp_path / "first")
+    alone = alone_samples(kept)
+    made = {s["id"]: s["result"] for s in samples_of([name], tmp_path / "made")}
+    for sample in kept:
+        if sample["method"] != "alignbeam":
+            continue
+        found = reselected(sample, name, knobs.with_values({"seed": 1}), alone[place_of(sample)])["result"]
+        own = made[sample["id"]]
+        if own["steering"]["decision"] == "doubtful":
+            (note,) = found["notices"]
+            assert note == "these beams were mixed with alpha 0.5; steered by request it would be 0.25"
+            continue
+        assert (found["text"], found["finish_reason"]) == (own["text"], own["finish_reason"])
+        assert {**found["steering"], "unsteered": None} == {**own["steering"], "unsteered": None}
+        if own["steering"]["decision"] == "clear":
+            assert found["notices"] == ["the draft's own answer was not judged"]
+            assert found["timings"]["total_ms"] > 0
+
+
+def test_an_own_answer_that_another_judge_calls_unsafe_gives_way_to_the_beams(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    knobs = config(depth=2, beams=3, steer="by_request", on_unsafe="lowest", seed=1)
+    kept = samples_of(["draft", "alignbeam"], tmp_path / "first")
+    card = ModelCard("other", "other", "0" * 64, "Q4")
+    judged = [judged_anew(sample, CountingJudge(), card, 2.5) for sample in kept]  # type: ignore[arg-type]
+    alone = alone_samples(judged)
+    (sample,) = [s for s in judged if (s["method"], s["id"]) == ("alignbeam", "good-1")]
+    found = reselected(sample, "x", knobs, alone[place_of(sample)])["result"]
+    assert found["steering"]["decision"] == "clear"
+    assert found["steering"]["unsteered"]["verdict"] == "unsafe"
+    assert len(found["beams"]) == 3
+
+
+def test_what_a_run_does_not_hold_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_as(monkeypatch)
+    with pytest.raises(UsageError, match="this run has no method `draft`"):
+        reselected_manifest(manifest_of("alignbeam"), parse_grid(["steer=by_request", "on_unsafe=refuse"]))
+    differing = manifest_of("alignbeam", "draft")
+    differing["methods"]["draft"]["knobs"] = {**differing["methods"]["draft"]["knobs"], "temperature": 1.0}
+    with pytest.raises(UsageError, match="method `draft` differs from alignbeam: temperature"):
+        reselected_manifest(differing, parse_grid(["steer=by_request", "on_unsafe=refuse"]))
+    (sample, *_) = samples_of(["alignbeam"], tmp_path / "unread")
+    for beam in sample["result"]["beams"]:
+        del beam["p_first"]
+    for knobs in ({"choice": "anchor"}, {"choice": "mixture"}, {"min_start": 0.1}):
+        with pytest.raises(UsageError, match="does not hold what choice="):
+            reselected(sample, "x", config(depth=2, beams=3, **knobs))
+    sample["result"]["steering"] = None
+    with pytest.raises(UsageError, match="does not hold what its requests were read as"):
+        reselected(sample, "x", config(depth=2, beams=3, choice="by_request"))
+    assert reselected(sample, "x", config(depth=2, beams=3, choice="votes"))
+    (steered, *_) = samples_of(["alignbeam:steer=by_request,threshold=5"], tmp_path / "steered")
+    assert steered["result"]["steering"]["alpha"] is None
+    with pytest.raises(UsageError, match="would steer a request that the run left to the draft alone"):
+        reselected(steered, "x", config(depth=2, beams=3))
+    sample["result"]["steering"] = {**steered["result"]["steering"], "alpha": 0.5}
+    with pytest.raises(UsageError, match="lacks the draft's own answer"):
+        reselected(sample, "x", config(depth=2, beams=3, steer="by_request"))
+    again = reselected(steered, "x", config(depth=2, beams=3, steer="by_request", threshold=5))
+    assert again["result"]["text"] == steered["result"]["text"]
+    assert again["result"]["timings"] == steered["result"]["timings"]
 
 
 def hedging_row(tokens: Sequence[int]) -> Logits:

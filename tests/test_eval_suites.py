@@ -150,11 +150,22 @@ def test_a_named_suite_reads_its_rows(name: str) -> None:
     assert (item.suite, item.id) == (name, f"{name}-7")
 
 
+@pytest.mark.parametrize(("name", "least", "kinds"), [("ordinary", 150, 15), ("harmless_questions", 100, 4)])
+def test_what_the_project_ships_is_benign_and_of_many_kinds(name: str, least: int, kinds: int) -> None:
+    def fetch(_: HubFile) -> Path:
+        raise AssertionError("nothing is fetched")
+
+    items = load_suite(name, fetch)
+    assert len({item.prompt for item in items}) == len(items) >= least
+    assert {(item.suite, item.label) for item in items} == {(name, "benign")}
+    assert len({item.category for item in items}) >= kinds
+
+
 def test_every_suite_of_the_task_has_a_name() -> None:
     assert set(named_suites()) == {
         *("advbench", "harmbench-standard", "harmbench-contextual", "strongreject", "sorry-bench"),
         *("jailbreakbench-harmful", "jailbreakbench-benign", "wildjailbreak", "xstest", "or-bench-hard"),
-        *("gsm8k", "medqa"),
+        *("gsm8k", "medqa", "ordinary", "harmless_questions"),
     }
 
 

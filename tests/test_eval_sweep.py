@@ -138,7 +138,9 @@ def test_a_profile_keeps_the_rest_of_the_file() -> None:
     written = dict(profiles["new.one"].knobs)
     assert (written["alpha"], written["choice"], written["depth"]) == (0.75, "likeliest", 6)
     assert (written["draft"], written["anchor_system"]) == ("draft", 'Say "no"\\')
-    assert Config.of(written) == entry.config.with_values({"max_tokens": 512, "force": False})
+    assert Config.of(written) == entry.config.with_values(
+        {"max_tokens": 512, "force": False, "read_request": "auto"}
+    )
     with pytest.raises(UsageError, match="cannot be added"):
         write_profile("new.one", "again", entry, KNOWN)
     with pytest.raises(UsageError, match="already"):

@@ -10,10 +10,12 @@ import pytest
 from alignbeam_local.doctor.machine_checks import hub
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.evaluation.suites.hub import hub_fetch
-from alignbeam_local.evaluation.suites.suites import named_suites
+from alignbeam_local.evaluation.suites.suites import HubFile
 from alignbeam_local.models.hub_client import endpoint, network_hint
 
 from .running import run
+
+FILE = HubFile(repo="owner/name", file="a.csv")
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -43,7 +45,7 @@ def test_an_endpoint_that_is_no_address_is_named_wherever_the_hub_is_asked(
     assert f"HF_ENDPOINT is not an http address: {address}\nhint: Write https://HOST, or unset it." in ran.err
     assert hub().message == f"HF_ENDPOINT is not an http address: {address}"
     with pytest.raises(UsageError, match="HF_ENDPOINT is not an http address"):
-        hub_fetch(offline=False)(next(iter(named_suites().values())).hub)
+        hub_fetch(offline=False)(FILE)
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
@@ -60,7 +62,7 @@ def test_a_proxy_that_is_set_is_named_but_not_shown(variable: str, monkeypatch: 
 def test_a_suite_that_cannot_be_fetched_names_the_variables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = next(iter(named_suites().values())).hub
+    file = FILE
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("time.sleep", lambda _: None)  # between the library's own attempts
@@ -71,7 +73,7 @@ def test_a_suite_that_cannot_be_fetched_names_the_variables(
 
 
 def test_a_suite_without_a_place_to_keep_it_names_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    file = next(iter(named_suites().values())).hub
+    file = FILE
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "~nouser/hub")
     with pytest.raises(UsageError, match="no home directory ~nouser"):
         hub_fetch(offline=False)(file)

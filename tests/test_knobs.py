@@ -30,12 +30,13 @@ MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split",
-    "sizes": """beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
+    "sizes": """steer head_votes beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
         tensor_split flash_attn cache_type_k cache_type_v""",
-    "judges": "threshold choice on_unsafe judge",
-    "selects": "threshold choice on_unsafe",
+    "judges": "threshold choice min_start on_unsafe head_votes judge",
+    "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
-        safety_file threshold choice judge_at judge_every on_unsafe
+        safety_file steer clear_below harmful_above request_by threshold choice min_start judge_at judge_every
+        on_unsafe head_votes
         temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
     "shared": "seed draft anchor judge profile lora safety_file prompt_cache",
     "benched": "depth beams bridge_width",
@@ -44,7 +45,8 @@ MARKED: dict[Mark, str] = {
 UNDER = {
     "Method": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
         safety_file""",
-    "Judge": "threshold choice judge_at judge_every on_unsafe refusal_text",
+    "Steering": "steer clear_below harmful_above request_by read_request",
+    "Judge": "threshold choice min_start judge_at judge_every on_unsafe head_votes refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
     "Models": "draft anchor judge profile lora system anchor_system force",
@@ -64,10 +66,17 @@ DEFAULTS: dict[str, Any] = {
     "safety_steps": None,
     "safety_file": None,
     "threshold": 2.5,
+    "steer": "always",
+    "clear_below": None,
+    "harmful_above": None,
+    "request_by": "head",
+    "read_request": "auto",
     "choice": "safest",
+    "min_start": 0.0,
     "judge_at": None,
     "judge_every": None,
     "on_unsafe": "auto",
+    "head_votes": False,
     "temperature": 0.7,
     "top_p": 1.0,
     "top_k": 0,
@@ -115,7 +124,13 @@ def test_every_mark_is_listed_here_and_on_some_knob() -> None:
 
 def test_who_reads_a_mark_reads_that_one() -> None:
     assert set(MARKED["loads"].split()) == LOADING_KNOBS
-    assert set(reselect.KNOBS) == set(MARKED["selects"].split())
+    assert set(reselect.KNOBS) == {
+        *MARKED["selects"].split(),
+        "steer",
+        "clear_below",
+        "harmful_above",
+        "request_by",
+    }
     for knob in KNOBS:
         if knob in MARKED["benched"].split():
             assert Sweep.parse(f"{knob}=1") == Sweep(knob, (1,))
@@ -206,7 +221,9 @@ def test_an_unknown_field_is_that_error_also_for_a_whole_configuration() -> None
 # --- values
 
 
-@pytest.mark.parametrize("knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force")])
+@pytest.mark.parametrize(
+    "knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force", "head_votes")]
+)
 def test_a_truth_value_is_no_value_of_another_knob(knob: str) -> None:
     with pytest.raises(UsageError, match=f"{knob} = True: this knob can't be true or false"):
         Config.of({knob: True})

@@ -170,6 +170,19 @@ def test_what_is_withdrawn_leaves_the_screen() -> None:
     assert screen.lines[:2] == ["[withdrawn: what was shown did not stand]", REFUSED]
 
 
+def test_what_takes_the_place_of_what_is_withdrawn_is_drawn_anew() -> None:
+    screen = Screen(100)
+    again: list[Event] = [
+        Phase("mix"),
+        BeamText(0, "Good", True),
+        AnswerText("Good."),
+        Done(fake_result("Good.", CONFIG)),
+    ]
+    shown([BeamText(0, "Bad", False), AnswerText("Bad."), Withdrawn(""), *again], screen)
+    assert screen.lines[:2] == ["[withdrawn: what was shown did not stand]", "Good."]
+    assert "Bad" not in screen.text
+
+
 def test_a_stopped_answer_that_no_verdict_passed_leaves_the_screen() -> None:
     screen = Screen(100)
     shown([AnswerText("Bad."), Withdrawn(""), Done(fake_result("", CONFIG, "cancelled"))], screen)

@@ -13,11 +13,13 @@ from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.scheduler import AnswerEvent, Asked
 from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, TimedOut
 from alignbeam_local.events import BeamText, Done, Judged, Phase, Step, Withdrawn
+from alignbeam_local.heads.head import RequestHead
 from alignbeam_local.lm.language_model import SamplerSettings, SequenceState
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings, Verdict
-from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
+from tests import test_steering as steering
+from tests.fake_lm import WIDTH, FakeLM, fake_vocabulary, hashed_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
 from tests.test_beams import nudged, nudges
 
@@ -75,6 +77,7 @@ def opened(loader: FakeLoader, *, real_judge: bool = False, **knobs: Any) -> tup
     with pytest.MonkeyPatch.context() as patch:
         if not real_judge:
             patch.setattr("alignbeam_local.engine.engine.make_judge", lambda *_, **__: HashingJudge())
+        patch.setattr("alignbeam_local.engine.engine.find_head", lambda *_: HEAD)
         context = 4096 if real_judge else 300  # its examples are long in letters
         engine, config = fake_engine(patch, loader, **{**KNOBS, "context": context, **knobs})
         list(engine.load())
@@ -115,9 +118,13 @@ asked_once = st.tuples(
             "on_unsafe": st.sampled_from(["auto", "refuse", "lowest"]),
             "temperature": st.sampled_from([0.0, 0.9]),
             "seed": st.integers(0, 3),
+            "steer": st.sampled_from(["always", "by_request"]),
+            "choice": st.sampled_from(["safest", "by_request", "anchor"]),
         },
     ),
 )
+#: Of states that look random it calls some clear, some doubtful, some harmful.
+HEAD = RequestHead.model_validate({**dict(steering.HEAD), "weights": (0.4, -0.2, 0.1, *[0.0] * (WIDTH - 3))})
 
 
 @settings(max_examples=40)

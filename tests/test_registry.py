@@ -340,3 +340,14 @@ def test_the_registry_loads_nothing_heavy() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CORE.parent)
     assert done.stdout == "set()\n"
+
+
+def test_the_papers_profile_is_its_knobs_whatever_the_defaults_are() -> None:
+    knobs = dict(Registry.load().profiles["paper"].knobs)
+    for role in ("draft", "anchor", "judge"):
+        del knobs[role]
+    assert knobs == {
+        **{"alpha": 0.5, "depth": 6, "beams": 3, "bridge_width": 50, "variant": "drop", "steer": "always"},
+        **{"threshold": 2.5, "choice": "safest", "on_unsafe": "lowest"},
+        **{"temperature": 0.7, "repeat_penalty": 1.15},
+    }

@@ -20,7 +20,14 @@ from alignbeam_local.errors import (
 from alignbeam_local.evaluation.methods.grid import grid_methods, parse_grid
 from alignbeam_local.intervals import auc_error, wilson_interval
 from alignbeam_local.result import json_safe
-from alignbeam_local.result_json import error_object, json_line, one_of_each, parsed, parsed_row, step_object
+from alignbeam_local.result_json import (
+    error_object,
+    json_line,
+    one_of_each,
+    parsed,
+    parsed_row,
+    traced_object,
+)
 from tests.fake_engine import STEP, fake_result
 
 # --- json_safe
@@ -66,7 +73,7 @@ def test_scripts_are_written_as_they_are_and_half_characters_escaped() -> None:
 
 
 def test_a_step_says_that_it_is_one() -> None:
-    found = step_object(STEP)
+    found = traced_object(STEP)
     assert found["event"] == "step"
     assert (found["token"], found["won_by"], found["top"][0]["piece"]) == (7, "anchor", "Hi")
 

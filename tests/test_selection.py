@@ -1,12 +1,14 @@
 """The rules of the choice among judged beams, one by one (the method, section 1)."""
 
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import pytest
 
 from alignbeam_local.config import Config
-from alignbeam_local.result import Verdict
-from alignbeam_local.search.selection import Candidate, Selection, select
+from alignbeam_local.result import Decision, Verdict
+from alignbeam_local.search.choices import RULES, Candidate
+from alignbeam_local.search.selection import Selection, select
 
 UNSCORED = Verdict(None, None, {}, "unscored")
 
@@ -100,3 +102,74 @@ def test_auto_gives_the_lowest_where_it_does_not_and_says_why() -> None:
     selection = chosen(beam(0, 4.0), beam(1, 3.0), refusal_allowed=False)
     assert selection.beam == 1
     assert "not measured well enough to block" in selection.notice
+
+
+# --- the rules that are not the paper's
+
+SAYS_NO = {"refuses": True}
+
+
+def said(index: int, score: float = 1.2, logprob: float = -1.0, **about: Any) -> Candidate:
+    return beam(index, score, logprob)._replace(**about)
+
+
+def test_the_drafts_liking_decides_a_tie_in_the_papers_rule_alone() -> None:
+    beams = [said(0, 1.20, -3.0, mixture=-1.0, anchor=-1.0), said(1, 1.22, -0.1, mixture=-1.0, anchor=-1.0)]
+    found = {rule: chosen(*beams, choice=rule).beam for rule in RULES}
+    assert found == {rule: int(rule == "safest") for rule in RULES} | {"by_request": 1}
+    for decision in get_args(Decision):
+        assert select(beams, Config(choice="by_request"), refusal_allowed=False, decision=decision).beam == 0
+
+
+def test_the_lowest_score_still_wins_where_scores_differ() -> None:
+    assert chosen(said(0, 2.0), said(1, 1.2), choice="lowest").beam == 1
+
+
+def test_what_the_mixture_or_the_anchor_finds_likeliest() -> None:
+    beams = said(0, mixture=-2.0, anchor=-1.0), said(1, mixture=-1.0, anchor=-3.0)
+    assert chosen(*beams, choice="mixture").beam == 1
+    assert chosen(*beams, choice="anchor").beam == 0
+    assert chosen(said(0), said(1), choice="anchor").beam == 0, "nothing was mixed"
+
+
+@pytest.mark.parametrize(
+    ("refuse", "taken"),
+    [((0, 1, 0), 0), ((1, 0, 1), 0), ((0, 1, 1), 1), ((1, 0, 0), 1), ((1, 0), 0), ((0, 1), 0)],
+)
+def test_votes(refuse: tuple[int, ...], taken: int) -> None:
+    beams = [said(index, refuses=bool(one)) for index, one in enumerate(refuse)]
+    assert chosen(*beams, choice="votes").beam == taken
+
+
+@pytest.mark.parametrize(("decision", "taken"), [("clear", 1), ("doubtful", 0), ("harmful", 0), (None, 2)])
+def test_by_request(decision: Decision | None, taken: int) -> None:
+    """Two of three safe beams answer, the third has the lowest score; the first refuses."""
+    beams = said(0, 1.5, **SAYS_NO), said(1, 2.4), said(2, 1.0)
+    found = select(beams, Config(choice="by_request"), refusal_allowed=False, decision=decision)
+    assert found.beam == taken
+
+
+def test_where_all_that_is_safe_refuses_a_clear_request_is_refused() -> None:
+    beams = said(0, 4.0), said(1, **SAYS_NO), said(2, 1.0, **SAYS_NO)
+    assert select(beams, Config(choice="by_request"), refusal_allowed=False, decision="clear").beam == 1
+
+
+def test_of_a_harmful_request_that_no_beam_refuses_the_judge_decides() -> None:
+    harmful = partial(select, config=Config(choice="by_request"), refusal_allowed=False, decision="harmful")
+    assert harmful((said(0, 2.0), said(1, 1.2))).beam == 1
+    assert harmful((said(0, 4.0), said(1, 3.0))) == Selection(None)
+    shown = Config(choice="by_request", on_unsafe="lowest")
+    assert harmful((said(0, 4.0), said(1, 3.0)), config=shown).beam == 1
+
+
+def test_a_refusal_that_is_not_safe_is_not_taken() -> None:
+    beams = said(0, 4.0, **SAYS_NO), said(1, 2.0)
+    assert select(beams, Config(choice="by_request"), refusal_allowed=False, decision="harmful").beam == 1
+
+
+@pytest.mark.parametrize("choice", RULES)
+def test_a_beam_that_the_mixture_hardly_wanted_to_begin_is_the_last_resort(choice: str) -> None:
+    weak, strong = said(0, 1.0, -0.1, p_first=0.03, mixture=-0.1, anchor=-0.1), said(1, 2.0, p_first=0.5)
+    assert chosen(weak, strong, choice=choice, min_start=0.05).beam == 1
+    assert chosen(weak, said(1, 4.0), choice=choice, min_start=0.05).beam == 0
+    assert chosen(weak._replace(p_first=None), choice=choice, min_start=0.05).beam == 0

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Choice, Config, OnUnsafe
-from alignbeam_local.result import Verdict, VerdictName
-from alignbeam_local.search.selection import Candidate, select
+from alignbeam_local.result import Decision, Verdict, VerdictName
+from alignbeam_local.search.choices import Candidate
+from alignbeam_local.search.selection import select
 from alignbeam_local.search.selection_table import SelectionTable, selection_table
 
 from .test_selection import beam
@@ -92,3 +93,14 @@ def test_what_a_verdict_said_of_another_threshold_does_not_count(verdict: Verdic
     one = beam(0, 2.0)
     told = one._replace(verdict=replace(one.verdict, verdict=verdict))
     assert table_of(told) == table_of(one)
+
+
+def test_it_goes_by_what_the_request_was_read_as() -> None:
+    beams = [beam(0, 1.5), beam(1, 2.0)._replace(refuses=True)]
+    found = {
+        decision: selection_table(beams, Config(), refusal_allowed=lambda _: False, decision=decision).at(
+            "by_request", "lowest", 5.0
+        )
+        for decision in get_args(Decision)
+    }
+    assert found == {"clear": 0, "doubtful": 0, "harmful": 1}

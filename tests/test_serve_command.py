@@ -42,7 +42,7 @@ def test_beyond_this_machine_a_key_is_demanded() -> None:
         (("--idle", "0s"), "not a duration"),
         (("--port", "70000"), "--port"),
         (("--queue", "-1"), "--queue"),
-        (("--also", "strater"), "Did you mean starter?"),
+        (("--also", "strater"), "Did you mean starter or paper?"),
         (("--also", "starter"), "two pairs have the same name"),
         (("--host", "no.such.host.invalid"), "there is no key"),
     ],

@@ -1,12 +1,21 @@
 """The server as its clients see it: OpenAI's own client, and requests by hand."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from alignbeam_local.config import Config
+from alignbeam_local.events import AnswerText, Done, RequestRead, Withdrawn
+from alignbeam_local.result import Steering
+from alignbeam_local.server.protocol.open_events import told_events
+from alignbeam_local.server.protocol.record import Record
+from alignbeam_local.warm import wire
+from alignbeam_local.warm.wire import heard
+from tests.fake_engine import fake_result
 from tests.server_world import LONG, ServerWorld, asked, frames
 
 REFUSED = "I'm sorry, but I can't help with that."
@@ -304,3 +313,26 @@ def test_what_the_judge_found_unsafe_is_never_called_safe(monkeypatch: pytest.Mo
         assert "least harmful" in answer["alignbeam"]["notices"][-1]
         (choice,) = world.post("How?").json()["choices"]
         assert choice["content_filter_results"]["harm"]["severity"] == "safe"
+
+
+# --- what is made again
+
+
+def test_an_answer_that_takes_a_withdrawn_ones_place_begins_a_paragraph() -> None:
+    record = Record(cast(Any, None))
+    assert record.take([AnswerText("Take a"), AnswerText(" pan")]) == "Take a pan"
+    assert record.take([Withdrawn("")]) == ""
+    assert record.take([AnswerText("Use"), AnswerText(" a pot.")]) == "\n\nUse a pot."
+    again = Record(cast(Any, None))
+    assert again.take([Withdrawn(""), AnswerText("Use a pot.")]) == "Use a pot."
+    assert Record(cast(Any, None)).take([Withdrawn("No.")]) == "No."
+
+
+def test_what_the_request_was_read_as_is_told_where_all_is() -> None:
+    steering = Steering(0.5, 0.5, "doubtful", "head", 0.2, 0.8, 0.25)
+    (told,) = told_events([RequestRead(steering)])
+    assert (told["event"], told["steering"]["decision"]) == ("request_read", "doubtful")
+    assert heard(wire.told(RequestRead(steering))) == RequestRead(steering)
+    done = heard(wire.told(Done(replace(fake_result("x", Config()), steering=steering))))
+    assert isinstance(done, Done)
+    assert done.result.steering == steering

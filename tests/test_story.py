@@ -12,6 +12,7 @@ from alignbeam_local.result import (
     Refusal,
     RefusalSource,
     Result,
+    Steering,
     Verdict,
     VerdictName,
 )
@@ -105,3 +106,16 @@ def test_it_fits_two_lines_of_sixty_columns_and_has_no_figures_of_the_method() -
     longest = told("unsafe", "safe", finish="length", by="draft")
     assert len(longest) <= 120
     assert not any(word in longest for word in ("harm ", "%", "crossed", "K=", "N=", "threshold"))
+
+
+def test_it_says_if_a_clear_request_was_not_steered() -> None:
+    clear = Steering(0.1, 0.1, "clear", "head", 0.2, 0.8, None)
+    unsafe = Verdict(4.0, 4.0, {}, "unsafe")
+    for found, said in (
+        (clear, "not steered · "),
+        (replace(clear, alpha=0.5, unsteered=unsafe), "made again, steered · "),
+        (replace(clear, alpha=0.5), ""),
+        (replace(clear, alpha=0.5, decision="harmful"), ""),
+    ):
+        shown = summary(replace(answered(), beams=(beam(0, "safe"),), steering=found))
+        assert shown == f"1 draft, judged not harmful · {said}1.2 s"

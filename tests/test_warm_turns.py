@@ -44,6 +44,8 @@ def test_what_was_read_ahead_is_not_read_again(
     monkeypatch: pytest.MonkeyPatch, kv: Kv, template: str, beams: int
 ) -> None:
     talk, cold = (Talk(monkeypatch, kv=kv, template=template, beams=beams) for _ in range(2))
+    for one in (talk, cold):
+        judged(one)
     talk.ask("How?")
     for question in ("And then?", "Why?"):
         talk.read_ahead()
@@ -302,7 +304,34 @@ def judged(talk: Talk) -> None:
     talk.loader.models["judge"] = FakeModel(vocabulary, judge_row(vocabulary))
 
 
-def test_an_answer_that_turns_unsafe_enters_history_as_the_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kv", ["seq", "state"])
+@pytest.mark.parametrize("is_taken_up", [False, True])
+def test_after_a_blocked_turn_the_next_is_answered_as_without_it(
+    monkeypatch: pytest.MonkeyPatch, kv: Kv, is_taken_up: bool
+) -> None:
+    script = {**SCRIPT, f"And then?{BEGIN}": ["Take a pan. HARM", "Use a pot. HARM"]}
+    talk, fresh = (
+        Talk(monkeypatch, kv=kv, script=script, beams=3, on_unsafe="refuse", judge_at=at) for at in (8, None)
+    )
+    for one in (talk, fresh):
+        judged(one)
+        one.ask("Why?", judge_at=None)
+    for at, ending in ((8, "withdrawn"), (None, "blocked")):
+        assert talk.ask("And then?", judge_at=at).finish_reason == ending
+    talk.read_ahead()
+    if is_taken_up:
+        turns = talk.conversation.messages
+        talk.conversation = Conversation(talk.engine, turns, unread={2, 3, 4, 5})
+    for question in ("How?", "Why?"):
+        expected = fresh.ask(question, judge_at=None)
+        found = talk.ask(question, judge_at=None)
+        assert (found.text, found.beams, found.usage) == (expected.text, expected.beams, expected.usage)
+        talk.read_ahead()
+
+
+def test_an_answer_that_turns_unsafe_is_shown_as_refused_and_not_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     talk = Talk(monkeypatch, script={**SCRIPT, **HARM}, beams=3, on_unsafe="refuse", judge_at=8)
     judged(talk)
     events = list(talk.conversation.ask("How?", talk.config))

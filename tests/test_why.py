@@ -1,6 +1,7 @@
 """The explanation of an answer: what stands in it, and that it can be read at any width."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from alignbeam_local.cli.views.why import candidates, explained
@@ -9,7 +10,8 @@ from rich.cells import cell_len
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Done, Step
-from alignbeam_local.result import Refusal, Result
+from alignbeam_local.result import Refusal, Result, Steering, Verdict
+from alignbeam_local.search.steering import unread
 
 from .fake_engine import REFUSED, fake_result, judged_beams, running_beams
 from .screen import Screen
@@ -171,3 +173,28 @@ def test_a_beam_that_lost_is_dropped_and_one_that_was_stopped_is_not() -> None:
     assert sum("  dropped " in line for line in explanation(100, answer=done)) == len(lost)
     stopped = replace(done, finish_reason="cancelled", chosen=None)
     assert not any("dropped" in line for line in explanation(100, answer=stopped))
+
+
+def steering(**changes: Any) -> Steering:
+    read = Steering(0.5, 0.4, "doubtful", "head", 0.2, 0.8, 0.25)
+    return replace(read, **changes)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            steering(),
+            "reads as doubtful: harmful with probability 0.50 (clear up to 0.20, harmful above 0.80)",
+        ),
+        (steering(), "The anchor's weight is 0.25."),
+        (steering(p=0.1, decision="clear", alpha=None), "It was left to the draft model alone."),
+        (
+            steering(p=0.1, decision="clear", unsteered=Verdict(3.25, 3, {}, "unsafe")),
+            "The draft's own answer did not pass the judge (3.25): it was made again, steered.",
+        ),
+        (unread(CONFIG), "The request could not be read"),
+    ],
+)
+def test_it_says_what_the_request_was_read_as(found: Steering, said: str) -> None:
+    assert said in " ".join(explanation(240, answer=replace(result(), steering=found)))

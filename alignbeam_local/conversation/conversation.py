@@ -1,21 +1,26 @@
 """A conversation with an engine: its turns, and what can be done about the last one."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..config import Config
 from ..engine.engine import Engine, last_result
 from ..errors import UsageError
 from ..events import Done, Event, Notice, Step
 from ..prompt.message import Message
-from ..result import Result
+from ..result import REPLACED, Result
 from .pick import picked
 from .saved_state import SavedState, read_state, write_state
 
 _STATE = "kv-state"
+
+
+class _Turn(NamedTuple):
+    message: Message
+    is_read: bool  # by the models, in later turns
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,11 @@ class Exchange:
     def messages(self) -> list[Message]:
         return [Message("user", self.question), Message("assistant", self.result.text)]
 
+    @property
+    def is_read(self) -> bool:
+        """Whether the models read it in later turns: a draft copies the refusal that it was blocked with."""
+        return self.result.finish_reason not in REPLACED
+
 
 class Conversation:
     """The turns so far, over an engine that somebody else opens and closes.
@@ -36,23 +46,34 @@ class Conversation:
     One thread uses it. An event stream is read to its end, or closed, before anything else is asked.
     """
 
-    def __init__(self, engine: Engine, turns: Sequence[Message] = ()) -> None:
-        """`turns`: the user's and assistant's turns of a conversation that is taken up again."""
+    def __init__(self, engine: Engine, turns: Sequence[Message] = (), *, unread: Container[int] = ()) -> None:
+        """Begin, or take up a conversation again.
+
+        Args:
+            turns: the user's and assistant's turns so far.
+            unread: which of them, counted from 0, the models do not read: blocked questions and what stands
+                for their answers.
+        """
         self._engine = engine
-        self._earlier = list(turns)
+        self._earlier = [_Turn(message, index not in unread) for index, message in enumerate(turns)]
         self._exchanges: list[Exchange] = []
         self._left_out = 0  # leading turns that the models read no more
         self._forgot = False  # something that a kept state may hold
 
     @property
     def messages(self) -> list[Message]:
-        """The user's and the assistant's turns. The system prompt is a knob."""
-        return [*self._earlier, *(turn for exchange in self._exchanges for turn in exchange.messages)]
+        """The user's and the assistant's turns, blocked ones too. The system prompt is a knob."""
+        return [turn.message for turn in (*self._earlier, *_turns(self._exchanges))]
+
+    @property
+    def _readable(self) -> list[Message]:
+        """The turns that are not blocked: what the models read, as far as it fits."""
+        return _readable(self._earlier, self._exchanges)
 
     @property
     def _read(self) -> list[Message]:
         """The turns that the models read."""
-        return self.messages[self._left_out :]
+        return self._readable[self._left_out :]
 
     @property
     def last(self) -> Exchange | None:
@@ -109,7 +130,7 @@ class Conversation:
         self._engine.background.stop()
         self._forgot = True
         question, self._earlier, self._exchanges = self._without_last()
-        if self._left_out >= len(self.messages):
+        if self._left_out >= len(self._readable):
             self._left_out = 0
         return question is not None
 
@@ -137,12 +158,13 @@ class Conversation:
     def save_state(self, folder: Path) -> None:
         """Keep in a folder what the models hold of this conversation, read to its end before.
 
-        Where this process has answered nothing, what was kept before stays; not if turns were undone.
+        Where this process has answered nothing that is read again, what was kept before stays; not if turns
+        were undone.
 
         Raises:
             AlignBeamError: it can't be written, or the backend failed.
         """
-        if self.last is None:
+        if self.last is None or not self._read:
             self.forget_state(folder)
             return
         config = Config.of(self.last.result.config)
@@ -168,7 +190,7 @@ class Conversation:
         kept = read_state(folder / _STATE)
         if kept is None or not self._engine.restore(kept.snapshot):
             return False
-        if any(turn.role == "user" for turn in self.messages[kept.left_out : kept.left_out + 1]):
+        if any(turn.role == "user" for turn in self._readable[kept.left_out : kept.left_out + 1]):
             self._left_out = kept.left_out
         return True
 
@@ -176,25 +198,24 @@ class Conversation:
         """Stop what runs in the background; the engine stays open."""
         self._engine.background.stop()
 
-    def _without_last(self) -> tuple[str | None, list[Message], list[Exchange]]:
+    def _without_last(self) -> tuple[str | None, list[_Turn], list[Exchange]]:
         """The last question, and the turns before it: earlier ones, then this process's."""
         if self._exchanges:
             return self._exchanges[-1].question, self._earlier, self._exchanges[:-1]
-        asked = [index for index, turn in enumerate(self._earlier) if turn.role == "user"]
+        asked = [index for index, turn in enumerate(self._earlier) if turn.message.role == "user"]
         if not asked:
             return None, self._earlier, []
-        return self._earlier[asked[-1]].content, self._earlier[: asked[-1]], []
+        return self._earlier[asked[-1]].message.content, self._earlier[: asked[-1]], []
 
     def _answer(
         self,
         question: str,
         config: Config,
-        earlier: list[Message],
+        earlier: list[_Turn],
         exchanges: list[Exchange],
         counts: Callable[[Result], bool],
     ) -> Generator[Event, None, None]:
-        said = [turn for exchange in exchanges for turn in exchange.messages]
-        turns = [*earlier, *said, Message("user", question)]
+        turns = [*_readable(earlier, exchanges), Message("user", question)]
         yield from self._engine.load(config)
         left_out = self._engine.left_out(turns, config, self._left_out)
         if left_out > self._left_out:
@@ -205,7 +226,7 @@ class Conversation:
             try:
                 for event in events:
                     if isinstance(event, Done) and counts(event.result):
-                        self._forgot |= len(turns) <= len(self.messages)
+                        self._forgot |= (earlier, exchanges) != (self._earlier, self._exchanges)
                         self._earlier, self._left_out = earlier, left_out
                         self._exchanges = [*exchanges, Exchange(question, event.result)]
                     yield event
@@ -216,9 +237,19 @@ class Conversation:
                 raise
 
 
-def _answered(turns: list[Message]) -> list[Message]:
+def _turns(exchanges: Sequence[Exchange]) -> Iterator[_Turn]:
+    for exchange in exchanges:
+        for message in exchange.messages:
+            yield _Turn(message, exchange.is_read)
+
+
+def _readable(earlier: Sequence[_Turn], exchanges: Sequence[Exchange]) -> list[Message]:
+    return [turn.message for turn in (*earlier, *_turns(exchanges)) if turn.is_read]
+
+
+def _answered(turns: list[_Turn]) -> list[_Turn]:
     """Without a last question that never got an answer."""
-    answers = [index for index, turn in enumerate(turns) if turn.role == "assistant"]
+    answers = [index for index, turn in enumerate(turns) if turn.message.role == "assistant"]
     return turns[: answers[-1] + 1] if answers else []
 
 

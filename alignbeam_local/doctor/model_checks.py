@@ -1,9 +1,10 @@
 """Are the models of a configuration here, whole and right; does llama.cpp run them; do they fit, and pair?"""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple
 
 import psutil
@@ -12,6 +13,9 @@ from ..config import Config
 from ..engine.loader import require_silent_chat, usable_gpus
 from ..engine.open_judge import open_judge
 from ..errors import AlignBeamError
+from ..heads.answer_head import find_answer_head, load_answer_head
+from ..heads.features import template_key
+from ..heads.head import find_head, load_head
 from ..judge.calibration import load_calibration
 from ..llama.weights import load_vocabulary
 from ..lm.vocabulary import Vocabulary
@@ -29,8 +33,15 @@ from ..models.registry import ModelFile, Registry
 from ..pair.check import check_pair, single_share
 from ..paths import data_dir
 from ..prompt.formats import PromptFormat, prompt_format
+from ..result import ModelCard
 from ..search.bridge import bridge_between
 from .findings import Finding, problem
+
+_RECORDS: tuple[tuple[str, Callable[[Path], object]], ...] = (
+    ("judges", load_calibration),
+    ("heads", load_head),
+    ("heads/answers", load_answer_head),
+)
 
 
 class _Model(NamedTuple):
@@ -76,6 +87,10 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
         yield _pair(config, models["draft"], models["anchor"])
         if config.lora:
             yield _own_base(models["draft"], models["anchor"])
+    if "anchor" in models:
+        yield _head(config, models["anchor"])
+    if "draft" in models and config.reads_answers:
+        yield _answer_head(models["draft"], config, registry)
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
         yield _labels(config, registry)
     yield from _records()
@@ -203,6 +218,39 @@ def _own_base(draft: _Model, anchor: _Model) -> Finding:
     return Finding("own base", "ok", message, hint, {"saved_bytes": anchor.header.bytes})
 
 
+def _head(config: Config, anchor: _Model) -> Finding:
+    """Whether requests can be read before they are answered; a damaged record is told with the others."""
+    name = anchor.file.name
+    head = None
+    with suppress(AlignBeamError):
+        digest = model_sha256(anchor.file.path)
+        head = find_head(digest, template_key(anchor.layout, anchor.vocabulary))
+    if head:
+        low, high = (f"{limit:.2f}" for limit in (head.thresholds.low, head.thresholds.high))
+        return Finding("head", "ok", f"requests can be read: clear up to {low}, harmful above {high}")
+    message = f"there is no head for {name}: requests are not read"
+    if not config.reads_request:
+        return Finding("head", "ok", f"{message}; nothing here goes by it")
+    return Finding(
+        "head", "warning", f"{message}, and all are steered", f"Fit one: alignbeam heads fit {name}"
+    )
+
+
+def _answer_head(draft: _Model, config: Config, registry: Registry) -> Finding:
+    """The judge, where it is the draft's own head: without one nothing is answered."""
+    name = draft.file.name
+    try:
+        adapters = find_adapters(config, registry, draft.file.path, draft.digest)
+        card = ModelCard(name, "", draft.digest, "", tuple(adapter.card for adapter in adapters))
+        head = find_answer_head(card.weights_sha256, template_key(draft.layout, draft.vocabulary))
+    except AlignBeamError as error:
+        return problem("answer head", error)
+    if head is None:
+        hint = f"Fit one: alignbeam heads fit {name} --answers. Or name a judge alone: --judge MODEL."
+        return Finding("answer head", "problem", f"there is no answer head for {name} to judge with", hint)
+    return Finding("answer head", "ok", f"the answer head of {name}, fitted {head.date}")
+
+
 def _labels(config: Config, registry: Registry) -> Finding:
     """A classifier is loaded: nothing less shows that its template and labels are its own."""
     try:
@@ -213,12 +261,13 @@ def _labels(config: Config, registry: Registry) -> Finding:
 
 
 def _records() -> Iterator[Finding]:
-    """The user's own judge records: a damaged one would stop every answer."""
-    for path in sorted((data_dir() / "judges").glob("*.json")):
-        try:
-            load_calibration(path)
-        except AlignBeamError as error:
-            yield problem("record", error)
+    """The user's own records: a damaged one of a judge would stop every answer, one of a head is as none."""
+    for folder, load in _RECORDS:
+        for path in sorted((data_dir() / folder).glob("*.json")):
+            try:
+                load(path)
+            except AlignBeamError as error:
+                yield problem("record", error)
 
 
 def _mb(size: int) -> str:

@@ -1,23 +1,40 @@
 """One answer, from a conversation to its result: prefill, mix, complete, judge, choose."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from functools import reduce
 from typing import Literal
 
 from .. import __version__
 from ..config import Config
 from ..errors import Cancelled
-from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Withdrawn
+from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, RequestRead, Withdrawn
+from ..heads.answer_head import worse
+from ..heads.features import turn_end
+from ..heads.reading import read_answers, read_request
 from ..judge.quoting import with_reasoning
 from ..lm.grammar import grammar_of
 from ..lm.language_model import Logits
 from ..prompt.message import Message
-from ..refusals.detector import declining_end
-from ..result import BeamResult, BridgeResult, FinishReason, Refusal, Result, Usage, Verdict
+from ..refusals.detector import declines, declining_end
+from ..result import (
+    REPLACED,
+    BeamResult,
+    BridgeResult,
+    FinishReason,
+    Refusal,
+    Result,
+    Steering,
+    Usage,
+    Verdict,
+)
 from ..search.beam import Beam
 from ..search.beams import BeamSearch, BridgedAnchor
+from ..search.choices import Candidate
 from ..search.refusals import is_degenerate
 from ..search.safety_tokens import UNCHANGED, safety_tokens
-from ..search.selection import Candidate, Selection, select
+from ..search.selection import Selection, select
+from ..search.steering import decision_of, knobs_of, steering_of, unread
 from ..search.thinking import Thought, think
 from .open_models import OpenModels
 from .prompters import prompters
@@ -44,7 +61,8 @@ class Answer:
             starved: says, once, that other programs slow the models down; empty if they do not.
         """
         self._models = models
-        self._config = config
+        self._asked = config
+        self._config = config  # as this request is answered, once it was read
         self._grammar = grammar_of(config)
         self._watch = watch
         self._backend = backend
@@ -52,11 +70,13 @@ class Answer:
         self._draft, *self._anchors = prompters(models, config)
         self._notices = list(notices)
         self._doubt = Selection(None)  # the last one that had another doubt than the one before it
+        self._steering: Steering | None = None
         self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
         self._thought = Thought()
         self._safety = UNCHANGED
         self._prompt_tokens = 0
+        self._prompt: list[int] = []  # what beams follow: a draft's reasoning included
         self._shown = ""
         self._streams = not config.judged  # new characters are the answer's at once
 
@@ -82,12 +102,12 @@ class Answer:
 
     def _taken_back(self) -> Iterator[Event]:
         """What no last verdict has passed is not an answer: a judged one that was cut off is taken back."""
-        if self._config.judged and self._shown:
+        if self._asked.judged and self._shown:
             yield Withdrawn("")
 
     def _cancelled(self) -> Iterator[Event]:
         yield from self._taken_back()
-        if self._config.judged or not self._search or not self._search.beams:
+        if self._asked.judged or not self._search or not self._search.beams:
             yield Done(self._result("", "cancelled", None))
         else:
             yield Done(self._result(self._shown, "cancelled", self._search.beams[0]))
@@ -106,8 +126,14 @@ class Answer:
                 )
                 yield Done(self._result("", "length", None))
                 return
+        self._prompt = prompt
         draft_row = self._draft_row(prompt)
         anchor_prompts, anchor_rows = self._prefill_anchors(turns)
+        if self._steering:
+            yield RequestRead(self._steering)
+            self._config = knobs_of(self._asked, self._steering)
+            if self._steering.alpha is None and (yield from self._unsteered(turns, prompt, draft_row)):
+                return
         self._search = search = self._make_search(len(prompt))
         yield Phase("mix")
         with self._watch.part("mix_ms"):
@@ -119,6 +145,44 @@ class Answer:
             yield from self._done(search.beams[0])
         else:
             yield from self._judged(turns)
+
+    # --- requests that are clear
+
+    def _unsteered(
+        self, turns: Sequence[Message], prompt: Sequence[int], draft_row: Logits
+    ) -> Generator[Event, None, bool]:
+        """The draft alone, shown as it grows or as verdicts pass it; whether it is safe, so the answer."""
+        every, until = self._config.judge_every, self._config.first_verdict_at
+        self._streams = every is None
+        self._search = search = self._make_search(len(prompt))
+        yield Phase("complete")
+        yield from self._decided(search.start(draft_row, ()))
+        (beam,) = search.beams
+        is_whole = False
+        while not is_whole:
+            yield from self._complete(until)
+            yield from self._judge(turns, [beam])
+            if self._verdicts[beam.index].verdict != "safe":
+                yield from self._steer_after_all(beam)
+                return False
+            yield from self._passed(beam)
+            is_whole, until = beam.finish is not None, every and len(beam.tokens) + every
+        yield from self._done(beam)
+        return True
+
+    def _steer_after_all(self, beam: Beam) -> Iterator[Event]:
+        """Take back what the draft alone said; the next answer is steered with the whole weight."""
+        assert self._search is not None
+        assert self._steering is not None
+        verdict = self._verdicts.pop(beam.index)
+        self._search.drop([beam])
+        self._search.close()
+        if self._shown:
+            yield Withdrawn("")
+        self._shown, self._streams = "", False
+        self._config = self._asked
+        self._steering = replace(self._steering, alpha=self._asked.alpha, unsteered=verdict)
+        yield from self._tell("the draft's own answer did not pass the judge: it is made again, steered")
 
     # --- prompts
 
@@ -138,8 +202,22 @@ class Answer:
         for anchor, ids in zip(self._anchors, prompts, strict=True):
             anchor.require_fit(len(ids))
         with self._watch.part("anchor_prefill_ms"):
-            rows = [a.cache.row(ids) for a, ids in zip(self._anchors, prompts, strict=True)]
+            rows = [self._anchor_row(at, ids, turns) for at, ids in enumerate(prompts)]
         return prompts, rows
+
+    def _anchor_row(self, at: int, ids: Sequence[int], turns: Sequence[Message]) -> Logits:
+        """What an anchor says after its prompt; the first one's head reads the request there."""
+        anchor, head = self._anchors[at], self._models.anchors[at].head
+        if at > 0 or not self._asked.reads_request:
+            return anchor.cache.row(ids)
+        self._steering = unread(self._asked)
+        if head is None:
+            return anchor.cache.row(ids)
+        row, found = read_request(anchor.cache, head, ids, turns, anchor.encode_alone)
+        if found:
+            limits = head.thresholds
+            self._steering = steering_of(self._asked, *found, low=limits.low, high=limits.high)
+        return row
 
     def _think(self, prompt: list[int]) -> list[int]:
         draft = self._models.draft
@@ -150,7 +228,7 @@ class Answer:
 
     def _make_search(self, prompt_tokens: int) -> BeamSearch:
         draft, config = self._models.draft, self._config
-        anchors = self._models.anchors if self._anchors else ()
+        anchors = self._models.anchors if config.depth > 0 else ()
         stops = () if config.ignore_eos or self._grammar else draft.format.stop_strings
         return BeamSearch(
             draft.lm,
@@ -206,21 +284,46 @@ class Answer:
             yield AnswerText(text)
 
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
-        judge = self._models.judge
-        assert judge is not None
-        with self._watch.part("load_ms"):
-            yield from self._models.examples.rest(judge)
-        yield Phase("judge")
-        with self._watch.part("judge_ms"):
-            texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
-            verdicts = judge.judge(turns, texts, self._config.threshold)
-        for beam, verdict in zip(beams, verdicts, strict=True):
-            self._verdicts[beam.index] = verdict
-            yield Judged(beam.index, verdict, self._config.threshold)
-        selection = select(self._candidates(beams), self._config, refusal_allowed=self._refusal_allowed())
+        yield from self._judge(turns, beams)
+        selection = select(
+            self._candidates(beams),
+            self._config,
+            refusal_allowed=self._refusal_allowed(),
+            decision=decision_of(self._config, self._steering, self._verdicts.values()),
+        )
         chosen = next((beam for beam in beams if beam.index == selection.beam), None)
         yield from self._doubted(selection, is_shown=chosen is not None)
         return chosen
+
+    def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
+        if judge := self._models.judge:
+            with self._watch.part("load_ms"):
+                yield from self._models.examples.rest(judge)
+        yield Phase("judge")
+        with self._watch.part("judge_ms"):
+            verdicts = self._verdicts_on(turns, beams)
+        for beam, verdict in zip(beams, verdicts, strict=True):
+            self._verdicts[beam.index] = verdict
+            yield Judged(beam.index, verdict, self._config.threshold)
+
+    def _verdicts_on(self, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
+        """The judge's, or the answer head's; of both the worse."""
+        found: list[list[Verdict]] = []
+        if judge := self._models.judge:
+            texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
+            found.append(judge.judge(turns, texts, self._config.threshold))
+        if self._asked.reads_answers:
+            found.append(self._verdicts_by_head(beams))
+        return [reduce(worse, each) for each in zip(*found, strict=True)]
+
+    def _verdicts_by_head(self, beams: Sequence[Beam]) -> list[Verdict]:
+        head, draft = self._models.answer_head, self._models.draft
+        assert head is not None
+        if head.model_sha256 != draft.card.weights_sha256:  # another model is in the draft's place
+            return [Verdict(None, None, {}, "unscored") for _ in beams]
+        answers = {beam.sequence: [*self._prompt, *beam.tokens] for beam in beams}
+        states = read_answers(draft.lm, answers, turn_end(draft.format, draft.lm.vocabulary))
+        return [head.verdict(states[beam.sequence], self._config.threshold) for beam in beams]
 
     def _doubted(self, selection: Selection, *, is_shown: bool) -> Iterator[Event]:
         """What a selection says takes the place of what the one before it said; the same is said once."""
@@ -240,7 +343,19 @@ class Answer:
         yield Notice(message)
 
     def _candidates(self, beams: Sequence[Beam]) -> list[Candidate]:
-        return [Candidate(b.index, self._verdicts[b.index], b.logprob, self._is_no_answer(b)) for b in beams]
+        return [self._candidate(beam) for beam in beams]
+
+    def _candidate(self, beam: Beam) -> Candidate:
+        return Candidate(
+            beam.index,
+            self._verdicts[beam.index],
+            beam.logprob,
+            self._is_no_answer(beam),
+            declines(beam.text),
+            beam.mixture_logprob,
+            beam.anchor_logprob,
+            beam.p_first,
+        )
 
     def _is_no_answer(self, beam: Beam) -> bool:
         """Whether it is empty or loops; with a grammar, which may want a loop, whether it is cut."""
@@ -249,7 +364,8 @@ class Answer:
         return is_degenerate(beam.tokens, beam.text)
 
     def _refusal_allowed(self) -> bool:
-        record = self._models.judge.record if self._models.judge else None
+        judge, head = self._models.judge, self._models.answer_head
+        record = judge.record if judge else head
         return record is not None and record.allows_refusal(self._config.threshold)
 
     # --- results
@@ -277,7 +393,7 @@ class Answer:
         search = self._search
         return Result(
             text=text,
-            reasoning=self._thought.text or None if beam or not self._config.judged else None,
+            reasoning=self._thought.text or None if beam or not self._asked.judged else None,
             finish_reason=reason,
             chosen=beam.index if beam else None,
             refusal=_refusal(text, reason, beam),
@@ -285,11 +401,12 @@ class Answer:
             bridge=search.count.result if search else BridgeResult(),
             usage=Usage(self._prompt_tokens, len(self._thought.tokens) + (len(beam.tokens) if beam else 0)),
             timings=self._watch.timings,
-            config=self._config.model_dump(),
+            config=self._asked.model_dump(),
             models=self._models.cards,
             version=__version__,
             llama_cpp=self._backend,
             notices=tuple(self._notices),
+            steering=self._steering,
         )
 
     def _beam_result(self, beam: Beam) -> BeamResult:
@@ -302,11 +419,14 @@ class Answer:
             logprob=beam.logprob,
             degenerate=self._is_no_answer(beam),
             judge=self._verdicts.get(beam.index),
+            mixture_logprob=beam.mixture_logprob,
+            anchor_logprob=beam.anchor_logprob,
+            p_first=beam.p_first,
         )
 
 
 def _refusal(text: str, reason: FinishReason, beam: Beam | None) -> Refusal:
-    if reason in ("blocked", "withdrawn"):
+    if reason in REPLACED:
         return Refusal(True, "judge")
     end = declining_end(text)
     if end is None:

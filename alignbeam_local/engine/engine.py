@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -10,6 +11,9 @@ from ..cancellation import Cancellation
 from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
+from ..heads.answer_head import AnswerHead, find_answer_head
+from ..heads.features import template_key
+from ..heads.head import find_head
 from ..judge.calibration import Calibration
 from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
@@ -299,12 +303,15 @@ class Engine:
         for model in filter(None, (draft, anchor)):
             if model.context < config.context:
                 yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
-        anchors = (_bridged(draft, anchor),) if anchor else ()
-        for each in anchors:
-            yield from check_pair(each.bridge, force=config.force)
+        anchors: tuple[Anchor, ...] = ()
+        if anchor:
+            bridged = _bridged(draft, anchor)
+            yield from check_pair(bridged.bridge, force=config.force)
+            anchors = ((yield from _with_head(bridged)),)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
-        self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted)
+        head = _answer_head(draft) if config.reads_answers else None
+        self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted, head)
         self._sizes = wanted
         if self._aside is not None:
             restore(self._models, self._aside)
@@ -312,6 +319,29 @@ class Engine:
         if store and config.prompt_cache == "all":
             for prompter in prompters(self._models, config):
                 read_beginning(prompter, store)
+
+
+def _answer_head(draft: Model) -> AnswerHead:
+    """Raises: ModelError: the draft has none, or a damaged one: without a judge nothing is let through."""
+    head = find_answer_head(draft.card.weights_sha256, template_key(draft.format, draft.lm.vocabulary))
+    if head is None:
+        name = draft.card.name
+        raise ModelError(
+            f"there is no answer head for {name} to judge with",
+            f"Fit one: alignbeam heads fit {name} --answers. Or name a judge alone: --judge MODEL.",
+        )
+    return head
+
+
+def _with_head(anchor: Anchor) -> Generator[Notice, None, Anchor]:
+    """The anchor with the head of its very file and template; a damaged record is as none, and told."""
+    model = anchor.model
+    try:
+        head = find_head(model.card.weights_sha256, template_key(model.format, model.lm.vocabulary))
+    except ModelError as error:
+        yield Notice(f"no head reads requests: {error.message}")
+        return anchor
+    return replace(anchor, head=head)
 
 
 def _bridged(draft: Model, anchor: Model) -> Anchor:

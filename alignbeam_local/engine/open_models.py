@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..config import ROLES, Config
+from ..heads.answer_head import AnswerHead
+from ..heads.head import RequestHead
 from ..judge.judge import Judge
 from ..lm.language_model import LanguageModel
 from ..lm.prompt_cache import PromptCache
@@ -33,10 +35,14 @@ class Model:
 
 @dataclass(frozen=True)
 class Anchor:
-    """A model that lends its first tokens, and the bridge that carries them to the draft."""
+    """A model that lends its first tokens, and the bridge that carries them to the draft.
+
+    `head` reads from its hidden states how harmful a request is, if there is one.
+    """
 
     model: Model
     bridge: Bridge
+    head: RequestHead | None = None
 
 
 @dataclass
@@ -49,6 +55,7 @@ class OpenModels:
     judge_model: Model | None
     examples: ExampleReading
     opened: dict[str, ContextSize] = field(default_factory=dict)  # what was opened, by role
+    answer_head: AnswerHead | None = None  # of the draft, where it is the judge
 
     @property
     def followers(self) -> Iterator[Model]:
@@ -82,4 +89,6 @@ class OpenModels:
     def serves(self, config: Config) -> bool:
         """Whether an answer with these knobs needs nothing that is not open."""
         wanted = context_sizes(config)
+        if config.reads_answers and self.answer_head is None:
+            return False
         return all(role in self.opened and self.opened[role].holds(size) for role, size in wanted.items())

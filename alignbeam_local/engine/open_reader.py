@@ -1,10 +1,10 @@
-"""A model alone, to read requests with; or a safe one and another, to hold one against the other."""
+"""A model alone, to read requests or answers with; or two of them, to hold one against the other."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..cancellation import Cancellation
-from ..config import Config
+from ..config import Config, ModelRole
 from ..heads.features import NUM_SEQUENCES, RequestReader
 from ..lm.sequences import BATCH_TOKENS
 from ..machine.context_size import ContextSize
@@ -15,20 +15,23 @@ from .open_models import Model
 
 
 @contextmanager
-def open_reader(config: Config, registry: Registry) -> Iterator[tuple[RequestReader, ModelCard]]:
-    """The anchor that a configuration names, as a reader of requests, closed at the end.
+def open_reader(
+    config: Config, registry: Registry, role: ModelRole = "anchor"
+) -> Iterator[tuple[RequestReader, ModelCard]]:
+    """The model that a configuration names for a role, as a reader, closed at the end.
 
     Raises:
-        UsageError, ModelError: it is not named, not there, damaged, or no anchor.
+        UsageError, ModelError: it is not named, not there, damaged, or can't play this role.
     """
     loader = Loader(config, registry, Cancellation())
     size = ContextSize(NUM_SEQUENCES, config.context + BATCH_TOKENS, NUM_SEQUENCES * config.context)
     try:
-        file = loader.find("anchor")
-        loader.place({"anchor": (file.path, size)})
+        file = loader.find(role)
+        loader.place({role: (file.path, size)})
         list(loader.prepare(file.path))
-        model = loader.open("anchor", file, size)
-        require_silent_chat("anchor", model.card.name, model.format)
+        model = loader.open(role, file, size)
+        if role != "draft":
+            require_silent_chat(role, model.card.name, model.format)
         yield RequestReader(model.lm, model.format), model.card
     finally:
         loader.close()

@@ -30,6 +30,10 @@ class Prompter(NamedTuple):
         """
         return self.model.format.encode(self._read(turns), self.model.lm.vocabulary)
 
+    def encode_alone(self, turns: Sequence[Message]) -> list[int]:
+        """The same without a system prompt of ours. Raises: as `encode`."""
+        return self.model.format.encode(turns, self.model.lm.vocabulary)
+
     def require_possible(self, turns: Sequence[Message]) -> None:
         """What no tokenising could make fit is told at once: of megabytes it takes seconds.
 

@@ -1,6 +1,6 @@
 """What a model makes of requests: its hidden state at the end of the prompt, where its answer would begin."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import sha256
 
@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..lm.language_model import Hidden, LanguageModel
-from ..lm.sequences import BATCH_TOKENS
+from ..lm.sequences import batches
+from ..lm.vocabulary import Vocabulary
 from ..prompt.formats import PROBES, PromptFormat, shared_prefix
 from ..prompt.message import Message
 from .parts import parts
@@ -34,9 +35,7 @@ class RequestReader:
     @cached_property
     def key(self) -> str:
         """A hash of what the model reads around a request and between turns: its template, as rendered."""
-        ask, reply = Message("user", PROBES[0]), Message("assistant", PROBES[1])
-        read = [self._encode([ask]), self._encode([ask, reply, ask])]
-        return sha256(repr(read).encode()).hexdigest()
+        return template_key(self._format, self._lm.vocabulary)
 
     def read(self, conversation: Sequence[Message]) -> States:
         """The states of the whole conversation and of the parts of its last turn.
@@ -45,23 +44,24 @@ class RequestReader:
             ContextFull: a prompt is longer than the context.
             Cancelled, ModelError: as the model's `extend`.
         """
+        return self._read_all([self._encode(part) for part in parts(conversation)])
+
+    def read_answers(self, pairs: Sequence[tuple[str, str]]) -> States:
+        """The states (n, n_embd) at the ends of answers, of (question, answer) pairs. Raises: as `read`."""
+        return self._read_all([self._encode_answer(question, answer) for question, answer in pairs])
+
+    def _encode_answer(self, question: str, answer: str) -> list[int]:
+        vocabulary, layout = self._lm.vocabulary, self._format
+        said = vocabulary.encode(f" {answer}" if layout.strips_leading_space else answer)
+        return [*self._encode([Message("user", question)]), *said, *turn_end(layout, vocabulary)]
+
+    def _read_all(self, prompts: Sequence[list[int]]) -> States:
         states: list[Hidden] = []
-        for batch in self._batches([self._encode(part) for part in parts(conversation)]):
+        for batch in batches(prompts, self._lm.num_sequences - _FIRST):
             self._hold_prefix(len(batch))
             found = self._lm.read(dict(enumerate(batch, _FIRST)))
             states += [found[sequence] for sequence in sorted(found)]
         return np.stack(states)
-
-    def _batches(self, prompts: Sequence[list[int]]) -> Iterator[list[list[int]]]:
-        """In their order, as many together as there are sequences, and tokens in a batch."""
-        batch: list[list[int]] = []
-        for ids in prompts:
-            is_full = len(batch) == self._lm.num_sequences - _FIRST
-            if batch and (is_full or sum(map(len, batch)) + len(ids) > BATCH_TOKENS):
-                yield batch
-                batch = []
-            batch.append(ids)
-        yield batch
 
     def _hold_prefix(self, num_prompts: int) -> None:
         """What all prompts begin with is read once, always in a batch by itself, so that states repeat."""
@@ -78,3 +78,16 @@ class RequestReader:
 
     def _encode(self, conversation: Sequence[Message]) -> list[int]:
         return self._format.encode(conversation, self._lm.vocabulary)
+
+
+def template_key(prompt_format: PromptFormat, vocabulary: Vocabulary) -> str:
+    """A hash of what a model reads around a request and between turns: its template, as rendered."""
+    ask, reply = Message("user", PROBES[0]), Message("assistant", PROBES[1])
+    read = [prompt_format.encode(turns, vocabulary) for turns in ([ask], [ask, reply, ask])]
+    return sha256(repr(read).encode()).hexdigest()
+
+
+def turn_end(prompt_format: PromptFormat, vocabulary: Vocabulary) -> list[int]:
+    """What ends an answer's turn: where its state is read. Empty if the vocabulary has no such token."""
+    end = vocabulary.turn_end(prompt_format.uses_template)
+    return [] if end is None else [end]

@@ -70,13 +70,13 @@ def fit_head(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Request
 def _fitted(items: Sequence[ReadRequest], card: ModelCard, key: str) -> RequestHead:
     """A head without thresholds and figures, fitted on whole requests: of a part nobody said what it is."""
     states = np.stack([item.states[0] for item in items]).astype(np.float64)
-    weights, intercept = _regression(states, np.array([i.request.label == "harmful" for i in items]))
+    weights, intercept = regression(states, np.array([i.request.label == "harmful" for i in items]))
     return RequestHead(
         model=card.name,
         model_sha256=card.sha256,
         key=key,
-        weights=tuple(map(_short, weights)),
-        intercept=_short(intercept),
+        weights=tuple(map(short, weights)),
+        intercept=short(intercept),
         thresholds=Thresholds(low=0, high=0),
         held_out=Figures(aucs=(), shares=()),
         requests_sha256=_hash(item.request for item in items),
@@ -85,14 +85,21 @@ def _fitted(items: Sequence[ReadRequest], card: ModelCard, key: str) -> RequestH
     )
 
 
-def _regression(states: Floats, harmful: npt.NDArray[np.bool_]) -> tuple[Floats, float]:
-    """Weights (n_embd,) and intercept on states (n, n_embd) as they are, both labels weighing the same."""
+def regression(
+    states: Floats, harmful: npt.NDArray[np.bool_], each: Floats | None = None
+) -> tuple[Floats, float]:
+    """Weights (n_embd,) and intercept on states (n, n_embd) as they are.
+
+    `each` (n,) is what each counts; without it both labels weigh the same.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(states)
-    model = LogisticRegression(C=C, class_weight="balanced", max_iter=_ITERATIONS)
-    model.fit(scaler.transform(states), harmful)
+    model = LogisticRegression(
+        C=C, class_weight=None if each is not None else "balanced", max_iter=_ITERATIONS
+    )
+    model.fit(scaler.transform(states), harmful, sample_weight=each)
     weights = np.asarray(model.coef_[0] / scaler.scale_, np.float64)
     return weights, float(model.intercept_[0] - weights @ scaler.mean_)
 
@@ -134,7 +141,8 @@ def _exceeded_by(values: Sequence[float], share: float) -> float:
     return ordered[int(share * len(ordered))]
 
 
-def _short(value: float) -> float:
+def short(value: float) -> float:
+    """A weight as records keep it."""
     return float(f"{value:.6g}")
 
 

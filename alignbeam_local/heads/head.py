@@ -68,11 +68,10 @@ class Figures(Record):
     shares: tuple[Above, ...]
 
 
-class RequestHead(Record):
-    """A linear reading of one model's states at the end of prompts; void with another model or template.
+class LinearHead(Record):
+    """A linear reading of one model's states; void with another model or template.
 
-    `weights` (n_embd,) and `intercept` hold the standardising too. `key` hashes the template as rendered,
-    `requests_sha256` what it was fitted on.
+    `weights` (n_embd,) and `intercept` hold the standardising too. `key` hashes the template as rendered.
     """
 
     model: str
@@ -80,18 +79,23 @@ class RequestHead(Record):
     key: str
     weights: tuple[float, ...]
     intercept: float
-    thresholds: Thresholds
-    held_out: Figures
-    requests_sha256: str
     date: str
     version: str
 
     def probabilities(self, states: npt.ArrayLike) -> Floats | None:
-        """(n,) chances that each of (n, n_embd) states is a harmful request's; None if one can't be read."""
+        """(n,) chances that each of (n, n_embd) states is a harmful one; None if one can't be read."""
         rows = np.atleast_2d(np.asarray(states, np.float64))
         if rows.shape[1] != len(self.weights) or not len(rows) or not np.isfinite(rows).all():
             return None
         return sigmoid(rows @ np.asarray(self.weights) + self.intercept)
+
+
+class RequestHead(LinearHead):
+    """Reads states at the end of prompts; `requests_sha256` hashes what it was fitted on."""
+
+    thresholds: Thresholds
+    held_out: Figures
+    requests_sha256: str
 
     def probability(self, states: npt.ArrayLike) -> float | None:
         """The worst of a request's parts; None, as if there were no head, if one can't be read."""

@@ -82,13 +82,23 @@ class Calibration(BaseModel):
 
     def share_above(self, threshold: float, *labels: Label) -> float:
         """The share of held-out answers with these labels that score above the threshold; 1.0 of none."""
-        scores = [score for label in labels for score in self.held_out.get(label, ())]
-        return sum(score > threshold for score in scores) / len(scores) if scores else 1.0
+        return share_above(self.held_out, threshold, *labels)
 
     def allows_refusal(self, threshold: float) -> bool:
         """Whether `on_unsafe = auto` may refuse at this threshold (the method, "None chosen")."""
-        benign = self.share_above(threshold, "benign", "alarming")
-        return benign <= MAX_BENIGN_ABOVE and self.share_above(threshold, "refusal") <= MAX_REFUSALS_ABOVE
+        return allows_refusal(self.held_out, threshold)
+
+
+def share_above(held_out: Mapping[Label, Sequence[float]], threshold: float, *labels: Label) -> float:
+    """The share of answers with these labels that score above the threshold; 1.0 of none."""
+    scores = [score for label in labels for score in held_out.get(label, ())]
+    return sum(score > threshold for score in scores) / len(scores) if scores else 1.0
+
+
+def allows_refusal(held_out: Mapping[Label, Sequence[float]], threshold: float) -> bool:
+    """Whether held-out scores spare what is harmless enough to refuse by."""
+    benign = share_above(held_out, threshold, "benign", "alarming")
+    return benign <= MAX_BENIGN_ABOVE and share_above(held_out, threshold, "refusal") <= MAX_REFUSALS_ABOVE
 
 
 def sigmoid(x: npt.ArrayLike) -> Floats:

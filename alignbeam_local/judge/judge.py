@@ -9,8 +9,8 @@ from ..lm.language_model import LanguageModel, SequenceState
 from ..lm.prefix_store import PrefixStore
 from ..prompt.formats import PROBES, PromptFormat, shared_prefix
 from ..prompt.message import Message
-from ..result import Verdict
-from .calibration import Calibration
+from ..result import Verdict, VerdictName
+from .calibration import Calibration, sigmoid
 from .formats import JudgeFormat, JudgeReading, make_reading
 from .labels import LabelTokens
 from .prompt_cache import JudgeCache, Prompt
@@ -152,7 +152,9 @@ class Judge:
         if not reading.is_scored:
             return Verdict(None, None, {}, "unscored")
         score = score_of(reading, self.record)
-        return Verdict(score, reading.raw, reading.probabilities, "safe" if score <= threshold else "unsafe")
+        verdict: VerdictName = "safe" if score <= threshold else "unsafe"
+        request = request_of(reading, self.record)
+        return Verdict(score, reading.raw, reading.probabilities, verdict, request)
 
     # --- what the model reads
 
@@ -197,6 +199,15 @@ class Judge:
 def score_of(reading: JudgeReading, record: Calibration | None) -> float:
     """Calibrated where there is a record, else the raw expectation."""
     return record.score(reading.features) if record else reading.raw
+
+
+def request_of(reading: JudgeReading, record: Calibration | None) -> float | None:
+    """The probability that the request asks for harm, calibrated likewise; None where nobody asks."""
+    if len(reading.features) < 2:
+        return None
+    log_odds = reading.features[1]
+    line = record.fit.request if record else None
+    return float(sigmoid(line.at(log_odds) if line else log_odds))
 
 
 def _marked(turns: list[Message], dropped: int) -> list[Message]:

@@ -5,9 +5,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from ..errors import ContextFull
-from .language_model import LanguageModel, Logits, SequenceState, common_prefix
+from .language_model import Hidden, LanguageModel, Logits, SequenceState, common_prefix
 from .prefix_store import PrefixStore
-from .sequences import AHEAD, PROMPT
+from .sequences import AHEAD, PROMPT, batches
 
 #: Tokens read ahead in one decode: what is lost when it is stopped.
 _AHEAD_TOKENS = 64
@@ -31,6 +31,7 @@ class PromptCache:
         self._lm = lm
         self._row: Logits | None = None
         self._row_ids: tuple[int, ...] = ()  # what it follows: slots hold the same sequences
+        self._hidden: Hidden | None = None  # the state beside the row, if it was read
 
     def row(self, ids: Sequence[int]) -> Logits:
         """The logits after a prompt, which sequence 0 then holds; beams of the last answer are gone.
@@ -38,20 +39,53 @@ class PromptCache:
         Whatever sequence shares most with the prompt is where decoding goes on: after an answer that is the
         chosen beam. A prompt that is held already costs nothing.
         """
-        lm = self._lm
         known = self._known_row()
         if known is not None and self._row_ids == tuple(ids):
             self._drop(AHEAD)
             return known
-        self._row = None
+        self._begin_at_warmest(ids)
+        self._lm.set_tokens({PROMPT: ids})
+        return self._keep_row(ids, None)
+
+    def read(self, ids: Sequence[int]) -> tuple[Logits, Hidden]:
+        """As `row`, and the hidden state at the prompt's last token, from the same decode."""
+        known, hidden = self._known_row(), self._hidden
+        if known is not None and hidden is not None and self._row_ids == tuple(ids):
+            self._drop(AHEAD)
+            return known, hidden
+        self._begin_at_warmest(ids)
+        hidden = self._lm.read({PROMPT: ids})[PROMPT]
+        return self._keep_row(ids, hidden), hidden
+
+    def read_beside(self, prompts: Sequence[Sequence[int]]) -> list[Hidden]:
+        """The hidden states at the ends of other prompts, each read as if it were the first.
+
+        They take the sequences of beams, and leave nothing there. Raises as the model's `extend`.
+        """
+        lm, states = self._lm, []
+        try:
+            for batch in batches(prompts, lm.num_sequences - AHEAD):
+                targets = dict(enumerate(batch, AHEAD))
+                if lm.kv_strategy == "seq":  # what all of them begin with is there: it costs nothing
+                    lm.fork(PROMPT, targets)
+                found = lm.read(targets)
+                states += [found[sequence] for sequence in targets]
+        finally:
+            self._drop(AHEAD)
+        return states
+
+    def _begin_at_warmest(self, ids: Sequence[int]) -> None:
+        self._row = self._hidden = None
         warmest = self._warmest(ids)
         if warmest != PROMPT:
-            lm.fork(warmest, [PROMPT])
+            self._lm.fork(warmest, [PROMPT])
         self._drop(AHEAD)
-        lm.set_tokens({PROMPT: ids})
-        lm.checkpoint(PROMPT)
-        self._row, self._row_ids = lm.logits(PROMPT).copy(), tuple(ids)
-        return self._row
+
+    def _keep_row(self, ids: Sequence[int], hidden: Hidden | None) -> Logits:
+        self._lm.checkpoint(PROMPT)
+        row = self._row = self._lm.logits(PROMPT).copy()
+        self._row_ids, self._hidden = tuple(ids), hidden
+        return row
 
     def _known_row(self) -> Logits | None:
         return self._row if tuple(self._lm.tokens(PROMPT)) == self._row_ids else None
@@ -115,7 +149,7 @@ class PromptCache:
         except BaseException:
             self._drop(PROMPT)
             raise
-        self._row, self._row_ids = saved.row, saved.prompt
+        self._row, self._row_ids, self._hidden = saved.row, saved.prompt, None
 
     def _restore(self, saved: SavedPrompt) -> None:
         lm, (*ahead, last) = self._lm, saved.states

@@ -1,5 +1,7 @@
 """Which sequence of a context holds what, and how many tokens one batch takes."""
 
+from collections.abc import Iterator, Sequence
+
 #: Tokens of one batch of the backend.
 BATCH_TOKENS = 512
 
@@ -37,3 +39,15 @@ def answer_sequences(beams: int) -> int:
 def judge_sequences(beams: int) -> int:
     """How many the verdicts on so many beams need."""
     return FIRST_ANSWER + beams + 1
+
+
+def batches(prompts: Sequence[Sequence[int]], most: int) -> Iterator[list[Sequence[int]]]:
+    """Prompts in their order, at most so many together, and only what fits one batch of the backend."""
+    batch: list[Sequence[int]] = []
+    for ids in prompts:
+        if batch and (len(batch) == most or sum(map(len, batch)) + len(ids) > BATCH_TOKENS):
+            yield batch
+            batch = []
+        batch.append(ids)
+    if batch:
+        yield batch

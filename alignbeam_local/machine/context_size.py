@@ -5,6 +5,8 @@ from typing import NamedTuple
 from ..config import Config
 from ..lm.sequences import answer_sequences, judge_sequences
 
+#: What an answer takes more while its head reads it: the token that ends its turn, with room.
+_ENDS = 4
 #: What the judge's rubrics and examples take.
 _PREFIX_CELLS = 3072
 
@@ -29,8 +31,11 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
     """What each role that these knobs need must hold."""
     sequences = answer_sequences(config.beams)
     copied = sequences * config.context
+    ends = config.beams * _ENDS if config.reads_answers else 0
     answer = {
-        "draft": ContextSize(sequences, config.context + (config.beams - 1) * _longest(config), copied),
+        "draft": ContextSize(
+            sequences, config.context + (config.beams - 1) * _longest(config) + ends, copied + ends
+        ),
         # The anchor reads text: one draft token may be several of its own.
         "anchor": ContextSize(sequences, config.context + config.beams * (64 + 16 * config.depth), copied),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..config import ROLES, Config, LoraSpec
+from ..config import HEAD_JUDGE, ROLES, Config, LoraSpec
 from ..errors import ModelError, UsageError, did_you_mean
 from ..paths import models_dir, user_path
 from . import toml_files as models_toml
@@ -87,7 +87,7 @@ class Registry:
     def lasting(self, spec: str) -> str:
         """What names the same model from any directory. Raises: UsageError: as `resolve`."""
         spec = unpasted(spec)
-        if spec.startswith("hf:") or spec in self.models:
+        if spec.startswith("hf:") or spec in (*self.models, HEAD_JUDGE):
             return spec
         return str(self.resolve(spec).path.absolute())
 
@@ -140,7 +140,8 @@ class Registry:
         knobs = self.profile(name)
         models = [knobs[role] for role in ROLES if role in knobs]
         adapters = Config.of({"lora": knobs.get("lora", ())}).adapters
-        return tuple(dict.fromkeys([*models, *(adapter.file for adapter in adapters)]))
+        named = [*models, *(adapter.file for adapter in adapters)]
+        return tuple(dict.fromkeys(name for name in named if name != HEAD_JUDGE))
 
     def files(self) -> Iterator[ModelFile]:
         """Every named model, in the order of models.toml."""

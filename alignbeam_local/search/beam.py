@@ -22,6 +22,10 @@ class Beam:
     raw: bytes = b""
     mixed: int = 0
     prefix_logprobs: list[float] = field(default_factory=list)
+    #: of the same tokens, where they were mixed: by the mixture, and by what of the anchor crossed onto them
+    mixture_logprobs: list[float] = field(default_factory=list)
+    anchor_logprobs: list[float] = field(default_factory=list)
+    p_first: float | None = None
     #: where, in characters, the first token begins that the draft alone would not take
     steered_at: int | None = None
     finish: Literal["stop", "length", "cancelled"] | None = None
@@ -39,6 +43,16 @@ class Beam:
     def logprob(self) -> float:
         """Mean log-probability that the draft alone gave the mixed prefix."""
         return float(np.mean(self.prefix_logprobs)) if self.prefix_logprobs else 0.0
+
+    @property
+    def mixture_logprob(self) -> float | None:
+        """The same by the mixture; None where nothing was mixed."""
+        return float(np.mean(self.mixture_logprobs)) if self.mixture_logprobs else None
+
+    @property
+    def anchor_logprob(self) -> float | None:
+        """The same by the anchor."""
+        return float(np.mean(self.anchor_logprobs)) if self.anchor_logprobs else None
 
     def append(self, token: int, piece: bytes, *, mixed: bool, longest: int) -> Iterator[BeamText]:
         """Take a token that is no end token; the beam ends at a stop string or with `longest` tokens."""

@@ -23,6 +23,11 @@ from .mixing import Ids, top_tokens
 from .safety_tokens import UNCHANGED, SafetyTokens
 from .trace import traced
 
+#: In place of a probability of 0, whose logarithm is no number.
+_LEAST = 1e-300
+#: The same where a token is none of the anchor's likeliest: its own probability is not known.
+_LEAST_LANDED = 1e-9
+
 
 class BridgedAnchor(NamedTuple):
     """A model that lends its first tokens, and the bridge that carries them to the draft."""
@@ -131,7 +136,7 @@ class BeamSearch:
     def _take(self, beam: Beam, token: int, row: MixedRow) -> Iterator[Event]:
         """Append a token chosen in phase 1 or 2."""
         p_draft = self._mixer.draft_probability(row, token)
-        beam.prefix_logprobs.append(float(np.log(max(p_draft, 1e-300))))
+        _note_probabilities(beam, token, row, p_draft)
         if self.config.depth > 0:
             anchor = self.anchors[0].lm.vocabulary if self.anchors else None
             step = traced(beam, token, row, p_draft, draft=self.draft.vocabulary, anchor=anchor)
@@ -184,6 +189,17 @@ class BeamSearch:
 
     def _stream(self) -> TextStream:
         return TextStream(self._stop_strings, self._strip_leading_space)
+
+
+def _note_probabilities(beam: Beam, token: int, row: MixedRow, p_draft: float) -> None:
+    """Keep what the choice may go by later: how likely each model, and the mixture, finds the token."""
+    p_mixed, p_anchor = row.mixed_probabilities(token)
+    beam.prefix_logprobs.append(float(np.log(max(p_draft, _LEAST))))
+    if row.is_mixed:
+        beam.mixture_logprobs.append(float(np.log(max(p_mixed, _LEAST))))
+        beam.anchor_logprobs.append(float(np.log(max(p_anchor, _LEAST_LANDED))))
+    if beam.p_first is None:
+        beam.p_first = p_mixed if row.is_mixed else p_draft
 
 
 def _readable(raw: bytes) -> str:

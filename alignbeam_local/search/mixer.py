@@ -47,6 +47,13 @@ class MixedRow(NamedTuple):
         left = Mixture(self.mixture.tokens[kept], mass / (mass.sum() or 1.0), self.mixture.covered_mass)
         return self._replace(mixture=left, landed=self.landed[kept], draft_row=draft_row)
 
+    def mixed_probabilities(self, token: int) -> tuple[float, float]:
+        """What the mixture gives a token, and what of the anchor's probability landed on it."""
+        slot = np.flatnonzero(self.mixture.tokens == token)
+        if not len(slot):
+            return 0.0, 0.0
+        return float(self.mixture.probabilities[slot[0]]), float(self.landed[slot[0]])
+
     @property
     def draft_choice(self) -> int:
         return int(self.draft_row.argmax())

@@ -4,20 +4,8 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ..config import Config
-from ..result import Verdict
-
-#: Scores this close count as equal; the draft's own liking of the prefix then decides.
-SCORE_TIE = 0.05
-
-
-class Candidate(NamedTuple):
-    """A finished beam with its verdict, in the order of f~."""
-
-    beam: int
-    verdict: Verdict
-    logprob: float
-    degenerate: bool
-
+from ..result import Decision
+from .choices import RULES, Candidate, lowest, safest
 
 #: What is wrong with all drafts that there are.
 Doubt = Literal["unscored", "harmful", "empty"]
@@ -31,22 +19,30 @@ class Selection(NamedTuple):
     notice: str = ""
 
 
-def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: bool) -> Selection:
+def select(
+    candidates: Sequence[Candidate],
+    config: Config,
+    *,
+    refusal_allowed: bool,
+    decision: Decision | None = None,
+) -> Selection:
     """Choose a beam, or none.
 
     Args:
         candidates: the beams, in the order of f~.
-        config: threshold, choice and on_unsafe are read.
+        config: threshold, choice, min_start and on_unsafe are read.
         refusal_allowed: the judge's record shows that its threshold spares refusals and benign answers,
             which is what `on_unsafe = auto` refuses by.
+        decision: what the request was read as, if it was.
     """
     safe = [c for c in candidates if c.verdict.verdict == "safe" and not c.degenerate]
     if safe:
-        return Selection(_choose(safe, config).beam)
+        return Selection(RULES[config.choice](_well_started(safe, config.min_start), decision).beam)
     scored = [c for c in candidates if c.verdict.verdict != "unscored" and c.verdict.score is not None]
     if not scored:
         return Selection(None, "unscored", "the judge could not score any draft: the answer is blocked")
-    if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and refusal_allowed):
+    is_flagged = config.choice == "by_request" and decision == "harmful"
+    if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and (refusal_allowed or is_flagged)):
         return Selection(None)
     passed = [c for c in scored if c.verdict.verdict == "safe"]
     left = passed or [c for c in scored if not c.degenerate] or scored
@@ -54,7 +50,8 @@ def select(candidates: Sequence[Candidate], config: Config, *, refusal_allowed: 
     notice = _notice(doubt, config.threshold, is_alone=len(candidates) == 1)
     if config.on_unsafe == "auto":
         notice += "; this judge is not measured well enough to block (--on-unsafe refuse lets it)"
-    return Selection(_safest(left).beam, doubt, notice)
+    rule = safest if config.choice == "safest" else lowest
+    return Selection(rule(left).beam, doubt, notice)
 
 
 def _notice(doubt: Doubt, threshold: float, *, is_alone: bool) -> str:
@@ -68,16 +65,6 @@ def _notice(doubt: Doubt, threshold: float, *, is_alone: bool) -> str:
     return "the only drafts that passed the judge are empty or repeat themselves: one of them is shown"
 
 
-def _choose(safe: Sequence[Candidate], config: Config) -> Candidate:
-    return safe[0] if config.choice == "likeliest" else _safest(safe)
-
-
-def _safest(candidates: Sequence[Candidate]) -> Candidate:
-    lowest = min(_score(c) for c in candidates)
-    near = [c for c in candidates if _score(c) <= lowest + SCORE_TIE]
-    return max(near, key=lambda c: (c.logprob, -c.beam))
-
-
-def _score(candidate: Candidate) -> float:
-    assert candidate.verdict.score is not None
-    return candidate.verdict.score
+def _well_started(safe: Sequence[Candidate], least: float) -> Sequence[Candidate]:
+    """Without beams that the mixture hardly wanted to begin, unless all are such."""
+    return [c for c in safe if c.p_first is None or c.p_first >= least] or safe

@@ -11,8 +11,9 @@ from typing import NamedTuple, get_args
 from annotated_types import Ge, Le
 
 from ..config import Config
-from ..result import VerdictName
-from .selection import Candidate, select
+from ..result import Decision, VerdictName
+from .choices import Candidate
+from .selection import select
 
 
 class Interval(NamedTuple):
@@ -54,6 +55,7 @@ def selection_table(
     *,
     refusal_allowed: Callable[[float], bool],
     allowed_changes: Iterable[float] = (),
+    decision: Decision | None = None,
 ) -> SelectionTable:
     """Choose at every threshold, by every `choice` and `on_unsafe`.
 
@@ -62,6 +64,7 @@ def selection_table(
         config: the other knobs.
         refusal_allowed: whether the judge's record lets `on_unsafe = auto` refuse at a threshold.
         allowed_changes: the thresholds from which on `refusal_allowed` may say something else.
+        decision: what the request was read as, if it was.
     """
     least, most = threshold_range()
     scores = (c.verdict.score for c in candidates if c.verdict.score is not None)
@@ -71,7 +74,8 @@ def selection_table(
         for start in starts:
             knobs = {"choice": choice, "on_unsafe": on_unsafe, "threshold": start}
             judged = [_judged_at(start, candidate) for candidate in candidates]
-            chosen = select(judged, config.model_copy(update=knobs), refusal_allowed=refusal_allowed(start))
+            own, allowed = config.model_copy(update=knobs), refusal_allowed(start)
+            chosen = select(judged, own, refusal_allowed=allowed, decision=decision)
             yield Interval(start, chosen.beam)
 
     return SelectionTable(

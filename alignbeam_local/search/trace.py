@@ -1,7 +1,5 @@
 """What a mixed step tells: who wanted which token, and which one was taken."""
 
-import numpy as np
-
 from ..events import Step, TopToken, Winner
 from ..lm.vocabulary import Vocabulary
 from .beam import Beam
@@ -15,7 +13,7 @@ def traced(
 ) -> Step:
     """The event of a token that a beam is about to take; `p_draft` is what the draft alone gave it."""
     mixture, draft_choice = row.mixture, row.draft_choice
-    slot = np.flatnonzero(mixture.tokens == token)
+    p_mixed, p_anchor = row.mixed_probabilities(token)
     anchor_token = int(row.anchor.tokens[0]) if row.anchor is not None else None
     return Step(
         position=len(beam.tokens),
@@ -27,9 +25,9 @@ def traced(
         draft_piece=_shown(draft, draft_choice),
         anchor_piece=None if anchor is None or anchor_token is None else _shown(anchor, anchor_token),
         won_by=_winner(token, draft_choice, row.anchor_choice),
-        p_mixed=float(mixture.probabilities[slot[0]]) if len(slot) else 0.0,
+        p_mixed=p_mixed,
         p_draft=p_draft,
-        p_anchor=float(row.landed[slot[0]]) if len(slot) else 0.0,
+        p_anchor=p_anchor,
         covered_mass=mixture.covered_mass,
         top=tuple(
             TopToken(int(t), _shown(draft, int(t)), float(p))

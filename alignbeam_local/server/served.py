@@ -20,6 +20,7 @@ _SAFER: dict[str, Callable[[Any, Any], bool]] = {
     "alpha": lambda own, asked: asked >= own,
     "depth": lambda own, asked: asked >= own,
     "beams": lambda own, asked: asked >= own,
+    "steer": lambda own, asked: asked in ("always", own),
     "threshold": lambda own, asked: asked <= own,
     "on_unsafe": lambda own, asked: _ORDER[asked] >= _ORDER[own],
 }
@@ -163,11 +164,14 @@ def _refuse_unlocked(own: OwnFields) -> None:
 def guarded(config: Config, own: OwnFields) -> Config:
     """The same, judged when the stream's mode demands it: nothing is shown that no verdict has passed."""
     if not own.judge:
-        return config.with_values({"beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None})
+        unjudged = {"beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None}
+        return config.with_values({**unjudged, "steer": "always"})
     if own.stream == "open":
         return config
-    if own.stream == "window":
-        return config.with_values({"judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS})
+    if own.stream == "window":  # an answer that is made again would follow what was sent of the first
+        return config.with_values(
+            {"steer": "always", "judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS}
+        )
     if config.judged and config.first_verdict_at is None:
         return config
     return config.with_values(

@@ -16,6 +16,7 @@ from ..events import (
     Judged,
     Notice,
     Phase,
+    RequestRead,
     Step,
     Withdrawn,
 )
@@ -23,11 +24,22 @@ from ..prompt.message import Message
 from ..result import json_safe
 
 #: Changes with the form of what is said; a server of another one is not used.
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 _EVENTS: Mapping[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)
-    for kind in (Notice, Phase, ExamplesRead, Step, BeamText, Judged, AnswerText, Withdrawn, Done)
+    for kind in (
+        Notice,
+        Phase,
+        ExamplesRead,
+        RequestRead,
+        Step,
+        BeamText,
+        Judged,
+        AnswerText,
+        Withdrawn,
+        Done,
+    )
 }
 _ERRORS = {
     kind.kind: kind for kind in (UsageError, ModelError, ContextFull, TimedOut, Cancelled, InternalError)

@@ -187,7 +187,7 @@ class Chat:
 
     def take_up(self) -> None:
         """Talk on where the transcript stands, with the state kept beside it."""
-        self.conversation = Conversation(self._engine, self.transcript.turns)
+        self.conversation = Conversation(self._engine, self.transcript.turns, unread=self.transcript.unread)
         self.steps = []
         self._take_up_system()
         if self.transcript.exchanges:

@@ -19,6 +19,6 @@ def with_chat_defaults(settings: SourcedConfig) -> SourcedConfig:
     given = settings.one_at_a_time().given
     others = {name: value for name, value in given.items() if (name, value) != ("judge_at", own)}
     plain = SourcedConfig(others)
-    if "judge_at" in others or plain.config.beams == 1:
+    if "judge_at" in others or (plain.config.beams == 1 and not plain.config.steers_by_request):
         return plain
     return SourcedConfig({**others, "judge_at": own})

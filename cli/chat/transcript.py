@@ -11,7 +11,7 @@ from alignbeam_local.conversation.log import ConversationLog
 from alignbeam_local.conversation.stored import StoredConversation, StoredExchange, checked_name, new_id, now
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.prompt.message import Message
-from alignbeam_local.result import Result
+from alignbeam_local.result import REPLACED, Result
 
 from ..console.terminal import say
 
@@ -145,12 +145,18 @@ class Transcript:
 
     @property
     def turns(self) -> list[Message]:
-        """What the models read of it."""
+        """Questions and answers."""
         return [
             turn
             for exchange in self.exchanges
             for turn in (Message("user", exchange.question), Message("assistant", exchange.answer))
         ]
+
+    @property
+    def unread(self) -> set[int]:
+        """Which of the turns, counted from 0, the models do not read again: those that were blocked."""
+        blocked = [n for n, one in enumerate(self.exchanges) if one.result["finish_reason"] in REPLACED]
+        return {turn for n in blocked for turn in (2 * n, 2 * n + 1)}
 
     @property
     def state_dir(self) -> Path | None:

@@ -281,7 +281,10 @@ def reselect(
     grid: Annotated[
         list[str],
         typer.Option(
-            "--grid", metavar="KNOB=VALUE,VALUE,...", help="of threshold, choice, on_unsafe; repeatable"
+            "--grid",
+            metavar="KNOB=VALUE,VALUE,...",
+            help="of threshold, choice, min_start, on_unsafe, steer, clear_below, harmful_above, "
+            "request_by; repeatable",
         ),
     ],
     judge: Annotated[
@@ -301,8 +304,11 @@ def reselect(
 
     Every method with several judged beams becomes one method a combination, in a run directory of its own.
     Where the run's on_unsafe is auto it is to be given; times stay those of the run.
+    `steer=by_request` takes the answers to clear requests from the run's method `draft`; doubtful requests
+    keep their beams, which were mixed with the whole weight: a note in each sample says so.
 
     ```sh
+    alignbeam eval reselect first --grid choice=safest,by_request,anchor --grid on_unsafe=refuse --out rules
     alignbeam eval reselect first --grid threshold=2,2.5,3 --grid on_unsafe=lowest --out chosen
     alignbeam eval reselect first --judge qwen2.5-coder-1.5b-instruct --grid on_unsafe=refuse --out strict
     ```

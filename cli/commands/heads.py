@@ -1,28 +1,30 @@
 """`alignbeam heads`: fit what tells harmful requests from harmless ones, and measure it."""
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alignbeam_local.config import Config
-from alignbeam_local.errors import ModelError
+from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
 from ..completion import model_names
-from ..console.terminal import say
+from ..console.terminal import for_stream, say
 from ..console.waiting import tracked
 
 if TYPE_CHECKING:
     from alignbeam_local.heads.benign import BenignChange
     from alignbeam_local.heads.check import ReadRequest, Scored
-    from alignbeam_local.heads.features import RequestReader
+    from alignbeam_local.heads.features import RequestReader, States
     from alignbeam_local.heads.head import RequestHead
     from alignbeam_local.heads.labelled_requests import LabelledRequest
+    from alignbeam_local.judge.check import Pair
     from alignbeam_local.result import ModelCard
 
     Scorer = Callable[[RequestReader, RequestHead], list[Scored]]
@@ -44,6 +46,16 @@ RequestsFile = Annotated[
         help="JSON Lines of labelled requests; default: the shipped ones",
     ),
 ]
+Answers = Annotated[bool, typer.Option("--answers", help="the head on a draft's answers, not on requests")]
+PairsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pairs",
+        parser=user_path,
+        metavar="PATH",
+        help="with --answers: JSON Lines as of `judge check`; default: the shipped pairs",
+    ),
+]
 Threads = Annotated[str | None, typer.Option("--threads", help="CPU threads; default: physical cores")]
 Context = Annotated[str | None, typer.Option("--context", help="tokens of the longest request")]
 AsJson = Annotated[bool, typer.Option("--json", help="print one JSON object")]
@@ -63,6 +75,8 @@ def fit(
             help="harmless prompts of your own, a line or a JSON object with `prompt` each",
         ),
     ] = None,
+    answers: Answers = False,
+    pairs: PairsFile = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", parser=user_path, metavar="PATH", help="default: in the data directory"),
@@ -74,9 +88,11 @@ def fit(
     """Fit a head on labelled requests: what an anchor makes of a prompt tells whether it is harmful.
 
     With `--benign` half of your own prompts are fitted on too; it says what that changes on the other half.
+    With `--answers` a draft's answer head is fitted, on the judge's labelled pairs: for `--judge head`.
 
     ```sh
     alignbeam heads fit qwen2.5-coder-0.5b-instruct
+    alignbeam heads fit smollm2-135m-instruct --answers
     alignbeam heads fit qwen2.5-coder-0.5b-instruct --benign our-questions.txt
     ```
     """
@@ -90,6 +106,11 @@ def fit(
     from ..views.heads import print_fit
 
     require_scikit_learn()
+    if answers:
+        _require_alone({"--requests": requests, "--benign": benign})
+        _fit_answers(model, pairs, out, _config(model, threads, context, Registry.load()), as_json=as_json)
+        return
+    _require_alone({"--pairs": pairs})
     wanted = read_requests(requests) if requests else read_requests()
     require_fittable(wanted)
     own = own_requests(read_prompts(benign)) if benign else []
@@ -113,13 +134,16 @@ def check(
         list[str] | None,
         typer.Option("--suite", help="a suite of `eval run`, or a file of labelled prompts; repeatable"),
     ] = None,
+    answers: Answers = False,
+    pairs: PairsFile = None,
     threads: Threads = None,
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model's head on labelled requests, or on suites: harmful ones of each over harmless of each.
 
-    Of the shipped requests only those count that no head was fitted on.
+    Of the shipped requests only those count that no head was fitted on; with `--answers` a draft's answer
+    head is measured, likewise on the judge's labelled pairs.
 
     ```sh
     alignbeam heads check qwen2.5-coder-0.5b-instruct
@@ -132,6 +156,11 @@ def check(
 
     from ..views.heads import print_heads
 
+    if answers:
+        _require_alone({"--requests": requests, "--suite": suite})
+        _check_answers(model, pairs, _config(model, threads, context, Registry.load()), as_json=as_json)
+        return
+    _require_alone({"--pairs": pairs})
     score = _suite_scorer(suite) if suite else _request_scorer(requests)
     registry = Registry.load()
     with open_reader(_config(model, threads, context, registry), registry) as (reader, card):
@@ -150,6 +179,8 @@ def show(
     model: Annotated[
         str | None, typer.Argument(metavar="[MODEL]", help="this one's in full", autocompletion=model_names)
     ] = None,
+    *,
+    answers: Answers = False,
     as_json: AsJson = False,
 ) -> None:
     """List the heads that are kept here, or show those of one model. Nothing is measured anew.
@@ -163,6 +194,9 @@ def show(
 
     from ..views.heads import print_heads, print_list
 
+    if answers:
+        _show_answers(model, as_json=as_json)
+        return
     found = [(path, head) for path, head in all_heads() if model in (None, head.model)]
     if model and not found:
         raise ModelError(f"there is no head for {model}", f"alignbeam heads fit {model}")
@@ -173,7 +207,7 @@ def show(
 
 
 def _config(model: str, threads: str | None, context: str | None, registry: Registry) -> Config:
-    flags = {"anchor": model, "threads": threads, "context": context}
+    flags = {"anchor": model, "draft": model, "threads": threads, "context": context}
     return resolve(flags, registry, os.environ).config
 
 
@@ -214,3 +248,75 @@ def _suite_scorer(specs: Sequence[str]) -> "Scorer":
         scored(head, item.suite, item.label == "harmful", reader.read([Message("user", item.prompt)]))
         for item in tracked(items, "reading")
     ]
+
+
+def _require_alone(others: Mapping[str, object]) -> None:
+    """Raises: UsageError: an option that says nothing here."""
+    for option, value in others.items():
+        if value:
+            raise UsageError(f"{option} does not go with this head", "Leave it out, or see --answers.")
+
+
+def _fit_answers(model: str, pairs: Path | None, out: Path | None, config: Config, *, as_json: bool) -> None:
+    from alignbeam_local.engine.open_reader import open_reader
+    from alignbeam_local.heads.answer_head import answer_record_file, save_answer_head
+    from alignbeam_local.heads.fit_answers import fit_answer_head
+    from alignbeam_local.judge.check import PAIRS_FILE, read_pairs, require_splits
+
+    from ..views.heads import print_answer_heads
+
+    wanted = read_pairs(pairs or PAIRS_FILE)
+    require_splits(wanted)
+    with open_reader(config, Registry.load(), "draft") as (reader, card):
+        states, key = _read_pairs(reader, wanted), reader.key
+    record = fit_answer_head(wanted, states, card, key, config.threshold)
+    path = out or answer_record_file(card.sha256, key)
+    save_answer_head(record, path)
+    print_answer_heads([record], as_json=as_json)
+    say(f"written: {path}")
+
+
+def _check_answers(model: str, pairs: Path | None, config: Config, *, as_json: bool) -> None:
+    from alignbeam_local.engine.open_reader import open_reader
+    from alignbeam_local.heads.answer_head import find_answer_head
+    from alignbeam_local.heads.fit_answers import read_by
+    from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs, report
+
+    from ..views.judge import print_report
+
+    wanted = read_pairs(pairs) if pairs else held_out(read_pairs(PAIRS_FILE))
+    with open_reader(config, Registry.load(), "draft") as (reader, card):
+        head = find_answer_head(card.sha256, reader.key)
+        if head is None:
+            raise ModelError(
+                f"there is no answer head for {card.name} with this template",
+                f"alignbeam heads fit {model} --answers",
+            )
+        measured = read_by(head, wanted, _read_pairs(reader, wanted))
+    found = report(measured, None, card.name, config.threshold)
+    if as_json:
+        print(for_stream(found.model_dump_json(), sys.stdout))
+    else:
+        print_report(found)
+
+
+def _show_answers(model: str | None, *, as_json: bool) -> None:
+    from alignbeam_local.heads.answer_head import all_answer_heads
+
+    from ..views.heads import print_answer_heads
+
+    found = [head for _, head in all_answer_heads() if model in (None, head.model)]
+    if not found:
+        raise ModelError(
+            f"there is no answer head{f' for {model}' if model else ''}",
+            f"alignbeam heads fit {model or 'MODEL'} --answers",
+        )
+    print_answer_heads(found, as_json=as_json)
+
+
+def _read_pairs(reader: "RequestReader", pairs: "Sequence[Pair]") -> "States":
+    import numpy as np
+
+    return np.concatenate(
+        [reader.read_answers([(pair.question, pair.answer)]) for pair in tracked(pairs, "reading")]
+    )

@@ -6,12 +6,15 @@ from itertools import chain
 from pathlib import Path
 from textwrap import wrap
 
+from rich.console import Console
+
 from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.reports.contrast import contrast_table, contrasts
 from alignbeam_local.evaluation.reports.figures import Figure
 from alignbeam_local.evaluation.reports.page import page
 from alignbeam_local.evaluation.reports.statistics import JudgeError
 from alignbeam_local.evaluation.reports.table import Table as Rows
-from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
+from alignbeam_local.evaluation.reports.table import csv_text, markdown, markdown_text, table
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun
 from alignbeam_local.judge.check import JudgeReport
 from alignbeam_local.reading import read_text
@@ -25,6 +28,8 @@ from ..console.terminal import is_terminal, say
 _DISPENSABLE = (
     "declines",
     "covered_mass",
+    "blocked_before",
+    "decisions",
     "degenerate",
     "harm",
     "slowdown",
@@ -33,23 +38,31 @@ _DISPENSABLE = (
     "refused",
     "label",
 )
+_DISPENSABLE_OF_PAIRS = ("best", "area", "difference")
 _NARROWEST = 9  # cells: a title that is wrapped needs no more lines than it must
 
 
 def print_report(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> None:
     """A table on stdout, as wide as the terminal allows, in full in a pipe; what is partial on stderr."""
     console = table_console()
-    found = _fitting(table(figures), console.width)
-    titles = found.titles
-    if is_terminal(sys.stdout):
-        titles = tuple(map("\n".join, map(wrap, titles, _widths(found))))
-    console.print(plain_table(titles, found.rows))
+    found = _fitting(table(figures), console.width, _DISPENSABLE)
+    _print_table(found, console)
+    if pairs := contrasts(figures):
+        console.print()
+        _print_table(_fitting(contrast_table(pairs), console.width, _DISPENSABLE_OF_PAIRS), console)
     say_partial(runs)
     _say_what_declines(found)
 
 
-def _fitting(found: Rows, width: int) -> Rows:
-    for name in _DISPENSABLE:
+def _print_table(found: Rows, console: Console) -> None:
+    titles = found.titles
+    if is_terminal(sys.stdout):
+        titles = tuple(map("\n".join, map(wrap, titles, _widths(found))))
+    console.print(plain_table(titles, found.rows))
+
+
+def _fitting(found: Rows, width: int, dispensable: Sequence[str]) -> Rows:
+    for name in dispensable:
         if sum(needed + 2 for needed in _widths(found)) <= width:
             break
         found = found.without(name)
@@ -89,7 +102,8 @@ def report_text(form: str, runs: Sequence[SavedRun], figures: Sequence[Figure]) 
     _say_what_declines(table(figures))
     match form:
         case "markdown":
-            return markdown(figures)
+            rest = contrasts(figures)
+            return markdown(figures) + (f"\n{markdown_text(contrast_table(rest))}" if rest else "")
         case _:
             return page(runs, figures)
 

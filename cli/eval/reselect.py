@@ -14,6 +14,7 @@ from alignbeam_local.evaluation.runs.reselect import (
     reselected,
     reselected_manifest,
 )
+from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of
 from alignbeam_local.evaluation.runs.run_directory import DAMAGE, Json, RunDirectory, key_of
 from alignbeam_local.evaluation.runs.runner import about_model
 from alignbeam_local.models.registry import Registry
@@ -37,12 +38,17 @@ def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: P
     directory, registry = RunDirectory(run), Registry.load()
     about_judge = about_model(registry.require(judge), "judge") if judge else None
 
-    def chosen(sample: Json) -> list[Json]:
-        return [reselected(sample, name, config) for name, config in choices.get(sample["method"], [])]
+    def chosen(sample: Json, alone: Json | None) -> list[Json]:
+        found = choices.get(sample["method"], [])
+        return [reselected(sample, name, config, alone) for name, config in found]
 
     try:
         about, choices = reselected_manifest(directory.manifest(), grid, about_judge)
-        samples = [(sample, [key_of(one) for one in chosen(sample)]) for sample in directory.samples()]
+        kept = directory.samples()
+        alone = alone_samples(kept)
+        samples = [
+            (sample, [key_of(one) for one in chosen(sample, alone.get(place_of(sample)))]) for sample in kept
+        ]
         most = max((len(beam_texts(sample)) for sample, keys in samples if judge and keys), default=0)
     except DAMAGE as error:
         raise UsageError(
@@ -54,7 +60,8 @@ def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: P
         for sample, keys in wanted:
             if log.done.issuperset(keys):
                 continue
-            for one in chosen(judged(sample)):
+            own = alone.get(place_of(sample))
+            for one in chosen(judged(sample), own and judged(own)):
                 if key_of(one) not in log.done:
                     log.append(one)
     say(f"written: {out}")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from alignbeam_local.result import Result
+from alignbeam_local.result import REPLACED, Result
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Tally:
 
     def count(self, result: Result) -> None:
         self.done += 1
-        if result.finish_reason in ("blocked", "withdrawn"):
+        if result.finish_reason in REPLACED:
             self.blocked += 1
         elif result.refusal.is_refusal:
             self.refused += 1

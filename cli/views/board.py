@@ -11,7 +11,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from alignbeam_local.events import BeamText, Event, ExamplesRead, Judged, Phase, Step, Winner
+from alignbeam_local.events import BeamText, Event, ExamplesRead, Judged, Phase, RequestRead, Step, Winner
 from alignbeam_local.result import Verdict
 
 from ..console.terminal import printable
@@ -71,6 +71,7 @@ class Board:
         self._since = monotonic()
         self._won_by: dict[int, Winner] = {}
         self._covered: list[float] = []
+        self._request = ""
         self._spinner = Spinner("dots", style="dim")
 
     def add(self, event: Event) -> None:
@@ -88,6 +89,8 @@ class Board:
                 self._phase, self._tokens, self._since = PHASES[event.name], 0, monotonic()
             case ExamplesRead():
                 self._phase = f"{PHASES['examples']} · {examples_left(event)}"
+            case RequestRead() if event.steering.decision:
+                self._request = f"the request reads as {event.steering.decision}"
             case Step():
                 self._won_by[event.beam] = event.won_by
                 if event.anchor_token is not None:
@@ -116,6 +119,8 @@ class Board:
         if self._tokens:
             rate = self._tokens / max(monotonic() - self._since, 1e-3)
             parts.append(f"{self._tokens} tokens, {rate:.{0 if rate >= 10 else 1}f}/s")
+        if self._request:
+            parts.append(self._request)
         if self._covered:
             parts.append(f"{sum(self._covered) / len(self._covered):.0%} crossed")
         more = [Text(f" · {part}", style="dim") for part in parts]

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from alignbeam_local.heads.answer_head import AnswerHead
 from alignbeam_local.heads.benign import BenignChange, WithHead
 from alignbeam_local.heads.check import ALL
 from alignbeam_local.heads.head import Above, Auc, RequestHead
+from alignbeam_local.judge.calibration import LABELS
 
 from ..console.tables import plain_table, table_console
 from ..console.terminal import for_stream
@@ -117,3 +119,27 @@ def _change_cells(one: WithHead) -> tuple[str, ...]:
         *(f"{own.above_high:.0%}", _interval(own.high_interval)),
         *(f"{one.auc:.2f}", f"{one.auc_low:.2f} to {one.auc_high:.2f}"),
     )
+
+
+def print_answer_heads(heads: Sequence[AnswerHead], *, as_json: bool) -> None:
+    """Answer heads: what each makes of answers that it was not fitted on."""
+    if as_json:
+        rows = [head.model_dump(mode="json", exclude={"weights", "intercept", "held_out"}) for head in heads]
+        _print_json(rows[0] if len(rows) == 1 else rows)
+        return
+    for head in heads:
+        figures = head.figures
+        _line(f"{head.model}: answers, unsafe above {figures['threshold']:g}")
+        labels = [label for label in LABELS if f"n_{label}" in figures]
+        table_console().print(
+            plain_table(
+                ("answers", "n", "above", "AUC of compliance over"),
+                [
+                    (
+                        *(label, f"{figures[f'n_{label}']:.0f}", f"{figures[f'above_{label}']:.0%}"),
+                        f"{figures[f'auc_over_{label}']:.2f}" if f"auc_over_{label}" in figures else "",
+                    )
+                    for label in labels
+                ],
+            )
+        )

@@ -72,7 +72,7 @@ class LiveView:
     def _withdraw(self, event: Withdrawn) -> None:
         self._fold()
         erased = self._answer is None or self._answer.withdraw()
-        self._answer = None
+        self._answer, self._board = None, Board()  # another answer may be made in its place
         which = "what was shown" if erased else "the answer above"
         self._console.print(Text(f"[withdrawn: {which} did not stand]", style="bold red"))
         if event.text:

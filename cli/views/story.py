@@ -95,6 +95,7 @@ def summary(result: Result) -> str:
     parts = [
         _outcome(result),
         _verdicts(result),
+        _steering(result),
         "cut short by max_tokens" if result.finish_reason == "length" else "",
         f"{result.timings.total_ms / 1000:.1f} s",
     ]
@@ -146,6 +147,16 @@ def _verdicts(result: Result) -> str:
     if not any(beam.judge for beam in result.beams):
         return f"{drafts}, not judged"
     return f"{drafts}, {_found_of_one(result.beams[0]) if count == 1 else _found(result)}"
+
+
+def _steering(result: Result) -> str:
+    """What was done about a request that need not be steered; nothing where it was steered as ever."""
+    steering = result.steering
+    if steering is None or steering.decision != "clear":
+        return ""
+    if steering.unsteered:
+        return "made again, steered"
+    return "not steered" if steering.alpha is None else ""
 
 
 def _found_of_one(beam: BeamResult) -> str:

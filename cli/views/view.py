@@ -2,8 +2,8 @@
 
 from typing import IO, Any, Protocol
 
-from alignbeam_local.events import AnswerText, Done, Event, Notice, Step, Withdrawn
-from alignbeam_local.result_json import json_line, step_object
+from alignbeam_local.events import AnswerText, Done, Event, Notice, RequestRead, Step, Withdrawn
+from alignbeam_local.result_json import json_line, traced_object
 
 from ..console.terminal import for_stream, is_terminal, say
 
@@ -61,8 +61,8 @@ class JsonView:
 
     def show(self, event: Event) -> None:
         match event:
-            case Step() if self._trace:
-                self._print(step_object(event))
+            case RequestRead() | Step() if self._trace:
+                self._print(traced_object(event))
             case Done() if event.result.finish_reason != "cancelled":
                 self._print(event.result.as_dict())
 
@@ -73,15 +73,15 @@ class JsonView:
 
 
 class TraceView:
-    """The mixed steps as JSON lines, before what another view makes of them."""
+    """The request's reading and the mixed steps as JSON lines, before what another view makes of them."""
 
     def __init__(self, inner: View, out: IO[str]) -> None:
         self._inner = inner
         self._out = out
 
     def show(self, event: Event) -> None:
-        if isinstance(event, Step):
-            print(for_stream(json_line(step_object(event)), self._out), file=self._out, flush=True)
+        if isinstance(event, RequestRead | Step):
+            print(for_stream(json_line(traced_object(event)), self._out), file=self._out, flush=True)
         self._inner.show(event)
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from rich.text import Text
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
-from alignbeam_local.result import BeamResult, Result
+from alignbeam_local.result import BeamResult, Result, Steering
 
 from ..console.tables import Column, table
 from ..console.terminal import printable
@@ -46,7 +46,7 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
     for beam in _beams(result, which):
         parts += ["", Text(f"Mixed tokens of beam {beam + 1}", style="bold")]
         rows = [step for step in steps if step.beam == beam]
-        parts.append(table(_step_columns(), rows, width) if rows else "none: depth is 0")
+        parts.append(table(_step_columns(), rows, width) if rows else "none: nothing was mixed")
     if steps:
         parts.append(Text.assemble("won by: whose first choice it is: ", winners_legend()))
     if which.isdecimal():
@@ -97,12 +97,34 @@ def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
             f"Shown: beam {beam.index + 1} of {len(result.beams)} (* below), "
             f"{_tokens(result.usage.completion_tokens)}. {_anchors_part(beam, steps)}"
         )
+    if result.steering:
+        yield " ".join(_request(result.steering, float(result.config["threshold"])))
+    if read := [beam.judge.request for beam in result.beams if beam.judge and beam.judge.request is not None]:
+        yield f"The judge takes the request for harmful with probability {read[0]:.2f}."
     if any(beam.judge for beam in result.beams):
         threshold = limit_text(float(result.config["threshold"]))
         yield f"Harm is from 1 to 5, safe up to {threshold}. {_judged_early(result)}".rstrip()
     if result.bridge.covered_mass is not None:
         crossed = f"{result.bridge.covered_mass:.0%}"
         yield f"Of the anchor's probability {crossed} crossed into the draft model's vocabulary."
+
+
+def _request(steering: Steering, threshold: float) -> Iterator[str]:
+    """What it was read as, and what that led to."""
+    if steering.p is None or steering.low is None or steering.high is None:
+        yield "The request could not be read: there is no head for this anchor, or it does not fit."
+        return
+    yield (
+        f"The request reads as {steering.decision}: harmful with probability {steering.p:.2f} "
+        f"(clear up to {steering.low:.2f}, harmful above {steering.high:.2f})."
+    )
+    if steering.unsteered:
+        score = harm_text(steering.unsteered.score, threshold, 2, "no score")
+        yield f"The draft's own answer did not pass the judge ({score}): it was made again, steered."
+    elif steering.alpha is None:
+        yield "It was left to the draft model alone."
+    else:
+        yield f"The anchor's weight is {steering.alpha:.2f}."
 
 
 def _anchors_part(beam: BeamResult, steps: Sequence[Step]) -> str:
@@ -169,7 +191,10 @@ def _beam_columns(result: Result) -> tuple[Column, ...]:
         Column("refuses", 80, lambda beam: "yes" if declines(beam.text) else "no"),
         Column("tokens", 60, lambda beam: str(beam.tokens), is_number=True),
         Column("end", 90, lambda beam: _end(beam, result)),
-        Column("logprob", 100, lambda beam: _number(beam.logprob, ".2f"), is_number=True),
+        Column("p first", 120, lambda beam: _number(beam.p_first, ".3f"), is_number=True),
+        Column("log p mixed", 140, lambda beam: _number(beam.mixture_logprob, ".2f"), is_number=True),
+        Column("log p anchor", 140, lambda beam: _number(beam.anchor_logprob, ".2f"), is_number=True),
+        Column("log p draft", 100, lambda beam: _number(beam.logprob, ".2f"), is_number=True),
         Column("text", 0, _excerpt, grows=True),
     )
 

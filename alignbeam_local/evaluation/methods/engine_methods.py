@@ -51,6 +51,10 @@ class AlignBeam(EngineMethod):
 
     name: ClassVar[str] = ALIGNBEAM
 
+    def config(self, base: Config) -> Config:
+        """Samples hold what their requests were read as, unless that is turned off: `reselect` goes by it."""
+        return base.with_values({"read_request": "on"}) if base.read_request == "auto" else base
+
     def models(self, config: Config) -> dict[str, str | None]:
         return {role: getattr(config, role) for role in config.roles}
 

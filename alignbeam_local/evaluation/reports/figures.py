@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from ...result import Decision
 from ..runs.metrics import Scored
 from ..runs.saved_runs import SavedRun
 from ..suites.suites import LABELS, Label
@@ -14,9 +15,10 @@ from .statistics import Estimate, JudgeError, corrected_share, share
 class Figure:
     """Counts and shares of `n` answers; None where nothing of the kind was measured.
 
-    `declined` is refused or blocked: on benign prompts that is over-refusal. `slowdown` compares with the
-    draft's answers in the same run. `refused` is counted by the paper's string match, `declines` by the
-    detector.
+    `declined` is refused or blocked: on benign prompts that is over-refusal. `blocked_before` of the blocked
+    ones were so before anything was generated. `slowdown` compares with the draft's answers in the same run.
+    `refused` is counted by the paper's string match, `declines` by the detector. `read_clear` and its kind
+    count what requests were read as.
     """
 
     run: str
@@ -37,6 +39,10 @@ class Figure:
     slowdown: float | None
     covered_mass: float | None
     declines: int | None
+    blocked_before: int
+    read_clear: int | None
+    read_doubtful: int | None
+    read_harmful: int | None
 
 
 def figures(runs: Iterable[SavedRun], judge_error: JudgeError | None = None) -> list[Figure]:
@@ -85,7 +91,17 @@ def _cell(
         slowdown=slowdown(answered, drafts),
         covered_mass=_mean(s.covered_mass for s in answered),
         declines=_declines(answered),
+        blocked_before=sum(s.blocked_at == "before" for s in answered),
+        read_clear=_read_as("clear", answered),
+        read_doubtful=_read_as("doubtful", answered),
+        read_harmful=_read_as("harmful", answered),
     )
+
+
+def _read_as(decision: Decision, answered: Sequence[Scored]) -> int | None:
+    """None where no request was read."""
+    read = [s.decision for s in answered if s.decision]
+    return read.count(decision) if read else None
 
 
 def by_prompt(scored: Iterable[Scored], value: Callable[[Scored], float]) -> list[list[float]]:

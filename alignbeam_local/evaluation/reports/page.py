@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from ..runs.metrics import Scored
 from ..runs.saved_runs import SavedRun, texts
+from .contrast import contrast_table, contrasts
 from .figures import Figure
 from .plots import Plot, plots
 from .table import table
@@ -64,6 +65,7 @@ def page(runs: Sequence[SavedRun], figures: Sequence[Figure]) -> str:
         script=script,
         script_hash=b64encode(sha256(script.encode()).digest()).decode(),
         table=table(figures),
+        contrast=contrast_table(found) if (found := contrasts(figures)) else None,
         drawings=[_drawing(plot) for plot in plots(runs)],
         colours=_COLOURS,
         width=_WIDTH,

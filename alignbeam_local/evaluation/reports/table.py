@@ -30,7 +30,17 @@ _COLUMNS = (
         lambda figure: "" if figure.declines is None else str(figure.declines),
     ),
     ReportColumn("blocked", "blocked by the judge", lambda figure: str(figure.blocked)),
+    ReportColumn(
+        "blocked_before",
+        "of them before anything was generated",
+        lambda figure: str(figure.blocked_before) if figure.blocked_before else "",
+    ),
     ReportColumn("declined", "refused or blocked [95 % interval]", lambda figure: percent(figure.declined)),
+    ReportColumn(
+        "decisions",
+        "requests read as clear / doubtful / harmful",
+        lambda figure: "" if figure.read_clear is None else _decisions(figure),
+    ),
     ReportColumn("degenerate", "empty or repetitive", lambda figure: str(figure.degenerate)),
     ReportColumn("harm", "mean harm (1 to 5)", lambda figure: _number(figure.harm, 2)),
     ReportColumn("harmful", "judged harmful [95 % interval]", lambda figure: percent(figure.harmful)),
@@ -78,8 +88,13 @@ def table(found: Sequence[Figure]) -> Table:
 
 
 def markdown(found: Sequence[Figure]) -> str:
-    """The table in Markdown; what could end a cell is escaped."""
-    _, titles, rows = table(found)
+    """The table in Markdown."""
+    return markdown_text(table(found))
+
+
+def markdown_text(found: Table) -> str:
+    """A table in Markdown; what could end a cell is escaped."""
+    _, titles, rows = found
     lines = [titles, tuple("---" for _ in titles), *rows]
     escaped = [[figure.replace("|", r"\|") for figure in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
@@ -89,8 +104,9 @@ def csv_text(found: Sequence[Figure]) -> str:
     """Every figure as a number, a column each; intervals in columns of their own."""
     out = io.StringIO(newline="")
     flat = [_flat(figure) for figure in found]
-    if all(row["declines"] is None for row in flat):  # counts that are older than the detector
-        flat = [{name: value for name, value in row.items() if name != "declines"} for row in flat]
+    for lately in ("declines", "read_clear", "read_doubtful", "read_harmful"):
+        if all(row[lately] is None for row in flat):  # counts that are older, or requests that nobody read
+            flat = [{name: value for name, value in row.items() if name != lately} for row in flat]
     writer = csv.DictWriter(out, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
@@ -107,6 +123,10 @@ def _flat(figure: Figure) -> dict[str, str | float | None]:
         else:
             flat[name] = value
     return flat
+
+
+def _decisions(figure: Figure) -> str:
+    return f"{figure.read_clear} / {figure.read_doubtful} / {figure.read_harmful}"
 
 
 def percent(estimate: Estimate | None) -> str:

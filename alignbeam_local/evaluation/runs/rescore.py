@@ -11,6 +11,7 @@ from ...judge.quoting import with_reasoning
 from ...paths import ensure_dir, write_atomic
 from ...prompt.message import Message
 from ...reading import read_text
+from ...result import REPLACED
 from ...result_json import parsed
 from ...search.refusals import folded, is_refusal
 from .metrics import Scored
@@ -88,7 +89,7 @@ def _adopt(file: Path, about: Json) -> None:
 
 def _has_answer(sample: Json) -> bool:
     result = sample.get("result")
-    return result is not None and result["finish_reason"] not in ("blocked", "withdrawn")
+    return result is not None and result["finish_reason"] not in REPLACED
 
 
 def how_scored(directory: RunDirectory, name: str) -> Json:

@@ -1,10 +1,10 @@
-"""A run's beams chosen from once more: by another threshold, choice, `on_unsafe` or judge.
+"""A run's beams chosen from once more: by another threshold, choice, `on_unsafe`, steering or judge.
 
 Nothing is generated again: every beam's text and score are in the run, and these work on nothing else.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from typing import Any
 
@@ -14,13 +14,20 @@ from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...prompt.message import Message
 from ...refusals.detector import declines
-from ...result import ModelCard, Verdict, json_safe
-from ...search.selection import Candidate, select
+from ...result import ModelCard, Steering, Verdict, json_safe
+from ...search.choices import Candidate
+from ...search.selection import select
+from ...search.steering import decision_of, knobs_of
 from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
+from . import resteer
 from .run_directory import Json
 
-KNOBS = knobs_that("selects")
+KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
+
+
+#: Choices that go by what was kept of a beam's mixed start.
+_BY_START = ("mixture", "anchor")
 
 
 def require_selecting(grid: Grid) -> None:
@@ -41,7 +48,8 @@ def reselected_manifest(
 
     Raises:
         UsageError: no method's beams were all judged at their ends, or a value is out of range, or
-            `on_unsafe` is left at auto, which depends on the judge's record at each threshold.
+            `on_unsafe` is left at auto, which depends on the judge's record at each threshold; or, as
+            `require_alone`, what clear requests would be answered with is not there.
     """
     methods: Json = {}
     choices: dict[str, list[tuple[str, Config]]] = {}
@@ -50,6 +58,7 @@ def reselected_manifest(
             continue
         choices[name] = list(_choices(name, about["knobs"], grid))
         for chosen, config in choices[name]:
+            resteer.require_alone(manifest["methods"], name, config)
             changed = {knob: getattr(config, knob) for knob in KNOBS}
             models = about["models"] | ({"judge": judge} if judge else {})
             methods[chosen] = {**about, "knobs": {**about["knobs"], **changed}, "models": models}
@@ -77,11 +86,19 @@ def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[
         yield f"{name}{',' if ':' in name else ':'}{','.join(f'{k}={v}' for k, v in chosen.items())}", config
 
 
-def reselected(sample: Json, name: str, config: Config) -> Json:
-    """A sample of the method `name` as these knobs would have had it; timings stay as they were."""
+def reselected(sample: Json, name: str, config: Config, alone: Json | None = None) -> Json:
+    """A sample of the method `name` as these knobs would have had it; timings stay as they were.
+
+    `alone` is the draft's own sample of the same prompt and seed, if the run has it.
+
+    Raises:
+        UsageError: the sample lacks what these knobs go by: the request's reading, what the mixture or the
+            anchor gave a beam's start, steered beams, or the draft's own answer.
+        DAMAGE: the sample is damaged.
+    """
     changed = {**sample, "method": name}
     if sample.get("result", {}).get("beams"):
-        changed["result"] = _chosen_anew(sample["result"], config)
+        changed["result"] = _steered_anew(sample["result"], config, alone)
     return changed
 
 
@@ -123,22 +140,73 @@ def beam_texts(sample: Json) -> list[str]:
     return [with_reasoning(result["reasoning"], beam["text"]) for beam in result["beams"]]
 
 
-def _chosen_anew(result: Json, config: Config) -> Json:
+def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:
+    steering = resteer.steering_anew(result, config)
+    if steering and steering.alpha is None:
+        own = result if resteer.is_unsteered(result) else _own_answer(alone)
+        own = {**own, "beams": [_judged_by(beam, config.threshold) for beam in own["beams"]]}
+        verdict = resteer.verdict_on(own)
+        if verdict is None or verdict.verdict == "safe":
+            return _with_knobs(resteer.answered_alone(result, own, steering), config)
+        steering = replace(steering, alpha=config.alpha, unsteered=verdict)
+    resteer.require_beams(result)
+    return _chosen_anew(result, config, steering)
+
+
+def _own_answer(alone: Json | None) -> Json:
+    """Raises: UsageError: the run lacks the draft's own answer."""
+    if alone is None:
+        raise UsageError(
+            "the run lacks the draft's own answer to a clear request", "Give the same `eval run` again."
+        )
+    return dict(alone["result"])
+
+
+def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Json:
     beams = [_judged_by(beam, config.threshold) for beam in result["beams"]]
-    candidates = [
-        Candidate(beam["index"], Verdict(**beam["judge"]), beam["logprob"], beam["degenerate"])
-        for beam in beams
-    ]
-    selection = select(candidates, config, refusal_allowed=False)
+    verdicts = [Verdict(**beam["judge"]) for beam in beams]
+    resteer.require_request(config, verdicts)
+    selection = select(
+        [_candidate(beam, config, is_mixed=bool(result["config"]["depth"])) for beam in beams],
+        knobs_of(config, steering),
+        refusal_allowed=False,
+        decision=decision_of(config, steering, verdicts),
+    )
+    note = resteer.weight_note(result, steering)
     answering = next((beam for beam in beams if beam["index"] == selection.beam), None)
-    return {
+    changed = {
         **result,
         **(_answer(answering, result) if answering else _blocked(config, result)),
         "beams": beams,
         "chosen": selection.beam,
-        "config": {**result["config"], **{knob: getattr(config, knob) for knob in KNOBS}},
-        "notices": [selection.notice] if selection.notice else [],
+        "notices": list(filter(None, (selection.notice, note))),
     }
+    if steering:
+        changed["steering"] = asdict(steering)
+    return _with_knobs(changed, config)
+
+
+def _with_knobs(result: Json, config: Config) -> Json:
+    return {**result, "config": {**result["config"], **{knob: getattr(config, knob) for knob in KNOBS}}}
+
+
+def _candidate(beam: Json, config: Config, *, is_mixed: bool) -> Candidate:
+    """Raises: UsageError: the beam is of a version that did not keep what the choice goes by."""
+    if is_mixed and (config.choice in _BY_START or config.min_start > 0) and beam.get("p_first") is None:
+        raise UsageError(
+            f"the run does not hold what choice={config.choice}, min_start={config.min_start:g} goes by",
+            "It is of an older version: run it again.",
+        )
+    return Candidate(
+        beam["index"],
+        Verdict(**beam["judge"]),
+        beam["logprob"],
+        beam["degenerate"],
+        declines(beam["text"]),
+        beam.get("mixture_logprob"),
+        beam.get("anchor_logprob"),
+        beam.get("p_first"),
+    )
 
 
 def _answer(beam: Json, result: Json) -> Json:
@@ -172,7 +240,7 @@ def _thought_tokens(result: Json) -> int:
 
 def _judged_by(beam: Json, threshold: float) -> Json:
     judge = beam["judge"]
-    if judge["score"] is None:
+    if judge is None or judge["score"] is None:
         return beam
     verdict = "safe" if judge["score"] <= threshold else "unsafe"
     return {**beam, "judge": {**judge, "verdict": verdict}}

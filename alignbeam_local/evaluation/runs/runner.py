@@ -11,6 +11,7 @@ from typing import Any
 from ... import __version__
 from ...config import LoraSpec, knobs_that
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
+from ...heads.records import heads_hash
 from ...judge.calibration import records_hash
 from ...llama.gpus import supports_gpu
 from ...llama.library import build, default_threads
@@ -113,12 +114,14 @@ def _about_adapter(registry: Registry, spec: LoraSpec) -> Json:
 
 
 def about_model(file: ModelFile, role: str) -> Json:
-    """The file, and what models.toml and records of calibration make of it, as manifests say it."""
+    """The file, and what models.toml and the records of judges and heads make of it, as manifests say."""
     about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
     if file.entry.format:
         about["format"] = file.entry.format
     if file.entry.reasons is False:
         about["reasons"] = False
+    if found := heads_hash(role, about["sha256"]):
+        about["head"] = found
     if role == "judge":
         asked = file.entry.judge.model_dump(mode="json", exclude_defaults=True)
         about |= {"judge": asked} if asked else {}

@@ -9,14 +9,17 @@ from ...events import Step
 from ...judge.calibration import Calibration
 from ...refusals.detector import declines
 from ...result import BeamResult, Result, json_safe
-from ...result_json import step_object
-from ...search.selection import Candidate
+from ...result_json import traced_object
+from ...search.choices import Candidate
 from ...search.selection_table import SelectionTable, selection_table
+from ...search.steering import decision_of
 
 Json = dict[str, Any]
 Outcome = Literal["answered", "refused", "blocked", "withdrawn"]
 #: Beside the models: what decides an answer. What a machine or its folders are called stays at home.
-_SHOWN_KNOBS = tuple(name for panel in ("Method", "Judge", "Sampling") for name in knobs_of(panel))
+_SHOWN_KNOBS = tuple(
+    name for panel in ("Method", "Steering", "Judge", "Sampling") for name in knobs_of(panel)
+)
 
 
 def saved_answer(
@@ -57,7 +60,7 @@ def answer_object(result: Result, steps: Sequence[Step], record: Calibration | N
         "steered": {
             "steps": sum(step.beam == result.chosen for step in steps),
             "anchor_won": sum(step.steered and step.beam == result.chosen for step in steps),
-            "tokens": list(map(step_object, steps)),
+            "tokens": list(map(traced_object, steps)),
         },
         "beams": [_beam(beam, result) for beam in result.beams],
         "selection": table and table.as_dict(),
@@ -83,11 +86,14 @@ def table_of(result: Result, record: Calibration | None) -> SelectionTable | Non
     candidates = [candidate for beam in result.beams if (candidate := _candidate(beam))]
     if not candidates or len(candidates) < len(result.beams):
         return None
+    decision = decision_of(config, result.steering, (candidate.verdict for candidate in candidates))
+    is_flagged = config.steers_by_request and decision == "harmful"
     return selection_table(
         candidates,
         config,
-        refusal_allowed=record.allows_refusal if record else lambda _: False,
+        refusal_allowed=lambda at: is_flagged or (record is not None and record.allows_refusal(at)),
         allowed_changes=(score for scores in record.held_out.values() for score in scores) if record else (),
+        decision=decision,
     )
 
 
@@ -95,7 +101,16 @@ def _candidate(beam: BeamResult) -> Candidate | None:
     """None of a beam that nobody judged at its end."""
     if beam.judge is None or beam.finish_reason == "cancelled":
         return None
-    return Candidate(beam.index, beam.judge, beam.logprob, beam.degenerate)
+    return Candidate(
+        beam.index,
+        beam.judge,
+        beam.logprob,
+        beam.degenerate,
+        declines(beam.text),
+        beam.mixture_logprob,
+        beam.anchor_logprob,
+        beam.p_first,
+    )
 
 
 def _beam(beam: BeamResult, result: Result) -> Json:

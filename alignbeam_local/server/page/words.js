@@ -63,7 +63,12 @@ const VERDICTS = {
 
 const CHOICES = {
   safest: "the least harmful",
+  lowest: "the least harmful, near ones in the mixture's order",
   likeliest: "the likeliest first token",
+  mixture: "the likeliest start",
+  anchor: "what the anchor finds likeliest",
+  votes: "what most do, refuse or answer",
+  by_request: "by what the request was read as",
 };
 
 const UNSAFE = {

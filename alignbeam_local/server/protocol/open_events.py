@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from ...events import AnswerText, BeamText, ExamplesRead, Judged, Notice, Phase, Step, Withdrawn
+from ...events import AnswerText, BeamText, ExamplesRead, Judged, Notice, Phase, RequestRead, Step, Withdrawn
 from ...result import json_safe
 from ..work.jobs import JobEvent
 
@@ -12,6 +12,7 @@ _NAMES: dict[type, str] = {
     Notice: "notice",
     Phase: "phase",
     ExamplesRead: "examples_read",
+    RequestRead: "request_read",
     Step: "step",
     BeamText: "beam_text",
     Judged: "judged",

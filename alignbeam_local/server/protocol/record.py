@@ -25,19 +25,23 @@ class Record:
     result: Result | None = None
     error: AlignBeamError | None = None
     _shown: bool = False
+    _begins_anew: bool = False
 
     def take(self, events: Sequence[JobEvent]) -> str:
         """Keep what happened; the text that it adds to the answer, decided and safe to show.
 
         What stands in for a blocked answer is such text; of a withdrawn one nothing stands in here, as what
-        was shown before its last verdict stays: each piece of it had passed its own.
+        was shown before its last verdict stays: each piece of it had passed its own. An answer that is made
+        again in such a one's place begins a paragraph of its own.
         """
         added = ""
         for event in events:
             if isinstance(event, AnswerText):
-                added += event.text
+                added += "\n\n" * self._begins_anew + event.text
+                self._begins_anew = False
             elif isinstance(event, Withdrawn):
-                added = added if self._shown or added else event.text
+                self._begins_anew = self._shown or bool(added)
+                added = added if self._begins_anew else event.text
             elif isinstance(event, Step):
                 self.steps.append(event)
             elif isinstance(event, Begun):

@@ -1,0 +1,141 @@
+"""What a kept run tells of steering by request: what its requests were read as, the draft's own answers."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from ...config import Config, knobs_of
+from ...errors import UsageError
+from ...result import Steering, Verdict
+from ...search.steering import steering_of, unread
+from .run_directory import Json
+
+#: Knobs of steering that a kept run can be asked about; the others say how beams are made.
+KNOBS = ("steer", "clear_below", "harmful_above", "request_by")
+#: The method whose answers are those of clear requests.
+ALONE = "draft"
+_SAME_WEIGHT = 1e-9
+#: Knobs that say what the draft alone answers.
+_SAYS = (*knobs_of("Sampling"), "system", "context")
+
+
+class Place(NamedTuple):
+    """What a sample is of, whoever made it."""
+
+    suite: str
+    id: str
+    seed: int
+
+
+def place_of(sample: Json) -> Place:
+    """Raises: KeyError: the sample is damaged."""
+    return Place(sample["suite"], sample["id"], sample["seed"])
+
+
+def alone_samples(samples: Iterable[Json]) -> dict[Place, Json]:
+    """The draft's own answers of a run; none of those that failed."""
+    return {place_of(s): s for s in samples if s["method"] == ALONE and "result" in s}
+
+
+def require_alone(methods: Mapping[str, Json], name: str, config: Config) -> None:
+    """Whether a run holds what steering by request would have answered clear requests with.
+
+    Raises:
+        UsageError: it does not.
+    """
+    knobs = methods[name]["knobs"]
+    if config.steer == "always" or knobs.get("steer") == "by_request":
+        return
+    own = methods.get(ALONE)
+    if own is None:
+        raise UsageError(
+            "steer=by_request leaves clear requests to the draft alone, and this run has no method `draft`",
+            "Run both: --method draft --method alignbeam.",
+        )
+    other = [knob for knob in _SAYS if own["knobs"].get(knob) != knobs.get(knob)]
+    if other or own["models"].get("draft") != methods[name]["models"].get("draft"):
+        raise UsageError(
+            f"the run's method `draft` differs from {name}: {', '.join(other) or 'the model'}",
+            "Run both with the same models and sampling.",
+        )
+
+
+def steering_anew(result: Json, config: Config) -> Steering | None:
+    """What these knobs make of a sample's request; None where they do not go by it.
+
+    Raises:
+        UsageError: the request was not read when the sample was made.
+    """
+    if not config.with_values({"read_request": "auto"}).reads_request:
+        return None
+    kept = result.get("steering")
+    if kept is None:
+        raise UsageError(
+            "the run does not hold what its requests were read as",
+            "It is of an older version, or was made with --read-request off: run it again.",
+        )
+    if kept["p"] is None:
+        return unread(config)
+    return steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
+
+
+def require_request(config: Config, verdicts: Iterable[Verdict]) -> None:
+    """Raises: UsageError: the choice goes by what the run's judge did not say of the request."""
+    if config.choice != "by_request" or config.request_by != "judge":
+        return
+    if all(verdict.request is None for verdict in verdicts):
+        raise UsageError(
+            "the run does not hold what its judge made of the requests",
+            "It is of an older version, or its judge is not asked about requests: give --judge MODEL.",
+        )
+
+
+def is_unsteered(result: Json) -> bool:
+    """Whether a kept sample is the draft's own answer to a clear request."""
+    kept = result.get("steering")
+    return kept is not None and kept["p"] is not None and kept["alpha"] is None
+
+
+def weight_note(result: Json, wanted: Steering | None) -> str:
+    """What is to be said of beams that were mixed with another weight; nothing if with the right one."""
+    if wanted is None or wanted.alpha is None or wanted.decision is None:
+        return ""
+    made = result["steering"]["alpha"]
+    if abs(wanted.alpha - made) < _SAME_WEIGHT:
+        return ""
+    return f"these beams were mixed with alpha {made:.3g}; steered by request it would be {wanted.alpha:.3g}"
+
+
+def require_beams(result: Json) -> None:
+    """Raises: UsageError: the sample is the draft's own answer, where steered beams are wanted."""
+    if is_unsteered(result):
+        raise UsageError(
+            "these knobs would steer a request that the run left to the draft alone",
+            "Run it with steer=always; its beams can be chosen from with every other setting.",
+        )
+
+
+def answered_alone(result: Json, alone: Json, steering: Steering) -> Json:
+    """A sample's result with the draft's own answer in its place.
+
+    Times are the draft's own, and the anchor's for reading the request.
+    """
+    if is_unsteered(result):
+        return {**result, "beams": alone["beams"], "steering": asdict(steering)}
+    read = result["timings"]["anchor_prefill_ms"]
+    timings = {**alone["timings"], "anchor_prefill_ms": read}
+    timings["total_ms"] += read
+    taken = ("text", "reasoning", "finish_reason", "chosen", "refusal", "beams", "usage", "bridge")
+    return {
+        **result,
+        **{name: alone[name] for name in taken},
+        "timings": timings,
+        "steering": asdict(steering),
+        "notices": [] if verdict_on(alone) else ["the draft's own answer was not judged"],
+    }
+
+
+def verdict_on(alone: Json) -> Verdict | None:
+    """The verdict on the draft's own answer, if the run or another judge has one."""
+    kept: dict[str, Any] | None = alone["beams"][0]["judge"] if alone["beams"] else None
+    return Verdict(**kept) if kept else None

@@ -1,0 +1,24 @@
+"""Which records of heads a model's answers may depend on."""
+
+from hashlib import sha256
+
+from ..paths import data_dir
+from . import answer_head, head
+
+#: By the role that a model plays: the user's own records, and the shipped ones.
+_FOLDERS = {"anchor": ("heads", head), "draft": ("heads/answers", answer_head)}
+
+
+def heads_hash(role: str, model_sha256: str) -> str | None:
+    """A hash of all records that may be this model's in this role: what is found depends on nothing else.
+
+    None if there are none.
+    """
+    if role not in _FOLDERS:
+        return None
+    own, module = _FOLDERS[role]
+    found = []
+    for folder in (data_dir() / own, module.SHIPPED):
+        contents = (path.read_bytes() for path in sorted(folder.glob("*.json")))
+        found += [content for content in contents if model_sha256.encode() in content]
+    return sha256(b"\n".join(found)).hexdigest() if found else None

@@ -1,0 +1,311 @@
+"""What is read of a request, and what becomes of its answer: clear, doubtful, harmful, or not read at all."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alignbeam_local.config import Config
+from alignbeam_local.events import AnswerText, Event, Notice, RequestRead, Step, Withdrawn
+from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
+from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.prompt.message import Message
+from alignbeam_local.result import Steering, Verdict
+from alignbeam_local.search.steering import decision_of, knobs_of, steering_of, unread
+from tests.fake_lm import spelt
+from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, World, done, phases, shown
+
+#: Words of a request, and the logit of what the head makes of a text that holds them; the last one counts.
+HARM = {b"": -4.0, b"cook": -3.0, b"odd": 0.0, b"kill": 4.0, b"NAN": float("nan")}
+LIMITS = Thresholds(low=0.2, high=0.8)
+BEGIN = "<|im_end|>\n<|im_start|>assistant\n"
+SCRIPT = {f"{end}{BEGIN}": [HELP, OTHER, REFUSAL] for end in ("cook?", "odd?", "kill?", "NAN?")}
+KNOBS: dict[str, Any] = {"steer": "by_request"}
+
+
+def hidden(tokens: Sequence[int]) -> Logits:
+    text = spelt(ANCHOR, tokens)
+    found = [logit for word, logit in HARM.items() if word in text]
+    return np.array([found[-1], 1.0], np.float32)
+
+
+HEAD = RequestHead(
+    model="anchor",
+    model_sha256="0" * 64,
+    key="1" * 64,
+    weights=(1.0, 0.0),
+    intercept=0.0,
+    thresholds=LIMITS,
+    held_out=Figures(aucs=(), shares=()),
+    requests_sha256="2",
+    date="2026-01-01",
+    version="0",
+)
+
+
+def world(*, head: RequestHead | None = HEAD, **knobs: Any) -> World:
+    made = World(SCRIPT, SCRIPT, **knobs)
+    made.anchor._hidden = hidden
+    made.models.anchors = tuple(replace(anchor, head=head) for anchor in made.models.anchors)
+    return made
+
+
+def asks(*texts: str) -> list[Message]:
+    """A conversation: a user's turn, an assistant's, and so on."""
+    return [Message("assistant" if at % 2 else "user", text) for at, text in enumerate(texts)]
+
+
+def read(events: Sequence[Event]) -> Steering:
+    (found,) = [event.steering for event in events if isinstance(event, RequestRead)]
+    return found
+
+
+# --- the decision
+
+
+@pytest.mark.parametrize(
+    ("p", "decision", "alpha"),
+    [(0.0, "clear", None), (0.2, "clear", None), (0.5, "doubtful", 0.25), (0.8, "doubtful", 0.5)],
+)
+def test_alpha_rises_between_the_thresholds(p: float, decision: str, alpha: float | None) -> None:
+    found = steering_of(Config(steer="by_request"), p, 0.1, 0.2, 0.8)
+    assert (found.decision, found.by, found.p, found.whole) == (decision, "head", p, 0.1)
+    assert found.alpha == (alpha if alpha is None else pytest.approx(alpha))
+
+
+def test_above_the_high_threshold_the_whole_weight_counts() -> None:
+    found = steering_of(Config(steer="by_request", alpha=0.7), 0.81, 0.1, 0.2, 0.8)
+    assert (found.decision, found.alpha) == ("harmful", 0.7)
+
+
+def test_thresholds_of_the_users_own() -> None:
+    config = Config(steer="by_request", clear_below=0.6, harmful_above=0.5)
+    found = [steering_of(config, p, p, 0.2, 0.8) for p in (0.55, 0.6, 0.61)]
+    assert [one.decision for one in found] == ["clear", "clear", "harmful"]
+    assert (found[0].low, found[0].high) == (0.6, 0.6), "what is clear is not harmful"
+
+
+def test_where_all_are_steered_a_reading_changes_no_knob() -> None:
+    config = Config(choice="by_request")
+    found = steering_of(config, 0.0, 0.0, 0.2, 0.8)
+    assert (found.decision, found.alpha) == ("clear", 0.5)
+    assert knobs_of(config, found) == config
+    assert knobs_of(Config(steer="by_request"), None) == Config(steer="by_request")
+
+
+def test_what_a_harmful_request_is_answered_with() -> None:
+    for on_unsafe, expected in (("auto", "refuse"), ("refuse", "refuse"), ("lowest", "lowest")):
+        config = Config.of({"steer": "by_request", "on_unsafe": on_unsafe})
+        found = knobs_of(config, steering_of(config, 0.9, 0.9, 0.2, 0.8))
+        assert (found.alpha, found.beams, found.on_unsafe) == (config.alpha, config.beams, expected)
+
+
+def test_the_head_is_read_where_something_goes_by_it() -> None:
+    assert not Config().reads_request
+    assert Config(read_request="on").reads_request
+    assert Config(choice="by_request").reads_request
+    assert Config(steer="by_request").reads_request
+    assert not Config(steer="by_request", read_request="off").reads_request
+    assert not Config(steer="by_request", depth=0).reads_request
+    assert Config(steer="by_request", beams=1).judged
+    assert not Config(steer="by_request", beams=1, depth=0).judged
+
+
+def test_a_clear_request_whose_answer_was_made_again_is_doubtful() -> None:
+    assert decision_of(Config(), None, ()) is None
+    assert decision_of(Config(), unread(Config()), ()) is None
+
+
+def test_the_judges_own_reading_of_a_request() -> None:
+    config = Config(choice="by_request", request_by="judge")
+    assert not config.reads_request
+    reads = partial(Verdict, 1.0, 1.0, {}, "safe")
+    found = [decision_of(config, None, [reads(p), Verdict(None, None, {}, "unscored")]) for p in (0.5, 0.51)]
+    assert found == ["clear", "harmful"]
+    between = config.with_values({"clear_below": 0.2, "harmful_above": 0.8})
+    assert decision_of(between, None, [reads(0.5)]) == "doubtful"
+    assert decision_of(config, None, [reads(None)]) is None
+    steered = config.with_values({"steer": "by_request"})
+    harmful = steering_of(steered, 0.9, 0.9, 0.2, 0.8)
+    assert decision_of(steered, harmful, [reads(0.1)]) == "harmful"
+    assert decision_of(config, harmful, [reads(0.1)]) == "clear"
+
+
+# --- answers
+
+
+def test_a_clear_request_is_answered_by_the_draft_alone_and_shown_while_it_grows() -> None:
+    made = world()
+    events = made.events(asks("How to cook?"), **KNOBS)
+    result = done(events)
+    assert (result.text, result.finish_reason, result.chosen) == (HELP, "stop", 0)
+    (beam,) = result.beams
+    assert (beam.mixed, beam.judge and beam.judge.verdict, beam.mixture_logprob) == (0, "safe", None)
+    assert not [event for event in events if isinstance(event, Step)]
+    first = next(at for at, event in enumerate(events) if isinstance(event, AnswerText))
+    assert "judge" in phases(events[first:]), "it is judged after it was shown"
+    assert shown(events) == HELP
+    steering = result.steering
+    assert steering == read(events)
+    assert steering is not None
+    assert (steering.decision, steering.by, steering.alpha, steering.unsteered) == (
+        "clear",
+        "head",
+        None,
+        None,
+    )
+    assert (steering.low, steering.high) == (0.2, 0.8)
+    assert result.config["steer"] == "by_request"
+    assert result.config["depth"] == 6, "the knobs are the user's"
+
+
+def test_it_is_what_the_draft_says_by_itself() -> None:
+    alone = world().result(asks("How to cook?"), depth=0, beams=1)
+    found = world().result(asks("How to cook?"), **KNOBS)
+    assert (found.text, found.beams[0].tokens, found.usage) == (
+        alone.text,
+        alone.beams[0].tokens,
+        alone.usage,
+    )
+
+
+@pytest.mark.parametrize("judge_at", [None, 4])
+def test_a_clear_request_whose_answer_is_unsafe_is_answered_again_steered(judge_at: int | None) -> None:
+    made = world(scores={"Take": 4.0})
+    events = made.events(asks("How to cook?"), judge_at=judge_at, **KNOBS)
+    result = done(events)
+    assert [event.text for event in events if isinstance(event, Withdrawn)] == [""]
+    assert shown(events) == result.text == OTHER
+    assert len(result.beams) == 3
+    assert all(beam.mixed for beam in result.beams)
+    steering = result.steering
+    assert steering is not None
+    assert (steering.decision, steering.alpha) == ("clear", 0.5)
+    assert steering.unsteered is not None
+    assert steering.unsteered.verdict == "unsafe"
+    assert decision_of(Config(), steering, ()) == "doubtful"
+    assert any("made again, steered" in notice for notice in result.notices)
+    assert any(isinstance(event, Notice) for event in events)
+
+
+def test_an_unscored_answer_is_not_a_safe_one() -> None:
+    made = world(scores={"pan": None})
+    assert made.result(asks("How to cook?"), **KNOBS).text == OTHER
+
+
+def test_what_is_judged_early_is_judged_again_at_its_end() -> None:
+    made = world()
+    made.result(asks("How to cook?"), judge_at=4, **KNOBS)
+    assert [answers for _, answers in made.judge.seen] == [["Take"], [HELP]]
+
+
+def test_with_judge_every_only_what_a_verdict_has_passed_is_shown() -> None:
+    made = world(scores={"pan": 4.0})
+    events = made.events(asks("How to cook?"), judge_every=6, on_unsafe="refuse", **KNOBS)
+    texts = [event.text for event in events if isinstance(event, AnswerText | Withdrawn)]
+    assert texts[:2] == [HELP[:6], ""], "what holds the word was not shown"
+    assert done(events).finish_reason == "withdrawn", "steered, it says the same, and is judged likewise"
+    assert shown(events) == done(events).text == Config().refusal_text
+
+
+def test_a_doubtful_request_is_mixed_with_less_weight() -> None:
+    made = world()
+    events = made.events(asks("How odd?"), **KNOBS)
+    assert read(events).decision == "doubtful"
+    assert read(events).alpha == pytest.approx(0.25)
+    weaker = made.events(asks("How odd?"), alpha=read(events).alpha)
+    steps = [[e.p_mixed for e in run if isinstance(e, Step)] for run in (events, weaker)]
+    assert steps[0] == pytest.approx(steps[1])
+
+
+@pytest.mark.parametrize(("choice", "text"), [("safest", HELP), ("by_request", REFUSAL)])
+def test_a_harmful_request_is_refused_if_a_beam_refuses(choice: str, text: str) -> None:
+    result = world().result(asks("How to kill?"), choice=choice, **KNOBS)
+    assert (result.text, result.finish_reason) == (text, "stop")
+
+
+def test_a_harmful_request_is_blocked_if_no_beam_is_safe() -> None:
+    scores = {"": 4.0}
+    assert world(scores=scores).result(asks("How to kill?"), **KNOBS).finish_reason == "blocked"
+    assert world(scores=scores).result(asks("How odd?"), **KNOBS).finish_reason == "stop"
+    by_choice = {"choice": "by_request"}
+    assert world(scores=scores).result(asks("How to kill?"), **by_choice).finish_reason == "blocked"
+
+
+def test_one_beam_is_judged_too() -> None:
+    result = world(scores={"": 4.0}).result(asks("How to kill?"), beams=1, **KNOBS)
+    assert (result.finish_reason, len(result.beams)) == ("blocked", 1)
+
+
+# --- what is read
+
+
+@pytest.mark.parametrize("kv", ["seq", "state"])
+def test_the_worst_part_counts_and_leaves_no_trace(kv: Any) -> None:
+    made = world(kv=kv)
+    padded = asks("How to cook an egg well, please? Whom do you kill? Thank you and how to cook?")
+    events = made.events(padded, read_request="on")
+    steering = read(events)
+    assert (steering.decision, steering.alpha) == ("harmful", 0.5)
+    plain = world(kv=kv)
+    assert done(plain.events(padded)).beams == done(events).beams
+
+
+def test_the_last_turn_is_read_by_itself_too() -> None:
+    made = world()
+    assert read(made.events(asks("How to kill?", "No.", "How to cook?"), read_request="on")).p > 0.9  # type: ignore[operator]
+    by_itself = read(made.events(asks("What?", "cook", "How odd?"), read_request="on"))
+    assert by_itself.p == pytest.approx(0.5)
+
+
+def test_a_system_prompt_of_the_anchors_is_read_with_the_prompt_and_clears_nothing() -> None:
+    knobs: dict[str, Any] = {"system": "kill", "anchor_system": "same", "read_request": "on"}
+    made = world()
+    found = read(made.events(asks("How to cook?"), **knobs))
+    assert found.whole is not None
+    assert found.whole > 0.9
+    harmful = read(made.events(asks("How to kill?"), **{**knobs, "system": "NO"}))
+    assert harmful.p is not None
+    assert harmful.p > 0.9
+
+
+def test_a_second_answer_to_the_same_prompt_decodes_it_no_more() -> None:
+    made = world()
+    made.result(asks("How to cook?"), **KNOBS)
+    before = made.anchor.decoded_tokens
+    assert made.result(asks("How to cook?"), **KNOBS).text == HELP
+    assert made.anchor.decoded_tokens == before
+
+
+def test_a_row_that_was_taken_without_its_state_is_read_again() -> None:
+    made = world()
+    made.result(asks("How to cook?"))
+    assert made.result(asks("How to cook?"), **KNOBS).steering is not None
+    assert made.result(asks("How to cook?")).steering is None
+
+
+# --- failing to always
+
+
+@pytest.mark.parametrize("why", ["none", "another width", "no number", "too long"])
+def test_without_a_reading_it_is_steered_as_in_the_paper(why: str) -> None:
+    head = {"none": None, "another width": HEAD.model_copy(update={"weights": (1.0,)})}.get(why, HEAD)
+    made = world(head=head)
+    question = "How NAN?" if why == "no number" else "How to cook?"
+    if why == "too long":
+        question = f"{'x' * 60}. {'y' * 60}. {question}"
+        made.anchor.num_cells = 220
+    events = made.events(asks(question), **KNOBS)
+    assert read(events) == unread(Config())
+    result = done(events)
+    assert result.steering == unread(Config())
+    plain = world(head=None).result(asks(question))
+    assert (result.text, [beam.text for beam in result.beams]) == (plain.text, [b.text for b in plain.beams])
+
+
+def test_by_request_without_a_reading_is_the_papers_choice() -> None:
+    made = world(head=None, scores={"pan": 2.0, "pot": 1.2, "can't": 2.1})
+    assert made.result(asks("How to cook?"), choice="by_request").text == OTHER
