@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from time import monotonic, sleep
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -95,6 +97,7 @@ class ServerWorld:
         queue_limit: int = 16,
         idle_seconds: float | None = None,
         limits: Limits = LIMITS,
+        reports: Mapping[str, Path] = MappingProxyType({}),
         rules: GateRules | None = None,
         **knobs: Any,
     ) -> None:
@@ -114,7 +117,9 @@ class ServerWorld:
         self.engine = EngineThread({"pair": Pair(engine)}, queue_limit=queue_limit, idle_seconds=idle_seconds)
         self.models = _models(config)
         rules = rules or GateRules(keys=keys, hosts=LOOPBACK)
-        self.app = Server(self.engine, self.models, allows_knobs=allows_knobs, limits=limits).app(rules)
+        self.app = Server(
+            self.engine, self.models, allows_knobs=allows_knobs, limits=limits, reports=reports
+        ).app(rules)
         self.url = ""
 
     @contextmanager

@@ -1,6 +1,7 @@
 """The page and what it reads, from a real server over models without weights."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,26 @@ def test_a_last_chunk_has_every_choice_among_the_beams(world: ServerWorld) -> No
     rows = last["alignbeam"]["selection"]["chosen"]["safest"]
     assert rows["refuse"] == [{"from": 1.0, "beam": None}, {"from": 1.25, "beam": 0}]
     assert rows["lowest"] == [{"from": 1.0, "beam": 0}]
+
+
+def test_reports_are_linked_and_may_do_nothing_but_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    page = tmp_path / "a b.html"
+    page.write_text("<h1>Refusals</h1>")
+    with ServerWorld(monkeypatch, reports={page.stem: page}).running() as world:
+        (link,) = world.get("/page/info").json()["reports"]
+        assert link == {"name": "a b", "url": "/reports/a%20b"}
+        shown = world.get(link["url"])
+        assert shown.text == "<h1>Refusals</h1>"
+        assert shown.headers["content-security-policy"].startswith(
+            "sandbox allow-scripts; default-src 'none'"
+        )
+        assert world.get("/reports/..%2Fa%20b").status_code == 404
+        page.unlink()
+        assert world.get(link["url"]).status_code == 404
+
+
+def test_where_a_key_is_needed_no_report_is_named(world: ServerWorld) -> None:
+    assert world.get("/page/info").json()["reports"] == []
+    assert world.get("/reports/x").status_code == 401

@@ -41,6 +41,7 @@ def test_beyond_this_machine_a_key_is_demanded() -> None:
         (("--idle", "soon"), "--idle soon: not a duration"),
         (("--idle", "0s"), "not a duration"),
         (("--port", "70000"), "--port"),
+        (("--report", "nowhere.html"), "--report nowhere.html: no such page"),
         (("--queue", "-1"), "--queue"),
         (("--also", "strater"), "Did you mean starter or paper?"),
         (("--also", "starter"), "two pairs have the same name"),

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -56,12 +58,14 @@ class Server:
         models: Mapping[str, ServedModel],
         *,
         allows_knobs: bool = False,
+        reports: Mapping[str, Path] = MappingProxyType({}),
         limits: Limits = Limits(),
     ) -> None:
-        """`models` by their ids, in the order in which they are listed."""
+        """`models` by their ids, in the order in which they are listed; `reports`: see `page_routes`."""
         self._engine = engine
         self._models = models
         self._allows_knobs = allows_knobs
+        self._reports = reports
         self._limits = limits
         self._metrics = Metrics(lambda: engine.health)
 
@@ -73,7 +77,12 @@ class Server:
             *_both("/models/{id:path}", self.show_model),
             *_both("/health", self.health),
             Route("/metrics", self.show_metrics),
-            *page_routes(next(iter(self._models.values())).config, self._allows_knobs, bool(rules.keys)),
+            *page_routes(
+                next(iter(self._models.values())).config,
+                self._reports,
+                allows_knobs=self._allows_knobs,
+                needs_key=bool(rules.keys),
+            ),
         ]
         middleware = [
             Middleware(RequestIds),

@@ -1,14 +1,18 @@
 """`alignbeam serve`: one process that keeps the models warm, for every program that speaks OpenAI's API."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from alignbeam_local.paths import user_path
 
 from .. import session
 from ..options import Options, with_options_but
 from ..serve.access import keys
 from ..serve.duration import seconds
 from ..serve.extra import require_extra
+from ..serve.reports import reports_by_name
 from ..serve.slots import with_slots
 
 _PORT = 8017
@@ -56,6 +60,15 @@ def serve(
         str | None,
         typer.Option("--idle", metavar="TIME", help="free models that nobody used for so long (10m)"),
     ] = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--report",
+            parser=user_path,
+            metavar="FILE",
+            help="a page of `eval report --out FILE.html` that the server's page links to; repeatable",
+        ),
+    ] = None,
     options: Options,
 ) -> None:
     """Serve the pair to any client of OpenAI's API, on this machine.
@@ -79,4 +92,11 @@ def serve(
     access = Access(host, port, found, allow_host or [], allow_origin or [], allows_knobs=allow_knobs)
     idle_seconds = seconds(idle, "--idle")
     prepared = session.prepare(options, with_slots)
-    run(prepared, also or [], access, queue_limit=queue, idle_seconds=idle_seconds)
+    run(
+        prepared,
+        also or [],
+        access,
+        reports_by_name(report or []),
+        queue_limit=queue,
+        idle_seconds=idle_seconds,
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 
 from alignbeam_local.config import Config
@@ -55,6 +56,7 @@ def run(
     prepared: Session,
     also: Sequence[str],
     access: Access,
+    reports: Mapping[str, Path],
     *,
     queue_limit: int,
     idle_seconds: float | None,
@@ -74,7 +76,7 @@ def run(
         idle_seconds=idle_seconds,
         watch=LoadTeller(quiet=prepared.options.quiet),
     )
-    app = Server(engine, models, allows_knobs=access.allows_knobs).app(access.rules)
+    app = Server(engine, models, allows_knobs=access.allows_knobs, reports=reports).app(access.rules)
     with bound(access.host, access.port) as listening, private_socket() as private:
         say(f"serving {', '.join(models)} at {_url(access.host, listening.getsockname()[1])}/v1")
         if private is None:
