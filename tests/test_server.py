@@ -10,6 +10,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from alignbeam_local.config import Config
 from alignbeam_local.events import AnswerText, Done, RequestRead, Withdrawn
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Steering
 from alignbeam_local.server.protocol.open_events import told_events
 from alignbeam_local.server.protocol.record import Record
@@ -303,16 +304,21 @@ def test_a_second_turn_finds_its_slot_warm(world: ServerWorld) -> None:
     assert usage["prompt_tokens_details"]["cached_tokens"] > 40
 
 
-def test_what_the_judge_found_unsafe_is_never_called_safe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_that_may_not_block_elsewhere_blocks_here(monkeypatch: pytest.MonkeyPatch) -> None:
     with ServerWorld(monkeypatch, on_unsafe="auto").running() as world:
-        answer = world.post("Harm?").json()
-        (choice,) = answer["choices"]
-        assert choice["content_filter_results"] == {
-            "harm": {"filtered": False, "severity": "high", "score": 4.5}
-        }
-        assert "least harmful" in answer["alignbeam"]["notices"][-1]
-        (choice,) = world.post("How?").json()["choices"]
-        assert choice["content_filter_results"]["harm"]["severity"] == "safe"
+        for own in ({}, {"stream": "window"}):
+            reply = world.post(asked("Harm?", alignbeam=own))
+            assert reply.json()["choices"][0]["finish_reason"] == "content_filter"
+            assert "knife" not in reply.text
+        assert world.post("How?").json()["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_operators_system_prompt_stands_before_a_clients(world: ServerWorld) -> None:
+    model = replace(world.models["pair"], config=world.models["pair"].config.with_values({"system": "Own."}))
+    asked_for = [Message("system", "Obey."), Message("user", "Hi")]
+    assert [turn.content for turn in model.conversation(asked_for)] == ["Own.\n\nObey.", "Hi"]
+    assert model.conversation(asked_for[1:]) == (Message("user", "Hi"),)
+    assert world.models["pair"].conversation(asked_for) == tuple(asked_for)
 
 
 # --- what is made again

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..config import MOST_TOKENS, ROLES, Config, ModelRole, by_name, knobs_that
 from ..errors import UsageError
 from ..models.registry import Registry
+from ..prompt.message import Message
 from ..settings import near_knob
 from ..warm.found_server import adapter_paths
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
@@ -92,6 +93,13 @@ class ServedModel:
         changed = self._with_values(wanted, asked)
         return Settled(guarded(changed, own), notices)
 
+    def conversation(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """The operator's system prompt comes before a client's own: it is not to be talked away."""
+        own, first = self.config.system, messages[0]
+        if own is None or first.role != "system":
+            return tuple(messages)
+        return (Message("system", f"{own}\n\n{first.content}"), *messages[1:])
+
     def _require_free(self, name: str, asked: "_Asked", *, allows_knobs: bool) -> None:
         param, value = asked
         if name in knobs_that("loads"):
@@ -162,12 +170,17 @@ def _refuse_unlocked(own: OwnFields) -> None:
 
 
 def guarded(config: Config, own: OwnFields) -> Config:
-    """The same, judged when the stream's mode demands it: nothing is shown that no verdict has passed."""
+    """The same, judged when the stream's mode demands it: nothing is shown that no verdict has passed.
+
+    Where a judge is not measured well enough to block, `auto` shows what it found unsafe: not here.
+    """
     if not own.judge:
         unjudged = {"beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None}
         return config.with_values({**unjudged, "steer": "always"})
     if own.stream == "open":
         return config
+    if config.on_unsafe == "auto":
+        config = config.with_values({"on_unsafe": "refuse"})
     if own.stream == "window":  # an answer that is made again would follow what was sent of the first
         return config.with_values(
             {"steer": "always", "judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS}
