@@ -304,6 +304,16 @@ def test_a_second_turn_finds_its_slot_warm(world: ServerWorld) -> None:
     assert usage["prompt_tokens_details"]["cached_tokens"] > 40
 
 
+def test_a_fresh_answer_finds_nothing_of_an_earlier_request(world: ServerWorld) -> None:
+    world.post("Story?")
+    cached = [
+        world.post(asked("Story?", alignbeam={"fresh": fresh})).json()["usage"]["prompt_tokens_details"]
+        for fresh in (False, True)
+    ]
+    assert cached[0]["cached_tokens"] > 0
+    assert cached[1]["cached_tokens"] == 0
+
+
 def test_a_judge_that_may_not_block_elsewhere_blocks_here(monkeypatch: pytest.MonkeyPatch) -> None:
     with ServerWorld(monkeypatch, on_unsafe="auto").running() as world:
         for own in ({}, {"stream": "window"}):

@@ -111,7 +111,8 @@ class Server:
             raise _no_such_model(request.model)
         settled = model.settled(request, allows_knobs=self._allows_knobs)
         ticket = Ticket()
-        job = Job(Asked(model.conversation(request.messages), settled.config, model.of_anchor), ticket.tell)
+        asked = Asked(model.conversation(request.messages), settled.config, model.of_anchor)
+        job = Job(asked, ticket.tell, is_fresh=request.own.fresh)
         mark = fingerprint(settled.config.model_dump(), model.sha256s)
         answering = Answering(
             self._engine,

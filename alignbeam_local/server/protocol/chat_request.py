@@ -78,6 +78,7 @@ class OwnFields(_Strict):
         stream: text after its verdict (hold), up to the last of several verdicts (window), or at once (open).
         include: what a response holds besides: every beam's text, every mixed token.
         judge: false: nothing is judged.
+        fresh: its slot forgets first, so that nothing of an earlier request moves it.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
@@ -86,6 +87,7 @@ class OwnFields(_Strict):
     include: Annotated[tuple[Extra, ...], Field(strict=False)] = ()
     stop: Annotated[list[str], Field(max_length=_MOST_STOPS)] | str | None = None
     judge: bool = True
+    fresh: bool = False
 
     @property
     def knobs(self) -> dict[str, Any]:
