@@ -27,6 +27,7 @@ from alignbeam_local.heads.records import heads_hash
 from alignbeam_local.judge.calibration import LABELS, Label
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine.context_size import context_sizes
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.result import Verdict
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row, scripted_row, spelt
@@ -302,3 +303,12 @@ def test_a_run_says_which_records_its_answers_may_depend_on(
     assert heads_hash("draft", "1" * 64) is heads_hash("judge", "0" * 64) is None
     save_answer_head(record(intercept=1.0), tmp_path / "a.json")
     assert heads_hash("draft", "0" * 64) != first
+
+
+def test_shipped_records_are_records_of_named_models() -> None:
+    found = [load_answer_head(path) for path in heads.SHIPPED.glob("*.json")]
+    assert found
+    for one in found:
+        assert one.model in Registry.load().models
+        assert set(one.held_out) == set(LABELS)
+        assert not one.allows_refusal(2.5)
