@@ -51,8 +51,8 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "config show": [()],
     "heads show": [()],
 }
-#: Run with a reader of their own in tests/test_heads.py, and with a model of its own in test_train_command.py.
-ELSEWHERE = ["heads check", "heads fit", "train"]
+#: Run with a reader of their own in tests/test_heads.py.
+ELSEWHERE = ["heads check", "heads fit"]
 GIVEN = '{"prompt": "echo: é"}\n{"prompt": "full"}\n'
 
 
