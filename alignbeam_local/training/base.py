@@ -19,12 +19,13 @@ from ..models.registry import Registry
 from ..prompt.answers import answer_start
 from ..prompt.formats import PromptFormat
 from ..result import ModelCard
+from ..tokens.salient import rejection_templates
 from .adapter.adapter_gguf import BaseModel
 from .dequantised import Probe
 from .need import ModelSize
 from .request import TrainingRequest
 from .samples import Conversation, Sample, encoded
-from .token_set import TokenSet, read_rejections, read_tokens, salient_tokens
+from .token_set import TokenSet, of_file, of_rejections, read_rejections
 
 #: On how many samples transformers is compared with llama.cpp, and on how many tokens of each answer.
 _PROBES, _PROBE_TOKENS = 4, 8
@@ -94,21 +95,24 @@ def _read(
         samples=samples,
         held_out=encoded(request.held_out, held_out, layout, vocabulary, context) if request.held_out else [],
         start=answer_start(layout, vocabulary),
-        tokens=_tokens(request, layout, vocabulary) if request.settings.needs_tokens else None,
+        tokens=_tokens(request, layout, vocabulary, opened.card.name)
+        if request.settings.needs_tokens
+        else None,
         probes=[_probe(opened.lm, sample) for sample in samples[:_PROBES]],
     )
 
 
-def _tokens(request: TrainingRequest, layout: PromptFormat, vocabulary: Vocabulary) -> TokenSet:
+def _tokens(request: TrainingRequest, layout: PromptFormat, vocabulary: Vocabulary, name: str) -> TokenSet:
     """S: PACT's weights are measured, so it has no tokens without a file."""
     if request.tokens:
-        return read_tokens(request.tokens, vocabulary)
+        is_pact = request.settings.method == "pact"
+        return of_file(request.tokens, vocabulary, name, measured=is_pact)
     if request.settings.method == "pact":
         raise UsageError(
             "--method pact needs safety tokens with their d(v)", "Name their file: --tokens FILE."
         )
-    texts = read_rejections(request.rejections) if request.rejections else read_rejections()
-    return salient_tokens(texts, layout, vocabulary)
+    texts = read_rejections(request.rejections) if request.rejections else rejection_templates()
+    return of_rejections(texts, layout, vocabulary)
 
 
 def _probe(lm: LanguageModel, sample: Sample) -> Probe:

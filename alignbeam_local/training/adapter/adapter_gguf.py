@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import ModelError
+from ...models.adapter import BASE_SHA256
 from ...models.gguf_header import parts_of
 from ...models.gguf_reader import read_contents
 from ...paths import ensure_dir
 from .peft_folder import Array, PeftAdapter
 
-#: The key under which an adapter says of which very file it is: the sha256 of the model's GGUF file.
-BASE_SHA256 = "alignbeam.base_sha256"
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 
 _PLACES = {
