@@ -323,6 +323,23 @@ def test_an_answer_that_turns_unsafe_between_two_verdicts_shows_nothing_of_it() 
     assert [event.text for event in events if isinstance(event, AnswerText)] == ["Use a "]
 
 
+@pytest.mark.parametrize("on_unsafe", ["refuse", "auto", "lowest"])
+def test_where_the_winner_turns_unsafe_a_whole_beam_that_passed_takes_its_place(on_unsafe: str) -> None:
+    script = {"assistant\n": ["Use a pot and a knife.", "Eat out.", "I can't help."]}
+    world = World(script, script, scores={"knife": 5.0, "Use": 1.0, "Eat": 1.4, "can't": 1.8})
+    events = world.events(judge_at=9, on_unsafe=on_unsafe)
+    result = done(events)
+    assert (result.text, result.chosen, result.finish_reason) == ("Eat out.", 1, "stop")
+    assert shown(events) == "Eat out."
+    assert result.notices == ("the draft that was shown turned harmful: one that had passed takes its place",)
+
+
+def test_what_had_not_come_to_its_end_takes_no_place() -> None:
+    script = {"assistant\n": ["Use a pot and a knife.", "Eat out in a restaurant.", "Buy a whole meal."]}
+    world = World(script, script, scores={"knife": 5.0, "Use": 1.0})
+    assert world.result(judge_at=9, on_unsafe="refuse").finish_reason == "withdrawn"
+
+
 def test_an_answer_that_ended_before_it_was_due_is_judged_once() -> None:
     world = World(scores={"Take": 1.0, "Use": 2.0})
     assert world.result(judge_at=30).text == HELP

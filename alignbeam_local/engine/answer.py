@@ -21,6 +21,7 @@ from ..result import (
     REPLACED,
     BeamResult,
     BridgeResult,
+    Decision,
     FinishReason,
     Refusal,
     Result,
@@ -271,11 +272,35 @@ class Answer:
             every = self._config.judge_every
             self._streams = every is None
             yield from self._complete(every and len(chosen.tokens) + every)
-            if (yield from self._select(turns, [chosen])) is None:
+            kept = yield from self._select(turns, [chosen])
+            if every is None and (other := self._other_that_passed(chosen)):
+                yield from self._put_in_place(other)
+                return
+            if kept is None:
                 yield from self._blocked("withdrawn")
                 return
             yield from self._passed(chosen)
         yield from self._done(chosen)
+
+    def _other_that_passed(self, chosen: Beam) -> Beam | None:
+        """Where the winner has turned unsafe: a beam that had come to its end, and passed, before it won."""
+        assert self._search is not None
+        if self._verdicts[chosen.index].verdict == "safe":
+            return None
+        whole = [beam for beam in self._search.beams if beam is not chosen and beam.finish == "stop"]
+        safe = [c for c in self._candidates(whole) if c.verdict.verdict == "safe" and not c.degenerate]
+        selection = select(safe, self._config, refusal_allowed=True, decision=self._decision)
+        return next((beam for beam in whole if beam.index == selection.beam), None)
+
+    def _put_in_place(self, other: Beam) -> Iterator[Event]:
+        """Show another beam instead of the winner, which has turned unsafe."""
+        if self._doubt.notice:
+            self._notices.remove(self._doubt.notice)
+        yield from self._tell("the draft that was shown turned harmful: one that had passed takes its place")
+        yield Withdrawn("")
+        self._shown = ""
+        yield from self._passed(other)
+        yield from self._done(other)
 
     def _passed(self, beam: Beam) -> Iterator[Event]:
         """What a verdict has let through and is not shown yet."""
@@ -289,11 +314,15 @@ class Answer:
             self._candidates(beams),
             self._config,
             refusal_allowed=self._refusal_allowed(),
-            decision=decision_of(self._config, self._steering, self._verdicts.values()),
+            decision=self._decision,
         )
         chosen = next((beam for beam in beams if beam.index == selection.beam), None)
         yield from self._doubted(selection, is_shown=chosen is not None)
         return chosen
+
+    @property
+    def _decision(self) -> Decision | None:
+        return decision_of(self._config, self._steering, self._verdicts.values())
 
     def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
         if judge := self._models.judge:
