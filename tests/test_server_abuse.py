@@ -13,7 +13,7 @@ from alignbeam_local.server.app import Limits
 from alignbeam_local.server.gate import LOOPBACK, GateRules
 from alignbeam_local.server.http import HttpProtocol
 from alignbeam_local.server.serving import raise_file_limit
-from tests.raw_http import CHAT, Headers, connected, head, post, question, received, sent, works
+from tests.raw_http import CHAT, Headers, InARow, connected, head, post, question, received, sent, works
 from tests.server_world import ServerWorld, asked, until
 
 KEY = b"a-key-of-some-length"
@@ -306,9 +306,10 @@ def test_requests_in_a_row_on_one_connection_are_answered_in_order(world: Server
     asks = [("How?", False), ("Refuse?", True), ("How?", True), ("Refuse?", False)]
     with connected(world) as sock:
         sock.sendall(b"".join(post(question(text, stream=stream)) for text, stream in asks))
-        replies = [received(sock) for _ in asks]
+        coming = InARow(sock)
+        replies = [received(coming) for _ in asks]
         sock.sendall(head("GET", "/health"))
-        assert received(sock).status == 200
+        assert received(coming).status == 200
     for (text, _), reply in zip(asks, replies, strict=True):
         assert reply.status == 200
         assert (b"pan" in reply.body) == (text == "How?")
