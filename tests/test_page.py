@@ -21,7 +21,8 @@ from alignbeam_local.judge.calibration import Calibration, Fit, Line
 from alignbeam_local.result import ModelCard, Refusal, Result
 from alignbeam_local.server.page import page as page_module
 from alignbeam_local.server.page.page import SCRIPTS, live_page, saved_page
-from alignbeam_local.server.page.saved_answer import answer_object, outcome, saved_answer, table_of
+from alignbeam_local.server.page.saved_answer import saved_answer
+from alignbeam_local.server.protocol.answer_object import answer_object, outcome, table_of
 
 from .fake_engine import BEAMS, FakeEngine, judged_beams, running_beams
 from .running import run

@@ -97,7 +97,7 @@ function footOf(run) {
   const ms = run.about?.timings?.total_ms ?? (run.ended - run.began > 1 ? run.ended - run.began : 0);
   const parts = [tokens ? counted(tokens, "token") : "", ms ? seconds(ms) : ""];
   const won = run.about?.steered?.anchor_won;
-  if (won) parts.push(`the anchor changed ${won} of its first tokens`);
+  if (won) parts.push(`the anchor won ${won} of its first tokens`);
   if (run.about && !run.beams.some((beam) => beam?.verdict)) parts.push("nobody judged it");
   if (run.finish === "length") parts.push("cut at its longest");
   if (run.about?.batched_with) parts.push(`made beside ${counted(run.about.batched_with, "other")}`);

@@ -3,15 +3,14 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
 from ... import __version__
-from ...refusals.detector import declines
-from ...result import BeamResult, FinishReason, Result, json_safe
-from ..page.saved_answer import table_of
+from ...result import FinishReason, Result, json_safe
+from .answer_object import answer_object
 from .chat_request import Extra
 from .record import Record
 
@@ -137,57 +136,19 @@ def usage(record: Record) -> dict[str, Any]:
 
 
 def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> dict[str, Any]:
-    """Who steered, what each beam scored, what it took.
+    """The `alignbeam` object; `include` names its heavy parts.
 
-    Args:
-        include: the heavy parts: the beams' texts, the mixed tokens.
-        shows_all: also text that no verdict has passed.
+    `shows_all`: also text that no verdict has passed.
     """
     result = record.result
     assert result is not None
-    steps = [step for step in record.steps if step.beam == result.chosen]
-    told = record.steps if shows_all else steps
-    table = table_of(result, record.job.judge_record)
-    return json_safe(  # type: ignore[no-any-return]
-        {
-            "version": 1,
-            "outcome": outcome(result),
-            "by": result.refusal.by,
-            "steered": {
-                "steps": len(steps),
-                "anchor_won": sum(step.won_by == "anchor" for step in steps),
-                "tokens": [asdict(step) for step in told] if "steps" in include else None,
-            },
-            "beams": [
-                _beam(beam, result, "beams.text" in include, shows_all=shows_all) for beam in result.beams
-            ],
-            "selection": table and table.as_dict(),
-            "covered_mass": result.bridge.covered_mass,
-            "timings": asdict(result.timings),
-            "batched_with": record.job.batched_with,
-            "notices": [*record.notices, *result.notices],
-        }
+    found = answer_object(
+        result,
+        record.steps,
+        record.job.judge_record,
+        has_texts="beams.text" in include,
+        has_tokens="steps" in include,
+        shows_all=shows_all,
     )
-
-
-def outcome(result: Result) -> str:
-    """answered, refused (by the models' own words), blocked or withdrawn (by the judge)."""
-    if result.finish_reason in ("blocked", "withdrawn"):
-        return result.finish_reason
-    return "refused" if result.refusal.is_refusal else "answered"
-
-
-def _beam(beam: BeamResult, result: Result, has_text: bool, *, shows_all: bool) -> dict[str, Any]:
-    judged = beam.judge
-    is_shown = shows_all or (judged is not None and judged.verdict == "safe")
-    return {
-        "index": beam.index,
-        "chosen": beam.index == result.chosen,
-        "harm": judged.score if judged else None,
-        "verdict": judged.verdict if judged else None,
-        "refuses": declines(beam.text),
-        "tokens": beam.tokens,
-        "finish_reason": beam.finish_reason,
-        "logprob": beam.logprob,
-        "text": beam.text if has_text and is_shown else None,
-    }
+    notices = [*record.notices, *result.notices]
+    return {**found, "batched_with": record.job.batched_with, "notices": notices}
