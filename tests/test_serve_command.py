@@ -12,6 +12,9 @@ from alignbeam_local.cli.serve.duration import seconds
 from alignbeam_local.cli.serve.run import Access
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.server.served import as_served, served_models
+from alignbeam_local.settings import resolve
 from tests.running import Ran, run, touch_models
 
 PROGRAM = [sys.executable, "-c", "import sys; from alignbeam_local.cli.main import main; sys.exit(main())"]
@@ -53,6 +56,15 @@ def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.usefixtures("_models")
+def test_the_drafts_own_head_can_be_the_judge() -> None:
+    registry = Registry.load()
+    config = as_served(resolve({"judge": "head"}, registry, {}).config)
+    pair, anchor = served_models([config], registry).values()
+    assert (pair.models["judge"], set(pair.files)) == (None, {"draft", "anchor"})
+    assert anchor.id == f"anchor:{pair.models['anchor']}"
 
 
 @pytest.mark.usefixtures("_models")

@@ -149,6 +149,8 @@ def test_only_a_server_of_the_same_models_is_found(world: ServerWorld, tmp_path:
     (server,) = running_servers()
     assert not server.serves(Config.of({**PLAIN, "cache_type_k": "q8_0"}))
     assert not server.serves(Config.of({**PLAIN, "max_tokens": 600, "beams": 6}))
+    assert not server.serves(Config.of({**PLAIN, "judge": "head"}))
+    assert not server.serves(Config.of({**PLAIN, "head_votes": True}))
     assert server.serves(Config.of({**PLAIN, "alpha": 0.9, "threads": 3, "parallel": 7}))
     other = tmp_path / "draft.gguf"
     other.touch()

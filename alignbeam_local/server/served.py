@@ -234,7 +234,8 @@ def _anchor_alone(pair: ServedModel, registry: Registry) -> ServedModel:
 
 
 def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:
-    files = {each: registry.resolve(spec) for each in ROLES if (spec := getattr(config, each))}
+    files = {each: registry.resolve(config.model_named(each)) for each in ROLES if each in config.roles}
+    files.setdefault(role, registry.resolve(config.model_named(role)))  # an anchor alone mixes nothing
     sums = tuple(file.entry.sha256 or "" for file in files.values())
     changed = int(files[role].path.stat().st_mtime)
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in ROLES}

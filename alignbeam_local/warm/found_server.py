@@ -50,6 +50,10 @@ class FoundServer:
             return False
         if any(getattr(self.config, knob) != getattr(config, knob) for knob in _SAME):
             return False
+        if (
+            config.reads_answers and not self.config.reads_answers
+        ):  # the draft's answer head is not open there
+            return False
         held, wanted = context_sizes(self._alone), context_sizes(config.with_values({"parallel": 1}))
         return all(role in held and held[role].holds(size) for role, size in wanted.items())
 

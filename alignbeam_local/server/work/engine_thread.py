@@ -179,10 +179,6 @@ class EngineThread:
             return "loading"
         return "stuck" if age > STUCK_SECONDS and any(self._open_jobs.values()) else "ok"
 
-    def is_loaded(self, pair: str) -> bool:
-        """Whether its models are open."""
-        return self._pairs[pair].is_open
-
     def load_notices(self, pair: str) -> tuple[str, ...]:
         """What the last loading of a pair had to say."""
         return self._pairs[pair].engine.load_notices
