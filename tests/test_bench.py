@@ -14,13 +14,14 @@ from alignbeam_local.cli.views.bench import print_report
 
 from alignbeam_local.bench import bench
 from alignbeam_local.bench.bench import in_turns, run_bench
-from alignbeam_local.bench.cases import BenchPlan, Sweep, sweep_cases, table_cases
+from alignbeam_local.bench.cases import CLEAR, BenchPlan, Sweep, sweep_cases, table_cases
 from alignbeam_local.bench.floor import bytes_per_decode
 from alignbeam_local.bench.prompts import prompt_of
 from alignbeam_local.bench.report import (
     BenchReport,
     Spread,
     Throughput,
+    mixed_use,
     report_method,
     report_throughput,
     spread,
@@ -28,18 +29,21 @@ from alignbeam_local.bench.report import (
 from alignbeam_local.bench.runs import TimedAnswer, require_whole
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.heads.check import Scored, figures
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.plain import PlainAnswer, PlainDraft
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.lm.language_model import SamplerSettings
 from alignbeam_local.machine.machine import peak_memory
 from alignbeam_local.result import BeamResult
+from alignbeam_local.search.steering import steering_of
 from tests.fake_engine import fake_result
 from tests.fake_lm import fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel
 from tests.llama_models import write_tiny
 from tests.running import Ran, open_fakes, run
 from tests.talk import Talk
+from tests.test_heads import LIMITS, record
 from tests.test_judge import judge_row
 
 pytestmark = pytest.mark.usefixtures("few_examples")
@@ -69,6 +73,14 @@ def test_the_table_has_one_beam_several_and_several_judged_early() -> None:
 def test_the_table_follows_the_knobs(knobs: dict[str, Any], names: list[str]) -> None:
     plan = PLAN._replace(config=PLAN.config.with_values(knobs))
     assert [case.name for case in table_cases(plan)] == names
+
+
+def test_steering_by_request_has_a_row_for_what_is_clear() -> None:
+    plan = PLAN._replace(config=PLAN.config.with_values({"steer": "by_request", "judge_at": 8}))
+    found = {case.name: case.config for case in table_cases(plan)}
+    assert list(found) == ["K=1", "K=3", "K=3 judge-at 8", CLEAR]
+    decisions = {name: steering_of(config, 0.5, 0.5, 0.2, 0.8).decision for name, config in found.items()}
+    assert decisions == {"K=1": "doubtful", "K=3": "doubtful", "K=3 judge-at 8": "doubtful", CLEAR: "clear"}
 
 
 def test_a_sweep_changes_one_thing() -> None:
@@ -114,6 +126,30 @@ def test_prompts_are_as_long_as_wanted_and_never_alike(num_tokens: int) -> None:
 def test_a_spread_is_the_median_and_quartiles() -> None:
     assert spread([5, 1, 4, 2, 3]) == Spread(2, 3, 4)
     assert spread([7]) == Spread(7, 7, 7)
+
+
+def test_the_expected_cost_is_worked_by_hand() -> None:
+    """A quarter of the 95 % is steered like the other 5 %: 0.2875 * 4 + 0.7125 * 2."""
+    alone = [TimedAnswer(10.0, 1.0, 4, {"draft": 4})]
+    times = {"K=3": 40.0, CLEAR: 20.0}
+    methods = [
+        report_method(name, [TimedAnswer(ms, 1.0, 4, {"draft": 4})], alone, {"draft": 1})
+        for name, ms in times.items()
+    ]
+    read = [Scored("ordinary", False, p, p) for p in (0.1, 0.1, 0.1, 0.5)]
+    head = record(held_out=figures(read, LIMITS))
+    use = mixed_use(methods, "K=3", head)
+    assert use is not None
+    assert (use.ordinary, use.steered) == (0.95, 0.25)
+    assert use.ratio == pytest.approx(2.575)
+    assert mixed_use(methods, "K=2", head) is None
+    assert mixed_use(methods, "K=3", record()) is None
+
+
+def test_without_a_head_there_is_no_clear_request(talk: Talk) -> None:
+    plan = BenchPlan(talk.config.with_values({"steer": "by_request"}), 24, repeats=1, warm_up=0)
+    with pytest.raises(UsageError, match="no head"):
+        run_bench(talk.engine, plan, lambda _: None)
 
 
 def test_ratios_are_taken_within_a_round() -> None:

@@ -12,6 +12,7 @@ from ..config import Config
 from ..engine.engine import Engine
 from ..engine.prompters import draft_prompter
 from ..errors import ModelError, UsageError
+from ..heads.head import RequestHead
 from ..llama.context import LlamaLM
 from ..llama.library import build, default_threads, system_info
 from ..llama.plain import PlainDraft
@@ -33,6 +34,7 @@ from .report import (
     Memory,
     SweepResult,
     Throughput,
+    mixed_use,
     report_alone,
     report_method,
     report_second_turn,
@@ -56,6 +58,7 @@ def run_bench(engine: Engine, plan: BenchPlan, tell: Callable[[str], None]) -> B
         raise UsageError(
             "the draft reasons before it answers", f"Bench one that answers at once. {REASONS_HINT}"
         )
+    head = _head(engine, plan.config)
     prompts = _Prompts(engine)
     tell("memory")
     timed_answer(engine, prompts.next(plan.prompt_tokens), table[min(1, len(table) - 1)].config)
@@ -79,6 +82,7 @@ def run_bench(engine: Engine, plan: BenchPlan, tell: Callable[[str], None]) -> B
             alone=alone[0],
             methods=methods,
             second_turn=report_second_turn(rounds.second_turns(table[0])),
+            mixed_use=mixed_use(methods, f"K={plan.config.beams}", head) if head else None,
             sweeps=tuple(
                 SweepResult(sweep.knob, sweep.values, *rounds.compare(sweep_cases(plan, sweep)))
                 for sweep in plan.sweeps
@@ -126,6 +130,19 @@ def _load(engine: Engine, config: Config) -> ColdStart:
         pass
     judge = engine.models.judge
     return ColdStart(1e3 * (perf_counter() - start), 1e3 * judge.lm.compute_seconds if judge else 0.0)
+
+
+def _head(engine: Engine, config: Config) -> RequestHead | None:
+    """What reads requests, where steering goes by them. Raises: UsageError: there is none."""
+    if not config.steers_by_request:
+        return None
+    anchor = engine.models.anchors[0]
+    if anchor.head is None:
+        raise UsageError(
+            f"there is no head for {anchor.model.card.name}, so every request is steered",
+            "Leave out --steer by_request, or fit one: alignbeam heads fit",
+        )
+    return anchor.head
 
 
 def _memory(engine: Engine) -> Memory:

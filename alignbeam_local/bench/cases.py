@@ -5,6 +5,10 @@ from typing import NamedTuple
 from ..config import ALIASES, CHAT_JUDGE_AT, KNOBS, Config, canonical, knobs_that
 from ..errors import UsageError
 
+#: The row of a request that is read as clear, where steering goes by the request.
+CLEAR = "clear request"
+#: No score is above it, so that no answer is made again.
+_ALL_SAFE = 5.0
 PROMPT_TOKENS, NEW_TOKENS = "prompt_tokens", "new_tokens"
 _SWEPT = (*knobs_that("benched"), PROMPT_TOKENS, NEW_TOKENS)
 
@@ -65,13 +69,20 @@ class BenchPlan(NamedTuple):
 
 
 def table_cases(plan: BenchPlan) -> list[Case]:
-    """One beam; several, judged at their ends; several, judged early. None is blocked: all work is done."""
+    """One beam; several, judged at their ends; several, judged early. None is blocked: all work is done.
+
+    Where steering goes by the request these are steered, and one that is read as clear stands beside them.
+    """
     several, early = plan.config, plan.config.judge_at or CHAT_JUDGE_AT
+    if several.steers_by_request:
+        several = several.with_values({"clear_below": 0.0, "harmful_above": 1.0})
     found = {"K=1": _ended(several.with_values({"beams": 1}))}
     if several.beams > 1:
         found[f"K={several.beams}"] = _ended(several)
         if early < several.max_tokens:
             found[f"K={several.beams} judge-at {early}"] = _ended(several).with_values({"judge_at": early})
+    if several.steers_by_request:
+        found[CLEAR] = _ended(several).with_values({"clear_below": 1.0, "threshold": _ALL_SAFE})
     return [Case(name, config, plan.prompt_tokens) for name, config in found.items()]
 
 

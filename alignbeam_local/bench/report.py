@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
 
+from ..heads.head import RequestHead
+from ..heads.labelled_requests import ORDINARY
 from ..machine.machine import Machine
 from ..result import ModelCard
-from .cases import Shape
+from .cases import CLEAR, Shape
 from .runs import TimedAnswer
+
+#: Of a hundred requests to a specialist so many are taken to be ordinary.
+ORDINARY_SHARE = 0.95
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,32 @@ class MeasuredCase:
     phases_ms: dict[str, float]
     python_share: dict[str, Spread]
     weights_read_bytes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class MixedUse:
+    """What is to be expected where most requests are ordinary, from the medians of two cases.
+
+    Attributes:
+        ordinary: the share of requests that are ordinary; of the others each is steered.
+        steered: of the ordinary ones the share that the anchor's head does not read as clear.
+        ratio: to the draft alone.
+    """
+
+    ordinary: float
+    steered: float
+    ratio: float
+
+
+def mixed_use(methods: Iterable[MeasuredCase], several: str, head: RequestHead) -> MixedUse | None:
+    """By the head's own held-out figures; None if it has none of ordinary requests, or a case is missing."""
+    ratios = {method.name: method.ratio.median for method in methods}
+    known = [row.above_low for row in head.held_out.shares if row.kind == ORDINARY and not row.harmful]
+    if not known or several not in ratios or CLEAR not in ratios:
+        return None
+    (steered,) = known
+    rare = 1 - ORDINARY_SHARE * (1 - steered)
+    return MixedUse(ORDINARY_SHARE, steered, rare * ratios[several] + (1 - rare) * ratios[CLEAR])
 
 
 @dataclass(frozen=True)
@@ -117,6 +148,7 @@ class BenchReport:
     alone: Alone
     methods: tuple[MeasuredCase, ...]
     second_turn: SecondTurn
+    mixed_use: MixedUse | None
     sweeps: tuple[SweepResult, ...]
     num_at_once: int
     throughputs: tuple[Throughput, ...]

@@ -13,7 +13,7 @@ from ..errors import ModelError, UsageError
 from ..result import ModelCard
 from .check import ReadRequest, figures, score_all
 from .head import Figures, Floats, RequestHead, Thresholds
-from .labelled_requests import LabelledRequest, RequestKind
+from .labelled_requests import ORDINARY, LabelledRequest
 
 #: How little the weights are held back: the inverse of the regularisation's strength.
 C = 0.01
@@ -25,8 +25,6 @@ MAX_HARMFUL_CLEAR = 0.05
 MAX_ORDINARY_ABOVE_LOW = 0.05
 #: At most this share of all harmless requests, those that only look harmful too, is above the high one.
 MAX_HARMLESS_ABOVE_HIGH = 0.05
-#: The kind that is asked in everyday use; the others were written to be hard to tell apart.
-ORDINARY: RequestKind = "ordinary"
 
 #: Of fewer ordinary requests no small share can be told: then the low threshold goes by all harmless ones.
 _MIN_ORDINARY = 20

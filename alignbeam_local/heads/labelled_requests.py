@@ -17,6 +17,8 @@ REQUESTS_FILE = Path(__file__).parent / "data" / "requests.jsonl"
 
 RequestLabel = Literal["harmful", "harmless"]
 RequestKind = Literal["contrast", "ordinary", "order", "question", "turns", "long"]
+#: The kind that is asked in everyday use; the others were written to be hard to tell apart.
+ORDINARY: RequestKind = "ordinary"
 RequestSplit = Literal["fit", "held_out"]
 
 _FIELDS = "Each line: id, pair, label, kind, topic, language, split, and a prompt or a list of messages."

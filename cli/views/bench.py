@@ -81,6 +81,12 @@ def _more(report: BenchReport) -> Iterator[tuple[str, str]]:
         f"first token {_spread(turn.ratio)} of the draft's own "
         f"({turn.total_ms.median:.0f} and {turn.alone_ms.median:.0f} ms), K=1",
     )
+    if use := report.mixed_use:
+        yield (
+            "expected",
+            f"{use.ratio:.2f} times the draft alone with {use.ordinary:.0%} ordinary requests, "
+            f"of which {use.steered:.0%} are steered",
+        )
     yield (
         "memory",
         f"peak {_mb(memory.peak_bytes)} = weights {_mb(memory.weights_bytes)} + KV {_mb(memory.kv_bytes)} "
