@@ -35,6 +35,8 @@ class PrefixStore:
 
     def restore(self, lm: LanguageModel, prefixes: Prefixes) -> bool:
         """Let the sequences hold these prefixes, if just they were kept here; where not, nothing is held."""
+        if not lm.saves:
+            return False
         path = self._path(lm, prefixes)
         sealed = read_checksummed(path, _FORMAT)
         if sealed is None or sealed.header != self._header(lm, prefixes):
