@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any
 
 import typer
@@ -31,6 +32,10 @@ _DOING = {
     "judge": "the answers were judged",
 }
 _ENDING = known_signals("SIGINT", "SIGTERM", "SIGHUP")
+#: What a child has some time for, to end in order.
+_PATIENT = known_signals("SIGTERM", "SIGHUP")
+_PATIENCE_SECONDS = 60
+_IMPATIENT_TIMES, _IMPATIENT_SECONDS = 3, 5.0
 _PARENT_DIED = 1  # prctl's PR_SET_PDEATHSIG
 _SHOW_CURSOR = "\x1b[?25h\x1b[0m"
 
@@ -107,21 +112,43 @@ def _die_with(parent: int) -> None:
 
 @contextmanager
 def _signals_passed_on(child: int) -> Iterator[None]:
-    """What ends this process goes to the child, which ends in its own way; Ctrl-C reaches it by itself."""
+    """What ends this process goes to the child, which ends in its own way; Ctrl-C reaches it by itself.
+
+    A child that waits for a silent server hears nothing of that: `_Impatience` says when it is ended by force.
+    """
+    impatience = _Impatience()
 
     def pass_on(number: int, _: object) -> None:
-        if number != signal.SIGINT or not _is_in_front():
+        is_end = number == signal.SIGALRM or (number == signal.SIGINT and impatience.is_over())
+        if number in _PATIENT:
+            signal.alarm(_PATIENCE_SECONDS)
+        if is_end or number != signal.SIGINT or not _is_in_front():
             with suppress(ProcessLookupError):
-                os.kill(child, number)
+                os.kill(child, signal.SIGKILL if is_end else number)
 
-    previous = {number: signal.getsignal(number) for number in _ENDING}
+    caught = (*_ENDING, signal.SIGALRM)
+    previous = {number: signal.getsignal(number) for number in caught}
     for number in (number for number, handler in previous.items() if handler is not signal.SIG_IGN):
         signal.signal(number, pass_on)
     try:
         yield
     finally:
+        signal.alarm(0)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class _Impatience:
+    """Ctrl-C so often in so few seconds means: at once."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+
+    def is_over(self) -> bool:
+        """Another one came."""
+        now = monotonic()
+        self._times = [time for time in self._times if now - time < _IMPATIENT_SECONDS] + [now]
+        return len(self._times) >= _IMPATIENT_TIMES
 
 
 def _is_in_front() -> bool:

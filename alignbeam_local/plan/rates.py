@@ -1,0 +1,142 @@
+"""How fast a device reads weights and multiplies with them: measured by `bench`, or assumed and said to be."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any
+
+from ..bench.floor import weights_of
+from ..errors import UsageError
+from ..models.gguf_reader import read_contents
+from .machines import MachineSpec
+
+#: One multiplication and one addition for each weight and row.
+OPERATIONS = 2
+#: Up to so many rows the kernels of a few rows are at work, from so many on those of many.
+_FEW, _MANY = 4, 32
+
+#: Of one core, measured (docs/scale.md): operations a second with few rows, with many, and how much of the
+#: memory's bandwidth a decode reaches.
+CORE_FEW, CORE_MANY, CPU_EFFICIENCY = 20e9, 35e9, 0.6
+#: Nothing of a GPU was measured: shares of its data sheet that are usual for llama.cpp, and no more than that.
+GPU_EFFICIENCY, GPU_ARITHMETIC = 0.6, 0.3
+#: Data sheets, where none was given: a card of 24 GB; two channels of memory; Ethernet of 10 Gbit/s.
+GPU_BANDWIDTH, GPU_FLOPS = 900e9, 80e12
+RAM_BANDWIDTH = 40e9
+NETWORK, LATENCY = 1.25e9, 0.3e-3
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one device reaches: bytes read a second, operations a second with few rows and with many."""
+
+    bytes_per_second: float
+    few: float
+    many: float
+
+    def operations_per_second(self, rows: float) -> float:
+        """Between few and many rows it goes with the logarithm of their number."""
+        if rows <= _FEW:
+            return self.few
+        part = min(1.0, log(rows / _FEW) / log(_MANY / _FEW))
+        return self.few + part * (self.many - self.few)
+
+    def seconds(self, num_bytes: float, operations: float, rows: float) -> float:
+        """What a batch takes: it reads, and then it multiplies."""
+        return num_bytes / self.bytes_per_second + operations / self.operations_per_second(rows)
+
+
+@dataclass(frozen=True)
+class MachineRates:
+    """The rates of a machine's devices, and what of them is assumed, in words."""
+
+    gpu: Rates
+    cpu: Rates
+    network: float
+    latency: float
+    assumed: tuple[str, ...]
+
+
+def rates_of(machine: MachineSpec, measured: "MeasuredRates | None" = None) -> MachineRates:
+    """From what was said of the machine, what was measured, and defaults for the rest.
+
+    Args:
+        measured: of a machine's processor with so many threads; arithmetic grows with the cores.
+    """
+    assumed = []
+    if machine.gpus and None in (machine.gpu_bandwidth, machine.gpu_flops):
+        assumed.append(f"a GPU with {GPU_BANDWIDTH / 1e9:.0f} GB/s and {GPU_FLOPS / 1e12:.0f} TFLOPS")
+    if machine.gpus:
+        assumed.append(f"of a GPU's bandwidth {GPU_EFFICIENCY:.0%} is reached, of its FLOPS {GPU_ARITHMETIC:.0%}")
+    if measured is None:
+        if machine.ram_bandwidth is None:
+            assumed.append(f"memory with {RAM_BANDWIDTH / 1e9:.0f} GB/s")
+        assumed.append("a core as measured in docs/scale.md")
+    gpu = Rates(
+        GPU_EFFICIENCY * (machine.gpu_bandwidth or GPU_BANDWIDTH),
+        *[GPU_ARITHMETIC * (machine.gpu_flops or GPU_FLOPS)] * 2,
+    )
+    return MachineRates(
+        gpu,
+        _cpu(machine, measured),
+        machine.network or NETWORK,
+        LATENCY if machine.latency is None else machine.latency,
+        tuple(assumed),
+    )
+
+
+def _cpu(machine: MachineSpec, measured: "MeasuredRates | None") -> Rates:
+    if measured is None:
+        bandwidth = CPU_EFFICIENCY * (machine.ram_bandwidth or RAM_BANDWIDTH)
+        return Rates(bandwidth, machine.cores * CORE_FEW, machine.cores * CORE_MANY)
+    found, scale = measured.rates, machine.cores / measured.threads
+    return Rates(found.bytes_per_second, scale * found.few, scale * found.many)
+
+
+@dataclass(frozen=True)
+class MeasuredRates:
+    """What a `bench` found of a processor with so many threads."""
+
+    rates: Rates
+    threads: int
+    source: str
+
+
+def measured_rates(path: Path) -> MeasuredRates:
+    """From what `alignbeam bench --json` printed, with several beams.
+
+    The draft alone has one row a decode, completing has K: the difference is arithmetic, the rest reading.
+
+    Raises:
+        UsageError: it is no such file, or its figures are not of this kind.
+        ModelError: the draft's file is not there any more.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        return MeasuredRates(_rates(report), int(report["threads"]), str(path))
+    except OSError as error:
+        raise UsageError(f"--measured {path}: {error.strerror}", "Give what bench --json printed.") from None
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        raise UsageError(
+            f"--measured {path}: not what bench --json prints", "alignbeam bench --json > bench.json"
+        ) from None
+
+
+def _rates(report: Mapping[str, Any]) -> Rates:
+    alone = report["alone"]
+    several = next(each for each in report["methods"] if each["name"] == f"K={report['config']['beams']}")
+    beams, steps = report["config"]["beams"], alone["new_tokens"] - report["config"]["depth"]
+    weights = weights_of(read_contents(Path(report["models"]["draft"]["path"])).tensors)
+    first, total = (alone[name]["median"] / 1e3 for name in ("first_token_ms", "total_ms"))
+    one_row = (total - first) / (alone["new_tokens"] - 1)
+    several_rows = several["phases_ms"]["complete"] / 1e3 / steps
+    per_row = (several_rows - one_row) / (beams - 1)
+    reading = one_row - per_row
+    prompt = alone["decoded_tokens"] - alone["new_tokens"] + 1
+    many = (first - reading) / prompt
+    if min(per_row, reading, many) <= 0:
+        raise ValueError("its figures contradict each other")
+    both = weights.body + weights.head
+    return Rates(weights.bytes / reading, OPERATIONS * both / per_row, OPERATIONS * weights.body / many)
