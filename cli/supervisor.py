@@ -64,10 +64,12 @@ def go_on_below_parent(config: Config) -> None:
 
 
 def _waited(child: int) -> int:
-    """What the child ended with: an exit code, or minus a signal."""
-    with _terminal_kept(), _signals_passed_on(child):
+    """What the child ended with: an exit code, or minus a signal; that which asked for its end, if one did."""
+    asked = list[int]()
+    with _terminal_kept(), _signals_passed_on(child, asked):
         _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(status)
+    return -asked[-1] if code == -signal.SIGKILL and asked else code
 
 
 def _outcome(code: int, words: LastWords, config: Config) -> int:
@@ -111,20 +113,23 @@ def _die_with(parent: int) -> None:
 
 
 @contextmanager
-def _signals_passed_on(child: int) -> Iterator[None]:
+def _signals_passed_on(child: int, asked: list[int]) -> Iterator[None]:
     """What ends this process goes to the child, which ends in its own way; Ctrl-C reaches it by itself.
 
-    A child that waits for a silent server hears nothing of that: `_Impatience` says when it is ended by force.
+    A child that waits for a silent server hears nothing of that. So Ctrl-C three times in five seconds ends it
+    by force, and so does a minute after any other; `asked` then holds what asked for it.
     """
     impatience = _Impatience()
 
     def pass_on(number: int, _: object) -> None:
-        is_end = number == signal.SIGALRM or (number == signal.SIGINT and impatience.is_over())
+        if number == signal.SIGALRM or (number == signal.SIGINT and impatience.is_over()):
+            asked.append(asked.pop() if number == signal.SIGALRM else number)
+            _send(child, signal.SIGKILL)
+        elif number != signal.SIGINT or not _is_in_front():
+            _send(child, number)
         if number in _PATIENT:
+            asked.append(number)
             signal.alarm(_PATIENCE_SECONDS)
-        if is_end or number != signal.SIGINT or not _is_in_front():
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL if is_end else number)
 
     caught = (*_ENDING, signal.SIGALRM)
     previous = {number: signal.getsignal(number) for number in caught}
@@ -149,6 +154,11 @@ class _Impatience:
         now = monotonic()
         self._times = [time for time in self._times if now - time < _IMPATIENT_SECONDS] + [now]
         return len(self._times) >= _IMPATIENT_TIMES
+
+
+def _send(child: int, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(child, number)
 
 
 def _is_in_front() -> bool:

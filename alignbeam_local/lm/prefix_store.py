@@ -55,6 +55,8 @@ class PrefixStore:
 
     def keep(self, lm: LanguageModel, prefixes: Prefixes) -> None:
         """Keep what the sequences hold, which is these prefixes; not being able to costs time only."""
+        if not lm.saves:
+            return
         path, header = self._path(lm, prefixes), self._header(lm, prefixes)
         try:
             blobs = [lm.save(sequence).blob for sequence in prefixes]
