@@ -318,12 +318,12 @@ class Config(BaseModel):
     split_mode: SplitMode = _knob(
         "layer",
         "how several GPUs share a model: whole layers each (layer), or a part of every layer, as llama.cpp's "
-        "row and tensor modes have it",
+        "modes row and tensor have it",
         Knob("Machine", ("loads", "places", "sizes")),
     )
     rpc: tuple[str, ...] = _knob(
         (),
-        "RPC servers of llama.cpp that take layers too, each HOST:PORT, or ROLE=HOST:PORT for that role alone; "
+        "RPC servers of llama.cpp that take layers too, each HOST:PORT, or ROLE=HOST:PORT for one role; "
         "only on a network that you trust; the flag can be repeated; none = this machine alone",
         Knob("Machine", ("loads", "places", "sizes")),
     )

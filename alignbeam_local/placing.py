@@ -10,7 +10,9 @@ ON_CPU = "cpu"
 MOST_SERVERS = 16
 
 _ROLES = ("draft", "anchor", "judge")
-_SERVER = re.compile(r"(?:(?P<role>[a-z]+)=)?(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):(?P<port>\d{1,5})")
+_SERVER = re.compile(
+    r"(?:(?P<role>[a-z]+)=)?(?P<host>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?):(?P<port>\d{1,5})"
+)
 
 
 class Server(NamedTuple):
@@ -69,7 +71,9 @@ def parse_servers(texts: Sequence[str]) -> tuple[Server, ...]:
     servers = tuple(map(parse_server, texts))
     for number, server in enumerate(servers):
         for other in servers[:number]:
-            if server.address == other.address and (server.role == other.role or None in (server.role, other.role)):
+            if server.address == other.address and (
+                server.role == other.role or None in (server.role, other.role)
+            ):
                 raise ValueError(f"{server.address} is there twice")
     if len({server.address for server in servers}) > MOST_SERVERS:
         raise ValueError(f"llama.cpp has room for {MOST_SERVERS} servers")

@@ -51,7 +51,9 @@ def go_on_below_parent(config: Config) -> None:
     if not config.rpc or is_watched():
         return
     if not hasattr(os, "fork"):
-        raise UsageError("--rpc is not for this system", "It needs a parent process, which only Unix has here.")
+        raise UsageError(
+            "--rpc is not for this system", "It needs a parent process, which only Unix has here."
+        )
     words, parent = LastWords(), os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -64,7 +66,7 @@ def go_on_below_parent(config: Config) -> None:
 
 
 def _waited(child: int) -> int:
-    """What the child ended with: an exit code, or minus a signal; that which asked for its end, if one did."""
+    """What the child ended with: an exit code, or minus a signal: the one that asked for its end, if any."""
     asked = list[int]()
     with _terminal_kept(), _signals_passed_on(child, asked):
         _, status = os.waitpid(child, 0)
@@ -98,8 +100,8 @@ def _lost(reason: str, doing: str, config: Config) -> RpcError:
 
     hint = "The answer in the making is lost. Start the server again (docs/scale.md), then ask again."
     if gone := unreachable(config.servers):
-        names = " and ".join(gone)
-        return RpcError(f"the RPC server {names} was lost {doing}", hint)
+        what = f"server {gone[0]} was" if len(gone) == 1 else f"servers {' and '.join(gone)} were"
+        return RpcError(f"the RPC {what} lost {doing}", hint)
     said = reason.rpartition(": ")[2]
     return RpcError(f"an RPC server ended the connection {doing} (llama.cpp: {said})", hint)
 
@@ -116,8 +118,8 @@ def _die_with(parent: int) -> None:
 def _signals_passed_on(child: int, asked: list[int]) -> Iterator[None]:
     """What ends this process goes to the child, which ends in its own way; Ctrl-C reaches it by itself.
 
-    A child that waits for a silent server hears nothing of that. So Ctrl-C three times in five seconds ends it
-    by force, and so does a minute after any other; `asked` then holds what asked for it.
+    A child that waits for a silent server hears nothing of that. So Ctrl-C three times in five seconds ends
+    it by force, and so does a minute after any other; `asked` then holds what asked for it.
     """
     impatience = _Impatience()
 

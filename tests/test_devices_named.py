@@ -156,7 +156,11 @@ def test_what_can_not_be(knobs: dict[str, Any], message: str) -> None:
 
 def test_what_can_be() -> None:
     config = Config.of({"rpc": ["h:1", "draft=g-2.lan:2", "anchor=g-2.lan:2"], "judge_gpu": "1,0"})
-    assert config.servers == (Server("h:1", None), Server("g-2.lan:2", "draft"), Server("g-2.lan:2", "anchor"))
+    assert config.servers == (
+        Server("h:1", None),
+        Server("g-2.lan:2", "draft"),
+        Server("g-2.lan:2", "anchor"),
+    )
     assert config.gpus_of("judge") == (1, 0)
     assert Config.of({"judge_gpu": "cpu", "gpu_layers": 0}).gpus_of("judge") == ()
     assert Config.of({"rpc": "none", "judge_gpu": "none"}) == Config()
@@ -168,7 +172,7 @@ def test_what_can_be() -> None:
 def test_who_asks_for_a_gpu_without_one_is_told(
     monkeypatch: pytest.MonkeyPatch, knobs: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(loader.offload, "gpus", lambda: [])
+    monkeypatch.setattr("alignbeam_local.llama.gpus.gpus", lambda: [])
     with pytest.raises(ModelError, match="asks for a GPU"):
         loader.usable_gpus(Config.of(knobs))
     assert loader.usable_gpus(Config.of({"judge_gpu": "cpu"})) == []
@@ -183,9 +187,9 @@ def test_devices_of_servers_come_from_a_child_or_if_connected_from_llama_cpp(
         asked.append(addresses)
         return [FoundServer(address, (7, 0, 0), tuple(behind(address, 1))) for address in addresses]
 
-    monkeypatch.setattr(loader.offload, "gpus", lambda: gpus(5))
-    monkeypatch.setattr(loader.servers, "look_at", look_at)
-    monkeypatch.setattr(loader.rpc, "server_devices", lambda address: behind(address, 2))
+    monkeypatch.setattr("alignbeam_local.llama.gpus.gpus", lambda: gpus(5))
+    monkeypatch.setattr("alignbeam_local.machine.servers.look_at", look_at)
+    monkeypatch.setattr("alignbeam_local.llama.rpc.server_devices", lambda address: behind(address, 2))
     config = Config.of({"rpc": [A, f"draft={B}"], "gpu_layers": "all"})
     assert loader.usable_gpus(config, {A}) == [*behind(A, 2), *behind(B, 1), *gpus(5)]
     assert asked == [[B]]

@@ -4,6 +4,7 @@ The fake model fails on `save`: llama.cpp would end the process there.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row
 from tests.talk import Talk
 
 pytestmark = pytest.mark.usefixtures("few_examples")
-JUDGED = {"beams": 3, "on_unsafe": "lowest", "judge_at": 8}
+JUDGED: dict[str, Any] = {"beams": 3, "on_unsafe": "lowest", "judge_at": 8}
 
 
 def told(result: Result) -> list[tuple[str, float | None]]:

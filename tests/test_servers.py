@@ -14,10 +14,17 @@ from alignbeam_local.cli.main import main
 from alignbeam_local.errors import RpcError
 from alignbeam_local.llama.rpc import supports_rpc
 from alignbeam_local.machine import servers
-from alignbeam_local.machine.servers import FoundServer, greet, look_at, own_protocol, require_rpc, unreachable
+from alignbeam_local.machine.servers import (
+    FoundServer,
+    greet,
+    look_at,
+    own_protocol,
+    require_rpc,
+    unreachable,
+)
 from alignbeam_local.placing import Server, parse_server
 
-Handler = Callable[[socket.socket], None]
+Handler = Callable[[socket.socket], object]
 OURS = "Starting RPC server v7.0.0\n  endpoint       : no address\n"
 DEVICE = {"number": 0, "name": "x", "free": 5, "total": 9, "is_host_memory": False, "server": "h:1"}
 
@@ -61,7 +68,7 @@ def test_a_server_greets_with_its_protocol() -> None:
 def test_one_that_is_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servers, "GREETING_SECONDS", 0.1)
     done = threading.Event()
-    with listening(lambda _: done.wait(5) and None) as server:
+    with listening(lambda _: done.wait(5)) as server:
         with pytest.raises(RpcError, match=r"does not answer in 0\.1 s") as error:
             greet(server)
         done.set()
@@ -82,8 +89,13 @@ def test_one_that_is_not_there() -> None:
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
-        (lambda connection: connection.recv(33) and None, "ended the connection"),
-        (lambda connection: connection.recv(33) and connection.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 2), "no RPC server"),
+        (lambda connection: connection.recv(33), "ended the connection"),
+        (
+            lambda connection: (
+                connection.recv(33) and connection.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 2)
+            ),
+            "no RPC server",
+        ),
         (greeting(7, 0, 0, length=3), "no RPC server"),
     ],
 )
@@ -95,7 +107,9 @@ def test_one_that_is_something_else(handler: Handler, message: str) -> None:
 # --- what the child came to know
 
 
-def child(monkeypatch: pytest.MonkeyPatch, *lines: Any, code: int = 0, err: str = "", own: str = OURS) -> None:
+def child(
+    monkeypatch: pytest.MonkeyPatch, *lines: Any, code: int = 0, err: str = "", own: str = OURS
+) -> None:
     out = own + "".join(f"\n{json.dumps(line)}\n" for line in lines)
     monkeypatch.setattr(servers, "require_rpc", lambda: None)
     monkeypatch.setattr(servers, "_run_child", lambda _: (code, out, err))
@@ -117,7 +131,7 @@ def test_another_protocol_is_refused_to_the_last_number(
     monkeypatch: pytest.MonkeyPatch, version: list[int]
 ) -> None:
     child(monkeypatch, {"address": "h:1", "protocol": version}, {"address": "h:1", "devices": [DEVICE]})
-    with pytest.raises(RpcError, match=r"speaks protocol \d.\d.\d, and this llama.cpp 7.0.0") as error:
+    with pytest.raises(RpcError, match=r"speaks protocol \d\.\d\.\d, and this llama\.cpp 7\.0\.0") as error:
         look_at(["h:1"])
     assert "same version" in error.value.hint
 
@@ -131,7 +145,7 @@ def test_a_child_that_llama_cpp_ends_names_the_server(monkeypatch: pytest.Monkey
         code=-6,
         err="ggml-rpc.cpp:354: Remote RPC server crashed or returned malformed response\n",
     )
-    with pytest.raises(RpcError, match="can't use the RPC server h:2: .*Remote RPC server crashed"):
+    with pytest.raises(RpcError, match=r"can't use the RPC server h:2: .*Remote RPC server crashed"):
         look_at(["h:1", "h:2"])
 
 
@@ -157,7 +171,8 @@ def test_a_build_without_rpc_says_how_to_get_one(
         require_rpc()
     assert 'CMAKE_ARGS="-DGGML_RPC=on" pip install' in error.value.hint
     assert main(["doctor", "--rpc", "127.0.0.1:1"]) == 1
-    assert "problem  rpc        --rpc needs a llama.cpp that was built with GGML_RPC" in capsys.readouterr().out
+    told = "problem  rpc        --rpc needs a llama.cpp that was built with GGML_RPC"
+    assert told in capsys.readouterr().out
 
 
 @pytest.mark.skipif(not supports_rpc(), reason="needs a llama.cpp with GGML_RPC")

@@ -28,7 +28,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Alone:
-    """The draft alone on plain llama.cpp. `decoded_tokens` are its prompt's, template included, and its own."""
+    """The draft alone on plain llama.cpp. `decoded_tokens`: its prompt's, template included, and its own."""
 
     prompt_tokens: int
     new_tokens: int

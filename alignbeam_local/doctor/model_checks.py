@@ -114,7 +114,7 @@ def _placement(config: Config, registry: Registry, devices: Sequence[Gpu]) -> Pl
             if role == "draft" and config.lora:
                 adapters = find_adapters(config, registry, path, model_sha256(path))
                 wanted[role] = (with_adapters(wanted[role][0], adapters), size)
-    return place(wanted, devices, config if devices else config.with_values(ON_PROCESSOR_ALONE), {})
+    return place(wanted, devices, config if devices else config.with_values(dict(ON_PROCESSOR_ALONE)), {})
 
 
 def _examined(spec: str, placement: Placement, registry: Registry, *, verify: bool) -> _Model:

@@ -119,7 +119,7 @@ class JudgeCache:
         return self.holds_prefixes
 
     def save(self) -> list[SequenceState]:
-        """What is held of the prefixes; nothing if the model saves no states. Raises: ModelError: it failed."""
+        """What is held of the prefixes; nothing where no states are saved. Raises: ModelError: it failed."""
         if not self._lm.saves:
             return []
         held = [self._lm.save(ANSWER_PREFIX)] if self._lm.tokens(ANSWER_PREFIX) else []

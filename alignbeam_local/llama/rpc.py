@@ -56,10 +56,14 @@ def print_protocol() -> None:
 
     Nothing else tells it. The address is none, so that no server does start.
     """
-    device = ggml(
-        "ggml_backend_dev_by_type", ctypes.c_void_p, ctypes.c_int(_CPU)
+    device = ggml("ggml_backend_dev_by_type", ctypes.c_void_p, ctypes.c_int(_CPU))
+    start = _function(
+        "ggml_backend_rpc_start_server",
+        None,
+        *([ctypes.c_char_p] * 2),
+        *([ctypes.c_size_t] * 2),
+        ctypes.c_void_p,
     )
-    start = _function("ggml_backend_rpc_start_server", None, *([ctypes.c_char_p] * 2), *([ctypes.c_size_t] * 2), ctypes.c_void_p)
     start(b"no address", None, 1, 1, ctypes.byref(ctypes.c_void_p(device)))
 
 
@@ -85,7 +89,11 @@ def _handles(address: str) -> list[ctypes.c_void_p]:
 
 
 def _function(name: str, returns: Any, *takes: Any) -> Any:
-    """A function of the RPC backend, which the Python package does not declare. Raises: RpcError: there is none."""
+    """A function of the RPC backend, which the Python package does not declare.
+
+    Raises:
+        RpcError: this build has none.
+    """
     backend()
     registry = ggml("ggml_backend_reg_by_name", ctypes.c_void_p, ctypes.c_char_p(b"RPC"))
     address = registry and ggml(

@@ -16,7 +16,6 @@ from .rpc import device_handle
 from .threads import llama_cpp
 from .tokeniser import LlamaTokeniser
 
-
 _SPLIT_MODES: dict[SplitMode, int] = {
     "layer": llama_cpp.LLAMA_SPLIT_MODE_LAYER,
     "row": llama_cpp.LLAMA_SPLIT_MODE_ROW,

@@ -82,7 +82,7 @@ def _chosen(gpus: Sequence[Gpu], config: Config, roles: Sequence[str]) -> list[G
     for role, other in zip(roles[1:], others, strict=True):
         if other != first:
             raise UsageError(
-                f"{roles[0]} and {role} are one file, which is loaded once, and are to lie on different devices",
+                f"{roles[0]} and {role} are one file, which is loaded once, and have different devices",
                 f"Name the same for both: --{roles[0]}-gpu and --{role}-gpu, or --rpc without a role.",
             )
     return first

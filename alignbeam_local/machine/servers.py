@@ -93,7 +93,7 @@ def own_protocol(printed: str) -> Protocol | None:
 
 
 def _require_protocol(address: str, protocol: Protocol, own: Protocol | None) -> None:
-    """The last number too, which llama.cpp lets pass: it stands for the operations that graphs are made of."""
+    """The last number too, which llama.cpp lets pass: it tells the operations of graphs apart."""
     if own is not None and protocol != own:
         theirs, ours = (".".join(map(str, version)) for version in (protocol, own))
         raise RpcError(

@@ -17,7 +17,7 @@ _SYSTEM_SHARE = 0.1
 
 
 class Part(NamedTuple):
-    """A share of a model's weights on one device; `kind` says what it is, `is_far` that it is another machine's."""
+    """A share of a model's weights on one device, which another machine has if `is_far`."""
 
     device: str
     kind: str  # gpu, or cpu

@@ -11,6 +11,7 @@ from ..models.gguf_header import GgufHeader, header_of, require_model
 from ..models.gguf_reader import OTHER_FILE, Contents, Tensor, read_contents
 from ..models.pull import is_offline
 from ..models.registry import ModelFile, Registry
+from .kernels import RowCost, row_cost
 from .remote_header import remote_contents
 
 
@@ -29,6 +30,13 @@ class PlanModel:
         one = weights_of(self.tensors, self.share_of_experts)
         read = 1 - (1 - self.share_of_experts) ** max(rows, 1.0)
         return one._replace(bytes=weights_of(self.tensors, read).bytes)
+
+    def row_cost(self, rows: float, kind: str) -> RowCost:
+        """What a row is multiplied with, on a `cpu` or a `gpu`, where types are alike."""
+        if kind == "cpu":
+            return row_cost(self.tensors, rows, self.share_of_experts)
+        weights = self.weights()
+        return RowCost(weights.body, weights.head)
 
 
 def plan_models(config: Config, registry: Registry) -> dict[str, PlanModel]:
@@ -56,7 +64,9 @@ def _model(file: ModelFile) -> PlanModel:
             raise _in_parts(file)
         return _plan_model(file.name, "this machine", header, contents)
     if is_offline():
-        raise ModelError(f"model '{file.name}' is not here, and the network is forbidden", "Leave --offline out.")
+        raise ModelError(
+            f"model '{file.name}' is not here, and the network is forbidden", "Leave --offline out."
+        )
     contents = remote_contents(file.entry.hub)
     header = header_of(Path(f"hf:{file.entry.hub.repo}/{file.entry.hub.file}"), contents)
     if header.type != "model" or header.is_embedding or not header.parameters or not header.vocabulary_size:

@@ -9,7 +9,7 @@ from ..machine.memory import cell_bytes
 from .fit import Fit, Part, fit
 from .machines import MachineSpec
 from .models import PlanModel
-from .rates import OPERATIONS, MachineRates, Rates
+from .rates import LAYER_SECONDS, OPERATIONS, MachineRates, Rates
 from .work import MIXING_SECONDS, Batches, Workload, batches_of, mixed_steps
 
 _HOUR = 3600.0
@@ -120,17 +120,17 @@ class _Times:
         weights = model.weights(batches.rows)
         held = batches.cells * cell_bytes(model.header, self._config.cache_types(batches.role))
         attention = 2 * OPERATIONS * model.header.embedding_length * model.header.block_count * batches.cells
-        body = batches.rows * (OPERATIONS * weights.body + attention)
-        head = OPERATIONS * batches.heads * weights.head
         for part in parts:
-            rates = self._of(part)
-            read = part.share * (weights.bytes + held)
-            took = rates.seconds(read, part.share * body, batches.rows)
+            rates, cost = self._of(part), model.row_cost(batches.rows, part.kind)
+            body = batches.rows * (OPERATIONS * cost.body + attention)
+            head = OPERATIONS * batches.heads * model.row_cost(batches.heads, part.kind).head
+            took = rates.seconds(part.share * (weights.bytes + held), part.share * body, batches.rows)
             took += part.share * head / rates.operations_per_second(batches.heads)
+            took += part.share * LAYER_SECONDS * model.header.block_count
             took += self._travel(model, part, batches.rows)
-            self.phases[batches.phase] += batches.count * took
-            self.floor += batches.count * part.share * weights.bytes / rates.bytes_per_second
-        self.num_bytes += batches.count * weights.bytes
+            self.phases[batches.phase] += batches.times * took
+            self.floor += batches.times * part.share * weights.bytes / rates.bytes_per_second
+        self.num_bytes += batches.times * weights.bytes
 
     def _of(self, part: Part) -> Rates:
         return self._rates.gpu if part.kind == "gpu" else self._rates.cpu

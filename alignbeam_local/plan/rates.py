@@ -1,31 +1,30 @@
-"""How fast a device reads weights and multiplies with them: measured by `bench`, or assumed and said to be."""
+"""How fast a device reads weights and multiplies with them: measured by `bench`, or assumed, and told so."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import log
 from pathlib import Path
 from typing import Any
 
 from ..bench.floor import weights_of
 from ..errors import UsageError
-from ..models.gguf_reader import read_contents
+from ..models.gguf_reader import Tensor, read_contents
+from .kernels import between, row_cost
 from .machines import MachineSpec
 
 #: One multiplication and one addition for each weight and row.
 OPERATIONS = 2
-#: Up to so many rows the kernels of a few rows are at work, from so many on those of many.
-_FEW, _MANY = 4, 32
-
-#: Of one core, measured (docs/scale.md): operations a second with few rows, with many, and how much of the
-#: memory's bandwidth a decode reaches.
-CORE_FEW, CORE_MANY, CPU_EFFICIENCY = 20e9, 35e9, 0.6
-#: Nothing of a GPU was measured: shares of its data sheet that are usual for llama.cpp, and no more than that.
+#: Of one core, measured (docs/scale.md): operations a second with few rows, with many; and the share of the
+#: memory's bandwidth that a decode reaches.
+CORE_FEW, CORE_MANY, CPU_EFFICIENCY = 52e9, 64e9, 0.6
+#: Nothing of a GPU was measured: shares of its data sheet that are assumed, and no more than that.
 GPU_EFFICIENCY, GPU_ARITHMETIC = 0.6, 0.3
 #: Data sheets, where none was given: a card of 24 GB; two channels of memory; Ethernet of 10 Gbit/s.
 GPU_BANDWIDTH, GPU_FLOPS = 900e9, 80e12
 RAM_BANDWIDTH = 40e9
 NETWORK, LATENCY = 1.25e9, 0.3e-3
+#: What a layer costs in any batch, however small it is: operations begin and end (docs/scale.md).
+LAYER_SECONDS = 40e-6
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,8 @@ class Rates:
     many: float
 
     def operations_per_second(self, rows: float) -> float:
-        """Between few and many rows it goes with the logarithm of their number."""
-        if rows <= _FEW:
-            return self.few
-        part = min(1.0, log(rows / _FEW) / log(_MANY / _FEW))
-        return self.few + part * (self.many - self.few)
+        """Of weights of packed types."""
+        return between(rows, self.few, self.many)
 
     def seconds(self, num_bytes: float, operations: float, rows: float) -> float:
         """What a batch takes: it reads, and then it multiplies."""
@@ -69,7 +65,9 @@ def rates_of(machine: MachineSpec, measured: "MeasuredRates | None" = None) -> M
     if machine.gpus and None in (machine.gpu_bandwidth, machine.gpu_flops):
         assumed.append(f"a GPU with {GPU_BANDWIDTH / 1e9:.0f} GB/s and {GPU_FLOPS / 1e12:.0f} TFLOPS")
     if machine.gpus:
-        assumed.append(f"of a GPU's bandwidth {GPU_EFFICIENCY:.0%} is reached, of its FLOPS {GPU_ARITHMETIC:.0%}")
+        assumed.append(
+            f"of a GPU's bandwidth {GPU_EFFICIENCY:.0%} is reached, of its FLOPS {GPU_ARITHMETIC:.0%}"
+        )
     if measured is None:
         if machine.ram_bandwidth is None:
             assumed.append(f"memory with {RAM_BANDWIDTH / 1e9:.0f} GB/s")
@@ -107,7 +105,8 @@ class MeasuredRates:
 def measured_rates(path: Path) -> MeasuredRates:
     """From what `alignbeam bench --json` printed, with several beams.
 
-    The draft alone has one row a decode, completing has K: the difference is arithmetic, the rest reading.
+    The draft alone has one row a decode, completing has K: the difference is arithmetic, the rest is reading
+    and what every layer costs.
 
     Raises:
         UsageError: it is no such file, or its figures are not of this kind.
@@ -125,18 +124,23 @@ def measured_rates(path: Path) -> MeasuredRates:
 
 
 def _rates(report: Mapping[str, Any]) -> Rates:
-    alone = report["alone"]
-    several = next(each for each in report["methods"] if each["name"] == f"K={report['config']['beams']}")
-    beams, steps = report["config"]["beams"], alone["new_tokens"] - report["config"]["depth"]
-    weights = weights_of(read_contents(Path(report["models"]["draft"]["path"])).tensors)
+    alone, config = report["alone"], report["config"]
+    several = next(each for each in report["methods"] if each["name"] == f"K={config['beams']}")
+    draft = read_contents(Path(report["models"]["draft"]["path"])).tensors
+    weights, layers = weights_of(draft), LAYER_SECONDS * num_layers(draft)
     first, total = (alone[name]["median"] / 1e3 for name in ("first_token_ms", "total_ms"))
     one_row = (total - first) / (alone["new_tokens"] - 1)
-    several_rows = several["phases_ms"]["complete"] / 1e3 / steps
-    per_row = (several_rows - one_row) / (beams - 1)
-    reading = one_row - per_row
+    steps = alone["new_tokens"] - config["depth"]
+    per_row = (several["phases_ms"]["complete"] / 1e3 / steps - one_row) / (config["beams"] - 1)
+    reading = one_row - per_row - layers
     prompt = alone["decoded_tokens"] - alone["new_tokens"] + 1
-    many = (first - reading) / prompt
+    many = (first - reading - layers) / prompt
     if min(per_row, reading, many) <= 0:
         raise ValueError("its figures contradict each other")
-    both = weights.body + weights.head
-    return Rates(weights.bytes / reading, OPERATIONS * both / per_row, OPERATIONS * weights.body / many)
+    few, prompts = sum(row_cost(draft, 1)), row_cost(draft, prompt).body
+    return Rates(weights.bytes / reading, OPERATIONS * few / per_row, OPERATIONS * prompts / many)
+
+
+def num_layers(tensors: Iterable[Tensor]) -> int:
+    """How many blocks these tensors are of."""
+    return len({tensor.name.split(".")[1] for tensor in tensors if tensor.name.startswith("blk.")})

@@ -19,7 +19,7 @@ _PARTIAL = 206
 
 
 class _Place(NamedTuple):
-    """Where a file's bytes are: its address, how many there are, and the token for its owner, if one is due."""
+    """Where a file's bytes are: its address, how many there are, and the token to show there."""
 
     url: str
     size: int

@@ -25,11 +25,11 @@ class Workload(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """So many batches of one model, alike: rows, how many of them want logits, and cells in use behind them."""
+    """So many batches of one model, alike: rows, how many of them want logits, cells in use behind them."""
 
     role: str
     phase: str
-    count: float
+    times: float
     rows: float
     heads: float
     cells: float
@@ -37,7 +37,11 @@ class Batches(NamedTuple):
 
 def batches_of(config: Config, work: Workload) -> list[Batches]:
     """Of as many answers as share batches (`parallel`), none of which ends early."""
-    return [*_reading(config, work), *_writing(config, work), *(_judging(config, work) if config.judged else [])]
+    return [
+        *_reading(config, work),
+        *_writing(config, work),
+        *(_judging(config, work) if config.judged else []),
+    ]
 
 
 def mixed_steps(config: Config, work: Workload) -> int:
@@ -84,4 +88,6 @@ def _judging(config: Config, work: Workload) -> Iterator[Batches]:
     yield _read("judge", "judging", config.parallel, answers, _EXAMPLE_CELLS)
     yield _read("judge", "judging", config.parallel, length + _REQUEST_ROWS, _EXAMPLE_CELLS / 2)
     if first < work.new_tokens:
-        yield _read("judge", "judging", config.parallel, work.new_tokens - first + _QUESTION_ROWS, _EXAMPLE_CELLS)
+        yield _read(
+            "judge", "judging", config.parallel, work.new_tokens - first + _QUESTION_ROWS, _EXAMPLE_CELLS
+        )

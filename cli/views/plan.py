@@ -1,6 +1,7 @@
 """A plan on one page."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from alignbeam_local.machine.memory import gib
 from alignbeam_local.plan.plan import Plan
@@ -23,8 +24,8 @@ def _models(plan: Plan) -> Iterator[str]:
     for role, model in plan.models.items():
         weights = model.weights()
         yield (
-            f"{role:<9}{model.name}, {model.header.quantisation}, {model.header.parameters / 1e9:.2f} billion "
-            f"weights, {_gb(model.header.bytes)}; a decode reads {_gb(weights.bytes)}"
+            f"{role:<9}{model.name}, {model.header.quantisation}, {model.header.parameters / 1e9:.2f} billion"
+            f" weights, {_gb(model.header.bytes)}; a decode reads {_gb(weights.bytes)}"
         )
 
 
@@ -46,16 +47,16 @@ def _machines(plan: Plan) -> Iterator[str]:
 def _rows(plan: Plan) -> Iterator[tuple[str, Cell]]:
     yield "fits", lambda p: "yes" if p.fit.fits else f"no: {gib(p.fit.host_bytes)} of {gib(p.fit.host_free)}"
     for role in plan.models:
-        yield f"{role} takes", lambda p, role=role: _need(p, role)
-        yield f"{role} lies on", lambda p, role=role: _where(p, role)
+        yield f"{role} takes", partial(_need, role)
+        yield f"{role} lies on", partial(_where, role)
     for name in dict.fromkeys(name for p in plan.predictions for name in p.fit.devices):
-        yield f"on {name}", lambda p, name=name: gib(p.fit.devices.get(name, 0))
+        yield f"on {name}", partial(_on_device, name)
     yield "of the machine's memory", lambda p: gib(p.fit.host_bytes)
     yield "read a token shown", _told(lambda p: _gb(p.bytes_per_token or 0))
     yield "first mixed token after", _told(lambda p: _seconds(p.first_token_seconds or 0))
     yield "one answer", _told(lambda p: _seconds(p.answer_seconds or 0))
     for phase in dict.fromkeys(phase for p in plan.predictions for phase in p.phases or {}):
-        yield f"  {phase}", _told(lambda p, phase=phase: _seconds((p.phases or {}).get(phase, 0)))
+        yield f"  {phase}", _told(partial(_phase, phase))
     yield "  of it reading alone", _told(lambda p: _seconds(p.floor_seconds or 0))
     yield "tokens a second, a set", _told(lambda p: f"{p.tokens_per_second:.1f}")
     yield "prompts an hour, all", _told(lambda p: f"{p.prompts_per_hour:,.0f}")
@@ -70,14 +71,22 @@ def _told(cell: Cell) -> Cell:
     return lambda p: cell(p) if p.fit.fits else "-"
 
 
-def _need(prediction: Prediction, role: str) -> str:
+def _need(role: str, prediction: Prediction) -> str:
     need = prediction.fit.needs.get(role)
     return "-" if need is None else f"{gib(need.weights)} + {gib(need.total - need.weights)}"
 
 
-def _where(prediction: Prediction, role: str) -> str:
+def _where(role: str, prediction: Prediction) -> str:
     parts = prediction.fit.parts.get(role, ())
     return ", ".join(f"{part.device} {part.share:.0%}" for part in parts) or "-"
+
+
+def _on_device(name: str, prediction: Prediction) -> str:
+    return gib(prediction.fit.devices.get(name, 0))
+
+
+def _phase(name: str, prediction: Prediction) -> str:
+    return _seconds((prediction.phases or {}).get(name, 0))
 
 
 def _basis(plan: Plan) -> Iterator[str]:

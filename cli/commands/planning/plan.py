@@ -50,7 +50,9 @@ def plan(
     ] = 256,
     per_hour: Annotated[
         int | None,
-        typer.Option("--per-hour", min=1, max=_MOST, help="say how many machines so many prompts an hour take"),
+        typer.Option(
+            "--per-hour", min=1, max=_MOST, help="say how many machines so many prompts an hour take"
+        ),
     ] = None,
     measured: Annotated[
         Path | None,
