@@ -107,7 +107,8 @@ def test_what_is_assumed_is_said() -> None:
     told = rates_of(
         MachineSpec.parse("gpu=24G,ram=8G,cores=2,gpu-bandwidth=1T,gpu-tflops=50,ram-bandwidth=50G")
     )
-    assert len(told.assumed) == 2
+    assert len(told.assumed) == 3
+    assert told.assumed[1] == "of the memory's bandwidth 60% is reached"
     assert told.gpu.bytes_per_second == rates.GPU_EFFICIENCY * 1e12
     measured = MeasuredRates(Rates(1e10, 2e10, 4e10), 2, "bench.json")
     found = rates_of(MachineSpec.parse("ram=8G,cores=8"), measured)

@@ -28,7 +28,7 @@ _FEW, _MANY = 4, 32
 
 
 class RowCost(NamedTuple):
-    """What a row is multiplied with, and besides where its logits are wanted: as many weights of packed types."""
+    """Weights that a row is multiplied with, and those for its logits; counted as ones of packed types."""
 
     body: float
     head: float

@@ -65,7 +65,8 @@ def _model(file: ModelFile) -> PlanModel:
         return _plan_model(file.name, "this machine", header, contents)
     if is_offline():
         raise ModelError(
-            f"model '{file.name}' is not here, and the network is forbidden", "Leave --offline out."
+            f"model '{file.name}' is not here, and the network is forbidden",
+            "Pull it first, or unset ALIGNBEAM_OFFLINE and HF_HUB_OFFLINE.",
         )
     contents = remote_contents(file.entry.hub)
     header = header_of(Path(f"hf:{file.entry.hub.repo}/{file.entry.hub.file}"), contents)

@@ -14,14 +14,14 @@ from .machines import MachineSpec
 
 #: One multiplication and one addition for each weight and row.
 OPERATIONS = 2
-#: Of one core, measured (docs/scale.md): operations a second with few rows, with many; and the share of the
-#: memory's bandwidth that a decode reaches.
-CORE_FEW, CORE_MANY, CPU_EFFICIENCY = 52e9, 64e9, 0.6
+#: Of one core, measured (docs/scale.md): operations a second with few rows, and with many.
+CORE_FEW, CORE_MANY = 52e9, 64e9
+#: Bytes a second that two cores were measured to read; the share of a data sheet's bandwidth that is assumed.
+RAM_READING, RAM_EFFICIENCY = 45e9, 0.6
 #: Nothing of a GPU was measured: shares of its data sheet that are assumed, and no more than that.
 GPU_EFFICIENCY, GPU_ARITHMETIC = 0.6, 0.3
-#: Data sheets, where none was given: a card of 24 GB; two channels of memory; Ethernet of 10 Gbit/s.
+#: Data sheets, where none was given: a card of 24 GB; Ethernet of 10 Gbit/s.
 GPU_BANDWIDTH, GPU_FLOPS = 900e9, 80e12
-RAM_BANDWIDTH = 40e9
 NETWORK, LATENCY = 1.25e9, 0.3e-3
 #: What a layer costs in any batch, however small it is: operations begin and end (docs/scale.md).
 LAYER_SECONDS = 40e-6
@@ -63,15 +63,16 @@ def rates_of(machine: MachineSpec, measured: "MeasuredRates | None" = None) -> M
     """
     assumed = []
     if machine.gpus and None in (machine.gpu_bandwidth, machine.gpu_flops):
-        assumed.append(f"a GPU with {GPU_BANDWIDTH / 1e9:.0f} GB/s and {GPU_FLOPS / 1e12:.0f} TFLOPS")
+        assumed.append(f"a GPU has {GPU_BANDWIDTH / 1e9:.0f} GB/s and {GPU_FLOPS / 1e12:.0f} TFLOPS")
     if machine.gpus:
         assumed.append(
             f"of a GPU's bandwidth {GPU_EFFICIENCY:.0%} is reached, of its FLOPS {GPU_ARITHMETIC:.0%}"
         )
     if measured is None:
-        if machine.ram_bandwidth is None:
-            assumed.append(f"memory with {RAM_BANDWIDTH / 1e9:.0f} GB/s")
-        assumed.append("a core as measured in docs/scale.md")
+        of_memory = f"memory read at {RAM_READING / 1e9:.0f} GB/s"
+        if machine.ram_bandwidth is not None:
+            of_memory = f"of the memory's bandwidth {RAM_EFFICIENCY:.0%} is reached"
+        assumed += [of_memory, "a core is as fast as those in docs/scale.md"]
     gpu = Rates(
         GPU_EFFICIENCY * (machine.gpu_bandwidth or GPU_BANDWIDTH),
         *[GPU_ARITHMETIC * (machine.gpu_flops or GPU_FLOPS)] * 2,
@@ -87,7 +88,7 @@ def rates_of(machine: MachineSpec, measured: "MeasuredRates | None" = None) -> M
 
 def _cpu(machine: MachineSpec, measured: "MeasuredRates | None") -> Rates:
     if measured is None:
-        bandwidth = CPU_EFFICIENCY * (machine.ram_bandwidth or RAM_BANDWIDTH)
+        bandwidth = RAM_EFFICIENCY * machine.ram_bandwidth if machine.ram_bandwidth else RAM_READING
         return Rates(bandwidth, machine.cores * CORE_FEW, machine.cores * CORE_MANY)
     found, scale = measured.rates, machine.cores / measured.threads
     return Rates(found.bytes_per_second, scale * found.few, scale * found.many)

@@ -7,17 +7,18 @@ from alignbeam_local.machine.memory import gib
 from alignbeam_local.plan.plan import Plan
 from alignbeam_local.plan.predict import Prediction
 
-_LABEL = 27
-_COLUMN = 24
+_LABEL, _BETWEEN = 27, 3
 
 Cell = Callable[[Prediction], str]
 
 
 def plan_text(plan: Plan) -> str:
     """Models, machines, what fits, what it takes; then what of it is assumed."""
-    lines = [*_models(plan), *_machines(plan), "", _row("", [f"K = {p.beams}" for p in plan.predictions])]
-    lines += [_row(label, list(map(cell, plan.predictions))) for label, cell in _rows(plan)]
-    return "\n".join([*lines, "", *_basis(plan)])
+    rows = [("", [f"K = {p.beams}" for p in plan.predictions])]
+    rows += [(label, list(map(cell, plan.predictions))) for label, cell in _rows(plan)]
+    width = max(len(cells[0]) for _, cells in rows) + _BETWEEN
+    table = [_row(label, cells, width) for label, cells in rows]
+    return "\n".join([*_models(plan), *_machines(plan), "", *table, "", *_basis(plan)])
 
 
 def _models(plan: Plan) -> Iterator[str]:
@@ -97,8 +98,8 @@ def _basis(plan: Plan) -> Iterator[str]:
         yield f"Assumed: {assumed}."
 
 
-def _row(label: str, cells: list[str]) -> str:
-    return (f"{label:<{_LABEL}}" + "".join(f"{cell:<{_COLUMN}}" for cell in cells)).rstrip()
+def _row(label: str, cells: list[str], width: int) -> str:
+    return (f"{label:<{_LABEL}}" + "".join(f"{cell:<{width}}" for cell in cells)).rstrip()
 
 
 def _gb(size: float) -> str:
