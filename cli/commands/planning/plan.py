@@ -82,7 +82,7 @@ def plan(
     from alignbeam_local.plan.plan import make_plan
     from alignbeam_local.plan.work import Workload
 
-    from ...views.plan import plan_text
+    from ...plan.page import plan_text
 
     registry, described = Registry.load(), MachineSpec.parse(machine)
     settings = resolve(knobs, registry, os.environ)
