@@ -82,7 +82,7 @@ def _outcome(code: int, words: LastWords, config: Config) -> int:
     """
     if code >= 0:
         return code
-    doing = f"while {_DOING[words.doing]}" if words.doing in _DOING else "before anything was asked"
+    doing = f"while {_DOING[words.doing]}" if words.doing in _DOING else "while it was at work"
     if words.reason:
         raise _lost(words.reason, doing, config)
     if -code in _ENDING:

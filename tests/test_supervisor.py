@@ -50,7 +50,7 @@ def run(child: str) -> tuple[int, str, str]:
         ("mix", "while the first tokens were mixed"),
         ("complete", "while the answers were completed"),
         ("judge", "while the answers were judged"),
-        ("", "before anything was asked"),
+        ("", "while it was at work"),
     ],
 )
 def test_a_lost_server_is_named_with_what_was_going_on(phase: str, words: str) -> None:
