@@ -57,8 +57,10 @@ def go_on_below_parent(config: Config) -> None:
     words, parent = LastWords(), os.getpid()
     sys.stdout.flush()
     sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until somebody is there to pass them on
     child = os.fork()
     if child == 0:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         watch_with(words)
         _die_with(parent)
         return
@@ -137,6 +139,7 @@ def _signals_passed_on(child: int, asked: list[int]) -> Iterator[None]:
     previous = {number: signal.getsignal(number) for number in caught}
     for number in (number for number, handler in previous.items() if handler is not signal.SIG_IGN):
         signal.signal(number, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     try:
         yield
     finally:
