@@ -1,11 +1,14 @@
 """A device a role, and servers beside the GPUs of this machine: on made-up devices, there is no GPU here."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from alignbeam_local.cli.main import main
 
+from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine import loader
 from alignbeam_local.errors import ModelError, UsageError
@@ -13,6 +16,7 @@ from alignbeam_local.lm.devices import Gpu, Offload
 from alignbeam_local.machine.placement import MARGIN_BYTES, Placement, place
 from alignbeam_local.machine.servers import FoundServer
 from alignbeam_local.models.gguf_header import GgufHeader, read_header
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.placing import Server
 from tests.llama_models import write_tiny
 from tests.test_placement import MB, ROOM, gpus, layers, model
@@ -194,3 +198,59 @@ def test_devices_of_servers_come_from_a_child_or_if_connected_from_llama_cpp(
     assert loader.usable_gpus(config, {A}) == [*behind(A, 2), *behind(B, 1), *gpus(5)]
     assert asked == [[B]]
     assert Offload(0, (f"{A}#0",)).servers == ()
+
+
+@pytest.fixture
+def servers_there(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Servers with much room, whoever is named, and what is tried out in child processes."""
+    tried: list[str] = []
+
+    def look_at(addresses: list[str]) -> list[FoundServer]:
+        return [FoundServer(address, (7, 0, 0), tuple(behind(address, 9000))) for address in addresses]
+
+    def whole(*_: object, **__: object) -> bool:
+        tried.append("whole")
+        return True
+
+    monkeypatch.setattr("alignbeam_local.llama.gpus.gpus", lambda: [])
+    monkeypatch.setattr("alignbeam_local.machine.servers.look_at", look_at)
+    probe = "alignbeam_local.machine.probe"
+    monkeypatch.setattr(f"{probe}.require_vocabulary", lambda _: tried.append("vocabulary"))
+    monkeypatch.setattr(f"{probe}.weights_may_be_repacked", whole)
+    return tried
+
+
+def prepared(path: Path, **knobs: Any) -> list[str]:
+    """What is said before this file is loaded as the draft."""
+    config = Config.of({"draft": str(path), **knobs})
+    opened = loader.Loader(config, Registry({}, {}, ""), Cancellation())
+    file = opened.find("draft")
+    opened.place({"draft": (file.path, ROOM)})
+    return [notice.message for notice in opened.prepare(file.path)]
+
+
+def test_what_lies_on_servers_is_told_once_and_tried_by_its_vocabulary(
+    tiny: GgufHeader, servers_there: list[str]
+) -> None:
+    assert prepared(tiny.path, rpc=[A, B]) == [loader.OVER_RPC]
+    assert servers_there == ["vocabulary"]
+
+
+def test_servers_that_nothing_lies_on_are_told_too(tiny: GgufHeader, servers_there: list[str]) -> None:
+    [said] = prepared(tiny.path, rpc=[f"judge={A}"])
+    assert said.startswith("no RPC server is used")
+    assert servers_there == ["whole"]
+
+
+@pytest.mark.usefixtures("servers_there", "llama_cpp_asked_once")
+def test_doctor_shows_servers_and_what_would_lie_there(
+    tiny: GgufHeader, capsys: pytest.CaptureFixture[str]
+) -> None:
+    roles = [word for role in ("draft", "anchor", "judge") for word in (f"--{role}", str(tiny.path))]
+    code = main(["doctor", *roles, "--rpc", A, "--json"])
+    found = {each["topic"]: each for each in json.loads(capsys.readouterr().out)["findings"]}
+    assert code in (0, 1)
+    assert f"{A} answers, speaks this build's protocol, for every role: 9.8 GiB" in found["rpc"]["message"]
+    assert found["rpc"]["details"]["devices"][0]["free"] == MARGIN_BYTES + 9000 * MB
+    assert f"2 layers on {A}" in found["memory"]["message"]
+    assert list(found["memory"]["details"]["devices"]) == [f"{A}#0"]

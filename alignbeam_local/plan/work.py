@@ -8,8 +8,9 @@ from ..lm.sequences import BATCH_TOKENS
 
 #: What a template puts around a question, and the judge around an answer: measured on the shipped models.
 TEMPLATE_TOKENS = 30
-#: The judge's examples, which it has read before, and what it reads besides: of each answer, of the request.
-_EXAMPLE_CELLS, _QUESTION_ROWS, _REQUEST_ROWS = 1000, 25, 60
+#: The judge's examples, which it has read before, and what it reads around each answer, and around the request:
+#: 193 tokens in all of three answers of 40 and a request of 32 (`bench --json`, `decoded_tokens`).
+_EXAMPLE_CELLS, _QUESTION_ROWS, _REQUEST_ROWS = 1000, 8, 17
 #: One token of the draft's may be several of the anchor's.
 _ANCHOR_ROWS = 1.1
 #: Python's part of a mixed step, a beam (docs/performance.md, "What is not llama.cpp"); processor time.
@@ -84,7 +85,7 @@ def _first_verdict(config: Config, work: Workload) -> int:
 def _judging(config: Config, work: Workload) -> Iterator[Batches]:
     """All answers of a prompt in one batch, the request in another; the winner again where it went on."""
     length, first = work.prompt_tokens, _first_verdict(config, work)
-    answers = length + config.beams * (first + _QUESTION_ROWS)
+    answers = config.beams * (first + _QUESTION_ROWS)
     yield _read("judge", "judging", config.parallel, answers, _EXAMPLE_CELLS)
     yield _read("judge", "judging", config.parallel, length + _REQUEST_ROWS, _EXAMPLE_CELLS / 2)
     if first < work.new_tokens:
