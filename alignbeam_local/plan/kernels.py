@@ -23,6 +23,9 @@ _PACKED = frozenset(
 #: How much more weights of other types cost with few rows, and with many: by the decodes of a Q4_K and a Q5_0
 #: model in docs/performance.md ("What it found").
 _OTHERS_FEW, _OTHERS_MANY = 2.2, 1.5
+#: How much more an operation of attention costs: 420 tokens took 4.6 s behind two prefixes of some 1000 cells
+#: each, 3.9 behind one (docs/performance.md, "Changes").
+ATTENTION = 2.5
 #: Up to so many rows the kernels of a few rows are at work, from so many on those of many.
 _FEW, _MANY = 4, 32
 

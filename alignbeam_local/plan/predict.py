@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..config import Config
 from ..machine.memory import cell_bytes
 from .fit import Fit, Part, fit
+from .kernels import ATTENTION
 from .machines import MachineSpec
 from .models import PlanModel
 from .rates import LAYER_SECONDS, OPERATIONS, MachineRates, Rates
@@ -120,6 +121,7 @@ class _Times:
         weights = model.weights(batches.rows)
         held = batches.cells * cell_bytes(model.header, self._config.cache_types(batches.role))
         attention = 2 * OPERATIONS * model.header.embedding_length * model.header.block_count * batches.cells
+        attention *= ATTENTION
         for part in parts:
             rates, cost = self._of(part), model.row_cost(batches.rows, part.kind)
             body = batches.rows * (OPERATIONS * cost.body + attention)

@@ -8,7 +8,7 @@ from ..lm.sequences import BATCH_TOKENS
 
 #: What a template puts around a question, and the judge around an answer: measured on the shipped models.
 TEMPLATE_TOKENS = 30
-#: The judge's examples, which it has read before, and what it reads around each answer, and around the request:
+#: The judge's examples, which it has read before; what it reads around each answer, and around the request:
 #: 193 tokens in all of three answers of 40 and a request of 32 (`bench --json`, `decoded_tokens`).
 _EXAMPLE_CELLS, _QUESTION_ROWS, _REQUEST_ROWS = 1000, 8, 17
 #: One token of the draft's may be several of the anchor's.
