@@ -18,6 +18,10 @@ from alignbeam_local.config import Config
 from alignbeam_local.last_words import note_doing, note_reason
 import typer
 
+for number in (signal.SIGTERM, signal.SIGHUP):  # another test may have left them ignored
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def child():
     print("below", flush=True)
     {child}
