@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from .errors import UsageError, did_you_mean
 from .knobs import Knob, Mark, Panel
+from .placing import Server, parse_gpus, parse_servers
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
@@ -24,6 +25,7 @@ OnUnsafe = Literal["auto", "refuse", "lowest"]
 KvStrategy = Literal["auto", "seq", "state"]
 Kept = Literal["none", "examples", "all"]
 FlashAttention = Literal["auto", "on", "off"]
+SplitMode = Literal["layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 #: The part that a model plays in an answer.
@@ -301,6 +303,30 @@ class Config(BaseModel):
         "what each GPU takes of them, as 3,1; none = as much as it has free",
         Knob("Machine", ("loads", "places", "sizes")),
     )
+    draft_gpu: str | None = _knob(
+        None,
+        "the GPUs that take the draft's layers, by number, as 0 or 0,1; or cpu, none of them; "
+        "none = as main_gpu and tensor_split say",
+        Knob("Machine", ("loads", "places", "sizes")),
+    )
+    anchor_gpu: str | None = _knob(
+        None, "the GPUs that take the anchor's, likewise", Knob("Machine", ("loads", "places", "sizes"))
+    )
+    judge_gpu: str | None = _knob(
+        None, "the GPUs that take the judge's, likewise", Knob("Machine", ("loads", "places", "sizes"))
+    )
+    split_mode: SplitMode = _knob(
+        "layer",
+        "how several GPUs share a model: whole layers each (layer), or a part of every layer, as llama.cpp's "
+        "modes row and tensor have it",
+        Knob("Machine", ("loads", "places", "sizes")),
+    )
+    rpc: tuple[str, ...] = _knob(
+        (),
+        "RPC servers of llama.cpp that take layers too, each HOST:PORT, or ROLE=HOST:PORT for one role; "
+        "only on a network that you trust; the flag can be repeated; none = this machine alone",
+        Knob("Machine", ("loads", "places", "sizes")),
+    )
     flash_attn: FlashAttention = _knob(
         "auto", "flash attention: on, off, or where it can run", Knob("Machine", ("loads", "sizes"))
     )
@@ -345,6 +371,7 @@ class Config(BaseModel):
     @field_validator(
         *("judge_at", "judge_every", "clear_below", "harmful_above", "main_gpu", "tensor_split"),
         *("grammar", "json_schema", "safety_steps", "safety_file"),
+        *("draft_gpu", "anchor_gpu", "judge_gpu"),
         mode="before",
     )
     @classmethod
@@ -356,7 +383,7 @@ class Config(BaseModel):
     def _as_llama_cpp_counts(cls, value: Any) -> Any:
         return "auto" if value in (-1, "-1") else value
 
-    @field_validator("stop", "lora", mode="before")
+    @field_validator("stop", "lora", "rpc", mode="before")
     @classmethod
     def _one_text_or_a_list(cls, value: Any) -> Any:
         if value in (None, "none", ["none"]):
@@ -405,6 +432,46 @@ class Config(BaseModel):
             _parse_shares(value)
             if info.data.get("main_gpu") is not None:
                 raise PydanticCustomError("one_gpu", "main_gpu names one GPU, so there is nothing to share")
+        return value
+
+    @field_validator("draft_gpu", "anchor_gpu", "judge_gpu")
+    @classmethod
+    def _gpus(cls, value: str | None, info: ValidationInfo) -> str | None:
+        try:
+            numbers = parse_gpus(value) if value is not None else ()
+        except ValueError as error:
+            raise PydanticCustomError("gpus", "{reason}", {"reason": str(error)}) from None
+        if numbers and info.data.get("gpu_layers") == 0:
+            raise PydanticCustomError("no_layers", "gpu_layers = 0 leaves nothing for a GPU")
+        if max(numbers, default=0) >= _MOST_GPUS:
+            raise PydanticCustomError("gpus", "no machine has so many GPUs")
+        return value
+
+    @field_validator("rpc")
+    @classmethod
+    def _servers(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        try:
+            parse_servers(value)
+        except ValueError as error:
+            raise PydanticCustomError("servers", "{reason}", {"reason": str(error)}) from None
+        if value and info.data.get("gpu_layers") == 0:
+            raise PydanticCustomError("no_layers", "gpu_layers = 0 leaves nothing for a server")
+        if value and info.data.get("split_mode") != "layer":
+            raise PydanticCustomError("split_mode", "servers take whole layers: split_mode must be layer")
+        return value
+
+    @field_validator("flash_attn")
+    @classmethod
+    def _as_split(cls, value: FlashAttention, info: ValidationInfo) -> FlashAttention:
+        if value == "off" and info.data.get("split_mode") == "tensor":
+            raise PydanticCustomError("split_mode", "split_mode = tensor needs flash_attn on or auto")
+        return value
+
+    @field_validator("kv")
+    @classmethod
+    def _states(cls, value: KvStrategy, info: ValidationInfo) -> KvStrategy:
+        if value == "state" and info.data.get("rpc"):
+            raise PydanticCustomError("rpc", "llama.cpp saves no states over RPC: kv must be auto or seq")
         return value
 
     @field_validator("cache_type_v")
@@ -496,6 +563,16 @@ class Config(BaseModel):
     def gpu_shares(self) -> tuple[float, ...]:
         """What each GPU takes, in their order; empty if nothing was said."""
         return _parse_shares(self.tensor_split) if self.tensor_split is not None else ()
+
+    def gpus_of(self, role: str) -> tuple[int, ...] | None:
+        """The numbers of the GPUs that were named for this role; None: none was, and `cpu` is empty."""
+        text: str | None = getattr(self, f"{role}_gpu", None)
+        return None if text is None else parse_gpus(text)
+
+    @property
+    def servers(self) -> tuple[Server, ...]:
+        """The RPC servers that were named."""
+        return parse_servers(self.rpc)
 
     @property
     def mixed_depth(self) -> int:

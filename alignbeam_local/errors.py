@@ -13,6 +13,7 @@ EXIT_CODES = {
     3: "model: a file that is missing, damaged or of the wrong kind; a pair or a machine that it does not "
     "fit; a hopeless bridge",
     4: "refused or blocked, only with `--fail-on-refusal`",
+    5: "a server of `--rpc`: not there, of another protocol, or lost while it was at work",
     129: "the terminal closed (SIGHUP)",
     130: "Ctrl-C",
     141: "the reader of stdout closed it",
@@ -70,6 +71,13 @@ class ServerGone(AlignBeamError):
     kind = "server_gone"
 
 
+class RpcError(AlignBeamError):
+    """An RPC server of llama.cpp that can't be used, or was lost: whatever was in the making is lost too."""
+
+    exit_code = 5
+    kind = "rpc"
+
+
 class Cancelled(AlignBeamError):
     """The user stopped the step; caches are as they were before it."""
 
@@ -87,14 +95,17 @@ def did_you_mean(
     return f"Did you mean {' or '.join(close)}?" if close else otherwise
 
 
-def rebuild_hint() -> str:
-    """How to compile llama.cpp on this machine, in the version that is installed, if one is."""
-    package = "llama-cpp-python"
+def rebuild_hint(cmake: str = "") -> str:
+    """How to compile llama.cpp on this machine, in the version that is installed, if one is.
+
+    `cmake` is what its build is to be told.
+    """
+    package, settings = "llama-cpp-python", f'CMAKE_ARGS="{cmake}" ' if cmake else ""
     try:
         wanted = f"{package}=={version(package)}"
     except PackageNotFoundError:
         wanted = package
     return (
-        "build it on this machine: pip install --force-reinstall --no-deps --no-cache-dir "
+        f"build it on this machine: {settings}pip install --force-reinstall --no-deps --no-cache-dir "
         f"--no-binary {package} {wanted}"
     )

@@ -37,6 +37,7 @@ _COMMANDS = {
     "serve": "serve:serve",
     "bridge": "bridge:bridge",
     "bench": "bench:bench",
+    "plan": "planning.plan:plan",
     "models": "models:models_app",
     "judge": "judge:judge_app",
     "heads": "heads:heads_app",

@@ -5,7 +5,8 @@ from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from alignbeam_local.errors import Cancelled
-from alignbeam_local.events import Done, Event
+from alignbeam_local.events import Done, Event, Phase
+from alignbeam_local.last_words import note_doing
 from alignbeam_local.result import Result
 
 from .console.suspending import listeners
@@ -26,6 +27,8 @@ def play(engine: "Engine", events: Iterator[Event], view: View) -> Result | None
     with closing(view), _ended(events), engine.cancellation.on_interrupt(listeners()):
         try:
             for event in events:
+                if isinstance(event, Phase):
+                    note_doing(event.name)
                 view.show(event)
                 if isinstance(event, Done):
                     result = event.result

@@ -16,6 +16,7 @@ from .console.terminal import say
 from .grammar_files import with_file_texts
 from .options import Options
 from .pulling import needed_models, provide_models
+from .supervisor import go_on_below_parent
 
 if TYPE_CHECKING:
     from alignbeam_local.cancellation import Cancellation
@@ -79,6 +80,8 @@ def prepare(
     if "parallel" not in options.flags:
         settings = settings.one_at_a_time()
     session = Session(options, adapt(settings), registry)
+    if not options.show_config:
+        go_on_below_parent(session.settings.config)
     if options.show_config:
         print(config_json(session.settings) if options.json else config_table(session.settings))
         raise typer.Exit

@@ -186,11 +186,13 @@ class FakeLM:
         key: str = "fake",
         cancellation: Cancellation | None = None,
         hidden: Row | None = None,
+        saves: bool = True,
     ) -> None:
         self.vocabulary = vocabulary
         self.num_sequences = num_sequences
         self.num_cells = num_cells
         self.kv_strategy = kv_strategy
+        self.saves = saves
         self.decoded_tokens = 0
         self.compute_seconds = 0.0
         self.batches: list[dict[int, int]] = []
@@ -324,6 +326,7 @@ class FakeLM:
         self._decoded.discard(sequence)
 
     def save(self, sequence: int) -> SequenceState:
+        assert self.saves, "llama.cpp would end the process here"
         tokens = self._tokens[sequence]
         row = self._rows.get(sequence)
         blob = np.array(tokens, np.int32).tobytes()

@@ -33,6 +33,7 @@ class FakeModel:
     kv: Literal["seq", "state"] = "seq"
     trained_context: int = 1 << 20
     hidden: Row | None = None
+    saves: bool = True
 
 
 class FakeLoader:
@@ -80,6 +81,7 @@ class FakeLoader:
             key=file.name,
             cancellation=self._cancellation,
             hidden=model.hidden,
+            saves=model.saves,
         )
         self.opened[file.name].append(lm)
         context = min(self._config.context, model.trained_context)

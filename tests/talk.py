@@ -38,14 +38,15 @@ class Talk:
         kv: Kv = "seq",
         template: str = CHATML,
         script: dict[str, Any] | None = None,
+        saves: bool = True,
         **knobs: Any,
     ) -> None:
         script = SCRIPT if script is None else script
         judging = fake_vocabulary()
         models = {
-            "draft": FakeModel(DRAFT, scripted_row(DRAFT, script), template, kv),
-            "anchor": FakeModel(ANCHOR, scripted_row(ANCHOR, script), CHATML, kv),
-            "judge": FakeModel(judging, hashed_row(judging.size), CHATML, kv),
+            "draft": FakeModel(DRAFT, scripted_row(DRAFT, script), template, kv, saves=saves),
+            "anchor": FakeModel(ANCHOR, scripted_row(ANCHOR, script), CHATML, kv, saves=saves),
+            "judge": FakeModel(judging, hashed_row(judging.size), CHATML, kv, saves=saves),
         }
         self.loader = FakeLoader(models)
         self.engine, self.config = fake_engine(monkeypatch, self.loader, **{**KNOBS, **knobs})

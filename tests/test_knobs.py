@@ -28,10 +28,11 @@ from alignbeam_local.knobs import PANELS, Knob, Mark
 
 MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split
+        draft_gpu anchor_gpu judge_gpu split_mode rpc
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
-    "places": "gpu_layers main_gpu tensor_split",
+    "places": "gpu_layers main_gpu tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc",
     "sizes": """steer head_votes beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
-        tensor_split flash_attn cache_type_k cache_type_v""",
+        tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice min_start on_unsafe head_votes judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
@@ -50,7 +51,8 @@ UNDER = {
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
         json_schema""",
     "Models": "draft anchor judge profile lora system anchor_system force",
-    "Machine": """context threads parallel gpu_layers main_gpu tensor_split flash_attn cache_type_k
+    "Machine": """context threads parallel gpu_layers main_gpu tensor_split draft_gpu anchor_gpu
+        judge_gpu split_mode rpc flash_attn cache_type_k
         cache_type_v kv prompt_cache""",
 }
 
@@ -101,6 +103,11 @@ DEFAULTS: dict[str, Any] = {
     "gpu_layers": "auto",
     "main_gpu": None,
     "tensor_split": None,
+    "draft_gpu": None,
+    "anchor_gpu": None,
+    "judge_gpu": None,
+    "split_mode": "layer",
+    "rpc": (),
     "flash_attn": "auto",
     "cache_type_k": "f16",
     "cache_type_v": "f16",

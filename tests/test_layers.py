@@ -14,8 +14,8 @@ PACKAGE = "alignbeam_local"
 #: From the ground up: a line may import what stands in lines above it; within a package no circle may be.
 LAYERS = """
 errors
-paths intervals cancellation reading
-knobs
+paths intervals cancellation reading last_words
+knobs placing
 config
 result
 events
@@ -36,6 +36,7 @@ engine
 warm
 conversation
 api doctor bench
+plan
 evaluation
 server
 training

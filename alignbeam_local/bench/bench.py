@@ -261,7 +261,11 @@ class Rounds:
             answer = self._plain.complete(ids, settings, shape.new_tokens)
             num_decodes = -(-len(ids) // BATCH_TOKENS) + shape.new_tokens - 1
             return TimedAnswer(
-                answer.total_ms, answer.first_token_ms, len(answer.tokens), {"draft": num_decodes}
+                answer.total_ms,
+                answer.first_token_ms,
+                len(answer.tokens),
+                {"draft": num_decodes},
+                decoded={"draft": len(ids) + shape.new_tokens - 1},
             )
 
         return task

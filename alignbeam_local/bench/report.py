@@ -33,7 +33,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 @dataclass(frozen=True)
 class Alone:
-    """The draft alone on plain llama.cpp."""
+    """The draft alone on plain llama.cpp. `decoded_tokens`: its prompt's, template included, and its own."""
 
     prompt_tokens: int
     new_tokens: int
@@ -41,11 +41,15 @@ class Alone:
     first_token_ms: Spread
     tokens_per_second: Spread
     weights_read_bytes: int
+    decoded_tokens: int
 
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """One case. `ratio` is to the draft alone, round by round; `floor` is that of the weights read."""
+    """One case. `ratio` is to the draft alone, round by round; `floor` is that of the weights read.
+
+    `decoded_tokens` are those of each model, prompts and answers.
+    """
 
     name: str
     ratio: Spread
@@ -56,6 +60,7 @@ class MeasuredCase:
     phases_ms: dict[str, float]
     python_share: dict[str, Spread]
     weights_read_bytes: dict[str, int]
+    decoded_tokens: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,7 @@ def report_alone(shape: Shape, runs: Sequence[TimedAnswer], weights: Mapping[str
         first_token_ms=spread(run.first_token_ms for run in runs),
         tokens_per_second=spread(map(_speed, runs)),
         weights_read_bytes=_total(_weights_read(runs[0], weights)),
+        decoded_tokens=_total(runs[0].decoded),
     )
 
 
@@ -181,6 +187,7 @@ def report_method(
         phases_ms={phase: each.median for phase, each in _spreads([run.phases for run in runs]).items()},
         python_share=_spreads([run.python_share for run in runs]),
         weights_read_bytes={role: int(each.median) for role, each in _spreads(read).items()},
+        decoded_tokens={role: int(each.median) for role, each in _spreads([r.decoded for r in runs]).items()},
     )
 
 

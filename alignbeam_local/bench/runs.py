@@ -20,7 +20,7 @@ from ..result import Result
 
 @dataclass(frozen=True)
 class TimedAnswer:
-    """One answer. Milliseconds; `decodes` by role, `phases` and `python_share` by phase."""
+    """One answer. Milliseconds; `decodes` and the `decoded` tokens by role, the other two by phase."""
 
     total_ms: float
     first_token_ms: float
@@ -28,6 +28,7 @@ class TimedAnswer:
     decodes: dict[str, int]
     phases: dict[str, float] = field(default_factory=dict)
     python_share: dict[str, float] = field(default_factory=dict)
+    decoded: dict[str, int] = field(default_factory=dict)
 
 
 def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) -> TimedAnswer:
@@ -38,7 +39,7 @@ def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) ->
     """
     engine.forget()
     models = _models(engine.models)
-    before = {role: lm.decodes for role, lm in models.items()}
+    before = {role: (lm.decodes, lm.decoded_tokens) for role, lm in models.items()}
     clock = _Clock(models)
     result = clock.result(engine.stream(messages, config))
     require_whole(result, config)
@@ -46,9 +47,10 @@ def timed_answer(engine: Engine, messages: Sequence[Message], config: Config) ->
         total_ms=result.timings.total_ms,
         first_token_ms=clock.first_token_ms,
         tokens=sum(beam.tokens for beam in result.beams),
-        decodes={role: lm.decodes - before[role] for role, lm in models.items()},
+        decodes={role: lm.decodes - before[role][0] for role, lm in models.items()},
         phases=_phases(result),
         python_share=clock.python_share(result),
+        decoded={role: lm.decoded_tokens - before[role][1] for role, lm in models.items()},
     )
 
 

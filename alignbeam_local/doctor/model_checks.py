@@ -1,7 +1,7 @@
 """Are the models of a configuration here, whole and right; does llama.cpp run them; do they fit, and pair?"""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -12,12 +12,13 @@ import psutil
 from ..config import Config
 from ..engine.loader import require_silent_chat, usable_gpus
 from ..engine.open_judge import open_judge
-from ..errors import AlignBeamError
+from ..errors import AlignBeamError, RpcError
 from ..heads.answer_head import find_answer_head, load_answer_head
 from ..heads.features import template_key
 from ..heads.head import find_head, load_head
 from ..judge.calibration import load_calibration
 from ..llama.weights import load_vocabulary
+from ..lm.devices import Gpu
 from ..lm.vocabulary import Vocabulary
 from ..machine import memory as memory_plan
 from ..machine import probe
@@ -36,6 +37,7 @@ from ..prompt.formats import PromptFormat, prompt_format
 from ..result import ModelCard
 from ..search.bridge import bridge_between
 from .findings import Finding, problem
+from .rpc_checks import ON_PROCESSOR_ALONE, servers, where_layers_lie
 
 _RECORDS: tuple[tuple[str, Callable[[Path], object]], ...] = (
     ("judges", load_calibration),
@@ -63,10 +65,12 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
         verify: read whole files for their sha256, also where it is remembered.
     """
     try:
-        placement = _placement(config, registry)
+        devices = usable_gpus(config)
+        yield from servers(config, devices)
+        placement = _placement(config, registry, devices)
     except AlignBeamError as error:
-        yield problem("gpu", error)
-        placement = _placement(config.with_values({"gpu_layers": 0}), registry)
+        yield problem("rpc" if isinstance(error, RpcError) else "gpu", error)
+        placement = _placement(config, registry, [])
     models: dict[str, _Model] = {}
     by_spec: dict[str, _Model] = {}
     for role in config.roles:
@@ -96,11 +100,11 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
     yield from _records()
 
 
-def _placement(config: Config, registry: Registry) -> Placement:
+def _placement(config: Config, registry: Registry, devices: Sequence[Gpu]) -> Placement:
     """Where the models would go whose headers can be read.
 
     Raises:
-        UsageError, ModelError: a GPU was asked for that is not there.
+        UsageError: a device was asked for that is not there; with no devices at all, never.
     """
     wanted = {}
     for role, size in context_sizes(config).items():
@@ -110,7 +114,7 @@ def _placement(config: Config, registry: Registry) -> Placement:
             if role == "draft" and config.lora:
                 adapters = find_adapters(config, registry, path, model_sha256(path))
                 wanted[role] = (with_adapters(wanted[role][0], adapters), size)
-    return place(wanted, usable_gpus(config), config, {})
+    return place(wanted, devices, config if devices else config.with_values(dict(ON_PROCESSOR_ALONE)), {})
 
 
 def _examined(spec: str, placement: Placement, registry: Registry, *, verify: bool) -> _Model:
@@ -172,11 +176,13 @@ def _kernels(models: Mapping[str, _Model]) -> Finding:
 
 def _memory(placement: Placement, models: Mapping[str, _Model]) -> Finding:
     needs, total, memory = placement.needs, placement.host_bytes, psutil.virtual_memory()
-    layers = {role: placement.offloads[m.header.path.resolve()].layers for role, m in models.items()}
+    offloads = {role: placement.offloads[m.header.path.resolve()] for role, m in models.items()}
+    layers = {role: offload.layers for role, offload in offloads.items()}
+    where = {role: where_layers_lie(offload) for role, offload in offloads.items()}
     parts = [
         f"{role} {_mb(need.weights)} weights + {_mb(need.cache)} cache + "
         f"{_mb(need.logits + need.compute)} buffers"
-        + (f", {layers[role]} layers on the GPU" if layers.get(role) else "")
+        + (f", {layers[role]} layers on {where[role]}" if layers.get(role) else "")
         for role, need in needs.items()
     ]
     message = f"{gib(total)} needed, {gib(memory.available)} of {gib(memory.total)} free: {'; '.join(parts)}"
@@ -184,6 +190,10 @@ def _memory(placement: Placement, models: Mapping[str, _Model]) -> Finding:
         "free": memory.available,
         "needed": {role: need._asdict() for role, need in needs.items()},
         "gpu_layers": layers,
+        "devices": {
+            str(device): {path.name: size for path, size in files.items()}
+            for device, files in placement.taken.items()
+        },
     }
     if memory_plan.fits(total, memory.available):
         return Finding("memory", "ok", message, details=details)

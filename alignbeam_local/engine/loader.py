@@ -1,16 +1,17 @@
 """The three models of an answer, opened in order, sharing weights where they share a file."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
 from ..cancellation import Cancellation
-from ..config import Config, knobs_that
+from ..config import ROLES, Config, knobs_that
 from ..errors import ModelError
 from ..events import Notice
 from ..llama import gpus as offload
+from ..llama import rpc
 from ..llama.adapter import LoadedAdapter
 from ..llama.context import LlamaLM
 from ..llama.library import default_threads
@@ -18,20 +19,26 @@ from ..llama.weights import LlamaWeights
 from ..lm.devices import ON_PROCESSOR, Gpu, Offload
 from ..lm.starvation import Starvation
 from ..machine import memory as memory_plan
-from ..machine import probe
+from ..machine import probe, servers
 from ..machine.adapters import FoundAdapter, find_adapters, with_adapters
 from ..machine.context_size import ContextSize
 from ..machine.memory import gib
-from ..machine.placement import place
+from ..machine.placement import Placement, place
 from ..models.gguf_header import GgufHeader, require_model
 from ..models.hashes import file_sha256, model_sha256
 from ..models.pull import check_sha256
 from ..models.registry import ModelFile, Registry
 from ..prompt.formats import REASONS_HINT, PromptFormat, prompt_format
 from ..result import ModelCard
+from ..settings import flag_name
 from .open_models import Model
 
 _PLACING_KNOBS = knobs_that("places")
+OVER_RPC = (
+    "layers lie behind RPC servers: llama.cpp saves no states there, so nothing that was read is kept for "
+    "later (no prompt cache, no saved conversation), and a server that is lost ends the answer"
+)
+NO_SERVER_USED = "no RPC server is used: {reason}"
 
 
 class Loader:
@@ -96,7 +103,7 @@ class Loader:
         """
         wanted = {role: (self._header(role, path), size) for role, (path, size) in needs.items()}
         opened = {path: self._offloads.get(path, ON_PROCESSOR) for path in self._weights}
-        placement = place(wanted, usable_gpus(self._config), self._config, opened)
+        placement = place(wanted, self._usable_gpus(), self._config, opened)
         unused = psutil.virtual_memory().available
         free = unused + spare
         if not memory_plan.fits(placement.host_bytes, free):
@@ -105,10 +112,14 @@ class Loader:
                 sizes[needs[role][0]] += need.total
             parts = " + ".join(f"{path.stem} {gib(size)}" for path, size in sizes.items())
             on_gpu = sizes.total() - placement.host_bytes
-            parts += f" - {gib(on_gpu)} on the GPU" if on_gpu else ""
+            parts += f" - {gib(on_gpu)} on {_where(placement)}" if on_gpu else ""
             raise ModelError(f"not enough memory: {parts} needed, {gib(free)} free", memory_plan.HINT)
         self._offloads |= placement.offloads
         return memory_plan.fits(placement.host_bytes, unused)
+
+    def _usable_gpus(self) -> list[Gpu]:
+        opened = (weights.offload.servers for weights in self._weights.values())
+        return usable_gpus(self._config, {address for addresses in opened for address in addresses})
 
     def _header(self, role: str, path: Path) -> GgufHeader:
         header = self._headers[path.resolve()]
@@ -120,12 +131,15 @@ class Loader:
         Raises:
             ModelError: llama.cpp crashes with a file, or can't load it.
         """
-        outcomes = [self._may_be_repacked(model) for model in models]
+        if self._config.rpc:
+            yield Notice(self._told_of_servers(models))
+        outcomes = [self._may_be_repacked(model) or self._is_on_servers(model) for model in models]
         if not all(outcomes):
             yield Notice(probe.NOTICE)
         for model in {path.resolve(): path for path in models if path.resolve() == self._adapted}.values():
             self._try_adapters(model)
-        if self._config.gpu_layers == "auto" and not usable_gpus(self._config) and probe.says_no_offload():
+        wants_gpu = self._config.gpu_layers == "auto" and not self._config.rpc
+        if wants_gpu and not usable_gpus(self._config) and probe.says_no_offload():
             yield Notice(probe.NO_OFFLOAD)
 
     def open(self, role: str, file: ModelFile, size: ContextSize) -> Model:
@@ -185,10 +199,24 @@ class Loader:
         return self._weights[real]
 
     def _may_be_repacked(self, path: Path) -> bool:
+        """Of a file on servers the vocabulary alone is tried: its weights would travel twice."""
+        if self._is_on_servers(path):
+            probe.require_vocabulary(path)
+            return False
         offload = self._offloads.get(path.resolve(), ON_PROCESSOR)
         return probe.weights_may_be_repacked(path, offload=offload, cancellation=self._cancellation)
 
+    def _is_on_servers(self, path: Path) -> bool:
+        return bool(self._offloads.get(path.resolve(), ON_PROCESSOR).servers)
+
+    def _told_of_servers(self, models: Iterable[Path]) -> str:
+        if any(map(self._is_on_servers, models)):
+            return OVER_RPC
+        return NO_SERVER_USED.format(reason="all layers fit on this machine's GPUs, or none fits on a server")
+
     def _try_adapters(self, model: Path) -> None:
+        if self._is_on_servers(model):
+            return
         offload = self._offloads.get(model.resolve(), ON_PROCESSOR)
         tried = [adapter.tried for adapter in self._adapters]
         probe.require_adapters(model, tried, offload=offload, cancellation=self._cancellation)
@@ -214,6 +242,11 @@ def _load_adapter(weights: LlamaWeights, adapter: FoundAdapter) -> LoadedAdapter
     return loaded
 
 
+def _where(placement: Placement) -> str:
+    kinds = {"servers" if isinstance(device, str) else "the GPU" for device in placement.taken}
+    return " and ".join(sorted(kinds, reverse=True)) or "the GPU"
+
+
 def _replaced(path: Path) -> ModelError:
     return ModelError(f"{path} was replaced while it was in use", "Start again, with the new file.")
 
@@ -236,20 +269,43 @@ def require_silent_chat(role: str, name: str, layout: PromptFormat) -> None:
         )
 
 
-def usable_gpus(config: Config) -> list[Gpu]:
-    """What layers may be placed on; none where none are wanted, or the build or the machine has no GPU.
+def usable_gpus(config: Config, connected: Container[str] = ()) -> list[Gpu]:
+    """What layers may be placed on: what RPC servers have, then the GPUs of this machine.
+
+    None where none are wanted, or there is neither.
+
+    Args:
+        connected: servers that this process has models on: they are not looked at in a child process, which
+            would wait until this one is done with them.
 
     Raises:
         ModelError: a GPU was asked for, and there is none.
+        RpcError: as `servers.look_at`.
     """
     if config.gpu_layers == 0:
         return []
     gpus = offload.gpus()
-    asked = [knob for knob in _PLACING_KNOBS if getattr(config, knob) not in ("auto", None)]
-    if asked and not gpus:
+    if not gpus and (asked := _asked_for_gpu(config)):
         raise ModelError(
-            f"{asked[0]} = {getattr(config, asked[0])} asks for a GPU, but llama.cpp was built without "
+            f"{asked} = {getattr(config, asked)} asks for a GPU, but llama.cpp was built without "
             "GPU support or finds none",
-            f"See 'GPU offload' in docs/install.md, or leave --{asked[0].replace('_', '-')} out.",
+            f"See 'GPU offload' in docs/install.md, or leave {flag_name(asked)} out.",
         )
-    return gpus
+    return [*_on_servers(config, connected), *gpus]
+
+
+def _asked_for_gpu(config: Config) -> str | None:
+    """The first knob that is for GPUs of this machine alone, as it is set."""
+    asked = {knob: getattr(config, knob) != Config.model_fields[knob].default for knob in _PLACING_KNOBS}
+    asked |= {f"{role}_gpu": bool(config.gpus_of(role)) for role in ROLES}
+    if config.rpc:
+        asked |= {"rpc": False, "gpu_layers": False, "tensor_split": False}
+    return next((knob for knob, is_asked in asked.items() if is_asked), None)
+
+
+def _on_servers(config: Config, connected: Container[str]) -> Iterator[Gpu]:
+    addresses = list(dict.fromkeys(server.address for server in config.servers))
+    unknown = [address for address in addresses if address not in connected]
+    found = {server.address: server.devices for server in servers.look_at(unknown)} if unknown else {}
+    for address in addresses:
+        yield from rpc.server_devices(address) if address in connected else found[address]

@@ -79,8 +79,8 @@ def keep_examples(config: Config, registry: Registry, cancellation: Cancellation
 
 
 def prefix_store(config: Config) -> PrefixStore | None:
-    """Where prefixes are kept, if they are; they are no others' than these threads'."""
-    if config.prompt_cache == "none":
+    """Where prefixes are kept, if they are; they are no others' than these threads'. Over RPC none are."""
+    if config.prompt_cache == "none" or config.rpc:
         return None
     return PrefixStore(f"{machine_key()}|{config.threads or default_threads()}")
 

@@ -38,7 +38,8 @@ class JudgeCache:
     """A judge model's cache: sequence 0 holds what every question about an answer begins with, 2 the request.
 
     What every question about a request begins with is kept outside and put into sequence 1 for that question
-    alone: attention runs over all cells in use, so it would make every answer's tokens dearer.
+    alone: attention runs over all cells in use, so it would make every answer's tokens dearer. Only where the
+    model saves no states it stays there.
     The questions about answers are forked from what shares most with them, and decoded in one batch. They
     stay until the next questions: an answer that goes on is then read from where it ended.
     """
@@ -118,7 +119,9 @@ class JudgeCache:
         return self.holds_prefixes
 
     def save(self) -> list[SequenceState]:
-        """What is held of the prefixes. Raises: ModelError: the backend failed."""
+        """What is held of the prefixes; nothing where no states are saved. Raises: ModelError: it failed."""
+        if not self._lm.saves:
+            return []
         held = [self._lm.save(ANSWER_PREFIX)] if self._lm.tokens(ANSWER_PREFIX) else []
         return [*held, self._request_state] if self._request_state else held
 
@@ -146,27 +149,30 @@ class JudgeCache:
         """Whether nothing of them is left to read."""
         held = {ANSWER_PREFIX: self._lm.tokens(ANSWER_PREFIX)}
         held[REQUEST_PREFIX] = self._request_state.tokens if self._request_state else ()
+        if not self._lm.saves:
+            held[REQUEST_PREFIX] = self._lm.tokens(REQUEST_PREFIX)
         return all(list(held[sequence]) == ids for sequence, ids in self._wanted.items())
 
     def _set_aside(self) -> None:
-        """Both prefixes are held: what requests are asked behind leaves the cache."""
+        """Both prefixes are held: what requests are asked behind leaves the cache, where it can come back."""
         self._lm.checkpoint(ANSWER_PREFIX)
-        if self._prefixes[REQUEST_PREFIX]:
+        if self._prefixes[REQUEST_PREFIX] and self._lm.saves:
             self._request_state = self._lm.save(REQUEST_PREFIX)
             self._lm.truncate(REQUEST_PREFIX, 0)
 
     def _ask_about_request(self, request: Prompt) -> list[float]:
         """The answers to what was asked before are dropped: these cells are where the prefix was read."""
         lm, state = self._lm, self._request_state
-        assert state is not None, "a request is asked about behind a prefix"
-        self._clear(REQUEST_PREFIX)
+        assert state is not None or not lm.saves, "a request is asked about behind a prefix"
+        self._clear(REQUEST_PREFIX if state else REQUEST)
         try:
-            lm.restore(REQUEST_PREFIX, state)
+            if state:
+                lm.restore(REQUEST_PREFIX, state)
             lm.set_tokens({REQUEST_PREFIX: request.ids})
             row = lm.logits(REQUEST_PREFIX).copy()
             return request.labels.log_likelihoods(lm, REQUEST_PREFIX, row)
         finally:
-            lm.truncate(REQUEST_PREFIX, 0)
+            lm.truncate(REQUEST_PREFIX, 0 if state else len(self._prefixes[REQUEST_PREFIX]))
 
     def forget_request(self) -> None:
         """Drop all but the prefixes."""

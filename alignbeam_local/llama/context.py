@@ -66,6 +66,11 @@ class LlamaLM:
         """
         if kv_strategy == "seq" and not weights.rewinds:
             raise ModelError(f"{weights.path.name} can't rewind its cache", "Leave --kv at auto.")
+        if not weights.saves and not weights.rewinds:
+            raise ModelError(
+                f"{weights.path.name} can't rewind its cache, and llama.cpp saves no states over RPC",
+                "Keep its layers on this machine: name other roles in --rpc ROLE=HOST:PORT.",
+            )
         self.weights = weights
         self.vocabulary = weights.vocabulary
         self.kv_strategy: Literal["seq", "state"] = (
@@ -95,6 +100,7 @@ class LlamaLM:
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
         cache = f"unified|{'/'.join(cache_types)}|flash {flash_attn}|{weights.offload.layers} layers on GPUs"
+        self.saves = weights.saves
         parts = (sha256, build(), cache, self.kv_strategy, self._rope_factors())
         self.state_key = "|".join([*parts, *(adapter.key for adapter in self.adapters)])
         self._batch_tokens = int(llama_cpp.llama_n_batch(self.handle))  # a small context has a smaller one
@@ -296,6 +302,8 @@ class LlamaLM:
         self._copied_rows.pop(sequence, None)
 
     def save(self, sequence: int) -> SequenceState:
+        if not self.saves:
+            raise ModelError("llama.cpp saves no states over RPC", "Prefill again.")
         size = int(llama_cpp.llama_state_seq_get_size(self.handle, sequence))
         buffer = (ctypes.c_uint8 * size)()
         written = int(llama_cpp.llama_state_seq_get_data(self.handle, buffer, size, sequence))

@@ -24,10 +24,10 @@ def gpus() -> list[Gpu]:
     Those of one backend only: a second one may show the same GPU again.
     """
     backend()
-    handles = [device_handle(index) for index in range(_ggml("ggml_backend_dev_count", ctypes.c_size_t))]
+    handles = [device_handle(index) for index in range(ggml("ggml_backend_dev_count", ctypes.c_size_t))]
     for kind in (_GPU, _INTEGRATED_GPU):
         found = [index for index, handle in enumerate(handles) if _kind(handle) == kind]
-        backends = [_ggml("ggml_backend_dev_backend_reg", ctypes.c_void_p, handles[index]) for index in found]
+        backends = [ggml("ggml_backend_dev_backend_reg", ctypes.c_void_p, handles[index]) for index in found]
         if found:
             return [
                 _gpu(index, handles[index])
@@ -38,9 +38,9 @@ def gpus() -> list[Gpu]:
 
 
 def _gpu(index: int, handle: ctypes.c_void_p) -> Gpu:
-    name = _ggml("ggml_backend_dev_name", ctypes.c_char_p, handle).decode("utf-8", "replace")
+    name = ggml("ggml_backend_dev_name", ctypes.c_char_p, handle).decode("utf-8", "replace")
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    _ggml("ggml_backend_dev_memory", None, handle, ctypes.byref(free), ctypes.byref(total))
+    ggml("ggml_backend_dev_memory", None, handle, ctypes.byref(free), ctypes.byref(total))
     if not total.value:  # it does not tell: llama.cpp takes the machine's for it
         free.value, total.value = (getattr(psutil.virtual_memory(), m) for m in ("available", "total"))
     is_host_memory = sys.platform == "darwin" or _kind(handle) == _INTEGRATED_GPU
@@ -48,15 +48,15 @@ def _gpu(index: int, handle: ctypes.c_void_p) -> Gpu:
 
 
 def _kind(handle: ctypes.c_void_p) -> int:
-    return int(_ggml("ggml_backend_dev_type", ctypes.c_int, handle))
+    return int(ggml("ggml_backend_dev_type", ctypes.c_int, handle))
 
 
 def device_handle(index: int) -> ctypes.c_void_p:
     """llama.cpp's own of the device with this number."""
-    return ctypes.c_void_p(_ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t(index)))
+    return ctypes.c_void_p(ggml("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t(index)))
 
 
-def _ggml(name: str, returns: Any, *arguments: Any) -> Any:
+def ggml(name: str, returns: Any, *arguments: Any) -> Any:
     """Call a function that the Python package loads and does not declare."""
     function = getattr(libggml, name)
     function.restype = returns

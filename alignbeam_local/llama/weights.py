@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..cancellation import Cancellation
+from ..config import SplitMode
 from ..errors import ModelError
 from ..lm.devices import ON_PROCESSOR, Offload
 from ..lm.vocabulary import Vocabulary
 from ..models.gguf_header import makes_embeddings
 from .adapter import LoadedAdapter, load_adapter
-from .gpus import device_handle
 from .library import backend, set_fields
+from .rpc import device_handle
 from .threads import llama_cpp
 from .tokeniser import LlamaTokeniser
+
+_SPLIT_MODES: dict[SplitMode, int] = {
+    "layer": llama_cpp.LLAMA_SPLIT_MODE_LAYER,
+    "row": llama_cpp.LLAMA_SPLIT_MODE_ROW,
+    "tensor": llama_cpp.LLAMA_SPLIT_MODE_TENSOR,
+}
 
 
 class ModelInfo(NamedTuple):
@@ -53,6 +60,7 @@ class LlamaWeights:
         params = set_fields(
             llama_cpp.llama_model_default_params(),
             n_gpu_layers=offload.layers,
+            split_mode=_SPLIT_MODES[offload.split],
             devices=ctypes.addressof(devices),  # none is no device, not every one
             tensor_split=shares,
             load_mode=llama_cpp.LLAMA_LOAD_MODE_NONE if copies else llama_cpp.LLAMA_LOAD_MODE_MMAP,
@@ -85,6 +93,11 @@ class LlamaWeights:
         buffer = ctypes.create_string_buffer(256)
         length = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if length >= 0 else ""
+
+    @property
+    def saves(self) -> bool:
+        """Whether the states of contexts can be saved: llama.cpp ends the process where a server has them."""
+        return not self.offload.servers
 
     @property
     def rewinds(self) -> bool:

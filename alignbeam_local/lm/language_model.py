@@ -103,6 +103,10 @@ class LanguageModel(Protocol):
         """How `fork` works here."""
 
     @property
+    def saves(self) -> bool:
+        """Whether `save` and `restore` work here: not where another machine holds the cache."""
+
+    @property
     def state_key(self) -> str:
         """The key of every state saved here."""
 
@@ -162,7 +166,11 @@ class LanguageModel(Protocol):
         """
 
     def save(self, sequence: int) -> SequenceState:
-        """Copy a sequence's state out of the cache."""
+        """Copy a sequence's state out of the cache.
+
+        Raises:
+            ModelError: the backend failed, or saves no states.
+        """
 
     def restore(self, sequence: int, state: SequenceState) -> None:
         """Put a saved state into a sequence.

@@ -35,6 +35,8 @@ class PrefixStore:
 
     def restore(self, lm: LanguageModel, prefixes: Prefixes) -> bool:
         """Let the sequences hold these prefixes, if just they were kept here; where not, nothing is held."""
+        if not lm.saves:
+            return False
         path = self._path(lm, prefixes)
         sealed = read_checksummed(path, _FORMAT)
         if sealed is None or sealed.header != self._header(lm, prefixes):
@@ -53,6 +55,8 @@ class PrefixStore:
 
     def keep(self, lm: LanguageModel, prefixes: Prefixes) -> None:
         """Keep what the sequences hold, which is these prefixes; not being able to costs time only."""
+        if not lm.saves:
+            return
         path, header = self._path(lm, prefixes), self._header(lm, prefixes)
         try:
             blobs = [lm.save(sequence).blob for sequence in prefixes]

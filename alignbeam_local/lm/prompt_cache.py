@@ -129,7 +129,9 @@ class PromptCache:
         self._drop(PROMPT)
 
     def save(self) -> SavedPrompt | None:
-        """Copy the prompt and what goes on from it; None if nothing is held."""
+        """Copy the prompt and what goes on from it; None if nothing is held, or the model saves no states."""
+        if not self._lm.saves:
+            return None
         lm, prompt = self._lm, tuple(self._lm.tokens(PROMPT))
         ahead = max(range(AHEAD, lm.num_sequences), key=lambda s: len(lm.tokens(s)))
         held = [sequence for sequence in (ahead, PROMPT) if lm.tokens(sequence)]

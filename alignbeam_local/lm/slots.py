@@ -143,6 +143,10 @@ class Slot:
         return self._lm.kv_strategy
 
     @property
+    def saves(self) -> bool:
+        return self._lm.saves
+
+    @property
     def state_key(self) -> str:
         return self._lm.state_key
 

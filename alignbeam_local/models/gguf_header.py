@@ -66,7 +66,7 @@ def read_header(path: Path) -> GgufHeader:
     Raises:
         ModelError: missing, unreadable, not GGUF, truncated, or against the format.
     """
-    return _header(path, read_contents(path))
+    return header_of(path, read_contents(path))
 
 
 def require_vocabulary(path: Path) -> GgufHeader:
@@ -169,7 +169,8 @@ class _Fields:
         return value if isinstance(value, kind) else default
 
 
-def _header(path: Path, contents: Contents) -> GgufHeader:
+def header_of(path: Path, contents: Contents) -> GgufHeader:
+    """The metadata in what was read of a file; `path` is what it is known by."""
     general = _Fields(contents.fields, "general.")
     tokenizer = _Fields(contents.fields, "tokenizer.ggml.")
     architecture = general.text("architecture")

@@ -10,7 +10,7 @@ import struct
 from array import array
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from ..errors import ModelError
 
@@ -86,18 +86,33 @@ def read_contents(path: Path) -> Contents:
     Raises:
         ModelError: missing, unreadable, no regular file, not GGUF, truncated, or against the format.
     """
+    with open_file(path) as file:
+        return contents_of(file, os.fstat(file.fileno()).st_size, str(path))
+
+
+class Reading(Protocol):
+    """Where a file's beginning comes from, byte after byte."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many of the next bytes; none at the end."""
+
+
+def contents_of(file: Reading, size: int, name: str) -> Contents:
+    """As `read_contents`, of a file of so many bytes, wherever it is; its beginning is all that is read.
+
+    Raises:
+        ModelError: not GGUF, truncated, or against the format.
+    """
     try:
-        with open_file(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            num_tensors, num_fields = _counts(file.read(_FIXED.size))
-            cursor = _Cursor(file, size - _FIXED.size)
-            fields = _fields(cursor, num_fields)
-            tensors = [cursor.tensor() for _ in range(num_tensors)]
-            alignment = fields.get("general.alignment", 32)
-            start = _check_bounds(tensors, _FIXED.size + cursor.offset, alignment, size)
-            return Contents(size, fields, tensors, start)
+        num_tensors, num_fields = _counts(file.read(_FIXED.size))
+        cursor = _Cursor(file, size - _FIXED.size)
+        fields = _fields(cursor, num_fields)
+        tensors = [cursor.tensor() for _ in range(num_tensors)]
+        alignment = fields.get("general.alignment", 32)
+        start = _check_bounds(tensors, _FIXED.size + cursor.offset, alignment, size)
+        return Contents(size, fields, tensors, start)
     except _Broken as error:
-        raise ModelError(f"{path} {error}", error.hint) from None
+        raise ModelError(f"{name} {error}", error.hint) from None
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -134,7 +149,7 @@ class _Broken(Exception):
 class _Cursor:
     """Reads one value after the other."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: Reading, size: int) -> None:
         self._file = file
         self._size = size
         self._data = bytearray()

@@ -26,7 +26,7 @@ class HubSource:
 
     def fetch(self, folder: Path, expected_bytes: int | None, progress: PullProgress) -> Path:
         try:
-            metadata = self._metadata()
+            metadata = self.metadata()
         except UsageError as error:
             raise SourceError(error.message, error.hint) from error
         size = metadata.size if metadata.size is not None else expected_bytes
@@ -38,8 +38,12 @@ class HubSource:
             self._download(_Counted(file, done, size, told), done, size)
         return partial_file
 
-    def _metadata(self) -> Any:
-        """One HEAD request: the size, and the etag that tells whether a partial file can go on."""
+    def metadata(self) -> Any:
+        """One HEAD request: the size, and the etag that tells whether a partial file can go on.
+
+        Raises:
+            SourceError, UsageError: the hub does not answer, or has no such file.
+        """
         hub, url = hub_library(), self._url()
         try:
             return hub.get_hf_file_metadata(url, token=hub.get_token())
