@@ -36,6 +36,7 @@ engine
 warm
 conversation
 api doctor bench
+cluster
 evaluation
 server
 training
