@@ -57,7 +57,7 @@ class Dispatcher:
         self._crew = crew
         self._cancellation = cancellation
         self._most = most_workers
-        self._per_worker = per_worker
+        self.per_worker = per_worker
         self._welcome = welcome
         self._tell = tell
         self._patience = patience
@@ -81,7 +81,7 @@ class Dispatcher:
         """Whether one more task would not have to wait long: what is not taken yet needs no memory."""
         could = len(self._workers) + self._places
         workers = could if self._most is None else min(self._most, could)
-        return len(self._open) < self._per_worker * max(1, workers)
+        return len(self._open) < self.per_worker * max(1, workers)
 
     def begin(self, task: Task) -> None:
         """Have it made."""
@@ -158,7 +158,7 @@ class Dispatcher:
         while self._waiting:
             ready = {number: len(one.tasks) for number, one in self._workers.items() if one.is_ready}
             number = min(ready, key=ready.__getitem__, default=None)
-            if number is None or ready[number] >= self._per_worker:
+            if number is None or ready[number] >= self.per_worker:
                 return
             task = self._waiting.popleft()
             self._workers[number].tasks.append(task)

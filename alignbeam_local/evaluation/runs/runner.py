@@ -68,19 +68,24 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
     Raises:
         UsageError, ModelError: a model is not named or not here.
     """
-    suites: dict[str, Any] = {}
-    for name in dict.fromkeys(item.suite for item in plan.items):
-        own = [item for item in plan.items if item.suite == name]
-        labels = Counter(item.label for item in own)
-        suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
     shard = {"shard": str(plan.shard)} if plan.shard else {}
     return {
         "methods": methods_about(plan.entries, registry),
-        "suites": suites,
+        "suites": suites_about(plan.items),
         "seeds": list(plan.seeds),
         **builds(),
         **shard,
     }
+
+
+def suites_about(items: Sequence[Item]) -> Json:
+    """By name how many prompts of which labels, and their hash."""
+    suites: dict[str, Any] = {}
+    for name in dict.fromkeys(item.suite for item in items):
+        own = [item for item in items if item.suite == name]
+        labels = Counter(item.label for item in own)
+        suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
+    return suites
 
 
 def methods_about(entries: Sequence[MethodSpec], registry: Registry) -> Json:
