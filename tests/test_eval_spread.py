@@ -16,7 +16,8 @@ from alignbeam_local.errors import Cancelled, ModelError, UsageError
 from alignbeam_local.evaluation.methods.specs import parse_methods
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan
-from alignbeam_local.evaluation.workers import group_work, spread as spreading
+from alignbeam_local.evaluation.workers import group_work
+from alignbeam_local.evaluation.workers import spread as spreading
 from alignbeam_local.evaluation.workers.group_work import GroupWork
 from alignbeam_local.evaluation.workers.spread import num_groups, spread, spread_manifest, welcome
 from tests.fake_crew import FakeCrew
