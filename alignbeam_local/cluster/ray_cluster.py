@@ -69,10 +69,10 @@ def _begin(address: str) -> None:
     import ray
 
     own = {"num_cpus": usable_processors(), "object_store_memory": _OBJECT_STORE_BYTES}
-    given = own | {"include_dashboard": False} if address == LOCAL else {"address": address}
+    given = own | {"include_dashboard": False} if address == LOCAL else {}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(**given, log_to_driver=False, logging_level="ERROR", configure_logging=True)
+        ray.init(address, **given, log_to_driver=False, logging_level="ERROR", configure_logging=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(
             f"--ray {address}: {_first_line(error)}",
