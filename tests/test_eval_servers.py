@@ -254,5 +254,11 @@ def test_the_command_asks_servers(worlds: list[ServerWorld], tmp_path: Path) -> 
     assert sample["result"]["text"] == "Take a pan."
     assert run("eval", "report", str(out)).code == 0
     assert run("eval", "report", str(out), "--out", str(tmp_path / "page.html")).code == 0
+    assert (
+        "running servers made this run"
+        in run(
+            *("eval", "reselect", str(out), "--grid", "threshold=2", "--out", str(tmp_path / "chosen"))
+        ).err
+    )
     again = run(*words)
     assert again.err == "going on: 1 of 1 samples are there\n"

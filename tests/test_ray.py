@@ -14,12 +14,14 @@ from typing import Any
 
 import psutil
 import pytest
+from alignbeam_local.cli.filter.on_ray import _greet
 
 from alignbeam_local.cluster import extra, ray_cluster
+from alignbeam_local.cluster.builds import builds
 from alignbeam_local.cluster.ray_cluster import connected, require_places
 from alignbeam_local.cluster.share import Opened, Share, share_of
 from alignbeam_local.config import Config
-from alignbeam_local.errors import AlignBeamError, UsageError
+from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory, key_of
 from alignbeam_local.machine.context_size import context_sizes
 from tests.fake_pool import REGISTRY
@@ -132,6 +134,16 @@ def test_ray_is_not_loaded_before_it_is_asked_for() -> None:
     code = f"import sys, {modules}; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert ray_cluster.LOCAL == "local"
+
+
+def test_a_worker_whose_judge_is_known_otherwise_is_refused() -> None:
+    """What `on_unsafe = auto` blocks hangs on the judge's record."""
+    about = {**builds(), "roles": {"judge": {"sha256": "1", "calibration": "a"}}}
+    _greet({"judge": {"sha256": "1", "calibration": "a"}}, about)
+    with pytest.raises(ModelError, match="its judge or what is known of it differ"):
+        _greet({"judge": {"sha256": "1", "calibration": "b"}}, about)
+    with pytest.raises(UsageError, match="this program"):
+        _greet({}, {**about, "version": "9"})
 
 
 @pytest.fixture

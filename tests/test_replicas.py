@@ -19,7 +19,8 @@ import pytest
 from alignbeam_local.server.serving import bound
 from tests.replica import Replica
 from tests.server_world import asked, frames, until
-from tests.test_deployment import FOLDER, PORT, flags_of, long_flags, needs, text_of
+from tests.test_deployment import FOLDER, PORT, long_flags, needs, text_of
+from tests.test_readme import flags_of
 
 _NUM = 4
 _CLIENTS, _EACH = 12, 25  # 300 requests

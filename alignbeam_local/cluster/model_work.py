@@ -13,6 +13,7 @@ from ..errors import AlignBeamError
 from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
+from .about_model import about_model
 from .builds import builds
 from .crew import Json
 from .wanted import Stock, WantedModel
@@ -44,10 +45,16 @@ class ModelWork(ABC):
         self.stock.receive(piece)
 
     def about(self) -> Json:
-        return {**builds(), "models": {model.spec: model.sha256 for model in self.models}}
+        return builds()
 
     @abstractmethod
     def make(self, payload: Any) -> Any: ...
+
+
+def roles_about(config: Config, registry: Registry) -> Json:
+    """By role the model's hash and what is on record of it. Raises: UsageError, ModelError: none is here."""
+    files = {role: registry.require(config.model_named(role)) for role in config.roles}
+    return {role: about_model(file, role) for role, file in files.items()}
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,10 @@ class AnswerWork(ModelWork):
     @cached_property
     def _engine(self) -> Engine:
         return Engine(self.config, self.stock.registry, cancellation=Cancellation())
+
+    def about(self) -> Json:
+        """With what is known of each role's model on this machine."""
+        return {**super().about(), "roles": roles_about(self.config, self.stock.registry)}
 
     def make(self, payload: tuple[Sequence[Message], Config]) -> Result | Failed:
         """An answer, or why this conversation has none. Raises: as `Engine.load`."""

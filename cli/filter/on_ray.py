@@ -4,9 +4,10 @@ import sys
 from collections import deque
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import IO, TYPE_CHECKING, Any
 
-from alignbeam_local.errors import AlignBeamError, Cancelled, UsageError
+from alignbeam_local.errors import AlignBeamError, Cancelled, ModelError, UsageError
 from alignbeam_local.events import Notice
 from alignbeam_local.result import Result
 
@@ -21,6 +22,7 @@ from .run import FilterRun, Form
 
 if TYPE_CHECKING:
     from alignbeam_local.cancellation import Cancellation
+    from alignbeam_local.cluster.crew import Json
     from alignbeam_local.cluster.dispatcher import Dispatcher
     from alignbeam_local.config import Config
     from alignbeam_local.models.registry import Registry
@@ -118,7 +120,7 @@ def filter_on_ray(
         UsageError, AlignBeamError: something that can't be; see the parts.
     """
     from alignbeam_local.cancellation import Cancellation
-    from alignbeam_local.cluster.builds import require_same_builds
+    from alignbeam_local.cluster.model_work import roles_about
     from alignbeam_local.cluster.ray_cluster import connected
 
     out = sys.stdout
@@ -129,12 +131,23 @@ def filter_on_ray(
         cancellation = Cancellation()
         run = _filter_run(prepared, form, kept, out, cancellation)
         duty = _duty(prepared.settings.config, prepared.registry, prepared.options)
-        with dispatcher(
-            duty, cancellation, most_workers=workers, welcome=require_same_builds, tell=say
-        ) as found:
+        welcome = partial(_greet, roles_about(prepared.settings.config, prepared.registry))
+        with dispatcher(duty, cancellation, most_workers=workers, welcome=welcome, tell=say) as found:
             source = Arriving(sys.stdin.buffer, form.separator)
             SpreadRun(run, found, cancellation).answer_all(source)
     return run
+
+
+def _greet(roles: "Json", about: "Json") -> None:
+    """Raises: UsageError, ModelError: a worker has other builds, models, or records of them."""
+    from alignbeam_local.cluster.builds import require_same_builds
+
+    require_same_builds(about)
+    if differing := [role for role in roles if about["roles"].get(role) != roles[role]]:
+        raise ModelError(
+            f"its {' and '.join(differing)} or what is known of it differ",
+            "Give all machines the same files, and the same records of judges and heads.",
+        )
 
 
 def _filter_run(

@@ -7,13 +7,12 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
+from ...cluster.about_model import about_model
 from ...cluster.builds import builds
 from ...config import Config, LoraSpec, knobs_that
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
-from ...heads.records import heads_hash
-from ...judge.calibration import records_hash
-from ...models.hashes import file_sha256, model_sha256
-from ...models.registry import ModelFile, Registry
+from ...models.hashes import file_sha256
+from ...models.registry import Registry
 from ...result import Result
 from ...result_json import error_object
 from ...search.safety_tokens import token_path
@@ -112,22 +111,6 @@ def _about(entry: MethodSpec, registry: Registry) -> Json:
 def _about_adapter(registry: Registry, spec: LoraSpec) -> Json:
     file = registry.require(spec.file)
     return {"name": file.name, "sha256": file_sha256(file.path), "scale": spec.scale}
-
-
-def about_model(file: ModelFile, role: str) -> Json:
-    """The file, and what models.toml and the records of judges and heads make of it, as manifests say."""
-    about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
-    if file.entry.format:
-        about["format"] = file.entry.format
-    if file.entry.reasons is False:
-        about["reasons"] = False
-    if found := heads_hash(role, about["sha256"]):
-        about["head"] = found
-    if role == "judge":
-        asked = file.entry.judge.model_dump(mode="json", exclude_defaults=True)
-        about |= {"judge": asked} if asked else {}
-        about["calibration"] = records_hash(about["sha256"])
-    return about
 
 
 def run(plan: RunPlan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:
