@@ -1,8 +1,7 @@
 """How a run grows with the workers of a Ray cluster, until the process that hands out groups is the limit.
 
     pip install -c constraints.txt '.[ray]' matplotlib
-    python docs/measure_ray.py --seconds 0.5 --workers 1,2,4,8,16,32,64 --plot docs/performance/ray.svg
-    python docs/measure_ray.py --seconds 0 --workers 1,2,4,8,16,32,64
+    python docs/measure_ray.py --seconds 0.5,0.05,0 --workers 1,2,4,8,16,32,64 --plot docs/performance/ray.svg
 
 Workers here hold no model: each answer is `--seconds` of sleep, so that one machine can stand for many. All
 else is as in `alignbeam eval run --ray`: the dispatcher, actors in processes of their own, outcomes of a
@@ -13,7 +12,7 @@ would give, and the milliseconds of the driver's processor a group.
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,8 +75,8 @@ def _tasks(num_workers: int, many: int) -> Iterator[Task]:
     return (Task(number, number) for number in range(10 * many + 1000 * num_workers))
 
 
-def drawn(rows: Sequence[tuple[int, float, float]], seconds: float, file: Path) -> None:
-    """Groups a second over workers, beside what they could be."""
+def drawn(found: Mapping[float, Sequence[tuple[int, float]]], file: Path) -> None:
+    """Groups a second over workers, beside what they would make by themselves."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -85,10 +84,12 @@ def drawn(rows: Sequence[tuple[int, float, float]], seconds: float, file: Path) 
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6, 4))
-    numbers = [row[0] for row in rows]
-    axes.plot(numbers, [number / seconds for number in numbers], "--", color="grey", label="each by itself")
-    axes.plot(numbers, [row[1] for row in rows], "o-", label="measured")
-    axes.set(xlabel="workers", ylabel=f"groups a second, {seconds:g} s each", xscale="log", yscale="log")
+    for seconds, rows in found.items():
+        numbers, rates = zip(*rows, strict=True)
+        (line,) = axes.plot(numbers, rates, "o-", label=f"{seconds:g} s a group")
+        if seconds:
+            axes.plot(numbers, [number / seconds for number in numbers], "--", color=line.get_color())
+    axes.set(xlabel="workers", ylabel="groups a second (dashed: each by itself)", xscale="log", yscale="log")
     axes.set_xticks(numbers, [str(number) for number in numbers])
     axes.legend()
     figure.savefig(file, metadata={"Date": None})
@@ -98,26 +99,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=0.5)
+    parser.add_argument("--seconds", default="0.5")
     parser.add_argument("--workers", default="1,2,4,8,16,32,64")
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     numbers = [int(number) for number in options.workers.split(",")]
-    given: dict[str, Any] = {
-        "num_cpus": max(numbers),
-        "include_dashboard": False,
-        "object_store_memory": 256 << 20,
-    }
-    ray.init("local", **given, log_to_driver=False, logging_level="ERROR")
-    rows = []
-    print("workers  groups/s  of each by itself  driver's processor, ms a group")
-    for number in numbers:
-        rate, own = measured(number, options.seconds)
-        rows.append((number, rate, own))
-        share = f"{rate * options.seconds / number:.0%}" if options.seconds else ""
-        print(f"{number:7}  {rate:8.1f}  {share:>17}  {1000 * own:.1f}", flush=True)
+    given: dict[str, Any] = {"num_cpus": max(numbers), "include_dashboard": False}
+    ray.init("local", **given, object_store_memory=256 << 20, log_to_driver=False, logging_level="ERROR")
+    found: dict[float, list[tuple[int, float]]] = {}
+    print("seconds  workers  groups/s  of each by itself  driver's processor, ms a group")
+    for seconds in map(float, options.seconds.split(",")):
+        for number in numbers:
+            rate, own = measured(number, seconds)
+            found.setdefault(seconds, []).append((number, rate))
+            share = f"{rate * seconds / number:.0%}" if seconds else ""
+            print(f"{seconds:7}  {number:7}  {rate:8.1f}  {share:>17}  {1000 * own:.1f}", flush=True)
     if options.plot:
-        drawn(rows, options.seconds, options.plot)
+        drawn(found, options.plot)
 
 
 if __name__ == "__main__":
