@@ -16,7 +16,7 @@ from .share import Share
 LOCAL, FOUND_HERE = "local", "auto"
 _CONNECT_SECONDS = 5.0
 _OBJECT_STORE_BYTES = 256 << 20  # of a local cluster: what crosses there is text
-#: Said before Ray is imported: it tells nobody of its use, and leaves the variables of GPUs alone; its workers
+#: Said before Ray is imported: it tells nobody of its use, and leaves the variables of GPUs alone; workers
 #: do not give way to all other programs (niceness 15), as a run of one process does not.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
