@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from alignbeam_local.cancellation import Cancellation
+from alignbeam_local.cluster import about_model
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageError
@@ -107,7 +108,7 @@ def test_a_run_of_several_at_once_that_is_killed_equals_an_uninterrupted_one(
 
 
 def test_how_many_go_together_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "model_sha256", lambda _: "0")
+    monkeypatch.setattr(about_model, "model_sha256", lambda _: "0")
     monkeypatch.setattr(Registry, "require", lambda _, spec: ModelFile(spec, Path(spec)))
     abouts = [
         manifest(RunPlan(parse_methods(["draft"], config(parallel=p)), ITEMS, [1]), REGISTRY) for p in (1, 3)

@@ -36,7 +36,7 @@ engine
 warm
 conversation
 api doctor bench
-plan
+plan cluster
 evaluation
 server
 training
@@ -204,6 +204,16 @@ def test_only_training_knows_torch_and_only_its_command_knows_training() -> None
         "train.settings",
         "train.view",
     }
+
+
+def test_only_the_cluster_knows_ray_and_nothing_loads_it_unasked() -> None:
+    """The extra may be missing, and takes a second to load."""
+
+    def knows_ray(names: frozenset[str]) -> bool:
+        return any(other.split(".")[0] == "ray" for other in names)
+
+    assert {room(name) for name in FILES if knows_ray(module(name).anywhere)} == {"cluster"}
+    assert not [name for name in FILES if knows_ray(module(name).at_load)]
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if ".cli.commands." in name])

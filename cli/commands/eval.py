@@ -13,9 +13,10 @@ from alignbeam_local.paths import user_path, write_named
 
 from ..completion import model_names
 from ..console.terminal import for_stream, say
+from ..crew import RayFlag, WorkersFlag
 from ..endings import by_ending
 from ..eval.report import judge_error_of, print_report, report_text
-from ..eval.run import Request, run_request
+from ..eval.run import Request, require_one_place, run_request
 from ..options import Options, with_options_but
 
 eval_app = typer.Typer(
@@ -120,6 +121,17 @@ def run(
             "--shard", metavar="I/N", help="make only part I of N; `report` reads all parts together"
         ),
     ] = None,
+    ray: RayFlag = None,
+    workers: WorkersFlag = None,
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--server",
+            metavar="URL",
+            rich_help_panel="Other machines",
+            help="let this running `alignbeam serve` answer, --parallel prompts at once; repeatable",
+        ),
+    ] = None,
     options: Options,
 ) -> None:
     """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
@@ -128,15 +140,31 @@ def run(
 
     With `--parallel P` each P prompts of a suite are answered at once; the report then has no times.
     With `--shard I/N` N machines, or jobs of a scheduler, make a part each, in a directory of its own.
+    With `--ray` workers of a cluster make it, with `--server` running servers do; the answers are the same.
 
     ```sh
     alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
     alignbeam eval run --suite advbench --method alignbeam --method alignbeam:alpha=0.8,N=3 --out alpha
     alignbeam eval run --suite advbench --shard 1/4 --out part-1     # report part-1 part-2 part-3 part-4
+    alignbeam eval run --suite advbench --threads 4 --ray 10.0.0.1:6379 --out spread
+    alignbeam eval run --suite advbench --server http://h1:8017 --server http://h2:8017 --out asked
     ```
     """
-    asked = method or ["draft", "anchor", "alignbeam"]
-    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, out, shard), options)
+    asked = method or (["alignbeam"] if server else ["draft", "anchor", "alignbeam"])
+    request = Request(
+        suite, asked, seed or [], limit, pick.value, pick_seed, out, shard, ray, workers, server or ()
+    )
+    require_one_place(request)
+    if ray:
+        from ..eval.on_ray import run_on_ray
+
+        run_on_ray(request, options)
+    elif server:
+        from ..eval.on_servers import run_on_servers
+
+        run_on_servers(request, options)
+    else:
+        run_request(request, options)
 
 
 @eval_app.command()

@@ -9,6 +9,7 @@ from alignbeam_local.errors import UsageError
 
 from .. import playing, session
 from ..console.terminal import is_terminal, say
+from ..crew import RayFlag, WorkersFlag, refuse_workers
 from ..filter.parallel import ParallelRun
 from ..filter.run import FilterRun, Form
 from ..filter.template import read_template
@@ -38,6 +39,8 @@ def filter_prompts(
         typer.Option("--fail-on-refusal", metavar="", help="exit with 4 if an answer is refused or blocked"),
     ] = False,
     *,
+    ray: RayFlag = None,
+    workers: WorkersFlag = None,
     log: Annotated[
         bool,
         typer.Option("--log", metavar="", help="keep prompts and answers, as one conversation of the log"),
@@ -59,6 +62,8 @@ def filter_prompts(
     two, an answer goes on otherwise than by itself. A `--timeout` is then looked at between two decodes, and
     the timings of an answer hold what others did meanwhile.
 
+    With `--ray` workers of a cluster answer, one prompt each at a time; each prompt as if it were the first.
+
     Nothing is kept of prompts and answers, unless `--log` is given.
 
     ```sh
@@ -68,11 +73,19 @@ def filter_prompts(
     alignbeam filter --template summary --role editor < in.txt > out.txt
     alignbeam filter --jsonl --template @letter.txt < rows.jsonl
     alignbeam filter --parallel 4 < in.txt > out.txt
+    alignbeam filter --ray 10.0.0.1:6379 --threads 4 < in.txt > out.txt
     ```
     """
     asked = None if template is None else read_template(template, any_field=jsonl)
     form = Form(null, jsonl, asked, _checked(timeout))
+    refuse_workers(ray, workers)
     prepared = session.prepare(options)
+    if ray:
+        from ..filter.on_ray import filter_on_ray
+
+        with opened_log(is_wanted=log) as kept:
+            filter_on_ray(ray, workers, prepared, form, kept).finish(fail_on_refusal=fail_on_refusal)
+        return
     with opened_log(is_wanted=log) as kept, prepared.open() as engine:
         said: set[str] = set()
         playing.play(engine, engine.load(), silent_view(options, said))

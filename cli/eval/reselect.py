@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from alignbeam_local.cluster.about_model import about_model
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
 from alignbeam_local.evaluation.runs.reselect import (
@@ -16,7 +17,6 @@ from alignbeam_local.evaluation.runs.reselect import (
 )
 from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of
 from alignbeam_local.evaluation.runs.run_directory import DAMAGE, Json, RunDirectory, key_of
-from alignbeam_local.evaluation.runs.runner import about_model
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 

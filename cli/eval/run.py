@@ -1,32 +1,24 @@
 """What `alignbeam eval run` does: a plan from its options, then the run with its progress."""
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
 from alignbeam_local.errors import UsageError
 
 from .. import session
-from ..console.terminal import is_terminal, printable, say
+from ..console.terminal import say
+from ..crew import refuse_workers
 from ..options import Options
+from .watch import Watch
 
 if TYPE_CHECKING:
     from alignbeam_local.evaluation.methods.specs import MethodSpec
     from alignbeam_local.evaluation.runs.run_directory import Json, Log, SampleKey
     from alignbeam_local.evaluation.runs.runner import RunPlan
+    from alignbeam_local.evaluation.runs.shard import Shard
     from alignbeam_local.evaluation.suites.sampling import Pick
     from alignbeam_local.evaluation.suites.suites import Item
 
@@ -43,6 +35,9 @@ class Request:
     pick_seed: int
     out: Path
     shard: str | None = None
+    ray: str | None = None
+    workers: int | None = None
+    servers: Sequence[str] = ()
 
 
 def run_request(request: Request, options: Options) -> None:
@@ -56,6 +51,15 @@ def run_request(request: Request, options: Options) -> None:
 
     prepared = session.prepare(options)
     execute(request, parse_methods(request.methods, prepared.settings.config), prepared)
+
+
+def require_one_place(request: Request) -> None:
+    """Raises: UsageError: two things that each say where a part of the run is made."""
+    refuse_workers(request.ray, request.workers)
+    given = {"--ray": request.ray, "--server": request.servers, "--shard": request.shard}
+    places = [flag for flag, value in given.items() if value]
+    if len(places) > 1:
+        raise UsageError(f"{places[0]} and {places[1]} both say where it is made", "Give one of them.")
 
 
 def _items(request: Request, *, offline: bool) -> "list[Item]":
@@ -80,26 +84,52 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
     from alignbeam_local.cancellation import Cancellation
     from alignbeam_local.evaluation.methods.model_pool import ModelPool
     from alignbeam_local.evaluation.runs.run_directory import RunDirectory
-    from alignbeam_local.evaluation.runs.runner import RunPlan, manifest, run
-    from alignbeam_local.evaluation.runs.shard import Shard
+    from alignbeam_local.evaluation.runs.runner import manifest, run
 
-    seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
-    for seed in seeds:  # one that is out of range is said before anything is written
-        prepared.settings.config.with_values({"seed": seed})
-    shard = Shard.of(request.shard) if request.shard else None
-    plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard)
-    prepared.provide(dict.fromkeys(spec for entry in entries for spec in _needed(entry)))
+    plan = planned(request, entries, prepared)
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
     pool = ModelPool(prepared.registry, cancellation, session.open_engine)
     with RunDirectory(request.out).opened(about) as log, closing(pool), cancellation.on_interrupt():
-        if log.done:
-            say(f"going on: {len(log.done)} of {len(plan)} samples are there")
-        try:
-            _watch(run(plan, log, pool), len(log.done), len(plan), quiet=prepared.options.quiet)
-        finally:
-            for note in _missing(plan, about, log):
-                say(f"partial: {note}")
+        watched(run(plan, log, pool), plan, about, log, Watch(quiet=prepared.options.quiet))
+
+
+def planned(request: Request, entries: "Sequence[MethodSpec]", prepared: session.Session) -> "RunPlan":
+    """All that is to be made, its models on this machine. Raises: as `run_request`."""
+    from alignbeam_local.evaluation.runs.shard import Shard
+
+    shard = Shard.of(request.shard) if request.shard else None
+    plan = plan_of(request, entries, prepared, shard)
+    prepared.provide(dict.fromkeys(spec for entry in entries for spec in needed(entry)))
+    return plan
+
+
+def plan_of(
+    request: Request,
+    entries: "Sequence[MethodSpec]",
+    prepared: session.Session,
+    shard: "Shard | None" = None,
+) -> "RunPlan":
+    """All that is to be made, whoever has the models. Raises: as `run_request`."""
+    from alignbeam_local.evaluation.runs.runner import RunPlan
+
+    seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
+    for seed in seeds:  # one that is out of range is said before anything is written
+        prepared.settings.config.with_values({"seed": seed})
+    return RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard)
+
+
+def watched(
+    samples: "Iterator[tuple[SampleKey, Json]]", plan: "RunPlan", about: "Json", log: "Log", watch: Watch
+) -> None:
+    """Run to the end, and say what is still missing. Raises: as the samples do."""
+    if log.done:
+        say(f"going on: {len(log.done)} of {len(plan)} samples are there")
+    try:
+        watch.over(samples, len(log.done), len(plan))
+    finally:
+        for note in _missing(plan, about, log):
+            say(f"partial: {note}")
 
 
 def _missing(plan: "RunPlan", about: "Json", log: "Log") -> list[str]:
@@ -112,30 +142,9 @@ def _missing(plan: "RunPlan", about: "Json", log: "Log") -> list[str]:
     return [f"shard {plan.shard}: {done} of {whole} samples"] if done < whole else []
 
 
-def _needed(entry: "MethodSpec") -> Iterator[str]:
+def needed(entry: "MethodSpec") -> Iterator[str]:
     """The models and adapters that an arm loads."""
     models = entry.method.models(entry.config)
     yield from filter(None, models.values())
     if "draft" in models:
         yield from (adapter.file for adapter in entry.config.adapters)
-
-
-def _watch(samples: "Iterator[tuple[SampleKey, Json]]", done: int, total: int, *, quiet: bool) -> None:
-    """Run to the end; a line with the time left on a terminal."""
-    columns = (MofNCompleteColumn(), BarColumn(bar_width=20), TimeElapsedColumn(), TextColumn("left:"))
-    bar = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=Console(stderr=True, highlight=False),
-        disable=quiet or not is_terminal(sys.stderr),
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    with bar:
-        task = bar.add_task("", total=total, completed=done)
-        for key, sample in samples:
-            bar.update(task, advance=1, description=printable(f"{key.method} · {key.suite}"))
-            if error := sample.get("error"):
-                message = f"{key.suite} {key.id}, {key.method}: {error['message']}"
-                bar.console.print(printable(message), markup=False)

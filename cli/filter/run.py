@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
@@ -63,8 +63,13 @@ class FilterRun:
         said: set[str],
         *,
         kept: Kept,
+        out: IO[str] | None = None,
     ) -> None:
-        """`said` holds the notices that the user has read already; `kept` takes what is answered."""
+        """`said` holds the notices that the user has read already; `kept` takes what is answered.
+
+        `out` takes the answers, if not stdout as it is now.
+        """
+        out = out or sys.stdout
         self._kept = kept
         self._engine = engine
         self._settings = settings
@@ -72,8 +77,8 @@ class FilterRun:
         self._form = form
         self._said = said
         as_json = form.jsonl or options.json
-        self._output: Output = JsonOutput(sys.stdout) if as_json else TextOutput(sys.stdout, null=form.null)
-        self._trace_to = sys.stdout if as_json else sys.stderr
+        self._output: Output = JsonOutput(out) if as_json else TextOutput(out, null=form.null)
+        self._trace_to = out if as_json else sys.stderr
         self._warned: set[str] = set()
         self._tally = Tally()
         self.progress = self._open_progress()

@@ -45,11 +45,11 @@ def parse_method(spec: str, base: Config) -> MethodSpec:
     Raises:
         UsageError: no such method, knob or parameter, or a value out of range.
     """
-    name, _, rest = spec.partition(":")
+    name = spec.partition(":")[0]
     if name not in METHODS:
         hint = did_you_mean(name, METHODS, f"Methods: {', '.join(METHODS)}.", cutoff=0.5)
         raise UsageError(f"no method '{name}'", hint)
-    values = _values(spec, rest)
+    values = spec_values(spec)
     own = {key: value for key, value in values.items() if key in METHODS[name].model_fields}
     knobs = {key: value for key, value in values.items() if key not in own}
     for knob in ("seed", "profile"):
@@ -63,8 +63,13 @@ def parse_method(spec: str, base: Config) -> MethodSpec:
     return MethodSpec(spec, method, config)
 
 
-def _values(spec: str, text: str) -> dict[str, str]:
-    """`a=1,b=2`; a comma within a value stays where no name and `=` follow it."""
+def spec_values(spec: str) -> dict[str, str]:
+    """What stands after a method's name: `a=1,b=2`; a comma stays where no name and `=` follow it.
+
+    Raises:
+        UsageError: a name without a value, or twice.
+    """
+    text = spec.partition(":")[2]
     pairs = [pair.partition("=") for pair in re.split(r",(?=\w+=)", text) if pair]
     for key, equals, _ in pairs:
         if not equals:

@@ -51,6 +51,11 @@ def reselected_manifest(
             `on_unsafe` is left at auto, which depends on the judge's record at each threshold; or, as
             `require_alone`, what clear requests would be answered with is not there.
     """
+    if "server" in manifest:
+        raise UsageError(
+            "running servers made this run: they do not tell all that a choice goes by",
+            "Make it here, or with --ray.",
+        )
     methods: Json = {}
     choices: dict[str, list[tuple[str, Config]]] = {}
     for name, about in manifest["methods"].items():

@@ -16,6 +16,8 @@ from ...paths import ensure_dir, write_atomic
 from ...result_json import json_line, parsed
 
 MANIFEST, SAMPLES = "manifest.json", "samples.jsonl"
+#: What of a manifest grows while a run is made: who made it.
+WORKERS = "workers"
 Json = dict[str, Any]
 #: What the parsing of a damaged file and a look into it raise.
 DAMAGE = (ValueError, RecursionError, KeyError, TypeError, AttributeError)
@@ -82,16 +84,27 @@ class RunDirectory:
         if not (self.path / MANIFEST).exists():
             if any(not other.name.startswith(".") for other in self.path.iterdir()):
                 raise UsageError(f"{self.path} is not empty and holds no run", "Choose another --out.")
-            text = json.dumps(manifest, indent=1, ensure_ascii=False)
-            write_atomic(self.path / MANIFEST, f"{text}\n")
+            self._write(manifest)
             return
-        differing = list(_differences(self.manifest(), manifest))
+        differing = list(differences(_lasting(self.manifest()), _lasting(manifest)))
         if differing:
             raise UsageError(
                 f"{self.path} holds another run: {'; '.join(differing[:5])} differ"
                 + (f" and {len(differing) - 5} more" if len(differing) > 5 else ""),
                 "Choose another --out, or give the same command to continue.",
             )
+
+    def add_worker(self, about: Json) -> None:
+        """Note who makes a part of the run; each once."""
+        manifest = self.manifest()
+        known = manifest.setdefault(WORKERS, {})
+        if about not in known.values():
+            known[f"worker-{len(known) + 1}"] = about
+            self._write(manifest)
+
+    def _write(self, manifest: Json) -> None:
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        write_atomic(self.path / MANIFEST, f"{text}\n")
 
     def manifest(self) -> Json:
         """Raises: UsageError: there is no run, or its manifest can't be read."""
@@ -186,11 +199,16 @@ def _cut_half_line(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
+def _lasting(manifest: Json) -> Json:
+    """What must stay as it is: who makes it may change, where that may be anybody."""
+    return manifest | ({WORKERS: "any"} if WORKERS in manifest else {})
+
+
+def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
     """Dotted names of what differs between two JSON values."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
-            yield from _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+            yield from differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
     elif old != new:
         yield where
 

@@ -1,6 +1,5 @@
 """Runs methods on prompts, sample by sample, into a run directory."""
 
-import platform
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,24 +7,24 @@ from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from ... import __version__
-from ...config import LoraSpec, knobs_that
+from ...cluster.about_model import about_model
+from ...cluster.builds import builds
+from ...config import Config, LoraSpec, knobs_that
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
-from ...heads.records import heads_hash
-from ...judge.calibration import records_hash
-from ...llama.gpus import supports_gpu
-from ...llama.library import build, default_threads
-from ...machine.machine import processor
-from ...models.hashes import file_sha256, model_sha256
-from ...models.registry import ModelFile, Registry
+from ...models.hashes import file_sha256
+from ...models.registry import Registry
 from ...result import Result
 from ...result_json import error_object
 from ...search.safety_tokens import token_path
+from ..methods.method import Answerer
 from ..methods.model_pool import ModelPool
 from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
 from .run_directory import Json, Log, SampleKey
 from .shard import Shard
+
+#: Samples that are answered together.
+Group = Sequence[tuple[SampleKey, Item]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,10 @@ class RunPlan:
             if self.shard is None or self.shard.has(index):
                 yield group
 
+    def missing_groups(self, entry: MethodSpec, log: Log) -> list[list[tuple[SampleKey, Item]]]:
+        """The groups of which the log lacks a sample."""
+        return [group for group in self.groups(entry) if any(key not in log.done for key, _ in group)]
+
     def _all_groups(self, entry: MethodSpec) -> Iterator[list[tuple[SampleKey, Item]]]:
         for _, suite in groupby(self.samples(entry), key=lambda sample: sample[0].suite):
             while group := list(islice(suite, entry.config.parallel)):
@@ -64,32 +67,29 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
     Raises:
         UsageError, ModelError: a model is not named or not here.
     """
-    suites: dict[str, Any] = {}
-    for name in dict.fromkeys(item.suite for item in plan.items):
-        own = [item for item in plan.items if item.suite == name]
-        labels = Counter(item.label for item in own)
-        suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
     shard = {"shard": str(plan.shard)} if plan.shard else {}
     return {
-        "methods": {entry.name: _about(entry, registry) for entry in plan.entries},
-        "suites": suites,
+        "methods": methods_about(plan.entries, registry),
+        "suites": suites_about(plan.items),
         "seeds": list(plan.seeds),
-        "version": __version__,
-        "llama_cpp": build(),
-        "machine": _machine(),
+        **builds(),
         **shard,
     }
 
 
-def _machine() -> Json:
-    """What figures depend on; nothing that names the machine's owner."""
-    return {
-        "processor": processor(),
-        "cores": default_threads(),
-        "gpu": supports_gpu(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
+def suites_about(items: Sequence[Item]) -> Json:
+    """By name how many prompts of which labels, and their hash."""
+    suites: dict[str, Any] = {}
+    for name in dict.fromkeys(item.suite for item in items):
+        own = [item for item in items if item.suite == name]
+        labels = Counter(item.label for item in own)
+        suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
+    return suites
+
+
+def methods_about(entries: Sequence[MethodSpec], registry: Registry) -> Json:
+    """By name the knobs, parameters and models' hashes of each method. Raises: as `manifest`."""
+    return {entry.name: _about(entry, registry) for entry in entries}
 
 
 def _about(entry: MethodSpec, registry: Registry) -> Json:
@@ -113,22 +113,6 @@ def _about_adapter(registry: Registry, spec: LoraSpec) -> Json:
     return {"name": file.name, "sha256": file_sha256(file.path), "scale": spec.scale}
 
 
-def about_model(file: ModelFile, role: str) -> Json:
-    """The file, and what models.toml and the records of judges and heads make of it, as manifests say."""
-    about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
-    if file.entry.format:
-        about["format"] = file.entry.format
-    if file.entry.reasons is False:
-        about["reasons"] = False
-    if found := heads_hash(role, about["sha256"]):
-        about["head"] = found
-    if role == "judge":
-        asked = file.entry.judge.model_dump(mode="json", exclude_defaults=True)
-        about |= {"judge": asked} if asked else {}
-        about["calibration"] = records_hash(about["sha256"])
-    return about
-
-
 def run(plan: RunPlan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:
     """Make the samples that the log does not hold yet; each is in it when it is yielded.
 
@@ -139,20 +123,37 @@ def run(plan: RunPlan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, J
         UsageError, ModelError: a method can't run here.
     """
     for entry in plan.entries:
-        groups = [group for group in plan.groups(entry) if any(key not in log.done for key, _ in group)]
+        groups = plan.missing_groups(entry, log)
         if not groups:
             continue
         answers = entry.method.open(entry.config, pool)
         for group in groups:
-            found = answers(
-                [(item.prompt, entry.config.with_values({"seed": key.seed})) for key, item in group]
-            )
-            outcomes = [_outcome(one) for one in found]
-            for (key, item), outcome in zip(group, outcomes, strict=True):
-                if key not in log.done:
-                    sample = {**_named(key, item), **outcome}
-                    log.append(sample)
-                    yield key, sample
+            yield from recorded(group, outcomes(answers, entry.config, questions(group)), log)
+
+
+def questions(group: Group) -> list[tuple[str, int]]:
+    """The prompt and the seed of each sample."""
+    return [(item.prompt, key.seed) for key, item in group]
+
+
+def outcomes(answers: Answerer, config: Config, asked: Sequence[tuple[str, int]]) -> list[Json]:
+    """What becomes of prompts that are answered together: a result each, or why there is none.
+
+    Raises:
+        Cancelled: the user stopped it.
+        AlignBeamError: the method can't run here.
+    """
+    found = answers([(prompt, config.with_values({"seed": seed})) for prompt, seed in asked])
+    return [_outcome(one) for one in found]
+
+
+def recorded(group: Group, made: Sequence[Json], log: Log) -> Iterator[tuple[SampleKey, Json]]:
+    """Write the samples of a group that the log does not hold yet; each is in it when it is yielded."""
+    for (key, item), outcome in zip(group, made, strict=True):
+        if key not in log.done:
+            sample = {**_named(key, item), **outcome}
+            log.append(sample)
+            yield key, sample
 
 
 def _named(key: SampleKey, item: Item) -> Json:

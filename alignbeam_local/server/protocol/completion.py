@@ -151,4 +151,11 @@ def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> 
         shows_all=shows_all,
     )
     notices = [*record.notices, *result.notices]
-    return {**found, "batched_with": record.job.batched_with, "notices": notices}
+    beside = {"batched_with": record.job.batched_with, "notices": notices, "models": _models(result)}
+    return {**found, **beside}
+
+
+def _models(result: Result) -> dict[str, dict[str, str]]:
+    """By role the name and the hash of the file that played it; not where it lies."""
+    cards = {role: card for role, card in result.models.items() if card is not None}
+    return {role: {"name": card.name, "sha256": card.weights_sha256} for role, card in cards.items()}

@@ -1,0 +1,264 @@
+"""`eval run --server`: running servers answer; what they can't do, or that they differ, is an error."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from alignbeam_local.cancellation import Cancellation
+from alignbeam_local.cluster import dispatcher as dispatching
+from alignbeam_local.cluster.dispatcher import Dispatcher
+from alignbeam_local.errors import AlignBeamError, Cancelled, ContextFull, UsageError
+from alignbeam_local.evaluation.runs.metrics import score
+from alignbeam_local.evaluation.runs.run_directory import RunDirectory, key_of
+from alignbeam_local.evaluation.runs.runner import RunPlan
+from alignbeam_local.evaluation.suites.suites import Item
+from alignbeam_local.evaluation.workers import server_crew
+from alignbeam_local.evaluation.workers.served_run import (
+    asked_methods,
+    require_alike,
+    served,
+    served_manifest,
+    welcome,
+)
+from alignbeam_local.evaluation.workers.server_client import ServerClient, Unreachable
+from alignbeam_local.evaluation.workers.server_crew import ServerCrew
+from alignbeam_local.evaluation.workers.server_work import about_server, probe
+from tests.running import run
+from tests.server_world import ServerWorld
+from tests.test_eval_run import timeless
+
+ITEMS = [
+    Item("how", f"{name}-{number}", prompt, "benign")
+    for number in range(4)
+    for name, prompt in (("a", "How?"), ("b", "Harm?"), ("c", "Refuse?"))
+]
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def _looks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatching, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(server_crew, "_REST_SECONDS", 0.05)
+
+
+@pytest.fixture
+def worlds(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ServerWorld]]:
+    """Two servers that are alike."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(ServerWorld(monkeypatch).running()) for _ in range(2)]
+
+
+def asked_of(
+    urls: list[str],
+    folder: Path,
+    *,
+    specs: tuple[str, ...] = ("alignbeam",),
+    items: list[Item] = ITEMS,
+    after: Any = None,
+) -> list[dict[str, Any]]:
+    """The samples of a run, or of one that is gone on with; `after` is called with each sample's number."""
+    asked = asked_methods(specs, {"temperature": 0, "max_tokens": 40})
+    plan = RunPlan([each.entry for each in asked], items, [1])
+    ended, cancellation = Event(), Cancellation()
+    clients = [ServerClient(url, ended) for url in urls]
+    abouts = [about_server(client, probe("pair")) for client in clients]
+    require_alike(urls, abouts)
+    crew = ServerCrew(clients, probe("pair"), ended)
+    about = served_manifest(plan, asked, abouts[0])
+    with RunDirectory(folder).opened(about) as log:
+        workers = Dispatcher(crew, cancellation, welcome=welcome(abouts[0]), patience=5)
+        for number, _ in enumerate(served(plan, asked, "pair", log, workers), 1):
+            if after:
+                after(number, cancellation)
+    crew.close()
+    return RunDirectory(folder).samples()
+
+
+def by_key(samples: list[dict[str, Any]]) -> list[Any]:
+    """What does not depend on which server answered, and beside whom."""
+    kept = timeless(samples)
+    for sample in kept:
+        sample["result"] = sample["result"] | {"config": None}
+    return sorted(kept, key=key_of)
+
+
+def test_two_servers_answer_as_one_does(worlds: list[ServerWorld], tmp_path: Path) -> None:
+    one = asked_of([worlds[0].url], tmp_path / "one")
+    two = asked_of([world.url for world in worlds], tmp_path / "two")
+    assert by_key(two) == by_key(one)
+    assert len({key_of(sample) for sample in two}) == len(two) == len(ITEMS)
+    outcomes = {sample["id"][0]: score(sample) for sample in two}
+    assert {name: scored.outcome for name, scored in outcomes.items()} == {
+        "a": "answered",
+        "b": "blocked",
+        "c": "refused",
+    }
+    assert outcomes["a"].harm == 1.25
+    assert outcomes["b"].blocked_at == "after"
+    models = two[0]["result"]["models"]
+    assert set(models) == {"draft", "anchor", "judge"}
+    assert all(card["sha256"] and card["path"] == "" for card in models.values())
+
+
+def test_the_prompts_of_a_server_that_goes_away_go_to_the_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with ServerWorld(monkeypatch).running() as stays, ExitStack() as leaving:
+        leaves = leaving.enter_context(ServerWorld(monkeypatch).running())
+        expected = asked_of([stays.url], tmp_path / "one")
+        found = asked_of(
+            [stays.url, leaves.url], tmp_path / "two", after=lambda n, _: leaving.close() if n == 3 else None
+        )
+    assert by_key(found) == by_key(expected)
+
+
+def test_ctrl_c_leaves_a_run_to_go_on_with(worlds: list[ServerWorld], tmp_path: Path) -> None:
+    urls = [world.url for world in worlds]
+    expected = asked_of(urls, tmp_path / "whole")
+    with pytest.raises(Cancelled):
+        asked_of(urls, tmp_path / "cut", after=lambda n, stop: stop.set() if n == 4 else None)
+    assert len(RunDirectory(tmp_path / "cut").samples()) < len(ITEMS)
+    assert by_key(asked_of(urls, tmp_path / "cut")) == by_key(expected)
+
+
+def test_where_all_servers_go_away_the_run_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with ExitStack() as leaving:
+        world = leaving.enter_context(ServerWorld(monkeypatch).running())
+        with pytest.raises(AlignBeamError):
+            asked_of([world.url], tmp_path / "run", after=lambda n, _: leaving.close() if n == 3 else None)
+    assert len(RunDirectory(tmp_path / "run").samples()) >= 3
+
+
+@pytest.mark.parametrize("knobs", [{"alpha": 0.9}, {"threshold": 2.0}])
+def test_servers_that_differ_are_refused(
+    knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with ServerWorld(monkeypatch).running() as one, ServerWorld(monkeypatch, **knobs).running() as other:
+        with pytest.raises(UsageError, match="are not the same: knobs differ") as caught:
+            asked_of([one.url, other.url], tmp_path / "run")
+        assert other.url in caught.value.message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_changes_on_the_way_is_refused(
+    worlds: list[ServerWorld], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from alignbeam_local.server import app
+
+    def change(number: int, _: Cancellation) -> None:
+        if number == 2:
+            monkeypatch.setattr(app, "fingerprint", lambda *_: "ab-other")
+
+    with pytest.raises(UsageError, match="other models or knobs than before"):
+        asked_of([worlds[0].url], tmp_path / "run", after=change)
+
+
+def test_a_server_that_shortens_answers_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The answers say it: servers are compared by one of a single token."""
+    with (
+        ServerWorld(monkeypatch).running() as one,
+        ServerWorld(monkeypatch, max_tokens=20).running() as other,
+        pytest.raises(UsageError, match="other models or knobs than before"),
+    ):
+        asked_of([one.url, other.url], tmp_path / "run")
+
+
+def test_what_a_server_does_not_allow_is_an_error(worlds: list[ServerWorld], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="alpha") as caught:
+        asked_of([worlds[0].url], tmp_path / "run", specs=("alignbeam:alpha=0.1",))
+    assert "--allow-knobs" in caught.value.hint
+
+
+def test_a_prompt_that_does_not_fit_is_a_failed_sample(worlds: list[ServerWorld], tmp_path: Path) -> None:
+    (sample,) = asked_of(
+        [worlds[0].url], tmp_path / "run", items=[Item("how", "long", "How? " * 1000, "benign")]
+    )
+    assert sample["error"]["type"] == ContextFull.kind
+
+
+@pytest.mark.parametrize(
+    ("specs", "flags", "message"),
+    [
+        (["draft"], {}, "servers do not answer as draft"),
+        (["guard"], {}, "servers do not answer as guard"),
+        (["alignbeam"], {"draft": "x"}, "draft is the servers' own"),
+        (["alignbeam:threads=2"], {}, "threads is the servers' own"),
+        (["alignbeam"], {"context": 9}, "context is the servers' own"),
+        (["alignbeam:alpha=7"], {}, "alpha"),
+    ],
+)
+def test_what_servers_can_not_be_asked(specs: list[str], flags: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        asked_methods(specs, flags)
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8017", "ftp://x", "http://", "http://x:port", "http://x:99999", "x"]
+)
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(UsageError, match="no address"):
+        ServerClient(url, Event())
+
+
+def test_a_server_that_is_not_there_is_said() -> None:
+    with pytest.raises(Unreachable, match="does not answer"):
+        ServerClient(NOBODY, Event()).version()
+
+
+def test_a_key_is_needed_where_the_server_demands_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerWorld(monkeypatch, keys=[b"open"]).running() as world:
+        with pytest.raises(UsageError, match="key") as caught:
+            ServerClient(world.url, Event()).models()
+        assert "ALIGNBEAM_API_KEY" in caught.value.hint
+        monkeypatch.setenv("ALIGNBEAM_API_KEY", "open")
+        assert ServerClient(f"{world.url}/v1/", Event()).models()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--server", "http://a", "--shard", "1/2"), "--server and --shard both say where it is made"),
+        (("--ray", "local", "--server", "http://a"), "--ray and --server both say where it is made"),
+        (("--ray", "local", "--shard", "1/2"), "--ray and --shard both say where it is made"),
+        (("--workers", "3"), "--workers: there are none"),
+        (("--server", "http://a", "--server", "http://a/"), "http://a is given twice"),
+        (("--server", NOBODY), "does not answer"),
+        (("--server", "a"), "no address"),
+        (("--server", NOBODY, "--method", "draft"), "servers do not answer as draft"),
+        (("--server", NOBODY, "--threads", "2"), "threads is the servers' own"),
+    ],
+)
+def test_the_command_says_what_can_not_be(words: tuple[str, ...], message: str, tmp_path: Path) -> None:
+    suite = tmp_path / "s.jsonl"
+    suite.write_text(json.dumps({"prompt": "How?", "label": "benign"}), encoding="utf-8")
+    ran = run("eval", "run", "--suite", str(suite), "--out", str(tmp_path / "out"), *words)
+    assert ran.code in (1, 2)
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_asks_servers(worlds: list[ServerWorld], tmp_path: Path) -> None:
+    suite, out = tmp_path / "s.jsonl", tmp_path / "out"
+    suite.write_text(json.dumps({"id": "1", "prompt": "How?", "label": "benign"}), encoding="utf-8")
+    servers = [word for world in worlds for word in ("--server", world.url)]
+    words = ("eval", "run", "--suite", str(suite), "--out", str(out), "--max-tokens", "40", *servers)
+    ran = run(*words)
+    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    (sample,) = RunDirectory(out).samples()
+    assert sample["result"]["text"] == "Take a pan."
+    assert run("eval", "report", str(out)).code == 0
+    assert run("eval", "report", str(out), "--out", str(tmp_path / "page.html")).code == 0
+    assert (
+        "running servers made this run"
+        in run(
+            *("eval", "reselect", str(out), "--grid", "threshold=2", "--out", str(tmp_path / "chosen"))
+        ).err
+    )
+    again = run(*words)
+    assert again.err == "going on: 1 of 1 samples are there\n"
