@@ -17,18 +17,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from alignbeam_local.errors import UsageError
-
 from .. import session
 from ..console.terminal import is_terminal, printable, say
 from ..options import Options
+from .items import suite_items
 
 if TYPE_CHECKING:
     from alignbeam_local.evaluation.methods.specs import MethodSpec
     from alignbeam_local.evaluation.runs.run_directory import Json, Log, SampleKey
     from alignbeam_local.evaluation.runs.runner import RunPlan
     from alignbeam_local.evaluation.suites.sampling import Pick
-    from alignbeam_local.evaluation.suites.suites import Item
 
 
 @dataclass(frozen=True)
@@ -58,23 +56,6 @@ def run_request(request: Request, options: Options) -> None:
     execute(request, parse_methods(request.methods, prepared.settings.config), prepared)
 
 
-def _items(request: Request, *, offline: bool) -> "list[Item]":
-    from alignbeam_local.evaluation.suites.hub import hub_fetch
-    from alignbeam_local.evaluation.suites.sampling import pick
-    from alignbeam_local.evaluation.suites.suites import load_suite
-
-    chosen: list[Item] = []
-    for spec in request.suites:
-        items = load_suite(spec, hub_fetch(offline=offline))
-        if any(items[0].suite == item.suite for item in chosen):
-            raise UsageError(
-                f"two suites are called {items[0].suite}",
-                "Rename one of the files; of one file give a single label, or none for all of it.",
-            )
-        chosen += pick(items, request.limit, request.pick, request.pick_seed)
-    return chosen
-
-
 def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session.Session) -> None:
     """Make all samples of these arms that the run directory does not hold yet. Raises: as `run_request`."""
     from alignbeam_local.cancellation import Cancellation
@@ -87,7 +68,14 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
     for seed in seeds:  # one that is out of range is said before anything is written
         prepared.settings.config.with_values({"seed": seed})
     shard = Shard.of(request.shard) if request.shard else None
-    plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard)
+    items = suite_items(
+        request.suites,
+        request.limit,
+        how=request.pick,
+        pick_seed=request.pick_seed,
+        offline=prepared.options.offline,
+    )
+    plan = RunPlan(entries, items, seeds, shard)
     prepared.provide(dict.fromkeys(spec for entry in entries for spec in _needed(entry)))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()
