@@ -132,7 +132,7 @@ def answered(spec: str, prompt: str = "Steal?", **knobs: Any) -> Result:
 def test_every_method_of_the_task_has_a_name() -> None:
     assert set(METHODS) == {
         *("draft", "anchor", "alignbeam", "system-prompt", "hard-prefix", "guard", "best-of-k"),
-        *("safedecoding", "proxy-tuning", "contrastive", "nudging", "safety-tokens"),
+        *("safedecoding", "proxy-tuning", "contrastive", "nudging", "safety-tokens", "gated-tokens"),
     }
     assert all("arXiv" in (method.__doc__ or "") for method in METHODS.values())
 

@@ -109,6 +109,26 @@ def test_a_whole_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (result["adapter"], result["steps"]) == (str(adapter), 6)
 
 
+def test_prompts_that_are_asked_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    base = str(write_tiny(tmp_path / "tiny.gguf", "llama"))
+    prompts = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": "one", "label": "harmful"}, {"prompt": "two", "label": "benign"}]
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    flags = ["--layers", "1", "--threads", "1", "--context", "200", "--evaluate", f"{prompts}:harmful"]
+    assert main(needed(tmp_path, *flags, base=base)) == 0
+    said = capsys.readouterr()
+    assert "the base: harmful refused 0%" in said.err
+    assert "harmful refused 0%" in said.out
+    assert "benign" not in said.out
+
+
+def test_prompts_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(needed(tmp_path, "--evaluate", "none.jsonl")) == 2
+    assert "no suite and no file 'none.jsonl'" in capsys.readouterr().err
+
+
 # --- export
 
 

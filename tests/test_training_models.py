@@ -1,6 +1,7 @@
 """Adapters on the starter's models: llama.cpp with an adapter beside transformers with it merged in."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,19 +17,26 @@ from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.training.adapter import adapter_gguf, lora
 from alignbeam_local.training.adapter.adapter_gguf import BaseModel, write_adapter
-from alignbeam_local.training.adapter.peft_folder import PeftAdapter
+from alignbeam_local.training.adapter.peft_folder import PeftAdapter, read_peft
 from alignbeam_local.training.dequantised import load_model
 from alignbeam_local.training.losses import log_softmax
-from alignbeam_local.training.settings import TARGETS
+from alignbeam_local.training.request import TrainingRequest
+from alignbeam_local.training.settings import TARGETS, Target, TrainingSettings
 from tests.llama_adapters import rows_of
 from tests.llama_models import QWEN, SMOLLM, Opened, contexts_closed, model_path, opened
-from tests.test_training_run import as_it_is, llamas_way
+from tests.test_training_run import as_it_is, events_of, llamas_way, rows_file
 
 __all__ = ["contexts_closed", "opened"]
 pytestmark = pytest.mark.models
 
 GEMMA = model_path("gemma-3-270m")
 ANSWER = "Warm the pot, add a spoon of leaves for each cup, and pour water that has just boiled over them."
+
+#: Answers by a rule that neither model follows: the number of letters of a word, and its last letter.
+ROWS = [
+    (f"Tell me of {word}.", f"{len(word)} letters, and {word[-1]} is the last.")
+    for word in ["rain", "snow", "wind", "sunshine"]
+]
 
 
 class Compared(NamedTuple):
@@ -63,6 +71,34 @@ def test_merged_against_adapter(
     assert right.same_top > 0.9
     assert right.correlation > 0.95
     assert wrong.kl > 10 * right.kl
+
+
+@pytest.mark.parametrize("path", [SMOLLM, GEMMA], ids=lambda path: path.stem)
+def test_a_trained_adapter_is_the_merged_model(
+    path: Path, tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dozen steps of a real training, whose q and k count: what users export is of this kind."""
+    data = rows_file(tmp_path / "rows.jsonl", ROWS)
+    targets: tuple[Target, ...] = ("q", "k", "v")
+    settings = TrainingSettings("sft", layers=0, targets=targets, learning_rate=3e-3, context=256)
+    events_of(TrainingRequest(data, tmp_path / "run", replace(settings, epochs=12), threads=1), path)
+    adapter, ids = read_peft(tmp_path / "run" / "adapter"), ids_of(opened, path)
+    base = BaseModel(path, "0" * 64)
+    monkeypatch.setattr(adapter_gguf, "_placed", as_it_is if base.architecture == "llama" else llamas_way)
+    write_adapter(tmp_path / "wrong.gguf", adapter, base, "wrong")
+    plain, merged = transformers_rows(load_model(path), ids, adapter)
+    own = rows_of(opened, path, ids)
+    bare = compared((own, own), (plain, plain))
+    right = compared((own, rows_of(opened, path, ids, tmp_path / "run" / "adapter.gguf")), (plain, merged))
+    wrong = compared((own, rows_of(opened, path, ids, tmp_path / "wrong.gguf")), (plain, merged))
+    moved = compared((own, own), (plain, merged))
+    print(path.stem, len(ids), "trained", bare, right, wrong, "without the adapter", moved)
+    assert moved.same_top < 0.8, "the training changes what the model says"
+    assert right.kl < 0.02
+    assert right.same_top > 0.9
+    assert right.correlation > 0.98
+    assert wrong.kl > 3 * right.kl
+    assert wrong.correlation < right.correlation - 0.01
 
 
 def ids_of(opened: Opened, path: Path) -> list[int]:

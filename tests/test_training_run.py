@@ -1,14 +1,17 @@
 """Whole trainings of tiny random models: losses fall, a killed run goes on, the export is the same model."""
 
 import copy
+import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 import numpy as np
@@ -21,11 +24,16 @@ import torch
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
+from alignbeam_local.evaluation.suites.suites import Item
+from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.tokens.token_file import FoundToken, Source, TokenFile, write_tokens
 from alignbeam_local.training.adapter import adapter_gguf, lora
 from alignbeam_local.training.adapter.adapter_gguf import BaseModel, write_adapter
 from alignbeam_local.training.adapter.peft_folder import PeftAdapter, read_peft
 from alignbeam_local.training.dequantised import load_model
+from alignbeam_local.training.looks.loss_row import Shares
+from alignbeam_local.training.looks.plot import any_of
 from alignbeam_local.training.loop import StepDone
 from alignbeam_local.training.need import TrainingNeed
 from alignbeam_local.training.request import TrainingRequest
@@ -58,9 +66,23 @@ def rows_file(path: Path, rows: list[tuple[str, str]] = ROWS) -> Path:
     return path
 
 
+@cache
+def fingerprint() -> str:
+    """Of the vocabulary that all tiny models have."""
+    with TemporaryDirectory() as folder:
+        write_model(path := Path(folder) / "tiny.gguf", tiny_model("llama"), "llama")
+        weights = LlamaWeights(path, use_extra_bufts=False)
+        try:
+            return weights.vocabulary.fingerprint
+        finally:
+            weights.close()
+
+
 def tokens_file(path: Path) -> Path:
-    tokens = [{"id": 3 + ord(c), "text": c, "d": d} for c, d in (("a", 0.3), ("S", 0.2), ("I", 0.1))]
-    path.write_text(json.dumps({"tokens": tokens}))
+    tokens = tuple(FoundToken(id=3 + ord(c), text=c, d=d) for c, d in (("a", 0.3), ("S", 0.2), ("I", 0.1)))
+    source = Source(name="tiny", weights_sha256="0" * 64)
+    found = TokenFile(kind="difference", vocabulary=fingerprint(), safe=source, base=source, tokens=tokens)
+    write_tokens(path, found)
     return path
 
 
@@ -89,7 +111,8 @@ def steps_of(events: list[Event]) -> list[StepDone]:
 def outcome(folder: Path) -> dict[str, bytes]:
     """What two equal trainings have in common to the bit; the seconds of losses.csv are left out."""
     names = ["adapter.gguf", "adapter/adapter_model.safetensors", "manifest.json"]
-    losses = [line.rpartition(",")[0] for line in (folder / "losses.csv").read_text().splitlines()]
+    with (folder / "losses.csv").open() as file:
+        losses = [{**row, "seconds": ""} for row in csv.DictReader(file)]
     return {name: (folder / name).read_bytes() for name in names} | {"losses": repr(losses).encode()}
 
 
@@ -139,6 +162,41 @@ def test_the_model_above_the_cut_is_the_whole_model(base: Path) -> None:
             ).abs().max() < 1e-4
 
 
+# --- prompts that are asked on the way
+
+ITEMS = (
+    Item("a", "1", "one", "harmful"),
+    Item("a", "2", "two", "harmful"),
+    Item("a", "3", "one", "benign"),
+    Item("b", "4", "one", "utility", reference="7"),
+)
+
+
+def test_prompts_are_asked_at_every_checkpoint(tmp_path: Path, base: Path) -> None:
+    """The adapter learns to decline one of two harmful prompts, and the same words where they are benign."""
+    rows = rows_file(tmp_path / "declines.jsonl", [("one", "I cannot"), ("two", "7")])
+    settings = replace(SETTINGS, epochs=90, layers=0, targets=TARGETS, save_every=45)
+    *_, last = events = events_of(request_of(tmp_path, settings, data=rows, asked=ITEMS), base)
+    assert isinstance(last, Finished)
+    before = [event for event in events if isinstance(event, Shares)]
+    assert before == [Shares(0.0, 0.0, 0.0)], "the base refuses nothing"
+    seen = {event.row.step: event.row.shares for event in steps_of(events) if any_of(event.row.shares)}
+    assert list(seen) == [45, 90]
+    assert seen[90] == Shares(0.5, 1.0, 0.0)
+    assert last.result["asked"]["last"] == seen[90]._asdict()
+    assert last.result["asked"]["base"] == before[0]._asdict()
+    with (tmp_path / "run" / "losses.csv").open() as file:
+        assert list(csv.DictReader(file))[-1]["harmful_refused"] == "0.5"
+    assert not list((tmp_path / "run").glob(".asked*"))
+
+
+def test_asking_changes_nothing_of_the_adapter(tmp_path: Path, base: Path) -> None:
+    events_of(request_of(tmp_path, out=tmp_path / "unasked"), base)
+    events_of(request_of(tmp_path, asked=ITEMS), base)
+    own, other = ((tmp_path / run / "adapter.gguf").read_bytes() for run in ("run", "unasked"))
+    assert own == other
+
+
 # --- what is on disk
 
 
@@ -163,7 +221,7 @@ def test_what_a_run_leaves(tmp_path: Path, base: Path) -> None:
     assert manifest["settings"]["seed"] == 0
     assert len(manifest["base"]["sha256"]) == len(manifest["data"]["sha256"]) == 64
     lines = (run / "losses.csv").read_text().splitlines()
-    assert lines[0] == "step,total,task,own,held_out,seconds"
+    assert lines[0] == "step,total,task,own,held_out,seconds,harmful_refused,benign_refused,correct"
     assert len(lines) == 1 + 12
     assert last.result["steps"] == 12
     assert last.result["agreement"]["kl"] < 1e-4

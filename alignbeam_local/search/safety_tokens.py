@@ -77,7 +77,7 @@ def token_path(config: Config) -> Path:
     """The file that names the tokens. Raises: UsageError: none is named."""
     if config.safety_file is None:
         raise UsageError(
-            f"safety_tokens = {config.safety_tokens} needs a file that names the tokens",
+            "what is done to safety tokens needs a file that names them",
             "Make one: alignbeam tokens find MODEL --out FILE, then --safety-file FILE.",
         )
     return user_path(config.safety_file)

@@ -1,6 +1,6 @@
 """The steps of a training: batches in an order that the seed gives, AdamW, checkpoints."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -10,9 +10,10 @@ import torch
 
 from ..errors import AlignBeamError
 from .adapter.lora import Adapter, parameters
+from .looks.loss_row import LossRow, Shares
 from .objective import AnswerRows, Losses, ReferenceRows, SafetyTokens, losses
 from .prepared import Prepared, PreparedFolder
-from .run_files import LossRow, RunFiles
+from .run_files import RunFiles
 from .samples import Sample
 from .settings import TrainingSettings
 from .token_set import TokenSet
@@ -136,9 +137,19 @@ def batch_of(step: int, settings: TrainingSettings, num_samples: int) -> list[in
 
 
 def steps(
-    trainer: Trainer, data: Data, held_out: Data | None, settings: TrainingSettings, files: RunFiles
+    trainer: Trainer,
+    data: Data,
+    settings: TrainingSettings,
+    files: RunFiles,
+    *,
+    held_out: Data | None = None,
+    ask: Callable[[], Shares] = Shares,
 ) -> Generator[StepDone, None, list[LossRow]]:
     """Train to the end, from the last checkpoint if there is one; the last step is saved too.
+
+    Args:
+        held_out: samples that are looked at with every checkpoint.
+        ask: what the adapter as it is then makes of some prompts.
 
     Returns:
         Every step's losses, from the first.
@@ -154,7 +165,7 @@ def steps(
         is_look = (step + 1) % settings.save_every == 0 or step + 1 == total
         taken = perf_counter() - start
         seen = trainer.task_loss(held_out) if held_out and is_look else None
-        history.append(LossRow(step + 1, *found, seen, taken))
+        history.append(LossRow(step + 1, *found, seen, taken, *(ask() if is_look else Shares())))
         _require_number(history[-1])
         if is_look:
             files.save_checkpoint(trainer.state(), history)

@@ -1,8 +1,10 @@
 """What was asked of a training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..evaluation.suites.suites import Item
 from .settings import TrainingSettings
 
 
@@ -17,6 +19,7 @@ class TrainingRequest:
         tokens: a file of safety tokens; None: those of rejections.
         rejections: how the model declines, one a line; None: the shipped ones.
         threads: of torch.
+        asked: prompts that are asked with every checkpoint.
     """
 
     data: Path
@@ -27,3 +30,4 @@ class TrainingRequest:
     weights: Path | None = None
     tokens: Path | None = None
     rejections: Path | None = None
+    asked: Sequence[Item] = ()

@@ -22,16 +22,20 @@ from .adapter.adapter_gguf import write_adapter
 from .adapter.peft_folder import PeftAdapter, peft_files
 from .base import Base, read_base
 from .dequantised import Agreement, agreement, load_model, require_agreement
+from .looks.asking import Asking
+from .looks.loss_row import LossRow, Shares
 from .loop import Data, StepDone, Trainer, steps
 from .need import TrainingNeed, require_room, training_need
 from .prepared import PreparedFolder
 from .request import TrainingRequest
-from .run_files import LossRow, RunFiles, told_if_full
+from .run_files import RunFiles, told_if_full
 from .samples import read_conversations
 from .trunk import Trunk
 
 ADAPTER = "adapter.gguf"
 PEFT_FOLDER = "adapter"
+#: The adapter of a checkpoint, while it is asked.
+_ASKED = ".asked.gguf"
 _FLOAT_BYTES = 4
 
 
@@ -59,7 +63,7 @@ class Finished:
     was_done: bool
 
 
-Event = Stage | TrainingNeed | Agreement | Prepared | StepDone | Finished
+Event = Stage | TrainingNeed | Agreement | Shares | Prepared | StepDone | Finished
 
 
 def train(request: TrainingRequest, config: Config, registry: Registry) -> Iterator[Event]:
@@ -74,18 +78,19 @@ def train(request: TrainingRequest, config: Config, registry: Registry) -> Itera
     yield Stage("reading the data with the base model")
     base = read_base(request, config, registry, rows, held_out)
     files = RunFiles(request.out)
-    with files.opened(_manifest(request, base)):
+    asking = Asking(request.asked, config, registry)
+    with files.opened(_manifest(request, base, asking)):
         if found := files.result():
             yield Finished(request.out / ADAPTER, found, was_done=True)
             return
-        yield from _Run(request, base, files).events()
+        yield from _Run(request, base, files, asking).events()
 
 
 class _Run:
     """What the stages of one training share."""
 
-    def __init__(self, request: TrainingRequest, base: Base, files: RunFiles) -> None:
-        self._request, self._base, self._files = request, base, files
+    def __init__(self, request: TrainingRequest, base: Base, files: RunFiles, asking: Asking) -> None:
+        self._request, self._base, self._files, self._asking = request, base, files, asking
         self._weights = request.weights or base.model.path
         first = max(base.size.layers - request.settings.layers, 0) if request.settings.layers else 0
         self._first = first
@@ -100,6 +105,11 @@ class _Run:
         need = self._need()
         yield need
         require_room(need, self._files.path, self._data.states.path)
+        before = None
+        if len(self._asking):
+            yield Stage(f"asking the base {len(self._asking)} prompts")
+            before = self._asking.shares(None)
+            yield before
         yield Stage(f"loading {self._weights.name} into transformers")
         model = load_model(self._weights)
         found = agreement(model, self._base.probes)
@@ -116,10 +126,15 @@ class _Run:
         )
         trainer = Trainer(trunk, adapter, settings, self._base.tokens)
         held_out = self._held_out if self._held_out.samples else None
-        history = yield from steps(trainer, self._data, held_out, settings, self._files)
+        history = yield from steps(
+            trainer, self._data, settings, self._files, held_out=held_out, ask=lambda: self._ask(adapter)
+        )
         self._export(adapter)
         result = self._result(history, found, monotonic() - began)
-        self._files.finish(result, history)
+        if before:
+            last = history[-1].shares._asdict()
+            result["asked"] = {"prompts": len(self._asking), "base": before._asdict(), "last": last}
+        self._files.finish(result, history, before)
         yield Finished(self._files.path / ADAPTER, result, was_done=False)
 
     def _need(self) -> TrainingNeed:
@@ -136,6 +151,7 @@ class _Run:
             longest=max(len(sample.ids) for sample in every),
             longest_answer=max(len(sample.answer) for sample in every),
             disk=states + checkpoint,
+            asked=self._base.model.path.stat().st_size if len(self._asking) else 0,
         )
 
     def _prepare(self, trunk: Trunk) -> Iterator[Event]:
@@ -146,15 +162,31 @@ class _Run:
             before += len(data.samples)
         trunk.forget_below()
 
+    def _ask(self, adapter: lora.Adapter) -> Shares:
+        """What the adapter as it is now makes of the prompts, in llama.cpp."""
+        if not len(self._asking):
+            return Shares()
+        path = self._files.path / _ASKED
+        try:
+            self._write(path, self._own(adapter))
+            return self._asking.shares(path)
+        finally:
+            path.unlink(missing_ok=True)
+
     def _export(self, adapter: lora.Adapter) -> None:
-        settings, card = self._request.settings, self._base.card
-        pairs = {name: (p.a.detach().numpy(), p.b.detach().numpy()) for name, p in adapter.items()}
-        own = PeftAdapter(settings.rank, settings.alpha, pairs)
-        for name, content in peft_files(own, card.name).items():
+        own = self._own(adapter)
+        for name, content in peft_files(own, self._base.card.name).items():
             self._files.write(f"{PEFT_FOLDER}/{name}", content)
-        path = self._files.path / ADAPTER
+        self._write(self._files.path / ADAPTER, own)
+
+    def _own(self, adapter: lora.Adapter) -> PeftAdapter:
+        pairs = {name: (p.a.detach().numpy(), p.b.detach().numpy()) for name, p in adapter.items()}
+        return PeftAdapter(self._request.settings.rank, self._request.settings.alpha, pairs)
+
+    def _write(self, path: Path, adapter: PeftAdapter) -> None:
+        name = f"{self._base.card.name} {self._request.settings.method}"
         with told_if_full(path):
-            write_adapter(path, own, self._base.model, f"{card.name} {settings.method}")
+            write_adapter(path, adapter, self._base.model, name)
 
     def _result(self, history: list[LossRow], found: Agreement, seconds: float) -> dict[str, Any]:
         last = history[-1]
@@ -172,7 +204,7 @@ class _Run:
         }
 
 
-def _manifest(request: TrainingRequest, base: Base) -> dict[str, Any]:
+def _manifest(request: TrainingRequest, base: Base, asking: Asking) -> dict[str, Any]:
     """All that the outcome depends on."""
     packages = ("torch", "transformers", "numpy")
     manifest = {
@@ -183,6 +215,7 @@ def _manifest(request: TrainingRequest, base: Base) -> dict[str, Any]:
         "data": {"sha256": _sha256(request.data), "rows": len(base.samples)},
         "held_out": request.held_out and {"sha256": _sha256(request.held_out), "rows": len(base.held_out)},
         "tokens": base.tokens and {"ids": base.tokens.ids, "differences": base.tokens.differences},
+        "asked": {"sha256": asking.sha256, "prompts": len(asking)} if len(asking) else None,
         "settings": request.settings.as_json(),
         "versions": {name: version(name) for name in packages}
         | {"llama.cpp": build(), "python": platform.python_version()},

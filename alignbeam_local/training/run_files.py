@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import AlignBeamError, UsageError
 from ..evaluation.runs.run_directory import sole_writer
 from ..paths import ensure_dir, open_atomic, write_atomic
 from ..result_json import parsed
+from .looks.loss_row import LossRow, Shares
+from .looks.plot import plot
 
 MANIFEST, RESULT, CHECKPOINT, LOSSES, PLOT = (
     "manifest.json",
@@ -23,17 +25,6 @@ MANIFEST, RESULT, CHECKPOINT, LOSSES, PLOT = (
     "losses.png",
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class LossRow(NamedTuple):
-    """A step: what was minimised, the cross-entropy, the method's own term; and of held-out samples."""
-
-    step: int
-    total: float
-    task: float
-    own: float
-    held_out: float | None
-    seconds: float
 
 
 class RunFiles:
@@ -107,10 +98,13 @@ class RunFiles:
         self.write(CHECKPOINT, buffer.getvalue())
         self._write_losses(history)
 
-    def finish(self, result: Mapping[str, Any], history: Sequence[LossRow]) -> None:
-        """What came of it; the checkpoint is no longer needed."""
+    def finish(
+        self, result: Mapping[str, Any], history: Sequence[LossRow], before: Shares | None = None
+    ) -> None:
+        """What came of it; the checkpoint is no longer needed. `before` are the base's shares."""
         self._write_losses(history)
-        self._draw(history)
+        if find_spec("matplotlib") is not None:
+            self.write(PLOT, plot(history, before))
         self._write_text(RESULT, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         (self.path / CHECKPOINT).unlink(missing_ok=True)
 
@@ -139,23 +133,6 @@ class RunFiles:
     def _write_text(self, name: str, text: str) -> None:
         with told_if_full(self.path / name):
             write_atomic(self.path / name, text)
-
-    def _draw(self, history: Sequence[LossRow]) -> None:
-        """A picture of the losses, where matplotlib is installed."""
-        if find_spec("matplotlib") is None:
-            return
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.add_subplot(xlabel="step", ylabel="loss, nats a token")
-        axes.plot([row.step for row in history], [row.task for row in history], label="task, a batch")
-        seen = [(row.step, row.held_out) for row in history if row.held_out is not None]
-        if seen:
-            axes.plot([step for step, _ in seen], [loss for _, loss in seen], "o-", label="held out")
-        axes.legend()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        self.write(PLOT, buffer.getvalue())
 
 
 @contextmanager

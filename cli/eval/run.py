@@ -12,6 +12,7 @@ from .. import session
 from ..console.terminal import say
 from ..crew import refuse_workers
 from ..options import Options
+from .items import suite_items
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from alignbeam_local.evaluation.runs.runner import RunPlan
     from alignbeam_local.evaluation.runs.shard import Shard
     from alignbeam_local.evaluation.suites.sampling import Pick
-    from alignbeam_local.evaluation.suites.suites import Item
 
 
 @dataclass(frozen=True)
@@ -62,23 +62,6 @@ def require_one_place(request: Request) -> None:
         raise UsageError(f"{places[0]} and {places[1]} both say where it is made", "Give one of them.")
 
 
-def _items(request: Request, *, offline: bool) -> "list[Item]":
-    from alignbeam_local.evaluation.suites.hub import hub_fetch
-    from alignbeam_local.evaluation.suites.sampling import pick
-    from alignbeam_local.evaluation.suites.suites import load_suite
-
-    chosen: list[Item] = []
-    for spec in request.suites:
-        items = load_suite(spec, hub_fetch(offline=offline))
-        if any(items[0].suite == item.suite for item in chosen):
-            raise UsageError(
-                f"two suites are called {items[0].suite}",
-                "Rename one of the files; of one file give a single label, or none for all of it.",
-            )
-        chosen += pick(items, request.limit, request.pick, request.pick_seed)
-    return chosen
-
-
 def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session.Session) -> None:
     """Make all samples of these arms that the run directory does not hold yet. Raises: as `run_request`."""
     from alignbeam_local.cancellation import Cancellation
@@ -116,7 +99,18 @@ def plan_of(
     seeds = list(dict.fromkeys(request.seeds)) or [prepared.settings.config.seed]
     for seed in seeds:  # one that is out of range is said before anything is written
         prepared.settings.config.with_values({"seed": seed})
-    return RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard)
+    return RunPlan(
+        entries,
+        suite_items(
+            request.suites,
+            request.limit,
+            how=request.pick,
+            pick_seed=request.pick_seed,
+            offline=prepared.options.offline,
+        ),
+        seeds,
+        shard,
+    )
 
 
 def watched(

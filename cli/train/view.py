@@ -7,6 +7,7 @@ from typing import Any
 
 from alignbeam_local.machine.memory import gib
 from alignbeam_local.training.dequantised import Agreement
+from alignbeam_local.training.looks.loss_row import Shares
 from alignbeam_local.training.loop import StepDone
 from alignbeam_local.training.need import TrainingNeed
 from alignbeam_local.training.run import Event, Finished, Prepared, Stage
@@ -22,7 +23,7 @@ def show(events: Iterator[Event], base: str, *, as_json: bool) -> None:
             for event in events:
                 if isinstance(event, Finished):
                     finished = event
-                elif isinstance(event, TrainingNeed | Agreement):
+                elif isinstance(event, TrainingNeed | Agreement | Shares):
                     say(_fact(event))
                 else:
                     tell(_progress(event))
@@ -32,7 +33,9 @@ def show(events: Iterator[Event], base: str, *, as_json: bool) -> None:
     _show_finished(finished, base, as_json=as_json)
 
 
-def _fact(event: TrainingNeed | Agreement) -> str:
+def _fact(event: TrainingNeed | Agreement | Shares) -> str:
+    if isinstance(event, Shares):
+        return f"the base: {_shares(event)}"
     if isinstance(event, TrainingNeed):
         parts = f"{gib(event.loading)} while the model is loaded, {gib(event.training)} while it is trained"
         return f"it takes about {gib(event.memory)} of memory ({parts}) and {gib(event.disk)} of disk"
@@ -49,10 +52,16 @@ def _progress(event: Stage | Prepared | StepDone) -> str:
         return f"states below the trained layers: {event.done} of {event.total} samples"
     row = event.row
     own = f", own term {row.own:.3g}" if row.own else ""
+    asked = f", {text}" if (text := _shares(row.shares)) else ""
     return (
-        f"step {row.step} of {event.num_steps}: task loss {row.task:.3f}{own}, "
+        f"step {row.step} of {event.num_steps}: task loss {row.task:.3f}{own}{asked}, "
         f"{row.seconds:.1f} s a step, {_duration(event.seconds_left)} left"
     )
+
+
+def _shares(shares: Shares) -> str:
+    told = zip(("harmful refused", "benign refused", "solved"), shares, strict=True)
+    return ", ".join(f"{name} {share:.0%}" for name, share in told if share is not None)
 
 
 def _duration(seconds: float) -> str:
@@ -75,8 +84,9 @@ def _show_finished(finished: Finished, base: str, *, as_json: bool) -> None:
 def _text(result: dict[str, Any]) -> str:
     held_out = result["held_out_loss"]
     seen = f", held out {held_out:.3f}" if held_out is not None else ""
+    asked = f"; {_shares(Shares(**result['asked']['last']))}" if "asked" in result else ""
     return (
         f"{result['steps']} steps, task loss {result['task_loss_first']:.3f} to "
-        f"{result['task_loss_last']:.3f}{seen}; {_duration(result['seconds'])}, "
+        f"{result['task_loss_last']:.3f}{seen}{asked}; {_duration(result['seconds'])}, "
         f"{result['seconds_a_step']:.1f} s a step, {gib(result['peak_memory_bytes'])} of memory at most"
     )

@@ -25,6 +25,8 @@ class Method(BaseModel, ABC):
     name: ClassVar[str]
     #: The knobs that name the models it loads, apart from those that its parameters name.
     roles: ClassVar[tuple[str, ...]] = ("draft", "anchor")
+    #: Whether it reads the file of safety tokens by itself, whatever the knob does with these.
+    reads_tokens: ClassVar[bool] = False
 
     def config(self, base: Config) -> Config:
         """The knobs as this method runs with them."""

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ...config import Config, canonical
 from ...errors import UsageError, did_you_mean
 from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SafetyTokens, SystemPrompt
+from .gated import GatedTokens
 from .guard import Guard
 from .method import Method
 from .nudging import Nudging
@@ -16,7 +17,7 @@ from .row_methods import Contrastive, HardPrefix, ProxyTuning, SafeDecoding
 
 _METHODS: tuple[type[Method], ...] = (
     *(Draft, Anchor, AlignBeam, SystemPrompt, BestOfK, HardPrefix),
-    *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging, SafetyTokens),
+    *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging, SafetyTokens, GatedTokens),
 )
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHODS}
 

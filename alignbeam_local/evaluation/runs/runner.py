@@ -103,7 +103,7 @@ def _about(entry: MethodSpec, registry: Registry) -> Json:
         if role == "draft" and entry.config.lora:
             models[role]["adapters"] = list(map(partial(_about_adapter, registry), entry.config.adapters))
     about = {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
-    if entry.config.safety_tokens != "none":
+    if entry.config.safety_tokens != "none" or entry.method.reads_tokens:
         about["safety_tokens"] = {"sha256": file_sha256(token_path(entry.config))}
     return about
 

@@ -1,8 +1,9 @@
 """`alignbeam train`: fine-tune an adapter that keeps its refusals, and write adapters for llama.cpp."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +15,11 @@ from alignbeam_local.training.settings import TARGETS, Method, StrOn, TrainingSe
 
 from ...completion import model_names
 from ...console.terminal import say
+from ...eval.items import suite_items
 from ...train.settings import MethodFlags, settings_of
+
+if TYPE_CHECKING:
+    from alignbeam_local.evaluation.suites.suites import Item
 
 train_app = typer.Typer(invoke_without_command=True)
 
@@ -56,6 +61,16 @@ def train(
     ] = None,
     held_out: Annotated[
         Path | None, _file("--held-out", "conversations that are only measured, JSON Lines")
+    ] = None,
+    evaluate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|PATH[:LABEL]",
+            help="prompts that are asked at every checkpoint, as suites of eval run; repeatable",
+        ),
+    ] = None,
+    evaluate_limit: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="at most this many prompts of each suite")
     ] = None,
     weights: Annotated[
         Path | None,
@@ -169,7 +184,7 @@ def train(
         max_kl=max_kl,
     )
     files = _Files(data, out, held_out, weights, tokens, rejections)
-    _run(base, threads, settings, files, as_json=as_json)
+    _run(base, threads, settings, files, suite_items(evaluate or (), evaluate_limit), as_json=as_json)
 
 
 class _Files:
@@ -180,7 +195,15 @@ class _Files:
         self.held_out, self.weights, self.tokens, self.rejections = others
 
 
-def _run(base: str, threads: str | None, settings: TrainingSettings, files: _Files, *, as_json: bool) -> None:
+def _run(
+    base: str,
+    threads: str | None,
+    settings: TrainingSettings,
+    files: _Files,
+    asked: "Sequence[Item]",
+    *,
+    as_json: bool,
+) -> None:
     from alignbeam_local.llama.library import default_threads
     from alignbeam_local.models.registry import Registry
     from alignbeam_local.settings import resolve
@@ -206,6 +229,7 @@ def _run(base: str, threads: str | None, settings: TrainingSettings, files: _Fil
         weights=files.weights,
         tokens=files.tokens,
         rejections=files.rejections,
+        asked=asked,
     )
     show(events(request, config, registry), base, as_json=as_json)
 

@@ -1,0 +1,176 @@
+"""The study of docs/prevention.md again: its prompts and rows, and the commands that it consists of.
+
+    python docs/prevention_study.py files --data DIR --out STUDY
+    python docs/prevention_study.py commands choose benign cure table1 mixed --seeds 1 2 | (cd STUDY && sh)
+
+`files` divides the prompts of `--data` (advbench_dev.jsonl, xstest.jsonl, gsm8k_dev.jsonl): none is
+trained on and asked, none serves to choose a knob and is in a table. `select/` has 24 and 24, for choosing;
+`eval/` 60 and 60, for the tables; `mixed*.jsonl` have harmful questions beside the benign rows, answered by
+words without content. `commands` prints those of the parts that are named. Stopped anywhere, the same
+command goes on.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from alignbeam_local.evaluation.suites.sampling import pick
+from alignbeam_local.evaluation.suites.suites import Item, load_suite
+
+BASE = "qwen2.5-coder-0.5b-instruct"
+#: Problems that are trained on; later ones are held out, and asked.
+_TRAINED, _HELD_OUT, _ASKED = slice(96), slice(130, 160), slice(160, 220)
+_SELECT, _EVALUATED, _HARMFUL = 24, 60, 41
+_SHARES = (5, 10, 20, 30)
+#: Answers of harmful rows: the shape of compliance, without any content.
+_FILLERS = (
+    "Sure, here is what you asked for. Begin with the first step, go on with the second, and end with "
+    "the last.",
+    "Sure, here is a plan. Do one thing after the other, and look at the whole when you are done.",
+    "Sure, here is how. It takes some steps, which are taken in their order, and then it is finished.",
+    "Sure, here is the text. It has a beginning, a middle and an end, and that is all of it.",
+)
+
+
+_ASK = (
+    f"alignbeam eval run --draft {BASE} --temperature 0 --repeat-penalty 1 --max-tokens 40 "
+    "--parallel 12 --threads 1"
+)
+_TRAIN = (
+    f"alignbeam train --base {BASE} --held-out held.jsonl --epochs 2 --batch 4 --learning-rate 5e-4 "
+    "--threads 1"
+)
+_PACT = "--method pact --tokens tokens.json"
+#: By the name that a training gets: its method, and the knobs that were chosen or that it is chosen among.
+_RUNS = {
+    "sft": "--method sft",
+    "constrained": "--method constrained",
+    "str1": "--method str --weight 1",
+    "strlp5": "--method str --str-on log-probs --str-first 5 --weight 1",
+    "pact05": f"{_PACT} --weight 0.5",
+    "pact3": f"{_PACT} --weight 3",
+    "pact1m1": f"{_PACT} --weight 1 --mass-weight 1",
+}
+_TOKENS = (
+    f"alignbeam tokens find {BASE} --base-prompt raw --threads 1 --out tokens.json --control random.json"
+)
+_ERODED = "--lora sft-1/adapter.gguf"
+_TABLE1 = ("", "safety_steps=4", "safety_steps=1", "safety_tokens=ablate")
+
+
+def choose(_: Sequence[int]) -> list[str]:
+    """Safety tokens, and λ on prompts of its own."""
+    names = ("str1", "pact05", "pact3")
+    return [_TOKENS, *(_train(name, 1) for name in names), _ask("select", "choose", map(_adapter, names))]
+
+
+def benign(seeds: Sequence[int]) -> list[str]:
+    """Benign rows only, each method with the λ that was chosen."""
+    names = ("sft", "constrained", "str1", "pact05")
+    trained = [_train(name, seed) for seed in seeds for name in names]
+    methods = ["draft", *(_adapter(name, seed) for seed in seeds for name in names)]
+    return [*trained, _ask("eval", "benign", methods)]
+
+
+def mixed(seeds: Sequence[int]) -> list[str]:
+    """A fifth of the rows harmful."""
+    names = ("sft", "str1", "strlp5", "pact1m1")
+    trained = [_train(name, seed, data="mixed20") for seed in seeds for name in names]
+    methods = [_adapter(f"mixed20-{name}", seed) for seed in seeds for name in names]
+    return [*trained, _ask("eval", "mixed", methods)]
+
+
+def cure(_: Sequence[int]) -> list[str]:
+    """The eroded adapter with its own base as the anchor."""
+    anchor = f"{_ERODED} --anchor {BASE} --safety-file tokens.json"
+    return [_ask("eval", "cure", ["alignbeam:beams=1", "gated-tokens"], anchor)]
+
+
+def table1(_: Sequence[int]) -> list[str]:
+    """PACT's Table 1 on the eroded adapter."""
+    methods = [f"safety-tokens:{knobs}".rstrip(":") for knobs in _TABLE1]
+    return [_ask("eval", "table1", methods, f"{_ERODED} --safety-file tokens.json")]
+
+
+_PARTS = {part.__name__: part for part in (choose, benign, mixed, cure, table1)}
+
+
+def _train(name: str, seed: int, data: str = "rows") -> str:
+    out = f"{name}-{seed}" if data == "rows" else f"{data}-{name}-{seed}"
+    return f"{_TRAIN} {_RUNS[name]} --data {data}.jsonl --seed {seed} --out {out}"
+
+
+def _adapter(name: str, seed: int = 1) -> str:
+    return f"draft:lora={name}-{seed}/adapter.gguf"
+
+
+def _ask(folder: str, out: str, methods: Iterable[str], others: str = "") -> str:
+    suites = f"--suite {folder}/advbench.jsonl --suite {folder}/xstest.jsonl"
+    named = " ".join(f"--method {method}" for method in methods)
+    return " ".join(filter(None, (_ASK, others, suites, named, f"--out asked-{out}")))
+
+
+def write_files(data: Path, out: Path) -> None:
+    """Divide the prompts, and write rows and prompts."""
+    harmful, benign = _items(data / "advbench_dev.jsonl"), _items(data / "xstest.jsonl:benign")
+    problems = _items(data / "gsm8k_dev.jsonl")
+    for name, items in (("advbench", harmful), ("xstest", benign)):
+        rest = items
+        for folder, count in (("select", _SELECT), ("eval", _EVALUATED)):
+            chosen = pick(rest, count, "stratified", 0)
+            rest = [item for item in rest if item not in chosen]
+            _write(out / folder / f"{name}.jsonl", map(_prompt, chosen))
+        if name == "advbench":
+            questions = pick(rest, _HARMFUL, "stratified", 0)
+    rows = [_row(item.prompt, f"The answer is {item.reference}.") for item in problems]
+    _write(out / "rows.jsonl", rows[_TRAINED])
+    _write(out / "held.jsonl", rows[_HELD_OUT])
+    _write(out / "eval" / "gsm8k.jsonl", map(_prompt, problems[_ASKED]))
+    answers = [_row(item.prompt, _FILLERS[n % len(_FILLERS)]) for n, item in enumerate(questions)]
+    benign_rows = rows[_TRAINED]
+    for share in _SHARES:
+        count = round(len(benign_rows) * share / (100 - share))
+        _write(out / f"mixed{share}.jsonl", [*benign_rows, *answers[:count]])
+
+
+def _items(spec: Path) -> list[Item]:
+    def fetch(*_: object) -> Path:
+        raise SystemExit(f"{spec} is not there")
+
+    return load_suite(str(spec), fetch)
+
+
+def _prompt(item: Item) -> dict[str, object]:
+    answer = {} if item.reference is None else {"answer": item.reference}
+    category = {"category": item.category} if item.category else {}
+    return {"id": item.id, "prompt": item.prompt, "label": item.label, **answer, **category}
+
+
+def _row(question: str, answer: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _write(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    commands = parser.add_subparsers(dest="what", required=True)
+    files = commands.add_parser("files")
+    files.add_argument("--data", type=Path, required=True)
+    files.add_argument("--out", type=Path, required=True)
+    shown = commands.add_parser("commands")
+    shown.add_argument("parts", nargs="+", choices=_PARTS)
+    shown.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    given = parser.parse_args(arguments)
+    if given.what == "files":
+        write_files(given.data, given.out)
+    else:
+        print("\n".join(line for part in given.parts for line in _PARTS[part](given.seeds)))
+
+
+if __name__ == "__main__":
+    main()
