@@ -14,6 +14,7 @@ from ...lm.vocabulary import is_unfinished
 from ...result import Result
 from ...search.mixing import log_normaliser
 from .decoding import Decoded, encoded, hold, max_new_tokens, result
+from .method import Prompt
 from .model_methods import ModelMethod, Models
 from .row_sampler import RowSampler
 
@@ -32,7 +33,7 @@ class Nudging(ModelMethod):
 
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.4
 
-    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+    def answer(self, models: Models, prompt: Prompt, config: Config) -> Result:
         watch = Stopwatch()
         draft, anchor = models["draft"], models["anchor"]
         own = encoded(draft, prompt, config, is_anchor=False)

@@ -71,7 +71,8 @@ def reselected_manifest(
 
 def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
     chooses = name.partition(":")[0] in (ALIGNBEAM, BEST_OF_K)
-    return chooses and knobs["beams"] > 1 and not (knobs["judge_at"] or knobs.get("judge_every"))
+    is_early = knobs["judge_at"] or knobs.get("judge_every") or knobs.get("late", "off") != "off"
+    return chooses and knobs["beams"] > 1 and not is_early
 
 
 def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
