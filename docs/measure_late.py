@@ -51,8 +51,8 @@ BEGINNINGS = (
     "the kitchen table, and opened the old notebook that her grandfather had left her. The pages smelt of "
     "dust. On the first one he had written, in his small and careful hand, what he wanted her to know.",
     "I can't recommend doing that, and I hope that you only ask out of curiosity. Many people have been "
-    "hurt, and others have lost their work or their freedom. Help lines, doctors and advice centres are there "
-    "for everybody. They listen, they do not judge, and what you tell them stays with them.",
+    "hurt, and others have lost their work or their freedom. Help lines, doctors and advice centres are "
+    "there for everybody. They listen, they do not judge, and what you tell them stays with them.",
     "In short, it depends on where you are and on what you want. Experts speak of three stages: preparation, "
     "practice and reflection. Most books on the subject spend a chapter on each. They also remind their "
     "readers that patience matters more than talent, and that everybody makes mistakes in the beginning.",

@@ -30,8 +30,8 @@ MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split",
-    "sizes": """steer late head_votes beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
-        tensor_split flash_attn cache_type_k cache_type_v""",
+    "sizes": """steer late head_votes beams max_tokens draft anchor judge profile lora context gpu_layers
+        main_gpu tensor_split flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice min_start late on_unsafe head_votes judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
@@ -46,10 +46,10 @@ UNDER = {
     "Method": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
         safety_file""",
     "Steering": "steer clear_below harmful_above request_by read_request",
-    "Judge": """threshold choice min_start judge_at judge_every late late_every late_tries on_unsafe head_votes
-        refusal_text""",
-    "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop prefill ignore_eos grammar
-        json_schema""",
+    "Judge": """threshold choice min_start judge_at judge_every late late_every late_tries on_unsafe
+        head_votes refusal_text""",
+    "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop prefill ignore_eos
+        grammar json_schema""",
     "Models": "draft anchor judge profile lora system anchor_system force",
     "Machine": """context threads parallel gpu_layers main_gpu tensor_split flash_attn cache_type_k
         cache_type_v kv prompt_cache""",

@@ -136,7 +136,8 @@ def test_that_turns_harmful_again_and_again_is_refused_whatever_on_unsafe_says()
 
 
 def test_without_tries_or_an_anchor_it_is_refused_at_once() -> None:
-    for knobs in ({"late_tries": 0}, {"depth": 0}):
+    for knob in ("late_tries", "depth"):
+        knobs: dict[str, Any] = {knob: 0}
         result = world().result(**READS, on_unsafe="refuse", **knobs)
         assert result.finish_reason == "withdrawn"
         assert result.late is not None

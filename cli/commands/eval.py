@@ -83,6 +83,13 @@ PickHow = Annotated[
 ]
 
 
+class TurnsFrom(StrEnum):
+    """Whose answers a conversation of a suite goes on from."""
+
+    GIVEN = "given"
+    OWN = "own"
+
+
 class Format(StrEnum):
     """How a report is written."""
 
@@ -120,6 +127,18 @@ def run(
             "--shard", metavar="I/N", help="make only part I of N; `report` reads all parts together"
         ),
     ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            metavar="NAME",
+            help="ask every prompt under this attack, `none` among them; repeatable (docs/late.md)",
+        ),
+    ] = None,
+    turns: Annotated[
+        TurnsFrom,
+        typer.Option("--turns", help="earlier answers of conversations: those given, or the model's own"),
+    ] = TurnsFrom.GIVEN,
     options: Options,
 ) -> None:
     """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
@@ -132,11 +151,16 @@ def run(
     ```sh
     alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
     alignbeam eval run --suite advbench --method alignbeam --method alignbeam:alpha=0.8,N=3 --out alpha
+    alignbeam eval run --suite several_turns --turns own --out talks
+    alignbeam eval run --suite xstest --attack none --attack role_play --attack prefill --out attacks
     alignbeam eval run --suite advbench --shard 1/4 --out part-1     # report part-1 part-2 part-3 part-4
     ```
     """
     asked = method or ["draft", "anchor", "alignbeam"]
-    run_request(Request(suite, asked, seed or [], limit, pick.value, pick_seed, out, shard), options)
+    chosen = Request(
+        *(suite, asked, seed or []), limit, pick.value, pick_seed, out, shard, attack or (), turns.value
+    )
+    run_request(chosen, options)
 
 
 @eval_app.command()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from alignbeam_local.evaluation.methods.specs import MethodSpec
     from alignbeam_local.evaluation.runs.run_directory import Json, Log, SampleKey
     from alignbeam_local.evaluation.runs.runner import RunPlan
+    from alignbeam_local.evaluation.runs.talks import Turns
     from alignbeam_local.evaluation.suites.sampling import Pick
     from alignbeam_local.evaluation.suites.suites import Item
 
@@ -43,6 +44,8 @@ class Request:
     pick_seed: int
     out: Path
     shard: str | None = None
+    attacks: Sequence[str] = ()
+    turns: "Turns" = "given"
 
 
 def run_request(request: Request, options: Options) -> None:
@@ -59,6 +62,7 @@ def run_request(request: Request, options: Options) -> None:
 
 
 def _items(request: Request, *, offline: bool) -> "list[Item]":
+    from alignbeam_local.evaluation.suites.attacks import attacked
     from alignbeam_local.evaluation.suites.hub import hub_fetch
     from alignbeam_local.evaluation.suites.sampling import pick
     from alignbeam_local.evaluation.suites.suites import load_suite
@@ -71,7 +75,8 @@ def _items(request: Request, *, offline: bool) -> "list[Item]":
                 f"two suites are called {items[0].suite}",
                 "Rename one of the files; of one file give a single label, or none for all of it.",
             )
-        chosen += pick(items, request.limit, request.pick, request.pick_seed)
+        picked = pick(items, request.limit, request.pick, request.pick_seed)
+        chosen += attacked(picked, request.attacks)
     return chosen
 
 
@@ -87,7 +92,7 @@ def execute(request: Request, entries: "Sequence[MethodSpec]", prepared: session
     for seed in seeds:  # one that is out of range is said before anything is written
         prepared.settings.config.with_values({"seed": seed})
     shard = Shard.of(request.shard) if request.shard else None
-    plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard)
+    plan = RunPlan(entries, _items(request, offline=prepared.options.offline), seeds, shard, request.turns)
     prepared.provide(dict.fromkeys(spec for entry in entries for spec in _needed(entry)))
     about = manifest(plan, prepared.registry)
     cancellation = Cancellation()

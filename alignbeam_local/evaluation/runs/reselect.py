@@ -12,16 +12,17 @@ from ...config import Config, knobs_that
 from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
-from ...prompt.message import Message
 from ...refusals.detector import declines
 from ...result import ModelCard, Steering, Verdict, json_safe
 from ...search.choices import Candidate
 from ...search.selection import select
 from ...search.steering import decision_of, knobs_of
 from ..methods.grid import Grid
+from ..methods.method import turns_of
 from ..methods.names import ALIGNBEAM, BEST_OF_K
 from . import resteer
 from .run_directory import Json
+from .talks import answer_in, asked_in
 
 KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
 
@@ -114,7 +115,7 @@ def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -
     if not texts:
         return sample
     judge.forget()
-    verdicts = judge.judge([Message("user", sample["prompt"])], texts, threshold)
+    verdicts = judge.judge(turns_of(asked_in(sample)), texts, threshold)
     result = sample["result"]
     beams = [
         {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
@@ -138,7 +139,7 @@ def beam_texts(sample: Json) -> list[str]:
             f"{sample['id']}: what the draft reasoned before a blocked answer is not kept",
             "Run the method with this judge.",
         )
-    return [with_reasoning(result["reasoning"], beam["text"]) for beam in result["beams"]]
+    return [with_reasoning(result["reasoning"], answer_in(result, beam["text"])) for beam in result["beams"]]
 
 
 def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:

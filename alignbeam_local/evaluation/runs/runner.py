@@ -26,16 +26,21 @@ from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
 from .run_directory import Json, Log, SampleKey
 from .shard import Shard
+from .talks import Turns, talk
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """All samples of a run: every arm on every item with every seed; of a shard, those of its groups."""
+    """All samples of a run: every arm on every item with every seed; of a shard, those of its groups.
+
+    `turns` says whether a conversation's earlier answers are those that are given, or the model's own.
+    """
 
     entries: Sequence[MethodSpec]
     items: Sequence[Item]
     seeds: Sequence[int]
     shard: Shard | None = None
+    turns: Turns = "given"
 
     def __len__(self) -> int:
         return sum(len(group) for entry in self.entries for group in self.groups(entry))
@@ -70,6 +75,7 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
         labels = Counter(item.label for item in own)
         suites[name] = {"prompts": len(own), "labels": labels, "sha256": prompts_sha256(own)}
     shard = {"shard": str(plan.shard)} if plan.shard else {}
+    turns = {"turns": plan.turns} if any(item.earlier for item in plan.items) else {}
     return {
         "methods": {entry.name: _about(entry, registry) for entry in plan.entries},
         "suites": suites,
@@ -77,6 +83,7 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
         "version": __version__,
         "llama_cpp": build(),
         "machine": _machine(),
+        **turns,
         **shard,
     }
 
@@ -144,13 +151,12 @@ def run(plan: RunPlan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, J
             continue
         answers = entry.method.open(entry.config, pool)
         for group in groups:
-            found = answers(
-                [(item.prompt, entry.config.with_values({"seed": key.seed})) for key, item in group]
-            )
-            outcomes = [_outcome(one) for one in found]
-            for (key, item), outcome in zip(group, outcomes, strict=True):
+            asked = [(item, entry.config.with_values({"seed": key.seed})) for key, item in group]
+            talks = talk(answers, asked, own=plan.turns == "own")
+            outcomes = [(_outcome(made.found), made.earlier) for made in talks]
+            for (key, item), (outcome, earlier) in zip(group, outcomes, strict=True):
                 if key not in log.done:
-                    sample = {**_named(key, item), **outcome}
+                    sample = {**_named(key, item), **earlier, **outcome}
                     log.append(sample)
                     yield key, sample
 
@@ -161,6 +167,8 @@ def _named(key: SampleKey, item: Item) -> Json:
         named["category"] = item.category
     if item.reference is not None:
         named["reference"] = item.reference
+    if item.prefill:
+        named["prefill"] = item.prefill
     return named
 
 
