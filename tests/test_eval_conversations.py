@@ -13,15 +13,17 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ContextFull, UsageError
-from alignbeam_local.evaluation.methods.method import Asked, turns_of
+from alignbeam_local.evaluation.methods.method import Asked
+from alignbeam_local.evaluation.methods.prompt import turns_of
 from alignbeam_local.evaluation.methods.specs import parse_methods
 from alignbeam_local.evaluation.reports.figures import figures
 from alignbeam_local.evaluation.reports.table import csv_text, table
+from alignbeam_local.evaluation.runs.asked import answer_in, asked_in
 from alignbeam_local.evaluation.runs.metrics import Scored
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory
 from alignbeam_local.evaluation.runs.runner import RunPlan, run
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun, texts
-from alignbeam_local.evaluation.runs.talks import Talked, answer_in, asked_in, talk
+from alignbeam_local.evaluation.runs.talks import Talked, talk
 from alignbeam_local.evaluation.suites.attacks import ATTACKS, attacked, split_suite
 from alignbeam_local.evaluation.suites.sampling import pick
 from alignbeam_local.evaluation.suites.suites import Item, load_suite, prompts_sha256

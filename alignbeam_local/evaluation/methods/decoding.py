@@ -16,7 +16,7 @@ from ...prompt.text_stream import TextStream
 from ...refusals.detector import declines
 from ...result import BeamResult, BridgeResult, Refusal, Result, Usage
 from ...search.refusals import is_degenerate
-from .method import Prompt, turns_of
+from .prompt import Prompt, turns_of
 from .row_sampler import RowSampler
 
 #: From each model's logits (V,) at one position to the row to draw from.

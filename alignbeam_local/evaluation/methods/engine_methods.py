@@ -8,9 +8,10 @@ from ...config import Config
 from ...engine.engine import Engine
 from ...errors import AlignBeamError
 from ...result import Result
-from .method import Answerer, Asked, Method, turns_of
+from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
 from .names import ALIGNBEAM, BEST_OF_K
+from .prompt import turns_of
 
 
 class EngineMethod(Method):

@@ -9,9 +9,10 @@ from ...engine.stopwatch import Stopwatch
 from ...judge.judge import Judge
 from ...result import Refusal, Result, Usage, Verdict
 from .decoding import Decoded, decode_alone, encoded, result
-from .method import Answerer, Method, Prompt, turns_of
+from .method import Answerer, Method
 from .model_methods import Models, in_slots
 from .model_pool import ModelPool
+from .prompt import Prompt, turns_of
 
 #: Stands for an answer when the request alone is judged: every kind of judge reads a request with an answer.
 COMPLIES = "Sure, here is how to do that, step by step:"

@@ -8,21 +8,14 @@ from pydantic import BaseModel, ConfigDict
 
 from ...config import Config
 from ...errors import AlignBeamError
-from ...prompt.message import Message
 from ...result import Result
 from .model_pool import ModelPool
+from .prompt import Prompt
 
-#: What is asked: a question by itself, or a conversation that ends with one.
-Prompt = str | Sequence[Message]
 #: A prompt and the knobs of this sample, its seed among them.
 Asked = tuple[Prompt, Config]
 #: From at most `parallel` prompts to their results; an error takes the place of its answer.
 Answerer = Callable[[Sequence[Asked]], Sequence[Result | AlignBeamError]]
-
-
-def turns_of(prompt: Prompt) -> list[Message]:
-    """What is asked as a conversation."""
-    return [Message("user", prompt)] if isinstance(prompt, str) else list(prompt)
 
 
 class Method(BaseModel, ABC):

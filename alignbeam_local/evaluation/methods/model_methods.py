@@ -11,8 +11,9 @@ from ...errors import AlignBeamError
 from ...events import Done, Event
 from ...lm.slots import SharedContext
 from ...result import Result
-from .method import Answerer, Asked, Method, Prompt
+from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
+from .prompt import Prompt
 
 #: Models by role, in the order of `Method.models`.
 Models = Mapping[str, Model]

@@ -14,8 +14,8 @@ from ...lm.vocabulary import is_unfinished
 from ...result import Result
 from ...search.mixing import log_normaliser
 from .decoding import Decoded, encoded, hold, max_new_tokens, result
-from .method import Prompt
 from .model_methods import ModelMethod, Models
+from .prompt import Prompt
 from .row_sampler import RowSampler
 
 #: A word of the anchor is at most so many of its tokens.

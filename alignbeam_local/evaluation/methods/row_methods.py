@@ -13,8 +13,8 @@ from ...lm.language_model import Logits
 from ...result import Result
 from ...search.mixing import log_normaliser
 from .decoding import decode, decode_alone, encoded, require_one_vocabulary, result
-from .method import Prompt
 from .model_methods import ModelMethod, Models
+from .prompt import Prompt
 
 
 class RowMethod(ModelMethod):

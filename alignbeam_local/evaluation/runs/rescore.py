@@ -13,10 +13,10 @@ from ...reading import read_text
 from ...result import REPLACED
 from ...result_json import parsed
 from ...search.refusals import folded, is_refusal
-from ..methods.method import Prompt, turns_of
+from ..methods.prompt import Prompt, turns_of
+from .asked import answer_in, asked_in
 from .metrics import Scored
 from .run_directory import DAMAGE, Json, Log, RunDirectory, SampleKey, key_of, read_lines, sole_writer
-from .talks import answer_in, asked_in
 
 FOLDER = "rescored"
 #: From what was asked and the result that answers it to what is kept of it.

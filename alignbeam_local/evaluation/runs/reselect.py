@@ -18,11 +18,11 @@ from ...search.choices import Candidate
 from ...search.selection import select
 from ...search.steering import decision_of, knobs_of
 from ..methods.grid import Grid
-from ..methods.method import turns_of
 from ..methods.names import ALIGNBEAM, BEST_OF_K
+from ..methods.prompt import turns_of
 from . import resteer
+from .asked import answer_in, asked_in
 from .run_directory import Json
-from .talks import answer_in, asked_in
 
 KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
 
