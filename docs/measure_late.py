@@ -165,7 +165,7 @@ def readers(engine: Engine, row: Row) -> dict[str, Callable[[int], float | None]
         "judge, all so far": lambda end: judged(judge, asked, text(0, end)),
         "judge, the window": lambda end: judged(judge, asked, text(end - WINDOW, end)),
     }
-    if row["kind"] != "ordinary":
+    if row["kind"] == "turns":
         found |= {
             "judge, all so far, in a conversation": lambda end: judged(judge, talk, text(0, end)),
             "judge, the window, in a conversation": lambda end: judged(judge, talk, text(end - WINDOW, end)),
