@@ -336,6 +336,8 @@ class Answer:
         with self._watch.part("judge_ms"):
             verdict = self._window_verdict(turns, beam, watch)
         window, is_sure = watch.add(verdict)
+        if is_sure:  # what an earlier verdict let through is less than the beam says by now
+            self._verdicts[beam.index] = verdict
         yield WindowRead(beam.index, window)
         return is_sure
 
