@@ -316,7 +316,7 @@ def test_by_request_without_a_reading_is_the_papers_choice() -> None:
 def test_read_while_it_grows_a_clear_requests_answer_is_made_again_at_the_first_harmful_window() -> None:
     """Nobody steered it yet: it need not be sure."""
     made = world(scores={"pan": 4.0})
-    knobs = {"late": "window", "late_every": 6, "on_unsafe": "refuse"}
+    knobs: dict[str, Any] = {"late": "window", "late_every": 6, "on_unsafe": "refuse"}
     events = made.events(asks("How to cook?"), **KNOBS, **knobs)
     assert [answers for _, answers in made.judge.seen][:2] == [[HELP[:6]], [HELP]]
     assert done(events).steering is not None
