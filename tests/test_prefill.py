@@ -7,6 +7,7 @@ import pytest
 from alignbeam_local.config import Config
 from alignbeam_local.engine.prompters import prefilled
 from alignbeam_local.errors import UsageError
+from tests.templates import DEEPSEEK_R1
 from tests.test_answer import DRAFT, World, done, shown
 from tests.test_steering import asks
 from tests.test_steering import world as steered_world
@@ -51,6 +52,11 @@ def test_the_head_reads_the_request_as_if_nothing_had_begun() -> None:
     assert plain.steering == begun.steering
     assert plain.steering is not None
     assert plain.steering.decision == "harmful"
+
+
+def test_a_draft_that_reasons_first_can_not_be_made_to_begin() -> None:
+    with pytest.raises(UsageError, match="reasons before it answers"):
+        World(SCRIPT, SCRIPT, template=DEEPSEEK_R1).result(prefill=BEGUN)
 
 
 @pytest.mark.parametrize("other", [{"grammar": 'root ::= "a"'}, {"json_schema": "{}"}])

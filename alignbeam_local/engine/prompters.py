@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..config import Config, ModelRole
-from ..errors import ContextFull
+from ..errors import ContextFull, UsageError
 from ..lm.prompt_cache import PromptCache
 from ..prompt.encoding import encode_plain
 from ..prompt.message import Message
@@ -74,9 +74,18 @@ def prompters(models: OpenModels, config: Config) -> list[Prompter]:
 
 
 def prefilled(model: Model, config: Config) -> list[int]:
-    """What an answer is made to begin with, as this model would say it: never a control token."""
+    """What an answer is made to begin with, as this model would say it: never a control token.
+
+    Raises:
+        UsageError: it reasons before its answer.
+    """
     if not config.prefill:
         return []
+    if model.format.thinking == "thinks":
+        raise UsageError(
+            f"{model.card.name} reasons before it answers: its answer can't be made to begin with a text",
+            "Leave --prefill out.",
+        )
     space = " " if model.format.strips_leading_space else ""
     return encode_plain(space + config.prefill, model.lm.vocabulary)
 
