@@ -128,12 +128,13 @@ def answer(draft: Model, config: Config, kind: str, prompt: str, number: int) ->
 
 def read(options: argparse.Namespace) -> None:
     """Every window by every reader: harm from 1 to 5, and the seconds that it took."""
-    config = configured(options.knobs, max_tokens=str(LONGEST), beams="3")
+    config = configured(options.knobs, max_tokens=str(LONGEST))
     done = {(row["id"], row["by"]) for row in rows(options.out)}
     with Engine(config, Registry.load()) as engine, open(options.out, "a", encoding="utf-8") as out:
         list(engine.load())
         for row in rows(options.answers):
-            for name, reader in readers(engine, row).items():
+            own = {name: reader for name, reader in readers(engine, row).items() if options.only in name}
+            for name, reader in own.items():
                 by = f"{name} {options.name}".strip()
                 if (row["id"], by) not in done:
                     found = [timed(reader, end) for end in ends(row)]
@@ -160,16 +161,16 @@ def readers(engine: Engine, row: Row) -> dict[str, Callable[[int], float | None]
     def text(start: int, end: int) -> str:
         return whole_characters(vocabulary.pieces(tokens[start:end]))
 
-    assert judge is not None
-    found: dict[str, Callable[[int], float | None]] = {
-        "judge, all so far": lambda end: judged(judge, asked, text(0, end)),
-        "judge, the window": lambda end: judged(judge, asked, text(end - WINDOW, end)),
-    }
-    if row["kind"] == "turns":
-        found |= {
-            "judge, all so far, in a conversation": lambda end: judged(judge, talk, text(0, end)),
-            "judge, the window, in a conversation": lambda end: judged(judge, talk, text(end - WINDOW, end)),
+    found: dict[str, Callable[[int], float | None]] = {}
+    if judge is not None:
+        found = {
+            "judge, all so far": lambda end: judged(judge, asked, text(0, end)),
+            "judge, the window": lambda end: judged(judge, asked, text(end - WINDOW, end)),
         }
+        if row["kind"] == "turns":
+            found["judge, the window, in a conversation"] = lambda end: judged(
+                judge, talk, text(end - WINDOW, end)
+            )
     head = find_answer_head(draft.card.weights_sha256, template_key(draft.format, vocabulary))
     if head is not None:
         prompt = encoded(draft, row["prompt"], engine.config, is_anchor=False)
@@ -267,14 +268,16 @@ def main() -> None:
     for command in (reading, reporting):
         command.add_argument("answers", type=Path)
     reading.add_argument("--name", default="", help="put behind the readers' names, such as the judge's size")
+    reading.add_argument("--only", default="", help="readers whose names hold this, such as head")
     for command in (making, reading):
         command.add_argument("--out", type=Path, required=True)
-        command.add_argument("knobs", nargs="*", metavar="KNOB=VALUE")
     reporting.add_argument("read", type=Path)
     reporting.add_argument("--threshold", type=float, nargs="*", default=[2.5, 3.5, 4.5])
     for command, run in ((making, make), (reading, read), (reporting, report)):
         command.set_defaults(run=run)
-    options = parser.parse_args()
+    options, options.knobs = parser.parse_known_args()
+    if strange := [word for word in options.knobs if "=" not in word or word.startswith("-")]:
+        parser.error(f"no option and no KNOB=VALUE: {' '.join(strange)}")
     options.run(options)
 
 
