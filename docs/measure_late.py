@@ -27,9 +27,11 @@ from alignbeam_local.heads.features import template_key, turn_end
 from alignbeam_local.heads.reading import read_answers
 from alignbeam_local.intervals import wilson_interval
 from alignbeam_local.judge.judge import Judge
+from alignbeam_local.judge.windows import WindowRisk
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.prompt.text_stream import whole_characters
+from alignbeam_local.result import Verdict
 from alignbeam_local.settings import resolve
 
 Row = dict[str, Any]
@@ -244,7 +246,15 @@ def _smoothed(harms: Sequence[float], limit: float) -> Iterator[int]:
             yield WINDOW * (i + 1)
 
 
+def _as_late_does(harms: Sequence[float], limit: float) -> Iterator[int]:
+    risk = WindowRisk(1 + 4 * limit)
+    for i, u in enumerate(harms):
+        if risk.add(Verdict(1 + 4 * u, None, {}, "unsafe" if u > limit else "safe")):
+            yield WINDOW * (i + 1)
+
+
 RULES: dict[str, Callable[[Sequence[float], float], Iterator[int]]] = {
+    "as --late does": _as_late_does,
     "one window": _one,
     "two in a row": _two,
     "smoothed, half the limit": _smoothed,
