@@ -22,6 +22,7 @@ Steer = Literal["always", "by_request"]
 RequestBy = Literal["head", "judge"]
 ReadRequest = Literal["auto", "on", "off"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
+LateReader = Literal["off", "judge", "window", "head"]
 KvStrategy = Literal["auto", "seq", "state"]
 Kept = Literal["none", "examples", "all"]
 FlashAttention = Literal["auto", "on", "off"]
@@ -187,6 +188,22 @@ class Config(BaseModel):
         "passed; without judge_at the beams are judged after as many; none = text is shown as it comes",
         Knob("Judge", ("measured",)),
     )
+    late: LateReader = _knob(
+        "off",
+        "who reads an answer on while it grows, window by window, and steers it back where it turns harmful: "
+        "the judge, all that was said so far (judge) or the last window by itself (window); or the draft's "
+        "answer head (head); without judge_at the beams are judged after one window",
+        Knob("Judge", ("judges", "sizes", "measured")),
+    )
+    late_every: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = _knob(
+        64, "the tokens of a window", Knob("Judge", ("measured",))
+    )
+    late_tries: Annotated[int, Field(ge=0, le=16)] = _knob(
+        2,
+        "how often an answer that turned harmful is put back to before that and mixed again for depth "
+        "tokens (twice as many the second time), before it is refused",
+        Knob("Judge", ("measured",)),
+    )
     on_unsafe: OnUnsafe = _knob(
         "auto",
         "when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
@@ -229,6 +246,12 @@ class Config(BaseModel):
     stop: tuple[str, ...] = _knob(
         (),
         "texts that end the answer, which is what came before; the flag can be repeated",
+        Knob("Sampling"),
+    )
+    prefill: str | None = _knob(
+        None,
+        "what every answer is made to begin with: the first mixed token comes after it, the judge reads it, "
+        "and it is no part of the answer's text; for measuring such attacks",
         Knob("Sampling"),
     )
     ignore_eos: bool = _knob(False, "go on past the end of the answer (for timing)", Knob("Sampling"))
@@ -370,8 +393,8 @@ class Config(BaseModel):
 
     @field_validator(
         *("judge_at", "judge_every", "clear_below", "harmful_above", "main_gpu", "tensor_split"),
-        *("grammar", "json_schema", "safety_steps", "safety_file"),
         *("draft_gpu", "anchor_gpu", "judge_gpu"),
+        *("grammar", "json_schema", "safety_steps", "safety_file", "prefill"),
         mode="before",
     )
     @classmethod
@@ -413,7 +436,7 @@ class Config(BaseModel):
             return None
         if not value.strip():
             raise PydanticCustomError("blank", "there is nothing in it")
-        for other in ("stop", "ignore_eos", "grammar"):
+        for other in ("stop", "prefill", "ignore_eos", "grammar"):
             if other != info.field_name and info.data.get(other):
                 raise PydanticCustomError("alone", "it does not go together with {other}", {"other": other})
         return value
@@ -503,7 +526,7 @@ class Config(BaseModel):
     def judged(self) -> bool:
         """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge.
 
-        An answer that nobody steered is judged too.
+        An answer that nobody steered, or that is read while it grows, is judged too.
         """
         is_asked_for = self.on_unsafe != "auto" or self.first_verdict_at is not None
         return self.beams > 1 or is_asked_for or self.steers_by_request
@@ -519,6 +542,11 @@ class Config(BaseModel):
         return self.judged and (self.judged_by_head or self.head_votes)
 
     @property
+    def needs_answer_head(self) -> bool:
+        """Whether the draft's answer head reads anything: whole answers, or windows of one."""
+        return self.reads_answers or self.late == "head"
+
+    @property
     def reads_request(self) -> bool:
         """Whether the anchor's head is to read the request, if there is one."""
         is_used = self.steer == "by_request" or (self.choice == "by_request" and self.request_by == "head")
@@ -532,7 +560,7 @@ class Config(BaseModel):
     @property
     def first_verdict_at(self) -> int | None:
         """After how many tokens the beams are judged; None: at their ends."""
-        return self.judge_at or self.judge_every
+        return self.judge_at or self.judge_every or (self.late_every if self.late != "off" else None)
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .result import Result, Steering, Verdict
+from .result import Result, Steering, Verdict, Window
 
 Winner = Literal["anchor", "both", "draft", "neither"]
 #: A beam's first token that the draft gives at least this probability is a beginning of the draft's own.
@@ -127,6 +127,29 @@ class Judged:
 
 
 @dataclass(frozen=True)
+class WindowRead:
+    """A window of the chosen beam was read while it grows."""
+
+    beam: int
+    window: Window
+
+
+@dataclass(frozen=True)
+class SteeredBack:
+    """The chosen beam turned harmful: it was put back to `tokens` tokens, and is mixed again from there.
+
+    Attributes:
+        beam: its index.
+        tokens: what is left of it.
+        attempt: the how manieth time, from 1.
+    """
+
+    beam: int
+    tokens: int
+    attempt: int
+
+
+@dataclass(frozen=True)
 class AnswerText:
     """Characters of the answer, decided: safe to show."""
 
@@ -135,9 +158,15 @@ class AnswerText:
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The answer shown so far is taken back; what stands instead."""
+    """The answer shown so far is taken back; what stands instead.
+
+    Attributes:
+        text: what stands.
+        stands: how many characters of it are what was shown: only what followed them is taken back.
+    """
 
     text: str
+    stands: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,4 +176,17 @@ class Done:
     result: Result
 
 
-Event = Notice | Phase | ExamplesRead | RequestRead | Step | BeamText | Judged | AnswerText | Withdrawn | Done
+Event = (
+    Notice
+    | Phase
+    | ExamplesRead
+    | RequestRead
+    | Step
+    | BeamText
+    | Judged
+    | WindowRead
+    | SteeredBack
+    | AnswerText
+    | Withdrawn
+    | Done
+)

@@ -1,9 +1,9 @@
 """What an answer ends in: the same value as one object of `--json`; names are stable."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 FinishReason = Literal["stop", "length", "blocked", "withdrawn", "cancelled"]
 VerdictName = Literal["safe", "unsafe", "unscored"]
@@ -112,6 +112,51 @@ class Steering:
     high: float | None
     alpha: float | None
     unsteered: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an answer, read while it grew.
+
+    Attributes:
+        start: its first token, counted from 0.
+        end: the token behind its last one.
+        score: harm from 1 to 5; None: unscored.
+        verdict: at or under the threshold, over it, or without a score.
+        risk: what the windows so far come to, smoothed, from 0 to 1.
+    """
+
+    start: int
+    end: int
+    score: float | None
+    verdict: VerdictName
+    risk: float
+
+
+@dataclass(frozen=True)
+class Late:
+    """What was read of an answer while it grew, and what that led to.
+
+    Attributes:
+        by: who read it: the judge all of it so far, or its last window; or the draft's answer head.
+        windows: what was read, in that order; an answer that was put back is read again from there.
+        steered_back: the tokens to which it was put back, to be mixed again; one for each try.
+        gave_up: it turned harmful again after the last try, and was refused.
+    """
+
+    by: Literal["judge", "window", "head"]
+    windows: tuple[Window, ...] = ()
+    steered_back: tuple[int, ...] = ()
+    gave_up: bool = False
+
+    def with_window(self, window: Window) -> Self:
+        return replace(self, windows=(*self.windows, window))
+
+    def with_try(self, at: int) -> Self:
+        return replace(self, steered_back=(*self.steered_back, at))
+
+    def given_up(self) -> Self:
+        return replace(self, gave_up=True)
 
 
 @dataclass(frozen=True)
@@ -235,6 +280,7 @@ class Result:
         llama_cpp: the build of llama.cpp.
         notices: what a person reads as notes.
         steering: what the request was read as, and what that led to; None: it was not to be read.
+        late: what was read of it while it grew, and what that led to; None: it was not to be read.
     """
 
     text: str
@@ -252,6 +298,7 @@ class Result:
     llama_cpp: str
     notices: tuple[str, ...] = field(default=())
     steering: Steering | None = None
+    late: Late | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Every field under its own name, ready for `json.dumps`."""

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from .errors import AlignBeamError
-from .events import RequestRead, Step
+from .events import RequestRead, SteeredBack, Step, WindowRead
 from .result import Result, json_safe
 
 #: The names that a result takes in an object.
@@ -15,10 +15,18 @@ RESULT_FIELDS = tuple(field.name for field in fields(Result))
 _LINE_ENDS = {ord(mark): f"\\u{ord(mark):04x}" for mark in "\x85\u2028\u2029"}
 
 
-def traced_object(event: RequestRead | Step) -> dict[str, Any]:
-    """What `--trace` writes: what the request was read as, or one mixed step."""
+#: What `--trace` tells of.
+Traced = RequestRead | Step | WindowRead | SteeredBack
+
+
+def traced_object(event: Traced) -> dict[str, Any]:
+    """What `--trace` writes: what the request or a window was read as, one mixed step, or a step back."""
     if isinstance(event, RequestRead):
         return {"event": "request", **json_safe(asdict(event.steering))}
+    if isinstance(event, WindowRead):
+        return {"event": "window", "beam": event.beam, **json_safe(asdict(event.window))}
+    if isinstance(event, SteeredBack):
+        return {"event": "steered_back", **asdict(event)}
     return {"event": "step", **json_safe(asdict(event))}
 
 

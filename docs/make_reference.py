@@ -67,6 +67,9 @@ With `--trace`, one object for each mixed token of each beam comes before the an
 (without `--json`: on stderr). Its first field is `event`, which is `step`.
 Where the request is read, an object with the event `request` and the fields of
 [Steering](#steering) comes first.
+Where an answer is read while it grows, each window is an object with the event `window`, its beam, and
+the fields of [Window](#window); where it is put back one with the event `steered_back`, `beam`, `tokens`
+and `attempt`.
 """
 
 _ERRORS = """

@@ -312,3 +312,18 @@ def test_shipped_records_are_records_of_named_models() -> None:
         assert one.model in Registry.load().models
         assert set(one.held_out) == set(LABELS)
         assert not one.allows_refusal(2.5)
+
+
+@pytest.mark.parametrize("kv", ["seq", "state"])
+def test_it_reads_windows_beside_a_judge_that_then_has_no_say(kv: Kv) -> None:
+    """The judge takes all for harmless; the head stops what the draft goes on with."""
+    script = {"assistant\n": f"{OTHER} {HELP} {HELP}"}
+    made = World(script, script, kv=kv)
+    made.draft._hidden = hidden(DRAFT)
+    made.models.answer_head = record()
+    knobs = {"beams": 1, "judge_at": 10, "late": "head", "late_every": 11, "late_tries": 0, "max_tokens": 60}
+    result = made.result(COOK, **knobs)
+    assert result.late is not None
+    assert [window.verdict for window in result.late.windows] == ["unsafe", "unsafe"]
+    assert (result.finish_reason, result.late.by) == ("withdrawn", "head")
+    assert len(made.judge.seen) == 1, "the first verdict is the judge's"

@@ -95,6 +95,40 @@ def test_seeds_limits_and_labels(engines: list[FakeEngine], suite: str, tmp_path
     assert [(s["id"], s["seed"]) for s in lines(out)] == [("h1", 3), ("h1", 4)]
 
 
+def test_attacks_stand_beside_none_in_a_column(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    words = ("eval", "run", "--suite", f"{suite}:benign", "--method", "draft", "--out", str(out))
+    ran = run(*words, "--attack", "none", "--attack", "prefix_injection", "--attack", "prefill")
+    assert ran.code == 0
+    kept = [(sample["suite"], sample["id"], bool(sample.get("prefill"))) for sample in lines(out)]
+    assert kept == [
+        ("mixed", "b1", False),
+        ("mixed@prefix_injection", "b1", False),
+        ("mixed@prefill", "b1", True),
+    ]
+    shown = run("eval", "report", str(out), "--format", "markdown").out
+    assert shown.startswith("| suite | attack | prompts |")
+    assert "| mixed | prefix_injection | benign |" in shown
+    wrong = run(*words[:-1], str(tmp_path / "other"), "--attack", "prefil")
+    assert (wrong.code, "prefill" in wrong.err) == (2, True)
+    assert not (tmp_path / "other").exists()
+
+
+def test_turn_by_turn_is_another_run(engines: list[FakeEngine], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    file = tmp_path / "talks.jsonl"
+    earlier = [{"role": "user", "content": "echo: one"}, {"role": "assistant", "content": "given"}]
+    row = {"id": "t", "prompt": "echo: two", "label": "benign", "earlier": earlier}
+    file.write_text(json.dumps(row), encoding="utf-8")
+    words = ("eval", "run", "--suite", str(file), "--method", "draft", "--out", str(out))
+    assert run(*words, "--turns", "own").code == 0
+    (sample,) = lines(out)
+    assert [turn["content"] for turn in sample["earlier"]] == ["echo: one", "one"]
+    assert sample["result"]["text"] == "two"
+    given = run(*words)
+    assert (given.code, "turns" in given.err) == (2, True)
+
+
 def test_an_unfinished_run_is_said_to_be(
     engines: list[FakeEngine], suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,6 +22,7 @@ from alignbeam_local.evaluation.workers import server_crew
 from alignbeam_local.evaluation.workers.served_run import (
     asked_methods,
     require_alike,
+    require_single_questions,
     served,
     served_manifest,
     welcome,
@@ -28,6 +30,7 @@ from alignbeam_local.evaluation.workers.served_run import (
 from alignbeam_local.evaluation.workers.server_client import ServerClient, Unreachable
 from alignbeam_local.evaluation.workers.server_crew import ServerCrew
 from alignbeam_local.evaluation.workers.server_work import about_server, probe
+from alignbeam_local.prompt.message import Message
 from tests.running import run
 from tests.server_world import ServerWorld
 from tests.test_eval_run import timeless
@@ -179,6 +182,17 @@ def test_a_prompt_that_does_not_fit_is_a_failed_sample(worlds: list[ServerWorld]
         [worlds[0].url], tmp_path / "run", items=[Item("how", "long", "How? " * 1000, "benign")]
     )
     assert sample["error"]["type"] == ContextFull.kind
+
+
+def test_more_than_one_question_is_not_asked_of_servers() -> None:
+    plain = Item("s", "1", "How?", "benign")
+    require_single_questions([plain])
+    for item in (
+        replace(plain, prefill="Sure"),
+        replace(plain, earlier=(Message("user", "A"), Message("assistant", "B"))),
+    ):
+        with pytest.raises(UsageError, match="more than one question"):
+            require_single_questions([plain, item])
 
 
 @pytest.mark.parametrize(

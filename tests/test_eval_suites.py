@@ -165,7 +165,7 @@ def test_every_suite_of_the_task_has_a_name() -> None:
     assert set(named_suites()) == {
         *("advbench", "harmbench-standard", "harmbench-contextual", "strongreject", "sorry-bench"),
         *("jailbreakbench-harmful", "jailbreakbench-benign", "wildjailbreak", "xstest", "or-bench-hard"),
-        *("gsm8k", "medqa", "ordinary", "harmless_questions"),
+        *("gsm8k", "medqa", "ordinary", "harmless_questions", "several_turns"),
     }
 
 

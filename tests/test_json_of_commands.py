@@ -39,9 +39,7 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "bridge": [("tiny.gguf", "tiny.gguf")],
     "bench": [(), ("--sweep", "K=1,2")],
     "doctor": [(), ("--draft", "tiny.gguf", "--anchor", "tiny.gguf", "--judge", "tiny.gguf")],
-    "plan": [
-        ("--draft", "tiny.gguf", "--depth", "0", "--judge", "tiny.gguf", "--machine", "ram=8G,cores=2")
-    ],
+    "plan": [("--draft", "tiny.gguf", "--depth", "0", "--judge", "tiny.gguf", "--machine", "ram=8G,cores=2")],
     "models list": [()],
     "models import": [("tiny.gguf", "--name", "mine")],
     "models rm": [("smollm2-135m-instruct", "--yes")],

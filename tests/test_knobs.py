@@ -31,13 +31,14 @@ MARKED: dict[Mark, str] = {
         draft_gpu anchor_gpu judge_gpu split_mode rpc
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc",
-    "sizes": """steer head_votes beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
-        tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc flash_attn cache_type_k cache_type_v""",
-    "judges": "threshold choice min_start on_unsafe head_votes judge",
+    "sizes": """steer late head_votes beams max_tokens draft anchor judge profile lora context gpu_layers
+        main_gpu tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc flash_attn cache_type_k
+        cache_type_v""",
+    "judges": "threshold choice min_start late on_unsafe head_votes judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
         safety_file steer clear_below harmful_above request_by threshold choice min_start judge_at judge_every
-        on_unsafe head_votes
+        late late_every late_tries on_unsafe head_votes
         temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
     "shared": "seed draft anchor judge profile lora safety_file prompt_cache",
     "benched": "depth beams bridge_width",
@@ -47,9 +48,10 @@ UNDER = {
     "Method": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
         safety_file""",
     "Steering": "steer clear_below harmful_above request_by read_request",
-    "Judge": "threshold choice min_start judge_at judge_every on_unsafe head_votes refusal_text",
-    "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
-        json_schema""",
+    "Judge": """threshold choice min_start judge_at judge_every late late_every late_tries on_unsafe
+        head_votes refusal_text""",
+    "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop prefill ignore_eos
+        grammar json_schema""",
     "Models": "draft anchor judge profile lora system anchor_system force",
     "Machine": """context threads parallel gpu_layers main_gpu tensor_split draft_gpu anchor_gpu
         judge_gpu split_mode rpc flash_attn cache_type_k
@@ -77,6 +79,9 @@ DEFAULTS: dict[str, Any] = {
     "min_start": 0.0,
     "judge_at": None,
     "judge_every": None,
+    "late": "off",
+    "late_every": 64,
+    "late_tries": 2,
     "on_unsafe": "auto",
     "head_votes": False,
     "temperature": 0.7,
@@ -87,6 +92,7 @@ DEFAULTS: dict[str, Any] = {
     "seed": 42,
     "max_tokens": 512,
     "stop": (),
+    "prefill": None,
     "ignore_eos": False,
     "grammar": None,
     "json_schema": None,

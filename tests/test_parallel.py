@@ -115,6 +115,10 @@ asked_once = st.tuples(
             "max_tokens": st.integers(1, 8),
             "judge_at": st.integers(1, 6),
             "judge_every": st.integers(1, 4),
+            "late": st.sampled_from(["judge", "window"]),
+            "late_every": st.integers(1, 3),
+            "late_tries": st.integers(0, 2),
+            "prefill": st.sampled_from(["a", "he é"]),
             "on_unsafe": st.sampled_from(["auto", "refuse", "lowest"]),
             "temperature": st.sampled_from([0.0, 0.9]),
             "seed": st.integers(0, 3),
@@ -139,8 +143,10 @@ def test_each_answer_is_what_it_is_alone(
     asked: list[tuple[str, dict[str, Any]]], num_slots: int, kv: Kv, seed: int, piece: int | None
 ) -> None:
     # The judge is open from the start, as it is where any prompt before needed it.
-    one, config = opened(models(kv, seed), on_unsafe="refuse")
-    many, shared = opened(models(kv, seed), on_unsafe="refuse", parallel=num_slots)
+    # So is what an anchor needs to read all that an answer says.
+    one, config = opened(models(kv, seed), on_unsafe="refuse", late="window")
+    many, shared = opened(models(kv, seed), on_unsafe="refuse", late="window", parallel=num_slots)
+    config, shared = (each.with_values({"late": "off"}) for each in (config, shared))
     expected = [alone(one, said(text), config.with_values(knobs)) for text, knobs in asked]
     answers = many.parallel()
     answers.read_in_pieces(piece)

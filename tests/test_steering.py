@@ -311,3 +311,13 @@ def test_without_a_reading_it_is_steered_as_in_the_paper(why: str) -> None:
 def test_by_request_without_a_reading_is_the_papers_choice() -> None:
     made = world(head=None, scores={"pan": 2.0, "pot": 1.2, "can't": 2.1})
     assert made.result(asks("How to cook?"), choice="by_request").text == OTHER
+
+
+def test_read_while_it_grows_a_clear_requests_answer_is_made_again_at_the_first_harmful_window() -> None:
+    """Nobody steered it yet: it need not be sure."""
+    made = world(scores={"pan": 4.0})
+    knobs: dict[str, Any] = {"late": "window", "late_every": 6, "on_unsafe": "refuse"}
+    events = made.events(asks("How to cook?"), **KNOBS, **knobs)
+    assert [answers for _, answers in made.judge.seen][:2] == [[HELP[:6]], [HELP]]
+    assert done(events).steering is not None
+    assert any("made again, steered" in event.message for event in events if isinstance(event, Notice))

@@ -102,5 +102,10 @@ def _swept(plan: BenchPlan, knob: str, value: int) -> Case:
 def _ended(config: Config) -> Config:
     """Judged at the end where there are several beams, and not at all where there is one."""
     return config.with_values(
-        {"judge_at": None, "judge_every": None, "on_unsafe": "lowest" if config.beams > 1 else "auto"}
+        {
+            "judge_at": None,
+            "judge_every": None,
+            "late": "off",
+            "on_unsafe": "lowest" if config.beams > 1 else "auto",
+        }
     )

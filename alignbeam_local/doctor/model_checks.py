@@ -93,7 +93,7 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
             yield _own_base(models["draft"], models["anchor"])
     if "anchor" in models:
         yield _head(config, models["anchor"])
-    if "draft" in models and config.reads_answers:
+    if "draft" in models and config.needs_answer_head:
         yield _answer_head(models["draft"], config, registry)
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
         yield _labels(config, registry)

@@ -7,8 +7,20 @@ from typing import Literal
 
 from .. import __version__
 from ..config import Config
-from ..errors import Cancelled
-from ..events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, RequestRead, Withdrawn
+from ..errors import Cancelled, ContextFull
+from ..events import (
+    AnswerText,
+    BeamText,
+    Done,
+    Event,
+    Judged,
+    Notice,
+    Phase,
+    RequestRead,
+    SteeredBack,
+    WindowRead,
+    Withdrawn,
+)
 from ..heads.answer_head import worse
 from ..heads.features import turn_end
 from ..heads.reading import read_answers, read_request
@@ -37,6 +49,7 @@ from ..search.safety_tokens import UNCHANGED, safety_tokens
 from ..search.selection import Selection, select
 from ..search.steering import decision_of, knobs_of, steering_of, unread
 from ..search.thinking import Thought, think
+from .late import LateWatch
 from .open_models import OpenModels
 from .prompters import prompters
 from .stopwatch import Stopwatch
@@ -80,6 +93,8 @@ class Answer:
         self._prompt: list[int] = []  # what beams follow: a draft's reasoning included
         self._shown = ""
         self._streams = not config.judged  # new characters are the answer's at once
+        self._anchor_prompts: list[list[int]] = []
+        self._watch_late: LateWatch | None = None
 
     def stream(self, messages: Sequence[Message]) -> Iterator[Event]:
         """Everything that happens, `Done` last, also when the user cancels.
@@ -129,7 +144,7 @@ class Answer:
                 return
         self._prompt = prompt
         draft_row = self._draft_row(prompt)
-        anchor_prompts, anchor_rows = self._prefill_anchors(turns)
+        self._anchor_prompts, anchor_rows = self._prefill_anchors(turns)
         if self._steering:
             yield RequestRead(self._steering)
             self._config = knobs_of(self._asked, self._steering)
@@ -139,7 +154,7 @@ class Answer:
         yield Phase("mix")
         with self._watch.part("mix_ms"):
             yield from self._decided(search.start(draft_row, anchor_rows))
-            yield from self._decided(search.extend(anchor_prompts))
+            yield from self._decided(search.extend(self._anchor_prompts))
         yield Phase("complete")
         if not self._config.judged:
             yield from self._complete()
@@ -152,8 +167,12 @@ class Answer:
     def _unsteered(
         self, turns: Sequence[Message], prompt: Sequence[int], draft_row: Logits
     ) -> Generator[Event, None, bool]:
-        """The draft alone, shown as it grows or as verdicts pass it; whether it is safe, so the answer."""
+        """The draft alone, shown as it grows or as verdicts pass it; whether it is safe, so the answer.
+
+        Read while it grows, every window is a verdict: it need not be sure of harm to be made again, steered.
+        """
         every, until = self._config.judge_every, self._config.first_verdict_at
+        every = every or (self._config.late_every if self._config.late != "off" else None)
         self._streams = every is None
         self._search = search = self._make_search(len(prompt))
         yield Phase("complete")
@@ -214,11 +233,12 @@ class Answer:
         self._steering = unread(self._asked)
         if head is None:
             return anchor.cache.row(ids)
-        row, found = read_request(anchor.cache, head, ids, turns, anchor.encode_alone)
+        asked = anchor.encode_asked(turns)
+        row, found = read_request(anchor.cache, head, asked, turns, anchor.encode_alone)
         if found:
             limits = head.thresholds
             self._steering = steering_of(self._asked, *found, low=limits.low, high=limits.high)
-        return row
+        return row if asked == ids else anchor.cache.row(ids)
 
     def _think(self, prompt: list[int]) -> list[int]:
         draft = self._models.draft
@@ -237,7 +257,7 @@ class Answer:
             config,
             max_tokens=min(config.max_tokens, draft.context - prompt_tokens),
             stop_strings=(*stops, *config.stop),
-            strip_leading_space=draft.format.strips_leading_space and not self._grammar,
+            strip_leading_space=draft.format.strips_leading_space and not (self._grammar or config.prefill),
             grammar=self._grammar,
             safety=self._safety,
         )
@@ -268,10 +288,30 @@ class Answer:
             return
         yield from self._passed(chosen)
         self._search.drop([beam for beam in self._search.beams if beam is not chosen])
-        while chosen.finish is None:
-            every = self._config.judge_every
-            self._streams = every is None
-            yield from self._complete(every and len(chosen.tokens) + every)
+        if chosen.finish is None:
+            yield from self._grown(turns, chosen)
+        else:
+            yield from self._done(chosen)
+
+    def _grown(self, turns: Sequence[Message], chosen: Beam) -> Iterator[Event]:
+        """The winner to its end: shown at once, or as verdicts pass it; read on the way where that is on."""
+        assert self._search is not None
+        every, watch = self._config.judge_every, None
+        if self._config.late != "off":
+            watch = self._watch_late = LateWatch(self._config, self._search, chosen)
+        self._streams = every is None
+        verdict_at = every and len(chosen.tokens) + every
+        while True:
+            if chosen.finish is None:
+                yield from self._complete(_first(verdict_at, watch.next_end if watch else None))
+            if watch and watch.is_due and (yield from self._turned_harmful(turns, chosen, watch)):
+                if not (yield from self._steered_back(chosen, watch)):
+                    yield from self._blocked("withdrawn")
+                    return
+                verdict_at = every and len(chosen.tokens) + every
+                continue
+            if chosen.finish is None and (verdict_at is None or len(chosen.tokens) < verdict_at):
+                continue
             kept = yield from self._select(turns, [chosen])
             if every is None and (other := self._other_that_passed(chosen)):
                 yield from self._put_in_place(other)
@@ -279,8 +319,57 @@ class Answer:
             if kept is None:
                 yield from self._blocked("withdrawn")
                 return
-            yield from self._passed(chosen)
+            if chosen.finish is not None:
+                break
+            yield from self._passed(chosen, watch.clear_characters if watch else None)
+            verdict_at = every and len(chosen.tokens) + every
+        yield from self._passed(chosen)
         yield from self._done(chosen)
+
+    # --- windows
+
+    def _turned_harmful(
+        self, turns: Sequence[Message], beam: Beam, watch: LateWatch
+    ) -> Generator[Event, None, bool]:
+        """Read the window that has grown; whether that makes it sure that the answer is harmful."""
+        yield Phase("judge")
+        with self._watch.part("judge_ms"):
+            verdict = self._window_verdict(turns, beam, watch)
+        window, is_sure = watch.add(verdict)
+        if is_sure:  # what an earlier verdict let through is less than the beam says by now
+            self._verdicts[beam.index] = verdict
+        yield WindowRead(beam.index, window)
+        return is_sure
+
+    def _window_verdict(self, turns: Sequence[Message], beam: Beam, watch: LateWatch) -> Verdict:
+        """The chosen reader's: nothing else has a say, and what can't be read is unscored."""
+        judge, by = self._models.judge, self._config.late
+        if by == "head" or judge is None:
+            return self._verdicts_by_head([beam])[0]
+        said = watch.text if by == "window" else self._read_of(beam)
+        return judge.judge(turns, [said], self._config.threshold)[0]
+
+    def _steered_back(self, beam: Beam, watch: LateWatch) -> Generator[Event, None, bool]:
+        """Put the answer back to before it turned harmful, and mix it again from there; False: given up."""
+        try:
+            if not watch.put_back(len(self._prompt)):
+                yield from self._tell("the answer turned harmful while it grew: it is refused")
+                return False
+            tries = len(watch.late.steered_back)
+            yield SteeredBack(beam.index, len(beam.tokens), tries)
+            yield from self._tell(
+                f"the answer turned harmful after {len(beam.tokens)} tokens: it is steered again from there"
+            )
+            if len(self._shown) > len(beam.text):
+                self._shown = beam.text
+                yield Withdrawn(beam.text, stands=len(beam.text))
+            yield Phase("mix")
+            with self._watch.part("mix_ms"):
+                yield from self._decided(watch.mix_again(self._anchor_prompts))
+        except ContextFull:
+            yield from self._tell("the answer turned harmful, and the anchor can't read it: it is refused")
+            return False
+        return True
 
     def _other_that_passed(self, chosen: Beam) -> Beam | None:
         """Where the winner has turned unsafe: a beam that had come to its end, and passed, before it won."""
@@ -302,10 +391,10 @@ class Answer:
         yield from self._passed(other)
         yield from self._done(other)
 
-    def _passed(self, beam: Beam) -> Iterator[Event]:
-        """What a verdict has let through and is not shown yet."""
-        if text := beam.text[len(self._shown) :]:
-            self._shown = beam.text
+    def _passed(self, beam: Beam, until: int | None = None) -> Iterator[Event]:
+        """What a verdict has let through and is not shown yet, up to so many characters."""
+        if text := beam.text[len(self._shown) : until]:
+            self._shown += text
             yield AnswerText(text)
 
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
@@ -339,11 +428,15 @@ class Answer:
         """The judge's, or the answer head's; of both the worse."""
         found: list[list[Verdict]] = []
         if judge := self._models.judge:
-            texts = [with_reasoning(self._thought.text, beam.text) for beam in beams]
+            texts = [self._read_of(beam) for beam in beams]
             found.append(judge.judge(turns, texts, self._config.threshold))
         if self._asked.reads_answers:
             found.append(self._verdicts_by_head(beams))
         return [reduce(worse, each) for each in zip(*found, strict=True)]
+
+    def _read_of(self, beam: Beam) -> str:
+        """What a judge reads of a beam: with what its draft thought before, and what it was made to say."""
+        return with_reasoning(self._thought.text, (self._asked.prefill or "") + beam.text)
 
     def _verdicts_by_head(self, beams: Sequence[Beam]) -> list[Verdict]:
         head, draft = self._models.answer_head, self._models.draft
@@ -436,6 +529,7 @@ class Answer:
             llama_cpp=self._backend,
             notices=tuple(self._notices),
             steering=self._steering,
+            late=self._watch_late.late if self._watch_late else None,
         )
 
     def _beam_result(self, beam: Beam) -> BeamResult:
@@ -452,6 +546,11 @@ class Answer:
             anchor_logprob=beam.anchor_logprob,
             p_first=beam.p_first,
         )
+
+
+def _first(*ends: int | None) -> int | None:
+    """The nearest of these; None if there is none."""
+    return min((end for end in ends if end is not None), default=None)
 
 
 def _refusal(text: str, reason: FinishReason, beam: Beam | None) -> Refusal:

@@ -310,7 +310,7 @@ class Engine:
             anchors = ((yield from _with_head(bridged)),)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
-        head = _answer_head(draft) if config.reads_answers else None
+        head = _answer_head(draft) if config.needs_answer_head else None
         self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted, head)
         self._sizes = wanted
         if self._aside is not None:

@@ -89,6 +89,6 @@ class OpenModels:
     def serves(self, config: Config) -> bool:
         """Whether an answer with these knobs needs nothing that is not open."""
         wanted = context_sizes(config)
-        if config.reads_answers and self.answer_head is None:
+        if config.needs_answer_head and self.answer_head is None:
             return False
         return all(role in self.opened and self.opened[role].holds(size) for role, size in wanted.items())

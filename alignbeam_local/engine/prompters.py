@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..config import Config, ModelRole
-from ..errors import ContextFull
+from ..errors import ContextFull, UsageError
 from ..lm.prompt_cache import PromptCache
+from ..prompt.encoding import encode_plain
 from ..prompt.message import Message
 from .open_models import Model, OpenModels
 
@@ -25,9 +26,15 @@ class Prompter(NamedTuple):
     def encode(self, turns: Sequence[Message]) -> list[int]:
         """The ids of a conversation as this model reads it, its own system prompt included.
 
+        Behind it comes what the answer is made to begin with, if anything is.
+
         Raises:
             UsageError, ModelError: as `PromptFormat.encode`.
         """
+        return [*self.encode_asked(turns), *prefilled(self.model, self.config)]
+
+    def encode_asked(self, turns: Sequence[Message]) -> list[int]:
+        """The same up to where an answer begins. Raises: as `encode`."""
         return self.model.format.encode(self._read(turns), self.model.lm.vocabulary)
 
     def encode_alone(self, turns: Sequence[Message]) -> list[int]:
@@ -64,6 +71,23 @@ def prompters(models: OpenModels, config: Config) -> list[Prompter]:
     """The draft's, then each anchor's where tokens are mixed."""
     anchors = models.anchors if config.depth > 0 else ()
     return [draft_prompter(models, config), *(Prompter("anchor", a.model, config) for a in anchors)]
+
+
+def prefilled(model: Model, config: Config) -> list[int]:
+    """What an answer is made to begin with, as this model would say it: never a control token.
+
+    Raises:
+        UsageError: it reasons before its answer.
+    """
+    if not config.prefill:
+        return []
+    if model.format.thinking == "thinks":
+        raise UsageError(
+            f"{model.card.name} reasons before it answers: its answer can't be made to begin with a text",
+            "Leave --prefill out.",
+        )
+    space = " " if model.format.strips_leading_space else ""
+    return encode_plain(space + config.prefill, model.lm.vocabulary)
 
 
 def draft_prompter(models: OpenModels, config: Config) -> Prompter:

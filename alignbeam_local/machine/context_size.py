@@ -31,13 +31,17 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
     """What each role that these knobs need must hold."""
     sequences = answer_sequences(config.beams)
     copied = sequences * config.context
-    ends = config.beams * _ENDS if config.reads_answers else 0
+    ends = config.beams * _ENDS if config.needs_answer_head else 0
+    # To steer an answer back the anchor reads all that it had said.
+    said = 2 * _longest(config) if config.late != "off" else 0
     answer = {
         "draft": ContextSize(
             sequences, config.context + (config.beams - 1) * _longest(config) + ends, copied + ends
         ),
         # The anchor reads text: one draft token may be several of its own.
-        "anchor": ContextSize(sequences, config.context + config.beams * (64 + 16 * config.depth), copied),
+        "anchor": ContextSize(
+            sequences, config.context + config.beams * (64 + 16 * config.depth) + said, copied
+        ),
     }
     every = {role: size.times(config.parallel) for role, size in answer.items()}
     every["judge"] = judge_context_size(config)

@@ -1,6 +1,6 @@
 """One beam: an answer in the making, and how it grows by a token."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -71,6 +71,14 @@ class Beam:
         self.finish = reason
         if text := self.stream.finish():
             yield BeamText(self.index, text, mixed=False)
+
+    def cut(self, length: int, piece: Callable[[int], bytes], stream: TextStream) -> None:
+        """Keep the first `length` tokens alone; their text comes anew from the stream. No sampler is left."""
+        self.close()
+        self.tokens, self.finish = self.tokens[:length], None
+        self.raw, self.stream = b"".join(map(piece, self.tokens)), stream
+        for token in self.tokens:
+            stream.push(piece(token))
 
     def close(self) -> None:
         """Free the sampler."""

@@ -110,9 +110,9 @@ class BeamSearch:
         finally:
             sampler.close()
 
-    def extend(self, anchor_prompts: Sequence[Sequence[int]]) -> Iterator[Event]:
-        """Phase 2: N - 1 more tokens a beam, each the argmax of its mixture."""
-        for _ in range(1, self.config.mixed_depth):
+    def extend(self, anchor_prompts: Sequence[Sequence[int]], *, steps: int | None = None) -> Iterator[Event]:
+        """Phase 2: N - 1 more tokens a beam, each the argmax of its mixture; or as many as `steps` says."""
+        for _ in range(self.config.mixed_depth - 1 if steps is None else steps):
             if not self.active:
                 return
             self.draft.extend({beam.sequence: beam.tokens[-1:] for beam in self.active})
@@ -174,6 +174,15 @@ class BeamSearch:
         if token in vocabulary.end_tokens and not self.config.ignore_eos:
             return beam.end("stop")
         return beam.append(token, vocabulary.piece(token), mixed=mixed, longest=self.max_tokens)
+
+    def rewind(self, beam: Beam, length: int, prompt_tokens: int) -> None:
+        """Put a beam back to where it had `length` tokens, one at least; it is not at its end any more.
+
+        Raises:
+            ModelError, ContextFull, Cancelled: as the draft's `truncate`.
+        """
+        self.draft.truncate(beam.sequence, prompt_tokens + length - 1)  # the last one is decoded next
+        beam.cut(length, self.draft.vocabulary.piece, self._stream())
 
     def drop(self, beams: Sequence[Beam]) -> None:
         """Take beams out of the batch and free their cells."""

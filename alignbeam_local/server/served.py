@@ -175,7 +175,7 @@ def guarded(config: Config, own: OwnFields) -> Config:
     Where a judge is not measured well enough to block, `auto` shows what it found unsafe: not here.
     """
     if not own.judge:
-        unjudged = {"beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None}
+        unjudged = {"beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None, "late": "off"}
         return config.with_values({**unjudged, "steer": "always"})
     if own.stream == "open":
         return config

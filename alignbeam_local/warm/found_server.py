@@ -51,7 +51,7 @@ class FoundServer:
         if any(getattr(self.config, knob) != getattr(config, knob) for knob in _SAME):
             return False
         if (
-            config.reads_answers and not self.config.reads_answers
+            config.needs_answer_head and not self.config.needs_answer_head
         ):  # the draft's answer head is not open there
             return False
         held, wanted = context_sizes(self._alone), context_sizes(config.with_values({"parallel": 1}))

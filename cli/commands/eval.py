@@ -84,6 +84,13 @@ PickHow = Annotated[
 ]
 
 
+class TurnsFrom(StrEnum):
+    """Whose answers a conversation of a suite goes on from."""
+
+    GIVEN = "given"
+    OWN = "own"
+
+
 class Format(StrEnum):
     """How a report is written."""
 
@@ -132,6 +139,18 @@ def run(
             help="let this running `alignbeam serve` answer, --parallel prompts at once; repeatable",
         ),
     ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            metavar="NAME",
+            help="ask every prompt under this attack, `none` among them; repeatable (docs/late.md)",
+        ),
+    ] = None,
+    turns: Annotated[
+        TurnsFrom,
+        typer.Option("--turns", help="earlier answers of conversations: those given, or the model's own"),
+    ] = TurnsFrom.GIVEN,
     options: Options,
 ) -> None:
     """Ask every method every prompt; each answer is appended to DIR/samples.jsonl at once.
@@ -145,6 +164,8 @@ def run(
     ```sh
     alignbeam eval run --suite harmful.jsonl --suite benign.jsonl --limit 50 --max-tokens 64 --out first
     alignbeam eval run --suite advbench --method alignbeam --method alignbeam:alpha=0.8,N=3 --out alpha
+    alignbeam eval run --suite several_turns --turns own --out talks
+    alignbeam eval run --suite xstest --attack none --attack role_play --attack prefill --out attacks
     alignbeam eval run --suite advbench --shard 1/4 --out part-1     # report part-1 part-2 part-3 part-4
     alignbeam eval run --suite advbench --threads 4 --ray 10.0.0.1:6379 --out spread
     alignbeam eval run --suite advbench --server http://h1:8017 --server http://h2:8017 --out asked
@@ -152,7 +173,9 @@ def run(
     """
     asked = method or (["alignbeam"] if server else ["draft", "anchor", "alignbeam"])
     request = Request(
-        suite, asked, seed or [], limit, pick.value, pick_seed, out, shard, ray, workers, server or ()
+        *(suite, asked, seed or [], limit, pick.value, pick_seed, out, shard, ray, workers, server or ()),
+        attacks=attack or (),
+        turns=turns.value,
     )
     require_one_place(request)
     if ray:

@@ -16,14 +16,16 @@ def suite_items(
     *,
     how: "Pick" = "stratified",
     pick_seed: int = 0,
+    attacks: Sequence[str] = (),
     offline: bool = False,
 ) -> "list[Item]":
-    """At most `limit` prompts of each suite.
+    """At most `limit` prompts of each suite, as they are or under attacks.
 
     Raises:
         UsageError: there is no such suite, or two have one name.
         AlignBeamError: one could not be fetched.
     """
+    from alignbeam_local.evaluation.suites.attacks import attacked
     from alignbeam_local.evaluation.suites.hub import hub_fetch
     from alignbeam_local.evaluation.suites.sampling import pick
     from alignbeam_local.evaluation.suites.suites import load_suite
@@ -36,5 +38,5 @@ def suite_items(
                 f"two suites are called {items[0].suite}",
                 "Rename one of the files; of one file give a single label, or none for all of it.",
             )
-        chosen += pick(items, limit, how, pick_seed)
+        chosen += attacked(pick(items, limit, how, pick_seed), attacks)
     return chosen

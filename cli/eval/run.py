@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from alignbeam_local.evaluation.runs.run_directory import Json, Log, SampleKey
     from alignbeam_local.evaluation.runs.runner import RunPlan
     from alignbeam_local.evaluation.runs.shard import Shard
+    from alignbeam_local.evaluation.runs.talks import Turns
     from alignbeam_local.evaluation.suites.sampling import Pick
 
 
@@ -38,6 +39,8 @@ class Request:
     ray: str | None = None
     workers: int | None = None
     servers: Sequence[str] = ()
+    attacks: Sequence[str] = ()
+    turns: "Turns" = "given"
 
 
 def run_request(request: Request, options: Options) -> None:
@@ -106,10 +109,12 @@ def plan_of(
             request.limit,
             how=request.pick,
             pick_seed=request.pick_seed,
+            attacks=request.attacks,
             offline=prepared.options.offline,
         ),
         seeds,
         shard,
+        request.turns,
     )
 
 

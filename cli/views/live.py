@@ -10,6 +10,7 @@ from ..console.region import Region
 from ..console.terminal import printable
 from .board import PHASES, Board
 from .story import summary
+from .view import told_withdrawn
 
 
 class LiveView:
@@ -74,7 +75,7 @@ class LiveView:
         erased = self._answer is None or self._answer.withdraw()
         self._answer, self._board = None, Board()  # another answer may be made in its place
         which = "what was shown" if erased else "the answer above"
-        self._console.print(Text(f"[withdrawn: {which} did not stand]", style="bold red"))
+        self._console.print(Text(f"[{told_withdrawn(event, which)}]", style="bold red"))
         if event.text:
             self._write(event.text)
 

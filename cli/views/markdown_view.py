@@ -8,6 +8,7 @@ from alignbeam_local.events import AnswerText, Done, Event, Phase, Withdrawn
 from ..console.markdown_stream import MarkdownStream
 from ..console.terminal import printable
 from .board import PHASES
+from .view import told_withdrawn
 
 
 class MarkdownView:
@@ -22,7 +23,7 @@ class MarkdownView:
             case AnswerText():
                 self._write(event.text)
             case Withdrawn():
-                self._withdraw(event.text)
+                self._withdraw(event)
             case Phase() if self._answer:
                 self._answer.status(PHASES[event.name])
             case Done():
@@ -38,10 +39,10 @@ class MarkdownView:
             self._answer = MarkdownStream(self._console)
         self._answer.write(printable(text))
 
-    def _withdraw(self, text: str) -> None:
+    def _withdraw(self, event: Withdrawn) -> None:
         erased = self._answer is None or self._answer.withdraw()
         self._answer = None
         which = "what was shown" if erased else "the answer above"
-        self._console.print(Text(f"[withdrawn: {which} did not stand]", style="bold red"))
-        if text:
-            self._write(text)
+        self._console.print(Text(f"[{told_withdrawn(event, which)}]", style="bold red"))
+        if event.text:
+            self._write(event.text)

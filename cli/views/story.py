@@ -96,6 +96,7 @@ def summary(result: Result) -> str:
         _outcome(result),
         _verdicts(result),
         _steering(result),
+        _steered_back(result),
         "cut short by max_tokens" if result.finish_reason == "length" else "",
         f"{result.timings.total_ms / 1000:.1f} s",
     ]
@@ -127,6 +128,8 @@ def _why_blocked(result: Result) -> str:
 
 def _why_withdrawn(result: Result) -> str:
     """The draft that was shown is the one that went on after the others were dropped."""
+    if result.late and result.late.gave_up:
+        return "it turned harmful while it grew"
     whole = [beam for beam in result.beams if beam.finish_reason != "cancelled"]
     if _num("safe", whole):
         return "the whole answer is empty or repeats itself"
@@ -157,6 +160,14 @@ def _steering(result: Result) -> str:
     if steering.unsteered:
         return "made again, steered"
     return "not steered" if steering.alpha is None else ""
+
+
+def _steered_back(result: Result) -> str:
+    """That the answer had turned harmful, and how often; not of one that was refused for it."""
+    times = len(result.late.steered_back) if result.late else 0
+    if not times or result.finish_reason in ("blocked", "withdrawn"):
+        return ""
+    return f"turned harmful and steered back{'' if times == 1 else f' {times} times'}"
 
 
 def _found_of_one(beam: BeamResult) -> str:

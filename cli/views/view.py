@@ -2,8 +2,18 @@
 
 from typing import IO, Any, Protocol
 
-from alignbeam_local.events import AnswerText, Done, Event, Notice, RequestRead, Step, Withdrawn
-from alignbeam_local.result_json import json_line, traced_object
+from alignbeam_local.events import (
+    AnswerText,
+    Done,
+    Event,
+    Notice,
+    RequestRead,
+    SteeredBack,
+    Step,
+    WindowRead,
+    Withdrawn,
+)
+from alignbeam_local.result_json import Traced, json_line, traced_object
 
 from ..console.terminal import for_stream, is_terminal, say
 
@@ -15,6 +25,13 @@ class View(Protocol):
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+
+
+def told_withdrawn(event: Withdrawn, what: str) -> str:
+    """What is said of a withdrawal: of `what` was shown all, or what stood at its end."""
+    if event.stands:
+        return f"withdrawn: the end of {what} did not stand; this is left, and goes on otherwise"
+    return f"withdrawn: {what} did not stand"
 
 
 class PlainView:
@@ -31,7 +48,7 @@ class PlainView:
                 self._write(event.text)
             case Withdrawn() if self._live:
                 self._end_line()
-                self._write(f"[withdrawn: the answer above did not stand]\n{event.text}")
+                self._write(f"[{told_withdrawn(event, 'the answer above')}]\n{event.text}")
             case Done() if self._live:
                 self._end_line()
             case Done() if event.result.finish_reason != "cancelled":
@@ -61,7 +78,7 @@ class JsonView:
 
     def show(self, event: Event) -> None:
         match event:
-            case RequestRead() | Step() if self._trace:
+            case RequestRead() | Step() | WindowRead() | SteeredBack() if self._trace:
                 self._print(traced_object(event))
             case Done() if event.result.finish_reason != "cancelled":
                 self._print(event.result.as_dict())
@@ -73,14 +90,14 @@ class JsonView:
 
 
 class TraceView:
-    """The request's reading and the mixed steps as JSON lines, before what another view makes of them."""
+    """What was read, mixed and put back as JSON lines, before what another view makes of them."""
 
     def __init__(self, inner: View, out: IO[str]) -> None:
         self._inner = inner
         self._out = out
 
     def show(self, event: Event) -> None:
-        if isinstance(event, RequestRead | Step):
+        if isinstance(event, Traced):
             print(for_stream(json_line(traced_object(event)), self._out), file=self._out, flush=True)
         self._inner.show(event)
 

@@ -8,7 +8,7 @@ from rich.text import Text
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
-from alignbeam_local.result import BeamResult, Result, Steering
+from alignbeam_local.result import BeamResult, Late, Result, Steering
 
 from ..console.tables import Column, table
 from ..console.terminal import printable
@@ -101,6 +101,8 @@ def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
         yield " ".join(_request(result.steering, float(result.config["threshold"])))
     if read := [beam.judge.request for beam in result.beams if beam.judge and beam.judge.request is not None]:
         yield f"The judge takes the request for harmful with probability {read[0]:.2f}."
+    if result.late:
+        yield " ".join(_read_late(result.late, float(result.config["threshold"])))
     if any(beam.judge for beam in result.beams):
         threshold = limit_text(float(result.config["threshold"]))
         yield f"Harm is from 1 to 5, safe up to {threshold}. {_judged_early(result)}".rstrip()
@@ -127,6 +129,24 @@ def _request(steering: Steering, threshold: float) -> Iterator[str]:
         yield f"The anchor's weight is {steering.alpha:.2f}."
 
 
+_LATE_READERS = {
+    "judge": "the judge, all of it so far",
+    "window": "the judge, each window by itself",
+    "head": "the draft's answer head",
+}
+
+
+def _read_late(late: Late, threshold: float) -> Iterator[str]:
+    """What was read of the answer while it grew, and where it was put back."""
+    read = [f"{w.start + 1}-{w.end}: {harm_text(w.score, threshold, 2, 'no score')}" for w in late.windows]
+    harms = ", ".join(read) or "none"
+    yield f"While it grew it was read by {_LATE_READERS[late.by]}; harm by tokens: {harms}."
+    for at in late.steered_back:
+        yield f"It turned harmful: it was put back to its first {_tokens(at)} and mixed again from there."
+    if late.gave_up:
+        yield "It turned harmful once more, and was refused."
+
+
 def _anchors_part(beam: BeamResult, steps: Sequence[Step]) -> str:
     if not beam.mixed:
         return "None of them is mixed."
@@ -137,7 +157,9 @@ def _anchors_part(beam: BeamResult, steps: Sequence[Step]) -> str:
 def _judged_early(result: Result) -> str:
     """Beams that were dropped once they had been judged were judged where they ended."""
     dropped = [beam.tokens for beam in result.beams if beam.finish_reason == "cancelled" and beam.judge]
-    if not (result.config.get("judge_at") or result.config.get("judge_every")) or not dropped:
+    knobs = result.config
+    is_early = knobs.get("judge_at") or knobs.get("judge_every") or knobs.get("late", "off") != "off"
+    if not is_early or not dropped:
         return ""
     which = "All were" if len(dropped) == len(result.beams) else "Those dropped were"
     return f"{which} judged at token {max(dropped)}."

@@ -7,16 +7,16 @@ from typing import Literal
 from ... import __version__
 from ...config import Config
 from ...engine.open_models import Model
-from ...engine.prompters import anchor_turns, with_system
+from ...engine.prompters import anchor_turns, prefilled, with_system
 from ...engine.stopwatch import Stopwatch
 from ...errors import ContextFull, ModelError
 from ...llama.library import build
 from ...lm.language_model import Logits
-from ...prompt.message import Message
 from ...prompt.text_stream import TextStream
 from ...refusals.detector import declines
 from ...result import BeamResult, BridgeResult, Refusal, Result, Usage
 from ...search.refusals import is_degenerate
+from .prompt import Prompt, turns_of
 from .row_sampler import RowSampler
 
 #: From each model's logits (V,) at one position to the row to draw from.
@@ -122,12 +122,12 @@ def max_new_tokens(models: Sequence[Model], prompts: Sequence[Sequence[int]], co
     return min(config.max_tokens, *lefts)
 
 
-def encoded(model: Model, prompt: str, config: Config, *, is_anchor: bool) -> list[int]:
-    """A prompt's ids as this model reads it, with the system prompt of its role."""
-    turns = with_system([Message("user", prompt)], config.system)
+def encoded(model: Model, prompt: Prompt, config: Config, *, is_anchor: bool) -> list[int]:
+    """A prompt's ids as this model reads it, its role's system prompt and what answers begin with too."""
+    turns = with_system(turns_of(prompt), config.system)
     if is_anchor:
         turns = anchor_turns(turns, config.anchor_system)
-    return model.format.encode(turns, model.lm.vocabulary)
+    return [*model.format.encode(turns, model.lm.vocabulary), *prefilled(model, config)]
 
 
 def require_one_vocabulary(models: Sequence[Model]) -> None:

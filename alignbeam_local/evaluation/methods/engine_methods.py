@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 from ...config import Config
 from ...engine.engine import Engine
 from ...errors import AlignBeamError
-from ...prompt.message import Message
 from ...result import Result
 from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
 from .names import ALIGNBEAM, BEST_OF_K
+from .prompt import turns_of
 
 
 class EngineMethod(Method):
@@ -26,7 +26,7 @@ def ask(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | AlignBeamEr
     ((prompt, config),) = asked
     engine.forget()
     try:
-        return [engine.answer([Message("user", prompt)], config)]
+        return [engine.answer(turns_of(prompt), config)]
     except AlignBeamError as error:
         return [error]
 
@@ -36,13 +36,14 @@ def ask_together(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | Al
     for _ in engine.load(asked[0][1]):
         pass
     engine.forget()
-    return engine.parallel().answers([([Message("user", prompt)], config) for prompt, config in asked])
+    return engine.parallel().answers([(turns_of(prompt), config) for prompt, config in asked])
 
 
 def alone(base: Config, **changed: Any) -> Config:
     """The draft by itself: one beam, not mixed, not judged."""
     return base.with_values(
-        {"depth": 0, "beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None, **changed}
+        {"depth": 0, "beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None, "late": "off"}
+        | changed
     )
 
 

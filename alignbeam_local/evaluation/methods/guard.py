@@ -7,12 +7,12 @@ from ...config import Config
 from ...engine.open_models import Model
 from ...engine.stopwatch import Stopwatch
 from ...judge.judge import Judge
-from ...prompt.message import Message
 from ...result import Refusal, Result, Usage, Verdict
 from .decoding import Decoded, decode_alone, encoded, result
 from .method import Answerer, Method
 from .model_methods import Models, in_slots
 from .model_pool import ModelPool
+from .prompt import Prompt, turns_of
 
 #: Stands for an answer when the request alone is judged: every kind of judge reads a request with an answer.
 COMPLIES = "Sure, here is how to do that, step by step:"
@@ -32,14 +32,14 @@ class Guard(Method):
         draft = pool.models(config, {"draft": config.draft})
         judge, card = pool.judge(config)
 
-        def answer(models: Models, prompt: str, config: Config) -> Result:
+        def answer(models: Models, prompt: Prompt, config: Config) -> Result:
             made = _guarded(models["draft"], judge, prompt, config)
             return replace(made, models={**made.models, "judge": card})
 
         return in_slots(answer, draft, config.parallel)
 
 
-def _guarded(draft: Model, judge: Judge, prompt: str, config: Config) -> Result:
+def _guarded(draft: Model, judge: Judge, prompt: Prompt, config: Config) -> Result:
     watch = Stopwatch()
     judge.forget()
     before = _verdict(judge, prompt, COMPLIES, config, watch)
@@ -48,14 +48,14 @@ def _guarded(draft: Model, judge: Judge, prompt: str, config: Config) -> Result:
         made = result(Decoded(draft, config), {"draft": draft}, config, len(ids), watch)
         return replace(_blocked(made, config), beams=())
     made = result(decode_alone(draft, ids, config), {"draft": draft}, config, len(ids), watch)
-    after = _verdict(judge, prompt, made.text, config, watch)
+    after = _verdict(judge, prompt, (config.prefill or "") + made.text, config, watch)
     judged = replace(made, beams=(replace(made.beams[0], judge=after),), timings=watch.timings)
     return judged if after.verdict == "safe" else _blocked(judged, config)
 
 
-def _verdict(judge: Judge, prompt: str, answer: str, config: Config, watch: Stopwatch) -> Verdict:
+def _verdict(judge: Judge, prompt: Prompt, answer: str, config: Config, watch: Stopwatch) -> Verdict:
     with watch.part("judge_ms"):
-        (verdict,) = judge.judge([Message("user", prompt)], [answer], config.threshold)
+        (verdict,) = judge.judge(turns_of(prompt), [answer], config.threshold)
     return verdict
 
 

@@ -10,9 +10,10 @@ from ...config import Config
 from ...errors import AlignBeamError
 from ...result import Result
 from .model_pool import ModelPool
+from .prompt import Prompt
 
 #: A prompt and the knobs of this sample, its seed among them.
-Asked = tuple[str, Config]
+Asked = tuple[Prompt, Config]
 #: From at most `parallel` prompts to their results; an error takes the place of its answer.
 Answerer = Callable[[Sequence[Asked]], Sequence[Result | AlignBeamError]]
 

@@ -13,6 +13,7 @@ from ...lm.slots import SharedContext
 from ...result import Result
 from .method import Answerer, Asked, Method
 from .model_pool import ModelPool
+from .prompt import Prompt
 
 #: Models by role, in the order of `Method.models`.
 Models = Mapping[str, Model]
@@ -25,11 +26,11 @@ class ModelMethod(Method):
         return in_slots(self.answer, pool.models(config, self.models(config)), config.parallel)
 
     @abstractmethod
-    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+    def answer(self, models: Models, prompt: Prompt, config: Config) -> Result:
         """An answer to one prompt; the models hold nothing yet. Raises: AlignBeamError."""
 
 
-def in_slots(answer: Callable[[Models, str, Config], Result], models: Models, num_slots: int) -> Answerer:
+def in_slots(answer: Callable[[Models, Prompt, Config], Result], models: Models, num_slots: int) -> Answerer:
     """Answers so many prompts at once: what all wait for of one model is decoded in one batch."""
     contexts = {role: SharedContext(model.lm, num_slots) for role, model in models.items()}
     slots = [

@@ -15,6 +15,7 @@ from ...result import Result
 from ...search.mixing import log_normaliser
 from .decoding import Decoded, encoded, hold, max_new_tokens, result
 from .model_methods import ModelMethod, Models
+from .prompt import Prompt
 from .row_sampler import RowSampler
 
 #: A word of the anchor is at most so many of its tokens.
@@ -32,7 +33,7 @@ class Nudging(ModelMethod):
 
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.4
 
-    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+    def answer(self, models: Models, prompt: Prompt, config: Config) -> Result:
         watch = Stopwatch()
         draft, anchor = models["draft"], models["anchor"]
         own = encoded(draft, prompt, config, is_anchor=False)

@@ -14,6 +14,7 @@ from ...result import Result
 from ...search.mixing import log_normaliser
 from .decoding import decode, decode_alone, encoded, require_one_vocabulary, result
 from .model_methods import ModelMethod, Models
+from .prompt import Prompt
 
 
 class RowMethod(ModelMethod):
@@ -28,7 +29,7 @@ class RowMethod(ModelMethod):
     def combine(self, rows: Sequence[Logits]) -> Logits:
         """The row (V,) to draw from, of the draft's and the others'."""
 
-    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+    def answer(self, models: Models, prompt: Prompt, config: Config) -> Result:
         require_one_vocabulary(list(models.values()))
         watch = Stopwatch()
         prompts = [encoded(m, prompt, config, is_anchor=role != "draft") for role, m in models.items()]
@@ -48,7 +49,7 @@ class HardPrefix(ModelMethod):
 
     text: Annotated[str, Field(min_length=1)] = "I cannot fulfill"
 
-    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+    def answer(self, models: Models, prompt: Prompt, config: Config) -> Result:
         watch, draft = Stopwatch(), models["draft"]
         ids = encoded(draft, prompt, config, is_anchor=False)
         space = " " if draft.format.strips_leading_space else ""

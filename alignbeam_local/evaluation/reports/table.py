@@ -5,6 +5,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..suites.attacks import split_suite
 from .figures import Figure
 from .statistics import Estimate
 
@@ -19,7 +20,8 @@ class ReportColumn(NamedTuple):
 
 _COLUMNS = (
     ReportColumn("run", "run", lambda figure: figure.run),
-    ReportColumn("suite", "suite", lambda figure: figure.suite),
+    ReportColumn("suite", "suite", lambda figure: split_suite(figure.suite)[0]),
+    ReportColumn("attack", "attack", lambda figure: split_suite(figure.suite)[1]),
     ReportColumn("label", "prompts", lambda figure: figure.label),
     ReportColumn("method", "method", lambda figure: figure.method),
     ReportColumn("n", "answers", lambda figure: str(figure.n)),
@@ -104,8 +106,10 @@ def csv_text(found: Sequence[Figure]) -> str:
     """Every figure as a number, a column each; intervals in columns of their own."""
     out = io.StringIO(newline="")
     flat = [_flat(figure) for figure in found]
-    for lately in ("declines", "read_clear", "read_doubtful", "read_harmful"):
-        if all(row[lately] is None for row in flat):  # counts that are older, or requests that nobody read
+    for lately in ("declines", "read_clear", "read_doubtful", "read_harmful", "attack"):
+        if all(
+            row[lately] is None for row in flat
+        ):  # counts that are older, requests that nobody read or attacked
             flat = [{name: value for name, value in row.items() if name != lately} for row in flat]
     writer = csv.DictWriter(out, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
@@ -115,14 +119,15 @@ def csv_text(found: Sequence[Figure]) -> str:
 
 def _flat(figure: Figure) -> dict[str, str | float | None]:
     flat: dict[str, str | float | None] = {}
+    suite, attack = split_suite(figure.suite)
     for name in figure.__dataclass_fields__:
-        value = getattr(figure, name)
+        value = suite if name == "suite" else getattr(figure, name)
         if name in ("declined", "harmful", "corrected", "correct"):
             parts = value or (None, None, None)
             flat |= zip((name, f"{name}_low", f"{name}_high"), parts, strict=True)
         else:
             flat[name] = value
-    return flat
+    return flat | {"attack": attack or None}
 
 
 def _decisions(figure: Figure) -> str:

@@ -9,26 +9,27 @@ from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...paths import ensure_dir, write_atomic
-from ...prompt.message import Message
 from ...reading import read_text
 from ...result import REPLACED
 from ...result_json import parsed
 from ...search.refusals import folded, is_refusal
+from ..methods.prompt import Prompt, turns_of
+from .asked import answer_in, asked_in
 from .metrics import Scored
 from .run_directory import DAMAGE, Json, Log, RunDirectory, SampleKey, key_of, read_lines, sole_writer
 
 FOLDER = "rescored"
-#: From a question and the result that answers it to what is kept of it.
-Scorer = Callable[[str, Json], Json]
+#: From what was asked and the result that answers it to what is kept of it.
+Scorer = Callable[[Prompt, Json], Json]
 
 
 def judge_scorer(judge: Judge, threshold: float) -> Scorer:
     """A judge's score and verdict of what a run judges too: the draft's reasoning, and the answer."""
 
-    def score(question: str, result: Json) -> Json:
+    def score(asked: Prompt, result: Json) -> Json:
         judge.forget()
-        answer = with_reasoning(result["reasoning"], result["text"])
-        (verdict,) = judge.judge([Message("user", question)], [answer], threshold)
+        answer = with_reasoning(result["reasoning"], answer_in(result, result["text"]))
+        (verdict,) = judge.judge(turns_of(asked), [answer], threshold)
         return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
 
     return score
@@ -75,7 +76,7 @@ def rescore(
         with Log(file) as log:
             missing = [sample for sample in answered if key_of(sample) not in log.done]
             for done, sample in enumerate(missing, len(answered) - len(missing) + 1):
-                log.append({**key_of(sample)._asdict(), **scorer(sample["prompt"], sample["result"])})
+                log.append({**key_of(sample)._asdict(), **scorer(asked_in(sample), sample["result"])})
                 yield done, len(answered)
 
 

@@ -12,7 +12,6 @@ from ...config import Config, knobs_that
 from ...errors import UsageError
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
-from ...prompt.message import Message
 from ...refusals.detector import declines
 from ...result import ModelCard, Steering, Verdict, json_safe
 from ...search.choices import Candidate
@@ -20,7 +19,9 @@ from ...search.selection import select
 from ...search.steering import decision_of, knobs_of
 from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
+from ..methods.prompt import turns_of
 from . import resteer
+from .asked import answer_in, asked_in
 from .run_directory import Json
 
 KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
@@ -76,7 +77,8 @@ def reselected_manifest(
 
 def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
     chooses = name.partition(":")[0] in (ALIGNBEAM, BEST_OF_K)
-    return chooses and knobs["beams"] > 1 and not (knobs["judge_at"] or knobs.get("judge_every"))
+    is_early = knobs["judge_at"] or knobs.get("judge_every") or knobs.get("late", "off") != "off"
+    return chooses and knobs["beams"] > 1 and not is_early
 
 
 def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
@@ -118,7 +120,7 @@ def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -
     if not texts:
         return sample
     judge.forget()
-    verdicts = judge.judge([Message("user", sample["prompt"])], texts, threshold)
+    verdicts = judge.judge(turns_of(asked_in(sample)), texts, threshold)
     result = sample["result"]
     beams = [
         {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
@@ -142,7 +144,7 @@ def beam_texts(sample: Json) -> list[str]:
             f"{sample['id']}: what the draft reasoned before a blocked answer is not kept",
             "Run the method with this judge.",
         )
-    return [with_reasoning(result["reasoning"], beam["text"]) for beam in result["beams"]]
+    return [with_reasoning(result["reasoning"], answer_in(result, beam["text"])) for beam in result["beams"]]
 
 
 def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:

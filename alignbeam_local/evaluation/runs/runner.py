@@ -22,6 +22,7 @@ from ..methods.specs import MethodSpec
 from ..suites.suites import Item, prompts_sha256
 from .run_directory import Json, Log, SampleKey
 from .shard import Shard
+from .talks import Turns, talk
 
 #: Samples that are answered together.
 Group = Sequence[tuple[SampleKey, Item]]
@@ -29,12 +30,16 @@ Group = Sequence[tuple[SampleKey, Item]]
 
 @dataclass(frozen=True)
 class RunPlan:
-    """All samples of a run: every arm on every item with every seed; of a shard, those of its groups."""
+    """All samples of a run: every arm on every item with every seed; of a shard, those of its groups.
+
+    `turns` says whether a conversation's earlier answers are those that are given, or the model's own.
+    """
 
     entries: Sequence[MethodSpec]
     items: Sequence[Item]
     seeds: Sequence[int]
     shard: Shard | None = None
+    turns: Turns = "given"
 
     def __len__(self) -> int:
         return sum(len(group) for entry in self.entries for group in self.groups(entry))
@@ -68,11 +73,13 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
         UsageError, ModelError: a model is not named or not here.
     """
     shard = {"shard": str(plan.shard)} if plan.shard else {}
+    turns = {"turns": plan.turns} if any(item.earlier for item in plan.items) else {}
     return {
         "methods": methods_about(plan.entries, registry),
         "suites": suites_about(plan.items),
         "seeds": list(plan.seeds),
         **builds(),
+        **turns,
         **shard,
     }
 
@@ -128,23 +135,27 @@ def run(plan: RunPlan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, J
             continue
         answers = entry.method.open(entry.config, pool)
         for group in groups:
-            yield from recorded(group, outcomes(answers, entry.config, questions(group)), log)
+            yield from recorded(group, outcomes(answers, entry.config, questions(group), plan.turns), log)
 
 
-def questions(group: Group) -> list[tuple[str, int]]:
+def questions(group: Group) -> list[tuple[Item, int]]:
     """The prompt and the seed of each sample."""
-    return [(item.prompt, key.seed) for key, item in group]
+    return [(item, key.seed) for key, item in group]
 
 
-def outcomes(answers: Answerer, config: Config, asked: Sequence[tuple[str, int]]) -> list[Json]:
+def outcomes(
+    answers: Answerer, config: Config, asked: Sequence[tuple[Item, int]], turns: Turns
+) -> list[Json]:
     """What becomes of prompts that are answered together: a result each, or why there is none.
 
     Raises:
         Cancelled: the user stopped it.
         AlignBeamError: the method can't run here.
     """
-    found = answers([(prompt, config.with_values({"seed": seed})) for prompt, seed in asked])
-    return [_outcome(one) for one in found]
+    talks = talk(
+        answers, [(item, config.with_values({"seed": seed})) for item, seed in asked], own=turns == "own"
+    )
+    return [{**made.earlier, **_outcome(made.found)} for made in talks]
 
 
 def recorded(group: Group, made: Sequence[Json], log: Log) -> Iterator[tuple[SampleKey, Json]]:
@@ -162,6 +173,8 @@ def _named(key: SampleKey, item: Item) -> Json:
         named["category"] = item.category
     if item.reference is not None:
         named["reference"] = item.reference
+    if item.prefill:
+        named["prefill"] = item.prefill
     return named
 
 

@@ -99,10 +99,12 @@ def _scored(samples: Iterable[Json], path: Path) -> Iterator[Scored]:
 
 
 def texts(sample: Json) -> tuple[str, str]:
-    """The prompt, and the answer or why there is none."""
+    """The prompt behind the turns before it, and the answer or why there is none."""
     result = sample.get("result")
     answer = sample["error"]["message"] if result is None else result["text"]
-    return str(sample["prompt"]), str(answer)
+    earlier = [f"[{turn['role']}] {turn['content']}" for turn in sample.get("earlier") or ()]
+    begun = [f"[the answer began] {sample['prefill']}"] if sample.get("prefill") else []
+    return "\n\n".join([*earlier, str(sample["prompt"]), *begun]), str(answer)
 
 
 def counts_text(runs: Iterable[SavedRun]) -> str:

@@ -13,10 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ...errors import AlignBeamError, UsageError, did_you_mean
 from ...paths import user_path
+from ...prompt.message import Message
 from ...reading import read_text
 from ...result_json import parsed_row
 
@@ -30,7 +31,11 @@ _FORMATS = ".jsonl, .csv, .tsv or .parquet"
 
 @dataclass(frozen=True)
 class Item:
-    """One prompt; `reference` is the right answer, where there is one: a number, or an option's letter."""
+    """One prompt; `reference` is the right answer, where there is one: a number, or an option's letter.
+
+    `earlier` are the turns before it, a user's and an assistant's by turns; `prefill` is what the answer has
+    begun with.
+    """
 
     suite: str
     id: str
@@ -38,6 +43,8 @@ class Item:
     label: Label
     category: str = ""
     reference: str | None = None
+    earlier: tuple[Message, ...] = ()
+    prefill: str = ""
 
 
 class HubFile(BaseModel):
@@ -177,7 +184,21 @@ def _own_item(path: Path, number: int, row: Row) -> Item:
         label=label,
         category=str(row.get("category") or ""),
         reference=_reference(path, number, row) if label == "utility" else None,
+        earlier=_earlier(path, number, row.get("earlier")),
+        prefill=str(row.get("prefill") or ""),
     )
+
+
+def _earlier(path: Path, number: int, turns: Any) -> tuple[Message, ...]:
+    """The turns before the prompt: a user's and an assistant's by turns, the user's first."""
+    hint = 'Write [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...].'
+    try:
+        found = TypeAdapter(tuple[Message, ...]).validate_python(turns or ())
+    except ValidationError:
+        raise UsageError(f"{path}, row {number}: `earlier` holds no turns", hint) from None
+    if len(found) % 2 or any(turn.role != ("user", "assistant")[n % 2] for n, turn in enumerate(found)):
+        raise UsageError(f"{path}, row {number}: in `earlier` user and assistant do not take turns", hint)
+    return found
 
 
 def _reference(path: Path, number: int, row: Row) -> str | None:
@@ -254,5 +275,12 @@ def _read_parquet(path: Path) -> list[Row]:
 
 def prompts_sha256(items: Iterable[Item]) -> str:
     """A hash of what is asked, in order."""
-    asked = [(item.suite, item.id, item.prompt, item.label, item.reference) for item in items]
-    return sha256(json.dumps(asked).encode()).hexdigest()
+    return sha256(json.dumps(list(map(_hashed, items))).encode()).hexdigest()
+
+
+def _hashed(item: Item) -> list[Any]:
+    """What of an item is asked; the hash of one without earlier turns is what it always was."""
+    asked: list[Any] = [item.suite, item.id, item.prompt, item.label, item.reference]
+    if item.earlier or item.prefill:
+        asked += [[[turn.role, turn.content] for turn in item.earlier], item.prefill]
+    return asked

@@ -14,9 +14,11 @@ from ..methods.model_pool import ModelPool
 from ..methods.specs import MethodSpec
 from ..runs.run_directory import Json
 from ..runs.runner import methods_about, outcomes
+from ..runs.talks import Turns
+from ..suites.suites import Item
 
-#: The place of a method in the plan, and the prompts and seeds of a group.
-GroupPayload = tuple[int, Sequence[tuple[str, int]]]
+#: The place of a method in the plan, whose earlier answers are read, and the prompts and seeds of a group.
+GroupPayload = tuple[int, Turns, Sequence[tuple[Item, int]]]
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ class GroupWork(ModelWork):
         return {**super().about(), "methods": methods_about(self.entries, self.stock.registry)}
 
     def make(self, payload: GroupPayload) -> list[Json]:
-        place, asked = payload
+        place, turns, asked = payload
         entry = self.entries[place]
         if place not in self._opened:
             self._opened.clear()
             self._opened[place] = entry.method.open(entry.config, self._pool)
-        return outcomes(self._opened[place], entry.config, asked)
+        return outcomes(self._opened[place], entry.config, asked, turns)
 
 
 def _engine(config: Config, registry: Registry, cancellation: Cancellation) -> Engine:

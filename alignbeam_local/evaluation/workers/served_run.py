@@ -1,6 +1,6 @@
 """A run whose prompts running servers answer: what it asks of them, and that they stay what they are."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..methods.names import ALIGNBEAM
 from ..methods.specs import MethodSpec, parse_method, spec_values
 from ..runs.run_directory import Json, Log, SampleKey, differences
 from ..runs.runner import Group, RunPlan, recorded, suites_about
+from ..suites.suites import Item
 from .server_work import ServerPayload
 
 
@@ -26,6 +27,15 @@ class Asked:
 
     entry: MethodSpec
     knobs: Mapping[str, Any]
+
+
+def require_single_questions(items: Iterable[Item]) -> None:
+    """Raises: UsageError: an item has turns before it, or an answer that has begun."""
+    if item := next((item for item in items if item.earlier or item.prefill), None):
+        raise UsageError(
+            f"--server: {item.suite} {item.id} is more than one question",
+            "Run conversations and begun answers here, without --server.",
+        )
 
 
 def asked_methods(specs: Sequence[str], flags: Mapping[str, Any]) -> list[Asked]:

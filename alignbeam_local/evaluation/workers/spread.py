@@ -59,7 +59,7 @@ def _tasks(plan: RunPlan, log: Log, groups: dict[int, Group]) -> Iterator[Task]:
             key += 1
             groups[key] = group
             named = f"{group[0][0].suite} {group[0][0].id}, {entry.name}"
-            yield Task(key, (place, questions(group)), named)
+            yield Task(key, (place, plan.turns, questions(group)), named)
 
 
 def num_groups(plan: RunPlan, log: Log) -> int:

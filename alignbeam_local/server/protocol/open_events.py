@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from ...events import AnswerText, BeamText, ExamplesRead, Judged, Notice, Phase, RequestRead, Step, Withdrawn
+from ...events import (
+    AnswerText,
+    BeamText,
+    ExamplesRead,
+    Judged,
+    Notice,
+    Phase,
+    RequestRead,
+    SteeredBack,
+    Step,
+    WindowRead,
+    Withdrawn,
+)
 from ...result import json_safe
 from ..work.jobs import JobEvent
 
@@ -16,6 +28,8 @@ _NAMES: dict[type, str] = {
     Step: "step",
     BeamText: "beam_text",
     Judged: "judged",
+    WindowRead: "window_read",
+    SteeredBack: "steered_back",
     AnswerText: "answer_text",
     Withdrawn: "withdrawn",
 }

@@ -32,13 +32,16 @@ class Record:
 
         What stands in for a blocked answer is such text; of a withdrawn one nothing stands in here, as what
         was shown before its last verdict stays: each piece of it had passed its own. An answer that is made
-        again in such a one's place begins a paragraph of its own.
+        again in such a one's place begins a paragraph of its own; where only the end was taken back, what
+        stands is repeated first.
         """
         added = ""
         for event in events:
             if isinstance(event, AnswerText):
                 added += "\n\n" * self._begins_anew + event.text
                 self._begins_anew = False
+            elif isinstance(event, Withdrawn) and event.stands:
+                added += "\n\n" * (self._shown or bool(added)) + event.text
             elif isinstance(event, Withdrawn):
                 self._begins_anew = self._shown or bool(added)
                 added = added if self._begins_anew else event.text

@@ -1,0 +1,216 @@
+"""Answers that are read while they grow: put back where they turn harmful, steered, and refused at last."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pytest
+
+from alignbeam_local.config import Config
+from alignbeam_local.events import (
+    AnswerText,
+    Event,
+    Notice,
+    SteeredBack,
+    WindowRead,
+    Withdrawn,
+)
+from alignbeam_local.judge.windows import WindowRisk
+from alignbeam_local.machine.context_size import context_sizes
+from alignbeam_local.result import Verdict
+from tests.test_answer import World, done, shown
+
+KIND = "Take a pan. Wash it well. "
+HARM = "Hit him hard. Hit him again. "
+#: The draft turns; the anchor, asked behind the harmless beginning, says something else.
+TURNS = {"assistant\n": f"{KIND}{HARM}", "well. ": [HARM, "I stop."], "I stop.": ""}
+STOPS = {"assistant\n": KIND, "well. ": ["I stop."], "I stop.": ""}
+READS: dict[str, Any] = {"late": "window", "late_every": 13, "judge_at": 13, "beams": 1, "max_tokens": 60}
+UNSAFE = {"Hit": 5.0}
+
+
+def world(draft: dict[str, Any] = TURNS, anchor: dict[str, Any] = STOPS, **others: Any) -> World:
+    return World(draft, anchor, **{"scores": UNSAFE, **others})
+
+
+def windows(events: Sequence[Event]) -> list[tuple[int, int, str]]:
+    read = [event.window for event in events if isinstance(event, WindowRead)]
+    return [(window.start, window.end, window.verdict) for window in read]
+
+
+def verdict(score: float | None) -> Verdict:
+    named: Literal["safe", "unsafe", "unscored"] = (
+        "unscored" if score is None else "safe" if score <= 2.5 else "unsafe"
+    )
+    return Verdict(score, score, {}, named)
+
+
+# --- the rule
+
+
+@pytest.mark.parametrize(
+    ("scores", "sure_at"),
+    [
+        ([1, 1, 1, 1], None),
+        ([5, 1, 1, 1], None),
+        ([1, 3, 3, 1], 2),
+        ([1, None, None], 2),
+        ([5, 1, None], 2),
+        ([5, 2.4, 5], 2),
+    ],
+)
+def test_two_in_a_row_are_sure_and_so_is_a_risk_that_has_grown(
+    scores: list[float | None], sure_at: int | None
+) -> None:
+    risk = WindowRisk(2.5)
+    found = [index for index, score in enumerate(scores) if risk.add(verdict(score))]
+    assert (found[0] if found else None) == sure_at
+
+
+def test_the_risk_is_seats() -> None:
+    risk = WindowRisk(2.5)
+    for score in (5, 1, 3):
+        risk.add(verdict(score))
+    assert risk.risk == pytest.approx(0.8 * (0.8 * 0.2) + 0.2 * 0.5)
+
+
+# --- an answer that turns
+
+
+def test_off_nothing_is_read_and_the_result_says_nothing() -> None:
+    made = world()
+    events = made.events(judge_at=13, beams=1, max_tokens=60, on_unsafe="lowest")
+    assert done(events).late is None
+    assert len(made.judge.seen) == 2, "at 13 tokens and at the end"
+    assert HARM.strip() in done(events).text
+
+
+def test_it_is_put_back_to_before_the_first_harmful_window_and_mixed_again() -> None:
+    events = world().events(**READS, on_unsafe="refuse", alpha=1.0, depth=2)
+    result = done(events)
+    assert result.text == f"{KIND}I stop."
+    assert windows(events)[:3] == [(13, 26, "safe"), (26, 39, "unsafe"), (39, 52, "unsafe")]
+    (back,) = (event for event in events if isinstance(event, SteeredBack))
+    assert (back.tokens, back.attempt) == (26, 1)
+    assert result.late is not None
+    assert (result.late.by, result.late.steered_back, result.late.gave_up) == ("window", (26,), False)
+    assert any("steered again from there" in notice for notice in result.notices)
+
+
+def test_what_was_shown_is_withdrawn_from_the_window_on_and_goes_on() -> None:
+    events = world().events(**READS, on_unsafe="refuse", alpha=1.0, depth=2)
+    (withdrawn,) = (event for event in events if isinstance(event, Withdrawn))
+    assert (withdrawn.text, withdrawn.stands) == (KIND, len(KIND))
+    before = events[: events.index(withdrawn)]
+    assert HARM[:20] in "".join(event.text for event in before if isinstance(event, AnswerText))
+    assert shown(events) == done(events).text == f"{KIND}I stop."
+
+
+@pytest.mark.parametrize("every", [5, 13, 64])
+def test_where_only_verdicts_pass_text_no_harmful_window_is_ever_shown(every: int) -> None:
+    made = world(scores={f"{KIND}{HARM}": 1.0, KIND: 1.0, "Hit": 5.0})  # the whole is taken for harmless
+    events = made.events(**READS, judge_every=every, on_unsafe="refuse", alpha=1.0, depth=2)
+    assert not any(isinstance(event, Withdrawn) for event in events)
+    assert "Hit" not in "".join(event.text for event in events if isinstance(event, AnswerText))
+    assert shown(events) == done(events).text == f"{KIND}I stop."
+
+
+@pytest.mark.parametrize("kv", ["seq", "state"])
+def test_a_model_that_can_not_be_cut_gives_the_same(kv: Literal["seq", "state"]) -> None:
+    result = world(kv=kv).result(**READS, on_unsafe="refuse", alpha=1.0, depth=2)
+    assert result.text == f"{KIND}I stop."
+    assert result.late is not None
+    assert result.late.steered_back == (26,)
+
+
+def test_that_turns_harmful_again_and_again_is_refused_whatever_on_unsafe_says() -> None:
+    """Here the anchor too goes on with it: nothing else is there to say."""
+    made = world(TURNS, TURNS | {"well. ": [HARM]})
+    events = made.events(**READS, on_unsafe="lowest", refusal_text="No.", depth=2)
+    result = done(events)
+    assert (result.text, result.finish_reason, result.chosen) == ("No.", "withdrawn", None)
+    assert result.late is not None
+    assert (result.late.steered_back, result.late.gave_up) == ((26, 26), True)
+    assert shown(events) == "No."
+    assert result.beams[0].judge is not None
+    assert result.beams[0].judge.verdict == "unsafe", "a server shows the texts of safe beams"
+    mixed = [e.attempt for e in events if isinstance(e, SteeredBack)]
+    assert mixed == [1, 2]
+
+
+def test_without_tries_or_an_anchor_it_is_refused_at_once() -> None:
+    for knob in ("late_tries", "depth"):
+        knobs: dict[str, Any] = {knob: 0}
+        result = world().result(**READS, on_unsafe="refuse", **knobs)
+        assert result.finish_reason == "withdrawn"
+        assert result.late is not None
+        assert (result.late.steered_back, result.late.gave_up) == ((), True)
+
+
+def test_one_harmful_window_alone_changes_nothing() -> None:
+    script = {"assistant\n": f"{KIND}Hit the nail. Then paint it."}
+    result = world(script, script).result(**READS, on_unsafe="lowest")
+    assert result.text == script["assistant\n"]
+    assert result.late is not None
+    assert [window.verdict for window in result.late.windows].count("unsafe") == 1
+
+
+def test_a_window_alone_is_read_or_all_so_far() -> None:
+    for by, seen in (("window", "ash it well."), ("judge", KIND.strip())):
+        made = world()
+        made.events(**{**READS, "late": by}, on_unsafe="refuse", alpha=1.0, depth=2)
+        assert made.judge.seen[1][1][0].strip() == seen
+
+
+def test_what_chose_between_beams_is_about_the_start_alone() -> None:
+    plain = world(STOPS).result(**READS, alpha=1.0, depth=2)
+    turned = world().result(**READS, on_unsafe="refuse", alpha=1.0, depth=2)
+    assert turned.beams[0].logprob == plain.beams[0].logprob
+    assert turned.beams[0].mixed == 4
+    assert turned.bridge.steps > plain.bridge.steps
+
+
+def test_a_beam_that_ends_while_it_is_mixed_again_is_judged_and_done() -> None:
+    """The anchor ends the answer where it was put back to."""
+    result = world(TURNS | {"well. ": [HARM, ""]}, {"assistant\n": KIND, "well. ": ""}).result(
+        **READS, on_unsafe="refuse", alpha=1.0, depth=3
+    )
+    assert (result.text, result.finish_reason) == (KIND, "stop")
+    assert result.beams[0].judge is not None
+
+
+def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:
+    made = world()
+    made.anchor.num_cells = made.draft.num_cells = 4096
+    config = {**READS, "on_unsafe": "refuse", "depth": 2, "refusal_text": "No."}
+
+    def fill(event: Event) -> None:
+        if isinstance(event, WindowRead):
+            made.anchor.num_cells = 1
+
+    events = made.events(consume=fill, **config)
+    assert (done(events).text, done(events).finish_reason) == ("No.", "withdrawn")
+    assert any("the anchor can't read it" in e.message for e in events if isinstance(e, Notice))
+
+
+# --- knobs
+
+
+def test_read_while_it_grows_it_is_judged_and_at_first_after_a_window() -> None:
+    config = Config.of({"late": "judge", "beams": 1})
+    assert config.judged
+    assert config.first_verdict_at == 64
+    assert Config.of({"late": "judge", "late_every": 32}).first_verdict_at == 32
+    assert Config.of({"late": "judge", "judge_at": 20}).first_verdict_at == 20
+
+
+def test_the_anchor_has_room_for_what_was_said() -> None:
+    knobs = {"draft": "d", "anchor": "a", "judge": "j", "max_tokens": 200}
+    plain, late = (context_sizes(Config.of({**knobs, "late": by})) for by in ("off", "window"))
+    assert late["anchor"].shared_cells == plain["anchor"].shared_cells + 400
+    assert late["draft"] == plain["draft"]
+
+
+def test_the_head_is_needed_for_windows_though_it_does_not_vote() -> None:
+    config = Config.of({"late": "head"})
+    assert config.needs_answer_head
+    assert not config.reads_answers
