@@ -30,11 +30,13 @@ MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split",
-    "sizes": """steer head_votes beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
+    "sizes": """prefix max_depth alpha_rule anchor_row header_probe steer head_votes
+        beams max_tokens draft anchor judge profile lora context gpu_layers main_gpu
         tensor_split flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice min_start on_unsafe head_votes judge",
     "selects": "threshold choice min_start on_unsafe",
-    "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
+    "measured": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
+        anchors anchor_weights anchor_row header_probe safety_tokens boost safety_steps
         safety_file steer clear_below harmful_above request_by threshold choice min_start judge_at judge_every
         on_unsafe head_votes
         temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
@@ -43,8 +45,8 @@ MARKED: dict[Mark, str] = {
 }
 
 UNDER = {
-    "Method": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
-        safety_file""",
+    "Method": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
+        anchors anchor_weights anchor_row header_probe safety_tokens boost safety_steps safety_file""",
     "Steering": "steer clear_below harmful_above request_by read_request",
     "Judge": "threshold choice min_start judge_at judge_every on_unsafe head_votes refusal_text",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop ignore_eos grammar
@@ -61,6 +63,14 @@ DEFAULTS: dict[str, Any] = {
     "bridge_width": 50,
     "variant": "drop",
     "draft_mass": "each",
+    "prefix": "fixed",
+    "max_depth": 20,
+    "agree_for": 3,
+    "alpha_rule": "fixed",
+    "anchors": "mean",
+    "anchor_weights": None,
+    "anchor_row": "plain",
+    "header_probe": False,
     "safety_tokens": "none",
     "boost": 5.0,
     "safety_steps": None,
@@ -222,7 +232,7 @@ def test_an_unknown_field_is_that_error_also_for_a_whole_configuration() -> None
 
 
 @pytest.mark.parametrize(
-    "knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force", "head_votes")]
+    "knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force", "head_votes", "header_probe")]
 )
 def test_a_truth_value_is_no_value_of_another_knob(knob: str) -> None:
     with pytest.raises(UsageError, match=f"{knob} = True: this knob can't be true or false"):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..config import Config
+from ..config import Config, twin_role
 from ..lm.sequences import answer_sequences, judge_sequences
 
 #: What an answer takes more while its head reads it: the token that ends its turn, with room.
@@ -32,16 +32,17 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
     sequences = answer_sequences(config.beams)
     copied = sequences * config.context
     ends = config.beams * _ENDS if config.reads_answers else 0
-    answer = {
-        "draft": ContextSize(
-            sequences, config.context + (config.beams - 1) * _longest(config) + ends, copied + ends
-        ),
-        # The anchor reads text: one draft token may be several of its own.
-        "anchor": ContextSize(sequences, config.context + config.beams * (64 + 16 * config.depth), copied),
-    }
-    every = {role: size.times(config.parallel) for role, size in answer.items()}
-    every["judge"] = judge_context_size(config)
-    return {role: every[role] for role in config.roles}
+    draft = ContextSize(
+        sequences, config.context + (config.beams - 1) * _longest(config) + ends, copied + ends
+    )
+    # An anchor reads text: one draft token may be several of its own.
+    read = config.beams * (64 + 16 * config.longest_prefix)
+    anchor = ContextSize(sequences, config.context + read, copied)
+    followers = {role: draft if role == "draft" else anchor for role in config.roles if role != "judge"}
+    if config.has_twins:
+        followers |= {twin_role(role): anchor for role in config.anchor_roles}
+    every = {role: size.times(config.parallel) for role, size in followers.items()}
+    return every | ({"judge": judge_context_size(config)} if "judge" in config.roles else {})
 
 
 def judge_context_size(config: Config) -> ContextSize:

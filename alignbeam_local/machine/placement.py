@@ -10,7 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import Config
+from ..config import Config, is_anchor
 from ..errors import UsageError
 from ..lm.devices import ON_PROCESSOR, Gpu, Offload
 from ..models.gguf_header import GgufHeader
@@ -85,7 +85,7 @@ def _files(
 
     A context's cache lies where the layers are, so that all of a file's contexts count.
     """
-    roles = sorted(wanted, key=lambda role: _ORDER.index(role) if role in _ORDER else len(_ORDER))
+    roles = sorted(wanted, key=_turn)
     files: dict[Path, _File] = {}
     for role in roles:
         (header, _), need = wanted[role], needs[role]
@@ -94,6 +94,12 @@ def _files(
         both = [sum(sizes) for sizes in zip(before.layers, own, strict=True)]
         files[path] = _File(both, before.compute + need.compute)
     return files
+
+
+def _turn(role: str) -> int:
+    """When a role is placed: all anchors, and their twins, as the first one."""
+    place = "anchor" if is_anchor(role) else role
+    return _ORDER.index(place) if place in _ORDER else len(_ORDER)
 
 
 def _layers(header: GgufHeader, need: Need) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..cancellation import Cancellation
-from ..config import Config
+from ..config import ROLES, Config
 from ..engine.engine import Engine
 from ..engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from ..engine.snapshot import Snapshot
@@ -194,7 +194,8 @@ def _answer(
 
 def _as_here(result: Result, config: Config) -> Result:
     """Knobs lose their types on the way; models that the server holds for others have no part in it."""
-    models = {role: card if role in config.roles else None for role, card in result.models.items()}
+    kept = {role: card for role, card in result.models.items() if role in (*ROLES, *config.roles)}
+    models = {role: card if role in config.roles else None for role, card in kept.items()}
     return replace(result, config=config.model_dump(), models=models)
 
 

@@ -24,7 +24,7 @@ from ..prompt.message import Message
 from ..result import json_safe
 
 #: Changes with the form of what is said; a server of another one is not used.
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 
 _EVENTS: Mapping[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)

@@ -149,7 +149,7 @@ def _write_profile(name: str, choice: Choice, registry: Registry) -> None:
 
     check_profile_name(name, registry.profiles)
     knobs = {**registry.profile(choice.profile), **choice.models}
-    knobs |= {role: registry.lasting(str(knobs[role])) for role in ROLES}
+    knobs |= {role: registry.lasting_names(knobs[role]) for role in ROLES}
     if adapters := Config.of({"lora": knobs.get("lora", ())}).adapters:
         knobs["lora"] = list(map(registry.lasting_adapter, adapters))
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]

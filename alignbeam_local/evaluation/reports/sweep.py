@@ -71,7 +71,7 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
 def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) -> str:
     """A profile with the arm's models and all that was measured, defaults too: they may change."""
     knobs = entry.config.model_dump(include=_MEASURED, exclude_none=True)
-    knobs |= {role: registry.lasting(knobs[role]) for role in ROLES if role in knobs}
+    knobs |= {role: registry.lasting_names(knobs[role]) for role in ROLES if role in knobs}
     if not knobs["lora"]:
         del knobs["lora"]
     else:
