@@ -189,10 +189,14 @@ class BeamSearch:
         `anchor_prompts` are those of each anchor, then those of their twins, if they have any.
         """
         prompts = _by_anchor(self.anchors, anchor_prompts)
-        while mixing := [beam for beam in self.active if self._starts_of[beam.index].prefix.goes_on]:
+        while mixing := self._mixing(prompts):
             yield from self._extend(mixing, prompts)
-            if self.config.header_probe:
-                self._probe([beam for beam in mixing if beam.finish is None], prompts)
+
+    def _mixing(self, prompts: "Prompts") -> list[Beam]:
+        """The beams whose next token is mixed."""
+        if self.config.header_probe:
+            self._probe(prompts)
+        return [beam for beam in self.active if self._starts_of[beam.index].prefix.goes_on]
 
     def _extend(self, mixing: Sequence[Beam], prompts: "Prompts") -> Iterator[Event]:
         """One mixed token more for each of these beams."""
@@ -230,15 +234,16 @@ class BeamSearch:
         twins = [anchor.twin for anchor in self._followed if anchor.twin and len(beam.tokens) < STEPS]
         return _contrasted(len(own), [*own, *(twin.logits(beam.sequence) for twin in twins)])
 
-    def _probe(self, beams: Sequence[Beam], prompts: "Prompts") -> None:
+    def _probe(self, prompts: "Prompts") -> None:
         """Let beams whose start has ended go on where an anchor, its turn begun anew, would refuse.
 
         ADA (arXiv 2510.18081). Each beam is asked once, and none that refuses already.
         """
         ended = [
             beam
-            for beam in beams
-            if not (self._starts_of[beam.index].prefix.goes_on or beam.index in self._probed)
+            for beam in self.active
+            if self._starts_of[beam.index].prefix.ends_early
+            and beam.index not in self._probed
             and not (is_unfinished(beam.raw) or is_refusal(beam.text))
         ]
         self._probed |= {beam.index for beam in ended}

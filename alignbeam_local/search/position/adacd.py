@@ -21,8 +21,8 @@ def contrasted(plain: Logits, told: Logits) -> Logits:
     """The row that counts, of (V,) logits z and, told to refuse, z_s.
 
     z_s + 4.5 (z_s - z) where the two agree, else z_s - 4.5 (z_s - z); -inf for what z gives less than 0.01
-    of its likeliest. They agree where 1 / (1 + the rank in z of z_s's likeliest) >= 0.9, and z's likeliest has at
-    least 0.9 of the probability of z_s's.
+    of its likeliest. They agree where 1 / (1 + the rank in z of z_s's likeliest) >= 0.9, and z's likeliest
+    has at least 0.9 of the probability of z_s's.
 
     Raises:
         ModelError: a row holds no numbers.

@@ -50,6 +50,11 @@ class Prefix:
             return True
         return self._together < self._agree_for if self._is_adaptive else self._is_long
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether it has ended where more tokens could be mixed."""
+        return self._count < self._most and not self.goes_on
+
     def fork(self) -> Self:
         """The same for another beam that begins likewise."""
         return copy(self)
