@@ -1,26 +1,24 @@
-"""The mixed start of each beam, by every rule, against a slow one: each token from nothing, in dictionaries."""
+"""The mixed start of each beam, by every rule, against a slow one: each token anew, in dictionaries."""
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
-from alignbeam_local.events import Event, Step
+from alignbeam_local.events import Event
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.lm.vocabulary import Vocabulary, is_unfinished
-from alignbeam_local.search.beam import Beam
 from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
 from alignbeam_local.search.bridge import Bridge
 from alignbeam_local.search.position.refusing import first_tokens
 from alignbeam_local.search.refusals import is_refusal
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, hashed_row
-from tests.test_beams import ANCHOR, DRAFT, DRAFT_PROMPT, Kv, likes, nudged, nudges, row_of, softmax
+from tests.test_beams import ANCHOR, DRAFT, DRAFT_PROMPT, Kv, nudged, nudges, softmax
 
 OTHER = fake_vocabulary("he", "ab", " the", "b\n")
 VOCABULARIES = (ANCHOR, OTHER, ANCHOR)

@@ -45,7 +45,7 @@ class MixedRow(NamedTuple):
     draft_normaliser: float
     anchor_choice: int = -1  # the draft token that the anchor's likeliest landed on; -1: none
     anchor_mass: float = 0.0  # the anchor's probability that landed on it
-    voices: tuple[Voice, ...] = ()  # each anchor's own, where there are several
+    voices: tuple[Voice, ...] = ()  # what each anchor in use says by itself, where there are several
 
     @property
     def is_mixed(self) -> bool:
@@ -156,7 +156,7 @@ class Mixer:
         if alpha is None:
             quiet = Mixture(_NOTHING.tokens, _NOTHING.probabilities, whole.mixture.covered_mass)
             row = row._replace(mixture=quiet, landed=np.empty(0))
-        return row._replace(voices=tuple(voices)) if len(voices) > 1 else row
+        return row._replace(voices=tuple(voices)) if len(self._bridges) > 1 else row
 
     def _heard(self, number: int, row: Logits) -> _Heard:
         width = min(self._config.bridge_width, int(np.isfinite(row).sum()))
