@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
-from alignbeam_local.events import Event
+from alignbeam_local.events import Event, Step
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.lm.vocabulary import Vocabulary, is_unfinished
@@ -297,3 +297,21 @@ def test_mixed_starts_in_a_batch_are_the_slow_ones(config: Config, seed: int, kv
     world = World(draft, rows, kv, has_twins=config.has_twins)
     search, _ = world.search(config)
     assert starts(search) == Slow(world, config).beams()
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from(["fixed", "decay", "disagreement"]))
+def test_beams_can_be_mixed_again_where_they_stand(seed: int, again: int, rule: str) -> None:
+    rows = [nudged(hashed_row(ANCHOR.size, seed + 1), nudges(ANCHOR, 0.0))]
+    world = World(nudged(hashed_row(DRAFT.size, seed), nudges(DRAFT, 0.0)), rows)
+    config = Config(
+        depth=2, beams=2, max_tokens=12, max_depth=2, anchor="a", alpha_rule=rule, ignore_eos=True
+    )
+    search, _ = world.search(config)
+    before = [len(beam.tokens) for beam in search.beams]
+    list(search.complete(until=5))
+    events = list(search.extend(world.prompts(), steps=again))
+    steps = [event for event in events if isinstance(event, Step)]
+    assert before == [2, 2]
+    assert [len(beam.tokens) for beam in search.beams] == [5 + again] * 2
+    assert len(steps) == 2 * again

@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 
+from ..config import is_anchor
 from ..paths import data_dir
 from . import answer_head, head
 
@@ -14,9 +15,10 @@ def heads_hash(role: str, model_sha256: str) -> str | None:
 
     None if there are none.
     """
-    if role not in _FOLDERS:
+    kind = "anchor" if is_anchor(role) else role
+    if kind not in _FOLDERS:
         return None
-    own, module = _FOLDERS[role]
+    own, module = _FOLDERS[kind]
     found = []
     for folder in (data_dir() / own, module.SHIPPED):
         contents = (path.read_bytes() for path in sorted(folder.glob("*.json")))

@@ -183,11 +183,15 @@ class BeamSearch:
         finally:
             sampler.close()
 
-    def extend(self, anchor_prompts: Sequence[Sequence[int]]) -> Iterator[Event]:
+    def extend(self, anchor_prompts: Sequence[Sequence[int]], *, steps: int | None = None) -> Iterator[Event]:
         """Phase 2: the mixed start of each beam goes on, each token the argmax of its mixture.
 
-        `anchor_prompts` are those of each anchor, then those of their twins, if they have any.
+        `anchor_prompts` are those of each anchor, then those of their twins, if they have any. With `steps`
+        beams are mixed again where they stand, for at least so many tokens.
         """
+        for beam in self.active if steps is not None else ():
+            self._anew.pop(beam.index, None)
+            self._starts_of[beam.index] = Start(weight_of(self.config), Prefix(self.config, steps))
         prompts = _by_anchor(self.anchors, anchor_prompts)
         while mixing := self._mixing(prompts):
             yield from self._extend(mixing, prompts)
@@ -207,7 +211,7 @@ class BeamSearch:
             self._safety.change(self.draft, beam.sequence, len(beam.tokens))
             start, rows = self._starts_of[beam.index], self._rows(beam) if beam in asked else []
             draft_row = self.draft.logits(beam.sequence)
-            row = self._mixer.mix(draft_row, rows, start.weight, len(beam.tokens))
+            row = self._mixer.mix(draft_row, rows, start.weight, start.prefix.count)
             row = self._accepted(row, beam)
             self._note(start.prefix, row)
             self.count.unmixed += row.anchor is None

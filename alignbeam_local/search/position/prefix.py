@@ -12,12 +12,14 @@ SURE = 0.5
 class Prefix:
     """Of one beam: whether its next token is mixed as well."""
 
-    def __init__(self, config: Config) -> None:
-        self._least, self._most = config.depth, config.longest_prefix
+    def __init__(self, config: Config, least: int | None = None) -> None:
+        """`least` tokens are mixed in any case; None: N."""
+        self._least = config.depth if least is None else least
+        self._most = max(config.longest_prefix, self._least)
         self._is_adaptive = config.prefix == "adaptive"
         self._is_long = config.alpha_rule == "disagreement"
         self._agree_for = config.agree_for
-        self._count = 0  # tokens of the start so far
+        self.count = 0  # tokens of the start so far
         self._together = 0  # the last of them in a row in which the models did not part
 
     def note(self, draft_choice: int, anchor_choice: int, anchor_mass: float) -> None:
@@ -29,31 +31,31 @@ class Prefix:
             anchor_mass: the anchor's probability that landed on it.
         """
         parts = anchor_choice not in (-1, draft_choice) and anchor_mass >= SURE
-        self._count += 1
+        self.count += 1
         self._together = 0 if parts else self._together + 1
 
     def note_plain(self) -> None:
         """Take a token that says nothing about their parting: no anchor could be asked, or none need be."""
-        self._count += 1
+        self.count += 1
 
     def lengthen(self, tokens: int) -> None:
         """At least so many tokens more are mixed, to `max_depth`."""
-        self._least = self._count + tokens
+        self._least = self.count + tokens
         self._together = 0
 
     @property
     def goes_on(self) -> bool:
         """Whether the next token is mixed."""
-        if self._count >= self._most:
+        if self.count >= self._most:
             return False
-        if self._count < self._least:
+        if self.count < self._least:
             return True
         return self._together < self._agree_for if self._is_adaptive else self._is_long
 
     @property
     def ends_early(self) -> bool:
         """Whether it has ended where more tokens could be mixed."""
-        return self._count < self._most and not self.goes_on
+        return self.count < self._most and not self.goes_on
 
     def fork(self) -> Self:
         """The same for another beam that begins likewise."""
