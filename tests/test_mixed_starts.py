@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignbeam_local.config import Config
+from alignbeam_local.config import AlphaRule, Config
 from alignbeam_local.events import Event, Step
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
@@ -184,7 +184,7 @@ class Slow:
 
     def refusing(self, number: int, row: Logits) -> float:
         p = softmax(row)
-        return sum(p[token] for token in first_tokens(VOCABULARIES[number]))
+        return sum(p[int(token)] for token in first_tokens(VOCABULARIES[number]))
 
     def would_refuse(self, tokens: list[int]) -> bool:
         raw = DRAFT.pieces(tokens)
@@ -301,7 +301,7 @@ def test_mixed_starts_in_a_batch_are_the_slow_ones(config: Config, seed: int, kv
 
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.integers(1, 4), st.sampled_from(["fixed", "decay", "disagreement"]))
-def test_beams_can_be_mixed_again_where_they_stand(seed: int, again: int, rule: str) -> None:
+def test_beams_can_be_mixed_again_where_they_stand(seed: int, again: int, rule: AlphaRule) -> None:
     rows = [nudged(hashed_row(ANCHOR.size, seed + 1), nudges(ANCHOR, 0.0))]
     world = World(nudged(hashed_row(DRAFT.size, seed), nudges(DRAFT, 0.0)), rows)
     config = Config(

@@ -16,7 +16,8 @@ from alignbeam_local.events import Step
 from alignbeam_local.heads.head import Thresholds
 from alignbeam_local.lm.prompt_cache import SavedPrompt
 from alignbeam_local.machine.context_size import context_sizes
-from alignbeam_local.models.registry import Profile, Registry
+from alignbeam_local.models.registry import Registry
+from alignbeam_local.models.toml_files import Profile
 from alignbeam_local.result import Result
 from alignbeam_local.search.position.adacd import INSTRUCTION
 from alignbeam_local.search.steering import steering_of, unread, worse_reading
@@ -119,7 +120,8 @@ def test_several_can_be_named_wherever_one_can(source: str, tmp_path: Path) -> N
     registry = Registry(
         {}, {"two": Profile("two", "", {"anchor": BOTH}), "starter": Profile("starter", "", {})}, "starter"
     )
-    flags: dict[str, Any] = {"flag": {"anchor": BOTH}, "profile": {"profile": "two"}}.get(source, {})
+    given: dict[str, dict[str, Any]] = {"flag": {"anchor": BOTH}, "profile": {"profile": "two"}}
+    flags = given.get(source, {})
     if source == "file":
         config_file().parent.mkdir(parents=True, exist_ok=True)
         config_file().write_text('anchor = ["anchor", "other"]\n')
