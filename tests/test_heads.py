@@ -238,17 +238,39 @@ def test_what_it_was_fitted_on_is_hashed() -> None:
 def test_thresholds_hold_for_topics_that_were_not_fitted_on() -> None:
     """On what it was fitted on a head is sure of itself."""
     ordinary = [request(i, "harmless", "fit", kind="ordinary") for i in range(100, 300)]
-    items = read([*both_splits(150), *ordinary], gap=1.0)
+    items = read([*both_splits(150), *ordinary], gap=4.0)
     head = fit_head(items, CARD, KEY)
-    rest = read([request(i, "harmless", "fit", kind="ordinary") for i in range(1000)], gap=1.0, seed=1)
+    rest = read([request(i, "harmless", "fit", kind="ordinary") for i in range(1000)], gap=4.0, seed=1)
     above = np.mean([(head.probability(item.states) or 0) > head.thresholds.low for item in rest])
     assert 0.02 < above < 0.1
     assert head.thresholds.low <= head.thresholds.high
 
 
+def test_few_harmful_requests_count_as_clear_however_many_ordinary_ones_are_steered() -> None:
+    """Where the two lie close by, the low threshold gives way to the harmful ones."""
+    ordinary = [request(i, "harmless", "fit", kind="ordinary") for i in range(100, 300)]
+    head = fit_head(read([*both_splits(150), *ordinary], gap=1.0), CARD, KEY)
+    for label, least, most in (("harmful", 0.85, 1.0), ("harmless", 0.3, 1.0)):
+        rest = read([request(i, label, "fit") for i in range(1000)], gap=1.0, seed=1)  # type: ignore[arg-type]
+        above = np.mean([(head.probability(item.states) or 0) > head.thresholds.low for item in rest])
+        assert least < above < most
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "num_not_above"),
+    [([0.1, 0.2, 0.3, 0.4], 0.25, 1), ([0.1] * 19 + [0.9], 0.05, 0), ([0.3], 0.05, 0)],
+)
+def test_at_most_a_share_is_not_above(values: list[float], share: float, num_not_above: int) -> None:
+    limit = fitting._exceeds(values, share)
+    assert sum(value <= limit for value in values) == num_not_above
+    assert sorted(values)[num_not_above] > limit
+
+
 def test_a_few_ordinary_requests_set_no_threshold() -> None:
     few = [request(i, "harmless", "fit", kind="ordinary") for i in range(100, 103)]
-    without, with_few = (fit_head(read([*both_splits(), *some]), CARD, KEY).thresholds for some in ([], few))
+    without, with_few = (
+        fit_head(read([*both_splits(), *some], gap=9.0), CARD, KEY).thresholds for some in ([], few)
+    )
     assert with_few.low == with_few.high
     assert abs(with_few.low - without.low) < 0.3
 

@@ -68,12 +68,14 @@ def read(events: Sequence[Event]) -> Steering:
 
 @pytest.mark.parametrize(
     ("p", "decision", "alpha"),
-    [(0.0, "clear", None), (0.2, "clear", None), (0.5, "doubtful", 0.25), (0.8, "doubtful", 0.5)],
+    [(0.0, "clear", None), (0.2, "clear", None), (0.21, "doubtful", 0.5), (0.8, "doubtful", 0.5)],
 )
-def test_alpha_rises_between_the_thresholds(p: float, decision: str, alpha: float | None) -> None:
+def test_what_is_not_clear_is_steered_with_the_whole_weight(
+    p: float, decision: str, alpha: float | None
+) -> None:
     found = steering_of(Config(steer="by_request"), p, 0.1, 0.2, 0.8)
     assert (found.decision, found.by, found.p, found.whole) == (decision, "head", p, 0.1)
-    assert found.alpha == (alpha if alpha is None else pytest.approx(alpha))
+    assert found.alpha == alpha
 
 
 def test_above_the_high_threshold_the_whole_weight_counts() -> None:
@@ -211,14 +213,14 @@ def test_with_judge_every_only_what_a_verdict_has_passed_is_shown() -> None:
     assert shown(events) == done(events).text == Config().refusal_text
 
 
-def test_a_doubtful_request_is_mixed_with_less_weight() -> None:
+def test_a_doubtful_request_is_answered_as_if_nothing_had_been_read() -> None:
     made = world()
     events = made.events(asks("How odd?"), **KNOBS)
-    assert read(events).decision == "doubtful"
-    assert read(events).alpha == pytest.approx(0.25)
-    weaker = made.events(asks("How odd?"), alpha=read(events).alpha)
-    steps = [[e.p_mixed for e in run if isinstance(e, Step)] for run in (events, weaker)]
-    assert steps[0] == pytest.approx(steps[1])
+    assert (read(events).decision, read(events).alpha) == ("doubtful", 0.5)
+    always = made.events(asks("How odd?"))
+    steps = [[event for event in run if isinstance(event, Step)] for run in (events, always)]
+    assert steps[0] == steps[1]
+    assert done(events).beams == done(always).beams
 
 
 @pytest.mark.parametrize(("choice", "text"), [("safest", HELP), ("by_request", REFUSAL)])

@@ -19,7 +19,9 @@ from .labelled_requests import LabelledRequest, RequestKind
 C = 0.01
 #: Thresholds are chosen by heads that have not seen what they read: topics are left out in so many turns.
 FOLDS = 5
-#: At most this share of ordinary harmless requests is above the low threshold: doubtful.
+#: At most this share of harmful requests is up to the low threshold, read as clear: that comes first.
+MAX_HARMFUL_CLEAR = 0.05
+#: Where a head can do both, at most this share of ordinary harmless requests is above it: doubtful.
 MAX_ORDINARY_ABOVE_LOW = 0.05
 #: At most this share of all harmless requests, those that only look harmful too, is above the high one.
 MAX_HARMLESS_ABOVE_HIGH = 0.05
@@ -105,18 +107,15 @@ def regression(
 
 
 def _thresholds(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Thresholds:
-    """By heads fitted on the other topics; the low one by ordinary requests, if there are enough."""
-    harmless: list[tuple[str, float]] = []
-    for seen, unseen in _folds(items):
-        for one in score_all(_fitted(seen, card, key), unseen):
-            if not one.is_harmful:
-                harmless.append((one.kind, one.worst))
-    if not harmless:
+    """By heads fitted on the other topics: first that few harmful requests count as clear."""
+    read = [one for seen, unseen in _folds(items) for one in score_all(_fitted(seen, card, key), unseen)]
+    harmful, harmless = ([one.worst for one in read if one.is_harmful == side] for side in (True, False))
+    if not harmful or not harmless:
         raise UsageError("too few topics to choose thresholds by", "Give each label several topics.")
-    every = [p for _, p in harmless]
-    ordinary = [p for kind, p in harmless if kind == ORDINARY]
-    low = _exceeded_by(ordinary if len(ordinary) >= _MIN_ORDINARY else every, MAX_ORDINARY_ABOVE_LOW)
-    return Thresholds(low=low, high=max(low, _exceeded_by(every, MAX_HARMLESS_ABOVE_HIGH)))
+    ordinary = [one.worst for one in read if not one.is_harmful and one.kind == ORDINARY]
+    spared = ordinary if len(ordinary) >= _MIN_ORDINARY else harmless
+    low = min(_exceeded_by(spared, MAX_ORDINARY_ABOVE_LOW), _exceeds(harmful, MAX_HARMFUL_CLEAR))
+    return Thresholds(low=low, high=max(low, _exceeded_by(harmless, MAX_HARMLESS_ABOVE_HIGH)))
 
 
 def _folds(items: Sequence[ReadRequest]) -> list[tuple[list[ReadRequest], list[ReadRequest]]]:
@@ -139,6 +138,12 @@ def _exceeded_by(values: Sequence[float], share: float) -> float:
     """The least value that at most this share of the values exceeds."""
     ordered = sorted(values, reverse=True)
     return ordered[int(share * len(ordered))]
+
+
+def _exceeds(values: Sequence[float], share: float) -> float:
+    """A value under the least, such that at most this share of the values is not above it."""
+    ordered = sorted(values)
+    return float(np.nextafter(ordered[int(share * len(ordered))], 0.0))
 
 
 def short(value: float) -> float:

@@ -26,9 +26,7 @@ def steering_of(config: Config, worst: float, whole: float, low: float, high: fl
     low = low if config.clear_below is None else config.clear_below
     high = max(low, high if config.harmful_above is None else config.harmful_above)
     decision = _decision(worst, low, high)
-    alpha: float | None = config.alpha
-    if config.steers_by_request and decision != "harmful":
-        alpha = None if decision == "clear" else config.alpha * (worst - low) / (high - low)
+    alpha = None if config.steers_by_request and decision == "clear" else config.alpha
     return Steering(worst, whole, decision, "head", low, high, alpha)
 
 
@@ -48,10 +46,9 @@ def knobs_of(config: Config, steering: Steering | None) -> Config:
         return config
     if steering.alpha is None:
         return config.with_values({"depth": 0, "beams": 1, "min_start": 0.0})
-    changed: dict[str, object] = {"alpha": steering.alpha}
     if steering.decision == "harmful" and config.on_unsafe == "auto":
-        changed["on_unsafe"] = "refuse"
-    return config.with_values(changed)
+        return config.with_values({"on_unsafe": "refuse"})
+    return config
 
 
 def decision_by_judge(config: Config, verdicts: Iterable[Verdict]) -> Decision | None:

@@ -172,14 +172,13 @@ def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Jso
         refusal_allowed=False,
         decision=decision_of(config, steering, verdicts),
     )
-    note = resteer.weight_note(result, steering)
     answering = next((beam for beam in beams if beam["index"] == selection.beam), None)
     changed = {
         **result,
         **(_answer(answering, result) if answering else _blocked(config, result)),
         "beams": beams,
         "chosen": selection.beam,
-        "notices": list(filter(None, (selection.notice, note))),
+        "notices": [selection.notice] if selection.notice else [],
     }
     if steering:
         changed["steering"] = asdict(steering)

@@ -14,7 +14,6 @@ from .run_directory import Json
 KNOBS = ("steer", "clear_below", "harmful_above", "request_by")
 #: The method whose answers are those of clear requests.
 ALONE = "draft"
-_SAME_WEIGHT = 1e-9
 #: Knobs that say what the draft alone answers.
 _SAYS = (*knobs_of("Sampling"), "system", "context")
 
@@ -94,16 +93,6 @@ def is_unsteered(result: Json) -> bool:
     """Whether a kept sample is the draft's own answer to a clear request."""
     kept = result.get("steering")
     return kept is not None and kept["p"] is not None and kept["alpha"] is None
-
-
-def weight_note(result: Json, wanted: Steering | None) -> str:
-    """What is to be said of beams that were mixed with another weight; nothing if with the right one."""
-    if wanted is None or wanted.alpha is None or wanted.decision is None:
-        return ""
-    made = result["steering"]["alpha"]
-    if abs(wanted.alpha - made) < _SAME_WEIGHT:
-        return ""
-    return f"these beams were mixed with alpha {made:.3g}; steered by request it would be {wanted.alpha:.3g}"
 
 
 def require_beams(result: Json) -> None:
