@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from math import isfinite
-from typing import Annotated, Any, Literal, NamedTuple, Self, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from .errors import UsageError, did_you_mean
 from .knobs import Knob, Mark, Panel
+from .roles import MOST_ANCHORS, anchor_number, anchor_role, is_anchor
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
@@ -29,15 +30,6 @@ KvStrategy = Literal["auto", "seq", "state"]
 Kept = Literal["none", "examples", "all"]
 FlashAttention = Literal["auto", "on", "off"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
-
-#: The part that a model plays in an answer.
-ModelRole = Literal["draft", "anchor", "judge"]
-ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
-
-#: The most anchors of one answer: each is a model in memory, and a decode a mixed token.
-MOST_ANCHORS = 8
-#: Behind an anchor's role: the same file once more, told to refuse (`anchor_row = adacd`).
-_TWIN = "_twin"
 
 #: Named as the judge it says: no model of its own, the draft's answer head.
 HEAD_JUDGE = "head"
@@ -628,32 +620,6 @@ class Config(BaseModel):
     def mixed_depth(self) -> int:
         """The most tokens that are mixed: at most the answer's length."""
         return min(self.longest_prefix, self.max_tokens)
-
-
-def anchor_role(number: int) -> str:
-    """The role of an anchor, from 0: `anchor`, `anchor2`, `anchor3`."""
-    return "anchor" if number == 0 else f"anchor{number + 1}"
-
-
-def twin_role(role: str) -> str:
-    """The role of an anchor's twin, which is told to refuse."""
-    return f"{role}{_TWIN}"
-
-
-def is_twin(role: str) -> bool:
-    """Whether this role is an anchor's twin's."""
-    return role.endswith(_TWIN)
-
-
-def is_anchor(role: str) -> bool:
-    """Whether this role is an anchor's, or a twin's."""
-    number = role.removesuffix(_TWIN).removeprefix("anchor")
-    return role.startswith("anchor") and (not number or number.isdecimal())
-
-
-def anchor_number(role: str) -> int:
-    """Which anchor plays this role, from 0."""
-    return int(role.removesuffix(_TWIN).removeprefix("anchor") or 1) - 1
 
 
 KNOBS = tuple(Config.model_fields)

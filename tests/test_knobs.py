@@ -13,7 +13,6 @@ from alignbeam_local.config import (
     KNOBS,
     MOST_SEED,
     MOST_TOKENS,
-    ROLES,
     Config,
     by_name,
     canonical,
@@ -25,6 +24,7 @@ from alignbeam_local.engine.engine import LOADING_KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.runs import reselect
 from alignbeam_local.knobs import PANELS, Knob, Mark
+from alignbeam_local.roles import ROLES
 
 MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split

@@ -15,7 +15,7 @@ PACKAGE = "alignbeam_local"
 LAYERS = """
 errors
 paths intervals cancellation reading
-knobs
+knobs roles
 config
 result
 events

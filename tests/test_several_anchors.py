@@ -1,5 +1,6 @@
 """Several anchors, from a flag to the result: each is loaded, asked, counted and told by itself."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import pytest
 
 from alignbeam_local.api import load
-from alignbeam_local.config import MOST_ANCHORS, Config, anchor_number, is_anchor, is_twin, twin_role
+from alignbeam_local.config import Config
 from alignbeam_local.conversation.saved_state import SavedState, read_state, write_state
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.snapshot import Snapshot
-from alignbeam_local.errors import UsageError
+from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.events import Step
 from alignbeam_local.heads.head import Thresholds
 from alignbeam_local.lm.prompt_cache import SavedPrompt
@@ -19,16 +20,21 @@ from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import Profile
 from alignbeam_local.result import Result
+from alignbeam_local.roles import MOST_ANCHORS, anchor_number, is_anchor, is_twin, twin_role
 from alignbeam_local.search.position.adacd import INSTRUCTION
 from alignbeam_local.search.steering import steering_of, unread, worse_reading
 from alignbeam_local.settings import resolve
+from alignbeam_local.warm import found_server
+from alignbeam_local.warm.found_server import FoundServer
 from tests.fake_lm import scripted_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
+from tests.running import run
 from tests.test_answer import ANCHOR, DRAFT, HELP, REFUSAL
 from tests.test_steering import BEGIN
 
 ASKED = f"cook?{BEGIN}"
 BOTH = ["anchor", "other"]
+ASK = ("ask", "--anchor", "a", "--anchor", "b")
 PLAIN: dict[str, Any] = {"beams": 1, "max_tokens": 30, "depth": 4, "context": 512}
 
 
@@ -283,3 +289,43 @@ def test_what_was_kept_of_one_more_anchor_goes_back_to_it(monkeypatch: pytest.Mo
     prompts = [model.prompt.save() for model in engine.models.followers]
     assert [p and p.prompt for p in prompts] == [p and p.prompt for p in held.prompts]
     assert replace(engine.models).by_role.keys() == engine.models.by_role.keys()
+
+
+# --- commands, servers
+
+
+def test_the_flag_can_be_repeated() -> None:
+    one, several = run("ask", "--anchor", "a", "--show-config"), run(*ASK, "--show-config", "--json")
+    assert "anchor          'a'" in one.out
+    assert json.loads(several.out)["anchor"]["value"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("anchor", "depth", "is_taken"),
+    [("anchor", 6, False), (BOTH, 6, True), (BOTH[::-1], 6, False), ("anchor", 0, True)],
+)
+def test_a_server_serves_with_all_of_its_anchors_or_not_at_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, anchor: Any, depth: int, is_taken: bool
+) -> None:
+    paths = {name: tmp_path / f"{name}.gguf" for name in ("draft", *BOTH)}
+    for path in paths.values():
+        path.touch()
+    models: dict[str, Any] = {"draft": str(paths["draft"]), "beams": 1}
+    config = Config.of({**models, "anchor": [str(paths[name]) for name in BOTH]})
+    files = {role: str(Path(config.model_named(role)).resolve()) for role in config.roles}
+    server = FoundServer(Path("x"), 1, "pair", config, files, ())
+    monkeypatch.setattr(found_server, "running_servers", lambda: iter([server]))
+    names = [anchor] if isinstance(anchor, str) else anchor
+    asked = Config.of({**models, "depth": depth, "anchor": [str(paths[name]) for name in names]})
+    assert found_server.find_server(asked, Registry({}, {}, "")) == (server if is_taken else None)
+
+
+@pytest.mark.parametrize(
+    ("anchor", "begins"), [(BOTH, "anchor: the anchor can't"), ("anchor", "the anchor can't")]
+)
+def test_of_several_it_is_said_whose_bridge_is_hopeless(
+    monkeypatch: pytest.MonkeyPatch, anchor: Any, begins: str
+) -> None:
+    monkeypatch.setattr("alignbeam_local.pair.check.single_share", lambda _: 0.1)
+    with pytest.raises(ModelError, match=f"^{begins}"):
+        answered(monkeypatch, loader(), anchor=anchor, force=False)

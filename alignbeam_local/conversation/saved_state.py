@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import MOST_ANCHORS
 from ..engine.snapshot import Snapshot
 from ..errors import AlignBeamError
 from ..lm.checksummed_file import Checksummed, read_checksummed, write_checksummed
 from ..lm.language_model import SequenceState
 from ..lm.prompt_cache import SavedPrompt
+from ..roles import MOST_ANCHORS
 
 _FORMAT = "alignbeam state 2"
 #: The models whose prompts are kept, in the order of a snapshot: draft, anchors, then the anchors' twins.

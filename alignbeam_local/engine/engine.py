@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..cancellation import Cancellation
-from ..config import Config, anchor_number, is_anchor, is_twin, knobs_that, twin_role
+from ..config import Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
 from ..heads.answer_head import AnswerHead, find_answer_head
@@ -23,6 +23,7 @@ from ..models.registry import Registry
 from ..pair.check import check_pair
 from ..prompt.message import Message
 from ..result import Result
+from ..roles import anchor_number, is_anchor, is_twin, twin_role
 from ..search.bridge import bridge_between
 from .answer import Answer
 from .background import Background

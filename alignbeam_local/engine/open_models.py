@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..config import ROLES, Config, is_twin, twin_role
+from ..config import Config
 from ..heads.answer_head import AnswerHead
 from ..heads.head import RequestHead
 from ..judge.judge import Judge
@@ -13,6 +13,7 @@ from ..lm.prompt_cache import PromptCache
 from ..machine.context_size import ContextSize, context_sizes
 from ..prompt.formats import PromptFormat
 from ..result import ModelCard
+from ..roles import ROLES, is_twin, twin_role
 from ..search.bridge import Bridge
 from .examples import ExampleReading
 

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..config import Config, ModelRole
+from ..config import Config
 from ..errors import ContextFull
 from ..lm.prompt_cache import PromptCache
 from ..prompt.message import Message
+from ..roles import ModelRole
 from ..search.position.adacd import INSTRUCTION
 from .open_models import Model, OpenModels
 

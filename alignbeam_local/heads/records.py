@@ -2,8 +2,8 @@
 
 from hashlib import sha256
 
-from ..config import is_anchor
 from ..paths import data_dir
+from ..roles import is_anchor
 from . import answer_head, head
 
 #: By the role that a model plays: the user's own records, and the shipped ones.

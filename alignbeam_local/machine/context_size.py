@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from ..config import Config, twin_role
+from ..config import Config
 from ..lm.sequences import answer_sequences, judge_sequences
+from ..roles import twin_role
 
 #: What an answer takes more while its head reads it: the token that ends its turn, with room.
 _ENDS = 4

@@ -10,10 +10,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import Config, is_anchor
+from ..config import Config
 from ..errors import UsageError
 from ..lm.devices import ON_PROCESSOR, Gpu, Offload
 from ..models.gguf_header import GgufHeader
+from ..roles import is_anchor
 from .context_size import ContextSize
 from .memory import Need, plan_of
 

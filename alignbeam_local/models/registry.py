@@ -8,9 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..config import HEAD_JUDGE, ROLES, Config, LoraSpec
+from ..config import HEAD_JUDGE, Config, LoraSpec
 from ..errors import ModelError, UsageError, did_you_mean
 from ..paths import models_dir, user_path
+from ..roles import ROLES
 from . import toml_files as models_toml
 from .entry import Hub, ModelEntry
 from .gguf_reader import open_file

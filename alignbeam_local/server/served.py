@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..config import MOST_TOKENS, ROLES, Config, ModelRole, by_name, knobs_that
+from ..config import MOST_TOKENS, Config, by_name, knobs_that
 from ..errors import UsageError
 from ..models.registry import Registry
 from ..prompt.message import Message
+from ..roles import ROLES, ModelRole
 from ..settings import near_knob
 from ..warm.found_server import adapter_paths
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields

@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from .. import __version__
-from ..config import ROLES, Config, is_anchor, knobs_that
+from ..config import Config, knobs_that
 from ..errors import AlignBeamError, ServerGone
 from ..machine.context_size import context_sizes
 from ..models.registry import Registry
+from ..roles import ROLES, is_anchor
 from .connection import asked
 from .sockets import sockets
 from .wire import WIRE_VERSION

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..cancellation import Cancellation
-from ..config import ROLES, Config
+from ..config import Config
 from ..engine.engine import Engine
 from ..engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from ..engine.snapshot import Snapshot
@@ -16,6 +16,7 @@ from ..events import Done, Event, Notice
 from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
+from ..roles import ROLES
 from .connection import Connection
 from .found_server import FoundServer
 from .wire import heard, told_messages

@@ -11,11 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from alignbeam_local.config import ROLES, Config
+from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError, ModelError
 from alignbeam_local.models.adapter import is_adapter
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.models.toml_files import append_table
+from alignbeam_local.roles import ROLES
 from alignbeam_local.settings import resolve
 
 from ..console.terminal import is_dumb, printable, say_error

@@ -17,9 +17,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from alignbeam_local.config import ROLES
 from alignbeam_local.models.entry import ModelEntry
 from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.roles import ROLES
 
 from ..console.tables import plain_table, table_console
 from ..console.terminal import printable

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
-from ...config import is_anchor
+from ...roles import is_anchor
 from ..methods.names import ALIGNBEAM
 from ..runs.metrics import Scored
 from ..runs.saved_runs import SavedRun

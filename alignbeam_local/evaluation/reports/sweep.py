@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...config import ROLES, knobs_that
+from ...config import knobs_that
 from ...errors import UsageError
 from ...models.entry import Name
 from ...models.registry import Registry
 from ...models.toml_files import append_table
+from ...roles import ROLES
 from ..methods.names import ALIGNBEAM
 from ..methods.specs import MethodSpec
 from ..runs.saved_runs import SavedRun

@@ -97,7 +97,7 @@ def model(chat: Chat, words: str) -> None:
     """
     if not words:
         config = chat.settings.config
-        chat.tell(two_columns((role, shown(getattr(config, role))) for role in ROLES))
+        chat.tell(two_columns((role, _played(getattr(config, role))) for role in ROLES))
         return
     role, *name = words.split(maxsplit=1)
     if role not in ROLES:
@@ -110,6 +110,10 @@ def model(chat: Chat, words: str) -> None:
         _tell_changes(chat, before, ROLES)
     else:
         _change(chat, {role: name[0].split(_AND) if role == "anchor" else name[0]})
+
+
+def _played(models: str | tuple[str, ...] | None) -> str:
+    return _AND.join(models) if isinstance(models, tuple) else models or "none"
 
 
 def lora(chat: Chat, words: str) -> None:
