@@ -20,6 +20,7 @@ Prefix = Literal["fixed", "adaptive"]
 AlphaRule = Literal["fixed", "decay", "disagreement"]
 Together = Literal["mean", "strictest"]
 AnchorRow = Literal["plain", "adacd"]
+HeaderProbe = Literal["off", "on"]
 SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
 Steer = Literal["always", "by_request"]
@@ -147,8 +148,8 @@ class Config(BaseModel):
         "to refuse, in the first 10 tokens, against its over-refusal (adacd); that reads the anchor twice",
         Knob("Method", ("measured", "sizes")),
     )
-    header_probe: bool = _knob(
-        False,
+    header_probe: HeaderProbe = _knob(
+        "off",
         "ask the anchor behind the mixed tokens, as if its turn began anew, whether it would refuse; if so "
         "the beam goes on mixed from there, to max_depth",
         Knob("Method", ("measured", "sizes")),
@@ -608,8 +609,13 @@ class Config(BaseModel):
     @property
     def goes_beyond(self) -> bool:
         """Whether more than N tokens may be mixed."""
-        asks = self.prefix == "adaptive" or self.alpha_rule == "disagreement" or self.header_probe
+        asks = self.prefix == "adaptive" or self.alpha_rule == "disagreement" or self.is_probed
         return asks and self.depth > 0
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether the anchor is asked behind the mixed tokens if it would refuse."""
+        return self.header_probe == "on"
 
     @property
     def longest_prefix(self) -> int:

@@ -70,7 +70,7 @@ DEFAULTS: dict[str, Any] = {
     "anchors": "mean",
     "anchor_weights": None,
     "anchor_row": "plain",
-    "header_probe": False,
+    "header_probe": "off",
     "safety_tokens": "none",
     "boost": 5.0,
     "safety_steps": None,
@@ -232,7 +232,7 @@ def test_an_unknown_field_is_that_error_also_for_a_whole_configuration() -> None
 
 
 @pytest.mark.parametrize(
-    "knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force", "head_votes", "header_probe")]
+    "knob", [knob for knob in KNOBS if knob not in ("ignore_eos", "force", "head_votes")]
 )
 def test_a_truth_value_is_no_value_of_another_knob(knob: str) -> None:
     with pytest.raises(UsageError, match=f"{knob} = True: this knob can't be true or false"):

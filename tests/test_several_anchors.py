@@ -234,7 +234,7 @@ def test_a_draft_that_complies_is_probed_and_goes_on_to_refuse(monkeypatch: pyte
     script = {ASKED: HELP, f"{HELP[:4]}{BEGIN}": REFUSAL}
     opened.models["anchor"] = FakeModel(ANCHOR, scripted_row(ANCHOR, script))
     plain, _, _ = answered(monkeypatch, opened, anchor="anchor")
-    probed, _, _ = answered(monkeypatch, opened, anchor="anchor", header_probe=True, alpha=1.0)
+    probed, _, _ = answered(monkeypatch, opened, anchor="anchor", header_probe="on", alpha=1.0)
     assert plain.text == HELP
     assert probed.text.startswith(HELP[:4] + REFUSAL[:4])
     assert (plain.beams[0].mixed, probed.beams[0].mixed) == (4, 8)

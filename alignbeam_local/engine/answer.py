@@ -252,7 +252,7 @@ class Answer:
             anchor.bridge,
             anchor.role,
             weight,
-            answer_header(model.format, model.lm.vocabulary) if self._config.header_probe else (),
+            answer_header(model.format, model.lm.vocabulary) if self._config.is_probed else (),
             twin.lm if twin else None,
         )
 

@@ -198,7 +198,7 @@ class BeamSearch:
 
     def _mixing(self, prompts: "Prompts") -> list[Beam]:
         """The beams whose next token is mixed."""
-        if self.config.header_probe:
+        if self.config.is_probed:
             self._probe(prompts)
         return [beam for beam in self.active if self._starts_of[beam.index].prefix.goes_on]
 
