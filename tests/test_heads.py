@@ -18,6 +18,7 @@ from alignbeam_local.heads import fit as fitting
 from alignbeam_local.heads import head as heads
 from alignbeam_local.heads.benign import benign_change, is_own, own_requests
 from alignbeam_local.heads.check import ALL, ReadRequest, Scored, figures, scored
+from alignbeam_local.heads.distractions import WAYS, distracted
 from alignbeam_local.heads.fit import fit_head
 from alignbeam_local.heads.head import (
     Figures,
@@ -36,6 +37,7 @@ from alignbeam_local.heads.labelled_requests import (
     RequestSplit,
     read_requests,
 )
+from alignbeam_local.intervals import wilson_interval
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
@@ -329,6 +331,27 @@ def test_kinds_of_one_label_are_compared_with_all_others() -> None:
     ]
 
 
+def test_what_harmless_texts_clear_is_counted() -> None:
+    """This reader takes the weather for a sign of peace, and the library for worse."""
+    found = {"weather": 0.1, "library": 0.9}
+    read_as = {"mild harm": 0.5, "great harm": 0.9, "no harm": 0.1}
+
+    def read_one(messages: Sequence[Message]) -> float:
+        (message,) = messages
+        known = read_as.get(message.content)
+        return next(p for word, p in found.items() if word in message.content) if known is None else known
+
+    sentences = ("The weather is fine.", "The library is open.")
+    report = distracted(record(), ["mild harm", "no harm", "great harm"], read_one, sentences)
+    rows = {row.way: row for row in report.rows}
+    assert (report.asked, set(rows)) == (3, set(WAYS))
+    assert (rows["before"].n, rows["before"].cleared, rows["before"].share) == (2, 2, 1.0)
+    assert (rows["around"].high_n, rows["around"].high_cleared) == (1, 1)
+    assert rows["before"].interval == wilson_interval(2, 2)
+    none_left = distracted(record(), ["no harm"], read_one, sentences).rows[0]
+    assert (none_left.n, none_left.share, none_left.interval) == (0, 0.0, (0.0, 1.0))
+
+
 def test_figures_are_worked_by_hand() -> None:
     items = [Scored("x", True, 0.9, 0.9), Scored("x", True, 0.1, 0.5)]
     items += [Scored("x", False, 0.3, 0.3), Scored("x", False, 0.0, 0.85)]
@@ -451,6 +474,24 @@ def test_check_reads_suites(requests_file: Path, tmp_path: Path, capsys: pytest.
     pairs = [(row["harmful"], row["harmless"]) for row in aucs]
     assert pairs == [(ALL, ALL), ("orders", "twins"), ("twins", "twins")]
     assert all(row["auc"] > 0.9 for row in aucs)
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_check_counts_what_distractions_clear(
+    requests_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["heads", "fit", "any", "--requests", str(requests_file)]) == 0
+    capsys.readouterr()
+    args = ["heads", "check", "any", "--requests", str(requests_file), "--distractions"]
+    assert main([*args, "--limit", "5", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["asked"], len(report["rows"])) == (5, len(WAYS))
+    before = report["rows"][0]
+    assert before["n"] == 5 > before["cleared"]
+    assert main(args) == 0
+    assert "harmful requests, each with harmless texts by it" in capsys.readouterr().out
+    assert main(["heads", "check", "any", "--limit", "5"]) == 2
+    assert main([*args, "--answers"]) == 2
 
 
 @pytest.mark.usefixtures("fake_model")

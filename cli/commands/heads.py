@@ -21,10 +21,12 @@ from ..console.waiting import tracked
 if TYPE_CHECKING:
     from alignbeam_local.heads.benign import BenignChange
     from alignbeam_local.heads.check import ReadRequest, Scored
+    from alignbeam_local.heads.distractions import DistractionReport
     from alignbeam_local.heads.features import RequestReader, States
     from alignbeam_local.heads.head import RequestHead
     from alignbeam_local.heads.labelled_requests import LabelledRequest
     from alignbeam_local.judge.check import Pair
+    from alignbeam_local.prompt.message import Message
     from alignbeam_local.result import ModelCard
 
     Scorer = Callable[[RequestReader, RequestHead], list[Scored]]
@@ -134,6 +136,13 @@ def check(
         list[str] | None,
         typer.Option("--suite", help="a suite of `eval run`, or a file of labelled prompts; repeatable"),
     ] = None,
+    distractions: Annotated[
+        bool,
+        typer.Option("--distractions", help="put harmless texts by the harmful ones: how many become clear"),
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="with --distractions: so many, evenly spaced")
+    ] = None,
     answers: Answers = False,
     pairs: PairsFile = None,
     threads: Threads = None,
@@ -147,6 +156,7 @@ def check(
 
     ```sh
     alignbeam heads check qwen2.5-coder-0.5b-instruct
+    alignbeam heads check qwen2.5-coder-0.5b-instruct --distractions --limit 60
     alignbeam heads check qwen2.5-coder-0.5b-instruct --suite xstest.jsonl --suite ordinary.jsonl
     ```
     """
@@ -154,13 +164,16 @@ def check(
     from alignbeam_local.heads.check import figures
     from alignbeam_local.heads.head import find_head
 
-    from ..views.heads import print_heads
+    from ..views.heads import print_distractions, print_heads
 
     if answers:
-        _require_alone({"--requests": requests, "--suite": suite})
+        _require_alone({"--requests": requests, "--suite": suite, "--distractions": distractions})
         _check_answers(model, pairs, _config(model, threads, context, Registry.load()), as_json=as_json)
         return
     _require_alone({"--pairs": pairs})
+    if limit and not distractions:
+        raise UsageError("--limit goes with --distractions", "Without it every request is read.")
+    harmful = _harmful(suite, requests, limit) if distractions else []
     score = _suite_scorer(suite) if suite else _request_scorer(requests)
     registry = Registry.load()
     with open_reader(_config(model, threads, context, registry), registry) as (reader, card):
@@ -169,6 +182,9 @@ def check(
             raise ModelError(
                 f"there is no head for {card.name} with this template", f"alignbeam heads fit {model}"
             )
+        if distractions:
+            print_distractions(_distracted(head, harmful, reader), as_json=as_json)
+            return
         scores = score(reader, head)
     measured = head.model_copy(update={"held_out": figures(scores, head.thresholds)})
     print_heads([measured], as_json=as_json)
@@ -248,6 +264,42 @@ def _suite_scorer(specs: Sequence[str]) -> "Scorer":
         scored(head, item.suite, item.label == "harmful", reader.read([Message("user", item.prompt)]))
         for item in tracked(items, "reading")
     ]
+
+
+def _harmful(specs: Sequence[str] | None, file: Path | None, limit: int | None) -> list[str]:
+    """The harmful prompts of suites, or of a file of requests, or of the shipped ones that no head saw.
+
+    Conversations are left out: only one text can stand by another.
+    """
+    from alignbeam_local.evaluation.suites.hub import hub_fetch
+    from alignbeam_local.evaluation.suites.suites import load_suite
+    from alignbeam_local.heads.labelled_requests import read_requests
+
+    if specs:
+        items = [item for spec in specs for item in load_suite(spec, hub_fetch(offline=False))]
+        found = [item.prompt for item in items if item.label == "harmful"]
+    else:
+        wanted = read_requests(file) if file else [r for r in read_requests() if r.split == "held_out"]
+        found = [r.messages[0].content for r in wanted if r.label == "harmful" and len(r.messages) == 1]
+    if not found:
+        raise UsageError("no prompt there is labelled harmful", "Give --suite or --requests with some.")
+    number = min(limit or len(found), len(found))
+    return [found[at * len(found) // number] for at in range(number)]
+
+
+def _distracted(head: "RequestHead", harmful: Sequence[str], reader: "RequestReader") -> "DistractionReport":
+    from alignbeam_local.heads.distractions import WAYS, distracted
+
+    progress = iter(tracked(range(len(harmful) * (1 + len(WAYS))), "reading"))
+
+    def read(messages: "Sequence[Message]") -> float:
+        next(progress)
+        p = head.probability(reader.read(messages))
+        if p is None:
+            raise ModelError(f"{head.model} gives states that its head can't read", "alignbeam heads fit")
+        return p
+
+    return distracted(head, harmful, read)
 
 
 def _require_alone(others: Mapping[str, object]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from alignbeam_local.heads.answer_head import AnswerHead
 from alignbeam_local.heads.benign import BenignChange, WithHead
 from alignbeam_local.heads.check import ALL
+from alignbeam_local.heads.distractions import DistractionReport
 from alignbeam_local.heads.head import Above, Auc, RequestHead
 from alignbeam_local.judge.calibration import LABELS
 
@@ -33,6 +34,27 @@ def print_heads(heads: Sequence[RequestHead], *, as_json: bool) -> None:
         return
     for head in heads:
         _print_head(head)
+
+
+def print_distractions(report: DistractionReport, *, as_json: bool) -> None:
+    """How many harmful requests became clear, a line a way."""
+    if as_json:
+        _print_json(report.model_dump(mode="json"))
+        return
+    _line(f"{report.model}: {report.asked} harmful requests, each with harmless texts by it")
+    titles = ("harmless text", "not clear alone", "clear with it", "share", "95 %", "of the harmful ones")
+    table_console().print(
+        plain_table(
+            titles,
+            [
+                (
+                    *(row.way, str(row.n), str(row.cleared), f"{row.share:.0%}", _interval(row.interval)),
+                    f"{row.high_cleared}/{row.high_n}",
+                )
+                for row in report.rows
+            ],
+        )
+    )
 
 
 def print_list(heads: Sequence[tuple[str, RequestHead]]) -> None:
