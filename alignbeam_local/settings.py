@@ -96,7 +96,7 @@ class SourcedConfig:
 
     def check(self) -> None:
         """Raises: UsageError: knobs contradict each other."""
-        _ = self.config
+        _ = self.config.weights
         depth, longest = self.given.get("depth"), self.given.get("max_tokens")
         if not (depth and longest and depth.explicit and longest.explicit):
             return

@@ -117,6 +117,8 @@ def test_as_many_weights_as_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
             answered(monkeypatch, loader(), anchor=BOTH, anchor_weights=weights)
     with pytest.raises(UsageError, match="anchor_weights"):
         Config.of({"anchor_weights": "0,0"})
+    with pytest.raises(UsageError, match="anchor_weights has 2 for 1 anchor"):
+        resolve({"anchor": "a", "anchor_weights": "1,2"}, Registry({}, {"p": Profile("p", "", {})}, "p"), {})
 
 
 @pytest.mark.parametrize("source", ["flag", "environment", "profile", "file"])
