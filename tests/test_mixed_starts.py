@@ -13,7 +13,8 @@ from alignbeam_local.events import Event, Step
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.lm.vocabulary import Vocabulary, is_unfinished
-from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
+from alignbeam_local.search.anchors import BridgedAnchor
+from alignbeam_local.search.beams import BeamSearch
 from alignbeam_local.search.bridge import Bridge
 from alignbeam_local.search.position.refusing import first_tokens
 from alignbeam_local.search.refusals import is_refusal

@@ -105,7 +105,7 @@ def test_each_of_several_is_counted_and_heard_by_itself() -> None:
     assert [count.steps for count in mixer.counts] == [1, 1]
     assert (mixer.count.steps, mixer.count.tokens) == (2, 6)
     assert [int(v.top.tokens[0]) for v in row.voices] == [int(each.argmax()) for each in rows]
-    mixer.use_only(1)
+    mixer.use_only([1])
     assert mixer.mix(hashed_row(DRAFT.size, 0)([]), rows[1:]).voices[0].top.tokens[0] == rows[1].argmax()
     assert [count.steps for count in mixer.counts] == [1, 2]
 

@@ -30,8 +30,9 @@ from ..result import (
     Usage,
     Verdict,
 )
+from ..search.anchors import BridgedAnchor
 from ..search.beam import Beam
-from ..search.beams import BeamSearch, BridgedAnchor
+from ..search.beams import BeamSearch
 from ..search.choices import Candidate
 from ..search.refusals import is_degenerate
 from ..search.safety_tokens import UNCHANGED, safety_tokens

@@ -17,14 +17,12 @@ from ..lm.sequences import PROMPT
 from ..lm.vocabulary import is_unfinished
 from ..prompt.text_stream import TextStream
 from ..result import AnchorResult
+from .anchors import Anchors, BridgedAnchor
 from .beam import Beam
-from .bridge import Bridge
 from .mixer import MixedRow, Mixer
 from .mixing import Ids, top_tokens
-from .position.adacd import STEPS, contrasted
 from .position.alpha import Weight, weight_of
 from .position.prefix import SURE, Prefix
-from .position.refusing import refusing_mass
 from .refusals import is_refusal
 from .safety_tokens import UNCHANGED, SafetyTokens
 from .trace import traced
@@ -33,25 +31,6 @@ from .trace import traced
 _LEAST = 1e-300
 #: The same where a token is none of the anchor's likeliest: its own probability is not known.
 _LEAST_LANDED = 1e-9
-
-
-class BridgedAnchor(NamedTuple):
-    """A model that lends its first tokens, and the bridge that carries them to the draft.
-
-    `header` is what stands between a question and its answer; `twin` is the same model, told to refuse.
-    """
-
-    lm: LanguageModel
-    bridge: Bridge
-    role: str = "anchor"
-    weight: float = 1.0
-    header: Sequence[int] = ()
-    twin: LanguageModel | None = None
-
-    @property
-    def lms(self) -> tuple[LanguageModel, ...]:
-        """Its own, then its twin's."""
-        return (self.lm,) if self.twin is None else (self.lm, self.twin)
 
 
 class Start(NamedTuple):
@@ -86,18 +65,13 @@ class BeamSearch:
         is done before anything is mixed or drawn.
         """
         self.draft = draft
-        self.anchors = tuple(anchors)
+        self._anchors = Anchors(anchors)
         self.config = config
         self.max_tokens = max_tokens
         self.beams: list[Beam] = []
         self._mixer = Mixer([a.bridge for a in anchors], config, [a.weight for a in anchors])
         self.count = self._mixer.count
-        self._refuses: list[float] = []  # each anchor's row after the prompt, where there are several
-        self._used = list(range(len(anchors)))
         self._starts_of: dict[int, Start] = {}
-        self._anew: dict[
-            int, int
-        ] = {}  # beams whose anchors read their header once more, behind so many bytes
         self._probed: set[int] = set()
         self._stop_strings = stop_strings
         self._strip_leading_space = strip_leading_space
@@ -111,7 +85,7 @@ class BeamSearch:
     @property
     def anchor_results(self) -> tuple[AnchorResult, ...]:
         """What each of several anchors did; nothing where there is one, or none was asked."""
-        each = zip(self.anchors, self._refuses, self._mixer.counts, strict=False)
+        each = zip(self._anchors.all, self._anchors.refuses, self._mixer.counts, strict=False)
         return tuple(
             AnchorResult(anchor.role, anchor.weight, refuses, count.steps > 0, count.result)
             for anchor, refuses, count in each
@@ -125,7 +99,8 @@ class BeamSearch:
         `anchor_rows` are those of each anchor, then those of their twins, if they have any.
         """
         begun = Start(weight_of(self.config), Prefix(self.config))
-        rows = self._choose_among(_contrasted(len(self.anchors), anchor_rows)) if anchor_rows else []
+        rows = self._anchors.hear(anchor_rows, only_strictest=self.config.anchors == "strictest")
+        self._mixer.use_only(self._anchors.used)
         row = self._accepted(self._mixer.mix(self._safety.changed(draft_row), rows, begun.weight))
         self._note(begun.prefix, row)
         starts = self._starts(row)
@@ -134,25 +109,9 @@ class BeamSearch:
         sequences = [beam.sequence for beam in self.beams]
         self.draft.fork(PROMPT, sequences)
         if self.config.mixed_depth > 1:
-            for lm in (lm for anchor in self._followed for lm in anchor.lms):
-                lm.fork(PROMPT, sequences)
+            self._anchors.fork(sequences)
         for beam, token in zip(self.beams, starts, strict=True):
             yield from self._take(beam, int(token), row)
-
-    @property
-    def _followed(self) -> list[BridgedAnchor]:
-        return [self.anchors[number] for number in self._used]
-
-    def _choose_among(self, rows: Sequence[Logits]) -> list[Logits]:
-        """The rows after the prompt that count: of the strictest anchor only its own."""
-        if len(rows) > 1:
-            each = zip(rows, self.anchors, strict=True)
-            self._refuses = [refusing_mass(row, anchor.lm.vocabulary) for row, anchor in each]
-            if self.config.anchors == "strictest":
-                strictest = int(np.argmax(self._refuses))
-                self._mixer.use_only(strictest)
-                self._used = [strictest]
-        return [rows[number] for number in self._used]
 
     def _note(self, prefix: Prefix, row: MixedRow) -> None:
         if self.config.prefix == "adaptive" and row.anchor is not None:
@@ -189,86 +148,57 @@ class BeamSearch:
         `anchor_prompts` are those of each anchor, then those of their twins, if they have any. With `steps`
         beams are mixed again where they stand, for at least so many tokens.
         """
-        for beam in self.active if steps is not None else ():
-            self._anew.pop(beam.index, None)
-            self._starts_of[beam.index] = Start(weight_of(self.config), Prefix(self.config, steps))
-        prompts = _by_anchor(self.anchors, anchor_prompts)
-        while mixing := self._mixing(prompts):
-            yield from self._extend(mixing, prompts)
+        self._anchors.read_prompts(anchor_prompts)
+        if steps is not None:
+            self._anchors.go_on(self.active)
+            for beam in self.active:
+                self._starts_of[beam.index] = Start(weight_of(self.config), Prefix(self.config, steps))
+        while mixing := self._mixing():
+            yield from self._extend(mixing)
 
-    def _mixing(self, prompts: "Prompts") -> list[Beam]:
+    def _mixing(self) -> list[Beam]:
         """The beams whose next token is mixed."""
         if self.config.is_probed:
-            self._probe(prompts)
+            self._probe()
         return [beam for beam in self.active if self._starts_of[beam.index].prefix.goes_on]
 
-    def _extend(self, mixing: Sequence[Beam], prompts: "Prompts") -> Iterator[Event]:
+    def _extend(self, mixing: Sequence[Beam]) -> Iterator[Event]:
         """One mixed token more for each of these beams."""
         self.draft.extend({beam.sequence: beam.tokens[-1:] for beam in mixing})
         asked = [beam for beam in mixing if not is_unfinished(beam.raw)]
-        self._follow(asked, prompts)
+        self._anchors.follow(asked)
         for beam in mixing:
             self._safety.change(self.draft, beam.sequence, len(beam.tokens))
-            start, rows = self._starts_of[beam.index], self._rows(beam) if beam in asked else []
-            draft_row = self.draft.logits(beam.sequence)
-            row = self._mixer.mix(draft_row, rows, start.weight, start.prefix.count)
-            row = self._accepted(row, beam)
+            start, rows = self._starts_of[beam.index], self._anchors.rows(beam) if beam in asked else []
+            draft_row, position = self.draft.logits(beam.sequence), start.prefix.count
+            row = self._accepted(self._mixer.mix(draft_row, rows, start.weight, position), beam)
             self._note(start.prefix, row)
             self.count.unmixed += row.anchor is None
             yield from self._take(beam, row.best, row)
 
-    def _follow(self, asked: Sequence[Beam], prompts: "Prompts") -> None:
-        """Let the anchors read each beam's text so far; beams inside a character can't be read."""
-        for number in self._used:
-            for which, (lm, prompt) in enumerate(zip(self.anchors[number].lms, prompts[number], strict=True)):
-                read = [beam for beam in asked if not which or len(beam.tokens) < STEPS]
-                if targets := {b.sequence: self._read_by(self.anchors[number], prompt, b) for b in read}:
-                    lm.set_tokens(targets)
-
-    def _read_by(self, anchor: BridgedAnchor, prompt: Sequence[int], beam: Beam) -> list[int]:
-        encode, anew = anchor.lm.vocabulary.encode, self._anew.get(beam.index)
-        if anew is None:
-            return [*prompt, *encode(_readable(beam.raw))]
-        before, since = _readable(beam.raw[:anew]), _readable(beam.raw[anew:])
-        return [*prompt, *encode(before), *anchor.header, *encode(since)]
-
-    def _rows(self, beam: Beam) -> list[Logits]:
-        """What counts of the anchors' rows behind a beam."""
-        own = [anchor.lm.logits(beam.sequence) for anchor in self._followed]
-        twins = [anchor.twin for anchor in self._followed if anchor.twin and len(beam.tokens) < STEPS]
-        return _contrasted(len(own), [*own, *(twin.logits(beam.sequence) for twin in twins)])
-
-    def _probe(self, prompts: "Prompts") -> None:
+    def _probe(self) -> None:
         """Let beams whose start has ended go on where an anchor, its turn begun anew, would refuse.
 
         ADA (arXiv 2510.18081). Each beam is asked once, and none that refuses already.
         """
-        ended = [
-            beam
-            for beam in self.active
-            if self._starts_of[beam.index].prefix.ends_early
-            and beam.index not in self._probed
-            and not (is_unfinished(beam.raw) or is_refusal(beam.text))
-        ]
+        ended = [beam for beam in self.active if self._is_to_be_probed(beam)]
         self._probed |= {beam.index for beam in ended}
-        worst = dict.fromkeys((beam.index for beam in ended), 0.0)
-        for anchor, prompt in ((self.anchors[n], prompts[n][0]) for n in self._used if ended):
-            targets = {b.sequence: [*self._read_by(anchor, prompt, b), *anchor.header] for b in ended}
-            anchor.lm.set_tokens(targets)
-            for beam in ended:
-                mass = refusing_mass(anchor.lm.logits(beam.sequence), anchor.lm.vocabulary)
-                worst[beam.index] = max(worst[beam.index], mass)
+        refusing = self._anchors.refusing_anew(ended)
         for beam in ended:
-            if worst[beam.index] >= SURE:
-                self._anew[beam.index] = len(beam.raw)
+            if refusing[beam.index] >= SURE:
+                self._anchors.begin_anew(beam)
                 self._starts_of[beam.index].prefix.lengthen(self.config.depth)
+
+    def _is_to_be_probed(self, beam: Beam) -> bool:
+        is_new = self._starts_of[beam.index].prefix.ends_early and beam.index not in self._probed
+        return is_new and not (is_unfinished(beam.raw) or is_refusal(beam.text))
 
     def _take(self, beam: Beam, token: int, row: MixedRow) -> Iterator[Event]:
         """Append a token chosen in phase 1 or 2."""
         p_draft = self._mixer.draft_probability(row, token)
         _note_probabilities(beam, token, row, p_draft)
         if self.config.depth > 0:
-            anchors = [(anchor.role, anchor.lm.vocabulary) for anchor in self._followed]
+            anchors = self._anchors.vocabularies
             step = traced(beam, token, row, p_draft, draft=self.draft.vocabulary, anchors=anchors)
             if step.steered and beam.steered_at is None:
                 beam.steered_at = beam.stream.position
@@ -309,7 +239,7 @@ class BeamSearch:
         """Take beams out of the batch and free their cells."""
         for beam in beams:
             beam.finish = beam.finish or "cancelled"
-            for lm in (self.draft, *(lm for anchor in self.anchors for lm in anchor.lms)):
+            for lm in (self.draft, *(lm for anchor in self._anchors.all for lm in anchor.lms)):
                 lm.truncate(beam.sequence, 0)
 
     def close(self) -> None:
@@ -330,21 +260,3 @@ def _note_probabilities(beam: Beam, token: int, row: MixedRow, p_draft: float) -
         beam.anchor_logprobs.append(float(np.log(max(p_anchor, _LEAST_LANDED))))
     if beam.p_first is None:
         beam.p_first = p_mixed if row.is_mixed else p_draft
-
-
-#: By anchor the ids of its prompt, then of its twin's.
-Prompts = Sequence[Sequence[Sequence[int]]]
-
-
-def _by_anchor(anchors: Sequence[BridgedAnchor], prompts: Sequence[Sequence[int]]) -> Prompts:
-    return [prompts[number :: len(anchors)] for number in range(len(anchors))]
-
-
-def _contrasted(count: int, rows: Sequence[Logits]) -> list[Logits]:
-    """One row for each of so many anchors: its own, held against its twin's if it has one."""
-    own, told = rows[:count], rows[count:]
-    return [contrasted(*pair) for pair in zip(own, told, strict=True)] if told else list(own)
-
-
-def _readable(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")

@@ -119,9 +119,9 @@ class Mixer:
         self.counts = [BridgeCount() for _ in bridges]
         self._used = list(range(len(bridges)))
 
-    def use_only(self, number: int) -> None:
-        """From here on only this anchor's rows come."""
-        self._used = [number]
+    def use_only(self, numbers: Sequence[int]) -> None:
+        """From here on only these anchors' rows come."""
+        self._used = list(numbers)
 
     def mix(
         self,
