@@ -45,6 +45,9 @@ class Anchors:
         self._prompts: Sequence[Sequence[Sequence[int]]] = ()  # by anchor its own, then its twin's
         self._anew: dict[int, int] = {}  # beams behind whose first bytes the header stands once more
 
+    def __len__(self) -> int:
+        return len(self.all)
+
     @property
     def followed(self) -> list[BridgedAnchor]:
         """Those that are mixed in."""
@@ -62,7 +65,7 @@ class Anchors:
         """
         if not rows:
             return []
-        own = _contrasted(len(self.all), rows)
+        own = _contrasted(len(self), rows)
         if len(own) > 1:
             each = zip(own, self.all, strict=True)
             self.refuses = [refusing_mass(row, anchor.lm.vocabulary) for row, anchor in each]
@@ -77,7 +80,7 @@ class Anchors:
 
     def read_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
         """What stands before all beams: each anchor's prompt, then each twin's, if they have any."""
-        self._prompts = [prompts[number :: len(self.all)] for number in range(len(self.all))]
+        self._prompts = [prompts[number :: len(self)] for number in range(len(self))]
 
     def follow(self, beams: Sequence[Beam]) -> None:
         """Read these beams' text so far, which ends in no character."""

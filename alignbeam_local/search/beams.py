@@ -65,7 +65,7 @@ class BeamSearch:
         is done before anything is mixed or drawn.
         """
         self.draft = draft
-        self._anchors = Anchors(anchors)
+        self.anchors = Anchors(anchors)
         self.config = config
         self.max_tokens = max_tokens
         self.beams: list[Beam] = []
@@ -85,7 +85,7 @@ class BeamSearch:
     @property
     def anchor_results(self) -> tuple[AnchorResult, ...]:
         """What each of several anchors did; nothing where there is one, or none was asked."""
-        each = zip(self._anchors.all, self._anchors.refuses, self._mixer.counts, strict=False)
+        each = zip(self.anchors.all, self.anchors.refuses, self._mixer.counts, strict=False)
         return tuple(
             AnchorResult(anchor.role, anchor.weight, refuses, count.steps > 0, count.result)
             for anchor, refuses, count in each
@@ -99,8 +99,8 @@ class BeamSearch:
         `anchor_rows` are those of each anchor, then those of their twins, if they have any.
         """
         begun = Start(weight_of(self.config), Prefix(self.config))
-        rows = self._anchors.hear(anchor_rows, only_strictest=self.config.anchors == "strictest")
-        self._mixer.use_only(self._anchors.used)
+        rows = self.anchors.hear(anchor_rows, only_strictest=self.config.anchors == "strictest")
+        self._mixer.use_only(self.anchors.used)
         row = self._accepted(self._mixer.mix(self._safety.changed(draft_row), rows, begun.weight))
         self._note(begun.prefix, row)
         starts = self._starts(row)
@@ -109,7 +109,7 @@ class BeamSearch:
         sequences = [beam.sequence for beam in self.beams]
         self.draft.fork(PROMPT, sequences)
         if self.config.mixed_depth > 1:
-            self._anchors.fork(sequences)
+            self.anchors.fork(sequences)
         for beam, token in zip(self.beams, starts, strict=True):
             yield from self._take(beam, int(token), row)
 
@@ -148,9 +148,9 @@ class BeamSearch:
         `anchor_prompts` are those of each anchor, then those of their twins, if they have any. With `steps`
         beams are mixed again where they stand, for at least so many tokens.
         """
-        self._anchors.read_prompts(anchor_prompts)
+        self.anchors.read_prompts(anchor_prompts)
         if steps is not None:
-            self._anchors.go_on(self.active)
+            self.anchors.go_on(self.active)
             for beam in self.active:
                 self._starts_of[beam.index] = Start(weight_of(self.config), Prefix(self.config, steps))
         while mixing := self._mixing():
@@ -166,10 +166,10 @@ class BeamSearch:
         """One mixed token more for each of these beams."""
         self.draft.extend({beam.sequence: beam.tokens[-1:] for beam in mixing})
         asked = [beam for beam in mixing if not is_unfinished(beam.raw)]
-        self._anchors.follow(asked)
+        self.anchors.follow(asked)
         for beam in mixing:
             self._safety.change(self.draft, beam.sequence, len(beam.tokens))
-            start, rows = self._starts_of[beam.index], self._anchors.rows(beam) if beam in asked else []
+            start, rows = self._starts_of[beam.index], self.anchors.rows(beam) if beam in asked else []
             draft_row, position = self.draft.logits(beam.sequence), start.prefix.count
             row = self._accepted(self._mixer.mix(draft_row, rows, start.weight, position), beam)
             self._note(start.prefix, row)
@@ -183,10 +183,10 @@ class BeamSearch:
         """
         ended = [beam for beam in self.active if self._is_to_be_probed(beam)]
         self._probed |= {beam.index for beam in ended}
-        refusing = self._anchors.refusing_anew(ended)
+        refusing = self.anchors.refusing_anew(ended)
         for beam in ended:
             if refusing[beam.index] >= SURE:
-                self._anchors.begin_anew(beam)
+                self.anchors.begin_anew(beam)
                 self._starts_of[beam.index].prefix.lengthen(self.config.depth)
 
     def _is_to_be_probed(self, beam: Beam) -> bool:
@@ -198,7 +198,7 @@ class BeamSearch:
         p_draft = self._mixer.draft_probability(row, token)
         _note_probabilities(beam, token, row, p_draft)
         if self.config.depth > 0:
-            anchors = self._anchors.vocabularies
+            anchors = self.anchors.vocabularies
             step = traced(beam, token, row, p_draft, draft=self.draft.vocabulary, anchors=anchors)
             if step.steered and beam.steered_at is None:
                 beam.steered_at = beam.stream.position
@@ -239,7 +239,7 @@ class BeamSearch:
         """Take beams out of the batch and free their cells."""
         for beam in beams:
             beam.finish = beam.finish or "cancelled"
-            for lm in (self.draft, *(lm for anchor in self._anchors.all for lm in anchor.lms)):
+            for lm in (self.draft, *(lm for anchor in self.anchors.all for lm in anchor.lms)):
                 lm.truncate(beam.sequence, 0)
 
     def close(self) -> None:
