@@ -23,6 +23,7 @@ from alignbeam_local.result import Result
 from alignbeam_local.roles import MOST_ANCHORS, anchor_number, is_anchor, is_twin, twin_role
 from alignbeam_local.search.position.adacd import INSTRUCTION
 from alignbeam_local.search.steering import steering_of, unread, worse_reading
+from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
 from alignbeam_local.warm import found_server
 from alignbeam_local.warm.found_server import FoundServer
@@ -331,3 +332,16 @@ def test_of_several_it_is_said_whose_bridge_is_hopeless(
     monkeypatch.setattr("alignbeam_local.pair.check.single_share", lambda _: 0.1)
     with pytest.raises(ModelError, match=f"^{begins}"):
         answered(monkeypatch, loader(), anchor=anchor, force=False)
+
+
+def test_a_server_names_all_of_them(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.gguf" for name in ("draft", *BOTH)}
+    for path in paths.values():
+        path.touch()
+    anchors = [str(paths[name]) for name in BOTH]
+    config = as_served(Config.of({"draft": str(paths["draft"]), "anchor": anchors, "judge": anchors[0]}))
+    pair, alone = served_models([config], Registry({}, {}, "")).values()
+    assert pair.id == "draft+anchor+other"
+    assert pair.models == {"draft": "draft", "anchor": "anchor", "judge": "anchor", "anchor2": "other"}
+    assert set(pair.files) == {"draft", "anchor", "anchor2", "judge"}
+    assert (alone.id, alone.as_object["root"]) == ("anchor:anchor", "anchor")
