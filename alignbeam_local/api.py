@@ -1,7 +1,7 @@
 """The project as a library: from model names and knobs to an engine that is ready to answer."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,7 +13,7 @@ from .settings import resolve
 
 def load(
     draft: str | os.PathLike[str] | None = None,
-    anchor: str | os.PathLike[str] | None = None,
+    anchor: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     judge: str | os.PathLike[str] | None = None,
     *,
     environ: Mapping[str, str] | None = None,
@@ -25,7 +25,8 @@ def load(
     named, config.toml, the default profile.
 
     Args:
-        draft: the specialist: a name, a path or hf:owner/repo/file.gguf. Likewise `anchor` and `judge`.
+        draft: the specialist: a name, a path or hf:owner/repo/file.gguf. Likewise `anchor` and `judge`; of
+            anchors there may be several.
         environ: variables to read in place of the process's own; `{}` reads none.
         knobs: any knob by its name, such as `alpha`, `beams` or `profile`.
 
@@ -36,7 +37,7 @@ def load(
     for name in knobs.keys() - {*KNOBS}:
         raise unknown_knob(name, "load")
     models = {"draft": draft, "anchor": anchor, "judge": judge}
-    given = {role: os.fspath(model) for role, model in models.items() if model is not None} | knobs
+    given = {role: _named(model) for role, model in models.items() if model is not None} | knobs
     registry = Registry.load()
     environment = os.environ if environ is None else environ
     settings = resolve(given, registry, environment, name_of=str).one_at_a_time()
@@ -46,3 +47,7 @@ def load(
             pass
         opened.pop_all()
     return engine
+
+
+def _named(model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> str | list[str]:
+    return os.fspath(model) if isinstance(model, str | os.PathLike) else [os.fspath(one) for one in model]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from math import isfinite
-from typing import Annotated, Any, Literal, NamedTuple, Self, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -13,9 +13,15 @@ from pydantic_core import PydanticCustomError
 from .errors import UsageError, did_you_mean
 from .knobs import Knob, Mark, Panel
 from .placing import Server, parse_gpus, parse_servers
+from .roles import MOST_ANCHORS, anchor_number, anchor_role, is_anchor, part_of
 
 Variant = Literal["drop", "first", "exact"]
 DraftMass = Literal["each", "once"]
+Prefix = Literal["fixed", "adaptive"]
+AlphaRule = Literal["fixed", "decay", "disagreement"]
+Together = Literal["mean", "strictest"]
+AnchorRow = Literal["plain", "adacd"]
+HeaderProbe = Literal["off", "on"]
 SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
 Steer = Literal["always", "by_request"]
@@ -28,10 +34,6 @@ Kept = Literal["none", "examples", "all"]
 FlashAttention = Literal["auto", "on", "off"]
 SplitMode = Literal["layer", "row", "tensor"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
-
-#: The part that a model plays in an answer.
-ModelRole = Literal["draft", "anchor", "judge"]
-ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
 
 #: Named as the judge it says: no model of its own, the draft's answer head.
 HEAD_JUDGE = "head"
@@ -108,6 +110,52 @@ class Config(BaseModel):
         "each",
         "count a draft token's mass for each anchor token that lands on it, or once",
         Knob("Method", ("measured",)),
+    )
+    prefix: Prefix = _knob(
+        "fixed",
+        "which tokens are mixed: the first N (fixed); or N and then on while the models part, to max_depth "
+        "(adaptive)",
+        Knob("Method", ("measured", "sizes")),
+    )
+    max_depth: Annotated[int, Field(ge=1, le=512)] = _knob(
+        20,
+        "no token is mixed behind this many, where more than N may be; N if that is more",
+        Knob("Method", ("measured", "sizes")),
+    )
+    agree_for: Annotated[int, Field(ge=1, le=512)] = _knob(
+        3,
+        "M: an adaptive prefix ends after so many tokens in a row in which the models did not part",
+        Knob("Method", ("measured",)),
+    )
+    alpha_rule: AlphaRule = _knob(
+        "fixed",
+        "the anchor's weight at each position: alpha (fixed); half of it every N tokens (decay); or alpha in "
+        "the first N, and behind them, to max_depth, only where the models' disagreement has added up "
+        "(disagreement)",
+        Knob("Method", ("measured", "sizes")),
+    )
+    anchors: Together = _knob(
+        "mean",
+        "of several anchors: the mean of their mixtures (mean), or the one that most begins to refuse "
+        "(strictest)",
+        Knob("Method", ("measured",)),
+    )
+    anchor_weights: str | None = _knob(
+        None,
+        "what each of several anchors counts in the mean, as 2,1; none = all the same",
+        Knob("Method", ("measured",)),
+    )
+    anchor_row: AnchorRow = _knob(
+        "plain",
+        "what of an anchor is mixed: its own row (plain); or that row held against its row when it is told "
+        "to refuse, in the first 10 tokens, against its over-refusal (adacd); that reads the anchor twice",
+        Knob("Method", ("measured", "sizes")),
+    )
+    header_probe: HeaderProbe = _knob(
+        "off",
+        "ask the anchor behind the mixed tokens, as if its turn began anew, whether it would refuse; if so "
+        "the beam goes on mixed from there, to max_depth",
+        Knob("Method", ("measured", "sizes")),
     )
     safety_tokens: SafetyTokensUse = _knob(
         "none",
@@ -267,9 +315,9 @@ class Config(BaseModel):
         "the specialist: a name, a path or hf:owner/repo/file.gguf",
         Knob("Models", ("loads", "sizes", "measured", "shared")),
     )
-    anchor: str | None = _knob(
+    anchor: str | tuple[str, ...] | None = _knob(
         None,
-        "the aligned model that lends its first tokens",
+        "the aligned model that lends its first tokens; the flag can be repeated, for several",
         Knob("Models", ("loads", "sizes", "measured", "shared")),
     )
     judge: str | None = _knob(
@@ -393,7 +441,7 @@ class Config(BaseModel):
 
     @field_validator(
         *("judge_at", "judge_every", "clear_below", "harmful_above", "main_gpu", "tensor_split"),
-        *("draft_gpu", "anchor_gpu", "judge_gpu"),
+        *("draft_gpu", "anchor_gpu", "judge_gpu", "anchor_weights"),
         *("grammar", "json_schema", "safety_steps", "safety_file", "prefill"),
         mode="before",
     )
@@ -412,6 +460,28 @@ class Config(BaseModel):
         if value in (None, "none", ["none"]):
             return ()
         return _texts(value) if isinstance(value, str) else value
+
+    @field_validator("anchor", mode="before")
+    @classmethod
+    def _one_anchor_or_several(cls, value: Any) -> Any:
+        """One is its name, as ever; several are a list, in which a list may stand written as JSON."""
+        listed = _texts(value) if isinstance(value, str) else value
+        if not isinstance(listed, list | tuple):
+            return value
+        if not listed or not all(isinstance(name, str) and name for name in listed):
+            raise PydanticCustomError("anchors", "each anchor is a model's name")
+        if len(listed) > MOST_ANCHORS:
+            raise PydanticCustomError("anchors", "at most {most} anchors", {"most": MOST_ANCHORS})
+        if twice := next((name for name in listed if listed.count(name) > 1), None):
+            raise PydanticCustomError("twice", "{name} is there twice", {"name": twice})
+        return listed[0] if len(listed) == 1 else tuple(listed)
+
+    @field_validator("anchor_weights")
+    @classmethod
+    def _weights_of_anchors(cls, value: str | None) -> str | None:
+        if value is not None:
+            _parse_shares(value)
+        return value
 
     @field_validator("stop")
     @classmethod
@@ -565,12 +635,51 @@ class Config(BaseModel):
     @property
     def roles(self) -> tuple[str, ...]:
         """The roles that an answer needs a model for, in the order in which they are opened."""
-        needed = {"draft": True, "anchor": self.depth > 0, "judge": self.judged and not self.judged_by_head}
-        return tuple(role for role, is_needed in needed.items() if is_needed)
+        anchors = self.anchor_roles if self.depth > 0 else ()
+        return ("draft", *anchors, *(("judge",) if self.judged and not self.judged_by_head else ()))
+
+    @property
+    def anchor_names(self) -> tuple[str, ...]:
+        """The anchors as they are named, in their order; none is named, or one, or several."""
+        return self.anchor if isinstance(self.anchor, tuple) else (self.anchor,) if self.anchor else ()
+
+    @property
+    def anchor_roles(self) -> tuple[str, ...]:
+        """The roles of the anchors: `anchor`, then `anchor2` and so on. There is always one."""
+        return tuple(anchor_role(number) for number in range(max(1, len(self.anchor_names))))
+
+    @property
+    def has_twins(self) -> bool:
+        """Whether each anchor is opened once more, told to refuse."""
+        return self.anchor_row == "adacd" and self.depth > 0
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """What each anchor counts, in their order; they sum to 1.
+
+        Raises:
+            UsageError: there are as many weights as anchors, or none.
+        """
+        count = len(self.anchor_roles)
+        given = (1.0,) * count if self.anchor_weights is None else _parse_shares(self.anchor_weights)
+        if len(given) != count:
+            raise UsageError(
+                f"anchor_weights has {len(given)} for {count} anchor{'' if count == 1 else 's'}",
+                "Give one weight an anchor, or none at all.",
+            )
+        return tuple(weight / sum(given) for weight in given)
+
+    def named(self, role: str) -> str | None:
+        """The model that is named for a role, if one is; a twin is its anchor's."""
+        if not is_anchor(role):
+            spec: str | None = getattr(self, role)
+            return spec
+        number = anchor_number(role)
+        return self.anchor_names[number] if number < len(self.anchor_names) else None
 
     def model_named(self, role: str) -> str:
         """Raises: UsageError: no model is named for this role."""
-        spec: str | None = getattr(self, role)
+        spec = self.named(role)
         if spec is None:
             raise UsageError(f"no {role} model is named", f"Give --{role} MODEL or --profile NAME.")
         return spec
@@ -594,7 +703,7 @@ class Config(BaseModel):
 
     def gpus_of(self, role: str) -> tuple[int, ...] | None:
         """The numbers of the GPUs that were named for this role; None: none was, and `cpu` is empty."""
-        text: str | None = getattr(self, f"{role}_gpu", None)
+        text: str | None = getattr(self, f"{part_of(role)}_gpu", None)
         return None if text is None else parse_gpus(text)
 
     @property
@@ -603,9 +712,25 @@ class Config(BaseModel):
         return parse_servers(self.rpc)
 
     @property
+    def goes_beyond(self) -> bool:
+        """Whether more than N tokens may be mixed."""
+        asks = self.prefix == "adaptive" or self.alpha_rule == "disagreement" or self.is_probed
+        return asks and self.depth > 0
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether the anchor is asked behind the mixed tokens if it would refuse."""
+        return self.header_probe == "on"
+
+    @property
+    def longest_prefix(self) -> int:
+        """The most tokens that may be mixed, however long the answer: N, or what it may go on to."""
+        return max(self.depth, self.max_depth) if self.goes_beyond else self.depth
+
+    @property
     def mixed_depth(self) -> int:
-        """The number of mixed tokens: N, at most the answer's length."""
-        return min(self.depth, self.max_tokens)
+        """The most tokens that are mixed: at most the answer's length."""
+        return min(self.longest_prefix, self.max_tokens)
 
 
 KNOBS = tuple(Config.model_fields)

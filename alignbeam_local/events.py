@@ -62,6 +62,25 @@ class TopToken:
 
 
 @dataclass(frozen=True)
+class AnchorVoice:
+    """What one of several anchors wanted at a mixed step.
+
+    Attributes:
+        role: which it is: `anchor`, `anchor2` and so on.
+        token: its first choice, in its own vocabulary.
+        piece: the text of that.
+        p: its probability that landed on what was taken.
+        covered_mass: the share of its probability that crossed its bridge.
+    """
+
+    role: str
+    token: int
+    piece: str
+    p: float
+    covered_mass: float
+
+
+@dataclass(frozen=True)
 class Step:
     """One mixed token of one beam: who wanted what, and what was taken.
 
@@ -80,6 +99,7 @@ class Step:
         p_anchor: the anchor's probability that landed on it.
         covered_mass: the share of the anchor's probability that crossed the bridge.
         top: the likeliest candidates of the mixture.
+        anchors: what each of several anchors wanted; empty where one was asked: the fields above tell of it.
     """
 
     position: int
@@ -96,6 +116,7 @@ class Step:
     p_anchor: float
     covered_mass: float
     top: tuple[TopToken, ...]
+    anchors: tuple[AnchorVoice, ...] = ()
 
     @property
     def steered(self) -> bool:

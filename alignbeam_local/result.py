@@ -181,6 +181,25 @@ class BridgeResult:
 
 
 @dataclass(frozen=True)
+class AnchorResult:
+    """One of several anchors.
+
+    Attributes:
+        role: which it is, as in `models`: `anchor`, `anchor2` and so on.
+        weight: what it counts in the mean of all; they sum to 1.
+        refuses: how much of its probability at the answer's beginning begins a refusal, from 0 to 1.
+        mixed: whether it was mixed in; of the strictest of several only that one is.
+        bridge: what crossed from its vocabulary.
+    """
+
+    role: str
+    weight: float
+    refuses: float
+    mixed: bool
+    bridge: BridgeResult
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens of the draft, the end token not counted.
 
@@ -281,6 +300,7 @@ class Result:
         notices: what a person reads as notes.
         steering: what the request was read as, and what that led to; None: it was not to be read.
         late: what was read of it while it grew, and what that led to; None: it was not to be read.
+        anchors: what each of several anchors did; empty where there is one.
     """
 
     text: str
@@ -299,6 +319,7 @@ class Result:
     notices: tuple[str, ...] = field(default=())
     steering: Steering | None = None
     late: Late | None = None
+    anchors: tuple[AnchorResult, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Every field under its own name, ready for `json.dumps`."""

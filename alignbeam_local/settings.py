@@ -7,11 +7,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import ALIASES, KNOBS, ROLES, Config, by_name, knobs_that
+from .config import ALIASES, KNOBS, Config, by_name, knobs_that
 from .errors import UsageError, did_you_mean
 from .models.registry import Registry
 from .paths import config_file
 from .reading import whole_text
+from .roles import ROLES
 
 DEFAULT = "default"
 _PREFIX = "ALIGNBEAM_"
@@ -95,7 +96,7 @@ class SourcedConfig:
 
     def check(self) -> None:
         """Raises: UsageError: knobs contradict each other."""
-        _ = self.config
+        _ = self.config.weights
         depth, longest = self.given.get("depth"), self.given.get("max_tokens")
         if not (depth and longest and depth.explicit and longest.explicit):
             return

@@ -207,7 +207,8 @@ def knob_choices(field: FieldInfo) -> tuple[str, ...]:
 
 def is_list(field: FieldInfo) -> bool:
     """Whether a knob holds several texts."""
-    return get_origin(field.annotation) is tuple
+    kinds = get_args(field.annotation) if get_origin(field.annotation) in _UNIONS else (field.annotation,)
+    return any(get_origin(kind) is tuple for kind in kinds)
 
 
 def _plain_type(field: FieldInfo) -> Any:

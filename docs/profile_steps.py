@@ -19,7 +19,8 @@ from alignbeam_local.config import Config
 from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.search import beams, mixer, mixing
-from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
+from alignbeam_local.search.anchors import BridgedAnchor
+from alignbeam_local.search.beams import BeamSearch
 from alignbeam_local.search.bridge import Bridge
 
 MIXED, COMPLETED, ROUNDS = 6, 500, 40

@@ -57,7 +57,7 @@ class FakeLoader:
         pass
 
     def find(self, role: str, spec: str | None = None) -> ModelFile:
-        name = spec or getattr(self._config, role)
+        name = spec or self._config.model_named(role)
         if name not in self.models:
             raise ModelError(f"{name} is not here yet")
         return ModelFile(name, Path(name))

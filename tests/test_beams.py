@@ -15,8 +15,9 @@ from alignbeam_local.events import BeamText, Event, Step
 from alignbeam_local.lm.language_model import Logits, SamplerSettings
 from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.lm.vocabulary import Vocabulary, is_unfinished
+from alignbeam_local.search.anchors import BridgedAnchor
 from alignbeam_local.search.beam import Beam
-from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
+from alignbeam_local.search.beams import BeamSearch
 from alignbeam_local.search.bridge import Bridge
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, hashed_row
 

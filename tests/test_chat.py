@@ -121,6 +121,14 @@ def test_a_model_can_be_changed(engines: list[FakeEngine]) -> None:
     assert said(engines[0]) == ["a", "a", "b"]
 
 
+def test_several_anchors_are_named_in_one_line(engines: list[FakeEngine]) -> None:
+    both = "qwen2.5-coder-0.5b-instruct + smollm2-135m-instruct"
+    ran = chat("a", f"/model anchor {both}", "/model", "b")
+    (_, after) = (config for _, config in engines[0].asked)
+    assert after.anchor == tuple(both.split(" + "))
+    assert f"anchor   {both}" in ran.out
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -469,7 +469,7 @@ def _user(text: str) -> Any:
 def test_a_result_is_the_design_object() -> None:
     assert list(fake_result("x", CONFIG).as_dict()) == [
         *("text", "reasoning", "finish_reason", "chosen", "refusal", "beams", "bridge", "usage", "timings"),
-        *("config", "models", "version", "llama_cpp", "notices", "steering", "late"),
+        *("config", "models", "version", "llama_cpp", "notices", "steering", "late", "anchors"),
     ]
 
 

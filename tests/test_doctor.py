@@ -63,6 +63,19 @@ def test_everything_is_looked_at(tiny: Path) -> None:
     assert set(found["memory"].details["needed"]["draft"]) == {"weights", "cache", "logits", "compute"}
 
 
+def test_each_of_several_anchors_is_looked_at(tmp_path: Path, tiny: Path) -> None:
+    other = tmp_path / "other.gguf"
+    other.write_bytes(tiny.read_bytes())
+    flags = {"draft": str(tiny), "anchor": [str(tiny), str(other)], "beams": 1, "anchor_row": "adacd"}
+    found = examine({**flags, "force": True}, {})
+    told = {finding.topic: finding for finding in found}
+    assert {"draft", "anchor", "anchor2", "memory"} <= told.keys()
+    needed = told["memory"].details["needed"]
+    assert list(needed) == ["draft", "anchor", "anchor2", "anchor_twin", "anchor2_twin"]
+    weights = [bool(need["weights"]) for need in needed.values()]
+    assert weights == [True, False, True, False, False], "a file is loaded once, whatever it plays"
+
+
 def test_every_problem_comes_with_what_to_do(tiny: Path) -> None:
     found = examined(draft="no-such.gguf", anchor=str(tiny), judge="qwen2.5-coder-0.5b-instruct")
     assert [found[role].level for role in ("draft", "anchor", "judge")] == ["problem"] * 3

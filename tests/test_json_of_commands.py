@@ -36,7 +36,7 @@ CALLS: dict[str, list[tuple[str, ...]]] = {
     "ask": [("echo: é",), ("--trace", "x"), ("--show-config",)],
     "filter": [(), ("--jsonl",), ("--show-config",)],
     "chat": [("--show-config",)],
-    "bridge": [("tiny.gguf", "tiny.gguf")],
+    "bridge": [("tiny.gguf", "tiny.gguf"), ("tiny.gguf", "tiny.gguf", "./tiny.gguf")],
     "bench": [(), ("--sweep", "K=1,2")],
     "doctor": [(), ("--draft", "tiny.gguf", "--anchor", "tiny.gguf", "--judge", "tiny.gguf")],
     "plan": [("--draft", "tiny.gguf", "--depth", "0", "--judge", "tiny.gguf", "--machine", "ram=8G,cores=2")],
@@ -103,7 +103,7 @@ def test_it_prints_json(
         done = run(*call, "--json", given=GIVEN)
     assert "internal:" not in done.err
     assert done.out, done.err
-    lines = done.out.splitlines() if call[0] in ("ask", "filter") else [done.out]
+    lines = done.out.splitlines() if call[0] in ("ask", "filter", "bridge") else [done.out]
     assert lines
     for line in lines:
         assert isinstance(json.loads(line), dict | list)

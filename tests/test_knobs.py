@@ -13,7 +13,6 @@ from alignbeam_local.config import (
     KNOBS,
     MOST_SEED,
     MOST_TOKENS,
-    ROLES,
     Config,
     by_name,
     canonical,
@@ -25,18 +24,20 @@ from alignbeam_local.engine.engine import LOADING_KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.runs import reselect
 from alignbeam_local.knobs import PANELS, Knob, Mark
+from alignbeam_local.roles import ROLES
 
 MARKED: dict[Mark, str] = {
     "loads": """draft anchor judge profile lora context threads parallel gpu_layers main_gpu tensor_split
         draft_gpu anchor_gpu judge_gpu split_mode rpc
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc",
-    "sizes": """steer late head_votes beams max_tokens draft anchor judge profile lora context gpu_layers
-        main_gpu tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc flash_attn cache_type_k
-        cache_type_v""",
+    "sizes": """prefix max_depth alpha_rule anchor_row header_probe steer late head_votes beams
+        max_tokens draft anchor judge profile lora context gpu_layers main_gpu tensor_split
+        draft_gpu anchor_gpu judge_gpu split_mode rpc flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice min_start late on_unsafe head_votes judge",
     "selects": "threshold choice min_start on_unsafe",
-    "measured": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
+    "measured": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
+        anchors anchor_weights anchor_row header_probe safety_tokens boost safety_steps
         safety_file steer clear_below harmful_above request_by threshold choice min_start judge_at judge_every
         late late_every late_tries on_unsafe head_votes
         temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
@@ -45,8 +46,8 @@ MARKED: dict[Mark, str] = {
 }
 
 UNDER = {
-    "Method": """alpha depth beams bridge_width variant draft_mass safety_tokens boost safety_steps
-        safety_file""",
+    "Method": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
+        anchors anchor_weights anchor_row header_probe safety_tokens boost safety_steps safety_file""",
     "Steering": "steer clear_below harmful_above request_by read_request",
     "Judge": """threshold choice min_start judge_at judge_every late late_every late_tries on_unsafe
         head_votes refusal_text""",
@@ -65,6 +66,14 @@ DEFAULTS: dict[str, Any] = {
     "bridge_width": 50,
     "variant": "drop",
     "draft_mass": "each",
+    "prefix": "fixed",
+    "max_depth": 20,
+    "agree_for": 3,
+    "alpha_rule": "fixed",
+    "anchors": "mean",
+    "anchor_weights": None,
+    "anchor_row": "plain",
+    "header_probe": "off",
     "safety_tokens": "none",
     "boost": 5.0,
     "safety_steps": None,

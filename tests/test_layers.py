@@ -15,7 +15,7 @@ PACKAGE = "alignbeam_local"
 LAYERS = """
 errors
 paths intervals cancellation reading last_words
-knobs placing
+knobs placing roles
 config
 result
 events

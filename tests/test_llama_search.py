@@ -12,7 +12,8 @@ from alignbeam_local.events import Event, Step
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.lm.language_model import LanguageModel, Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
-from alignbeam_local.search.beams import BeamSearch, BridgedAnchor
+from alignbeam_local.search.anchors import BridgedAnchor
+from alignbeam_local.search.beams import BeamSearch
 from alignbeam_local.search.bridge import Bridge
 from alignbeam_local.search.mixing import RULES, log_normaliser, mix, probabilities, top_tokens
 from tests.llama_models import (

@@ -233,7 +233,7 @@ def test_nothing_counted_is_no_share() -> None:
 
 def step(row: MixedRow, token: int, said: Sequence[int] = (), anchor: Vocabulary | None = ANCHOR) -> Step:
     beam = Beam(1, TextStream(()), tokens=list(said))
-    return traced(beam, token, row, 0.125, draft=DRAFT, anchor=anchor)
+    return traced(beam, token, row, 0.125, draft=DRAFT, anchors=[("anchor", anchor)] if anchor else [])
 
 
 def test_a_step_by_hand() -> None:
@@ -291,9 +291,9 @@ def test_another_beginning_of_the_drafts_own_is_not_steered(
 ) -> None:
     row = mixer().mix(DRAFT_ROW, [ANCHOR_ROW])
     beam = Beam(1, TextStream(()), tokens=list(said))
-    assert traced(beam, HE_D, row, p_draft, draft=DRAFT, anchor=ANCHOR).steered == steered
+    assert traced(beam, HE_D, row, p_draft, draft=DRAFT, anchors=[("anchor", ANCHOR)]).steered == steered
     first = Beam(0, TextStream(()), tokens=list(said))
-    assert traced(first, HE_D, row, p_draft, draft=DRAFT, anchor=ANCHOR).steered
+    assert traced(first, HE_D, row, p_draft, draft=DRAFT, anchors=[("anchor", ANCHOR)]).steered
 
 
 # --- the beam that takes it

@@ -78,6 +78,14 @@ def test_the_anchor_comes_first_then_the_draft_then_the_judge(tiny: GgufHeader) 
     assert 1 < partly["d"] < 11
 
 
+def test_all_anchors_come_first_and_a_twin_lies_with_its_own(tiny: GgufHeader) -> None:
+    roles = {"draft": "d", "anchor": "a", "anchor2": "b", "anchor_twin": "a", "anchor2_twin": "b"}
+    for free, expected in ((150, "a"), (300, "ab"), (1000, "abd")):
+        wanted = {role: (model(tiny, name), ROOM) for role, name in roles.items()}
+        found = layers(place(wanted, gpus(free), Config.of({}), {}))
+        assert "".join(name for name in "abd" if found[name] == 11) == expected
+
+
 def test_a_file_of_two_roles_brings_the_caches_of_both(tiny: GgufHeader) -> None:
     alone, both = placed(tiny, gpus(125)), placed(tiny, gpus(125), roles="daa")
     assert layers(alone)["a"] == 11

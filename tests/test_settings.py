@@ -115,7 +115,7 @@ def test_a_truth_value_is_no_number(knob: str, value: bool) -> None:
     ("text", "message", "hint"),
     [
         ("alhpa = 1", "unknown knob 'alhpa'", "Did you mean alpha?"),
-        ("max = 1", "unknown knob 'max'", "Did you mean max_tokens?"),
+        ("max_token = 1", "unknown knob 'max_token'", "Did you mean max_tokens?"),
         ("alpha = = 1", "config.toml", "The file must be TOML."),
         ('profile = "starer"', "unknown profile 'starer'", "Did you mean starter"),
         ("alpha = 2", "alpha = 2: ", "anchor's weight"),

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 
 from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
-from alignbeam_local.events import Done, Step
-from alignbeam_local.result import Refusal, Result, Steering, Verdict
+from alignbeam_local.events import AnchorVoice, Done, Step
+from alignbeam_local.result import AnchorResult, ModelCard, Refusal, Result, Steering, Verdict
 from alignbeam_local.search.steering import unread
 
 from .fake_engine import REFUSED, fake_result, judged_beams, running_beams
@@ -77,6 +77,34 @@ def test_a_step_names_the_winner_and_both_wishes() -> None:
     assert cells[:9] == ["1", '"No, "', "anchor", '"No, "', '"Sure"', "0.510", "0.770", "0.250", "90%"]
     assert cells[9:] == ['"No, " 0.510', '"Hm" 0.200']
     assert [cell.strip() for cell in row(lines, "3") if cell.strip()][2:5] == ["draft", '"Nope"', '"is "']
+
+
+def test_each_of_several_anchors_has_a_column_and_a_line() -> None:
+    def voices(one: str, other: str) -> tuple[AnchorVoice, ...]:
+        return (AnchorVoice("anchor", 1, one, 0.5, 0.9), AnchorVoice("anchor2", 2, other, 0.25, 0.8))
+
+    bridge = replace(result().bridge, covered_mass=0.9)
+    told = (
+        AnchorResult("anchor", 0.75, 0.91, True, bridge),
+        AnchorResult("anchor2", 0.25, 0.07, True, bridge),
+    )
+    card = ModelCard("big", "big.gguf", "0" * 64, "Q4")
+    answer = replace(result(), anchors=told, models={**result().models, "anchor": card})
+    steps = [replace(step, anchors=voices("No, ", "Sure, ")) for step in STEPS]
+    screen = Screen(200, 100)
+    screen.console().print(explained(answer, steps, 200))
+    text = "\n".join(screen.lines)
+    assert "anchor's" in text
+    assert "anchor2's" in text
+    assert '"Sure, "' in text
+    assert "anchor, big: begins to refuse with probability 0.91; weight 0.75, 90% crossed." in text
+    assert "anchor2: begins to refuse with probability 0.07; weight 0.25, 90% crossed." in text
+    strict = replace(answer, anchors=(told[0], replace(told[1], mixed=False)))
+    screen = Screen(200, 100)
+    screen.console().print(explained(strict, STEPS, 200))
+    text = "\n".join(screen.lines)
+    assert "0.91; mixed in alone, as the strictest" in text
+    assert "0.07; not mixed in: another one is stricter" in text
 
 
 def test_it_says_who_refused_and_which_beam_was_taken() -> None:

@@ -11,10 +11,13 @@ from ..errors import AlignBeamError
 from ..lm.checksummed_file import Checksummed, read_checksummed, write_checksummed
 from ..lm.language_model import SequenceState
 from ..lm.prompt_cache import SavedPrompt
+from ..roles import MOST_ANCHORS
 
 _FORMAT = "alignbeam state 2"
-#: The models whose prompts are kept, in the order of a snapshot.
-_ROLES = ("draft", "anchor")
+#: The models whose prompts are kept, in the order of a snapshot: draft, anchors, then the anchors' twins.
+_ROLES = ("draft", "anchor", *(f"anchor{number}" for number in range(2, 2 * MOST_ANCHORS + 1)))
+#: A draft and one anchor.
+_USUAL = 2
 
 
 class SavedState(NamedTuple):
@@ -47,7 +50,10 @@ def read_state(path: Path) -> SavedState | None:
         return None
     blobs = iter(sealed.blobs)
     held = {role: _prompt(told, blobs) for role, told in sealed.header["prompts"].items()}
-    return SavedState(Snapshot(tuple(map(held.get, _ROLES))), sealed.header["left_out"])
+    prompts = list(map(held.get, _ROLES))
+    while len(prompts) > _USUAL and prompts[-1] is None:
+        prompts.pop()
+    return SavedState(Snapshot(tuple(prompts)), sealed.header["left_out"])
 
 
 def _sealed(kept: SavedState) -> Checksummed:

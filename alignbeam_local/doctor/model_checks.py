@@ -87,12 +87,12 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
     if models:
         yield _kernels(models)
         yield _memory(placement, models)
-    if "draft" in models and "anchor" in models:
-        yield _pair(config, models["draft"], models["anchor"])
-        if config.lora:
-            yield _own_base(models["draft"], models["anchor"])
-    if "anchor" in models:
-        yield _head(config, models["anchor"])
+    anchors = [models[role] for role in config.anchor_roles if role in models]
+    if "draft" in models:
+        yield from (_pair(config, models["draft"], anchor) for anchor in anchors)
+    if "draft" in models and "anchor" in models and config.lora:
+        yield _own_base(models["draft"], models["anchor"])
+    yield from (_head(config, anchor) for anchor in anchors)
     if "draft" in models and config.needs_answer_head:
         yield _answer_head(models["draft"], config, registry)
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
@@ -202,14 +202,16 @@ def _memory(placement: Placement, models: Mapping[str, _Model]) -> Finding:
 
 def _pair(config: Config, draft: _Model, anchor: _Model) -> Finding:
     bridge = bridge_between(draft.vocabulary, draft.layout, anchor.vocabulary)
+    of = f"{anchor.file.name}: " if len(config.anchor_roles) > 1 else ""
     try:
         notices = [notice.message for notice in check_pair(bridge, force=config.force)]
     except AlignBeamError as error:
         return problem("pair", error)
     hint = f"See: alignbeam bridge {draft.file.name} {anchor.file.name}"
     if notices:
-        return Finding("pair", "warning", "; ".join(notices), hint)
-    return Finding("pair", "ok", f"{single_share(bridge):.0%} of the anchor's usual tokens reach the draft")
+        return Finding("pair", "warning", f"{of}{'; '.join(notices)}", hint)
+    share = f"{single_share(bridge):.0%} of the anchor's usual tokens reach the draft"
+    return Finding("pair", "ok", f"{of}{share}")
 
 
 def _own_base(draft: _Model, anchor: _Model) -> Finding:
@@ -237,7 +239,8 @@ def _head(config: Config, anchor: _Model) -> Finding:
         head = find_head(digest, template_key(anchor.layout, anchor.vocabulary))
     if head:
         low, high = (f"{limit:.2f}" for limit in (head.thresholds.low, head.thresholds.high))
-        return Finding("head", "ok", f"requests can be read: clear up to {low}, harmful above {high}")
+        of = f"{name}: " if len(config.anchor_roles) > 1 else ""
+        return Finding("head", "ok", f"{of}requests can be read: clear up to {low}, harmful above {high}")
     message = f"there is no head for {name}: requests are not read"
     if not config.reads_request:
         return Finding("head", "ok", f"{message}; nothing here goes by it")

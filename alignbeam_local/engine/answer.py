@@ -27,6 +27,7 @@ from ..heads.reading import read_answers, read_request
 from ..judge.quoting import with_reasoning
 from ..lm.grammar import grammar_of
 from ..lm.language_model import Logits
+from ..prompt.formats import answer_header
 from ..prompt.message import Message
 from ..refusals.detector import declines, declining_end
 from ..result import (
@@ -41,16 +42,17 @@ from ..result import (
     Usage,
     Verdict,
 )
+from ..search.anchors import BridgedAnchor
 from ..search.beam import Beam
-from ..search.beams import BeamSearch, BridgedAnchor
+from ..search.beams import BeamSearch
 from ..search.choices import Candidate
 from ..search.refusals import is_degenerate
 from ..search.safety_tokens import UNCHANGED, safety_tokens
 from ..search.selection import Selection, select
-from ..search.steering import decision_of, knobs_of, steering_of, unread
+from ..search.steering import decision_of, knobs_of, steering_of, unread, worse_reading
 from ..search.thinking import Thought, think
 from .late import LateWatch
-from .open_models import OpenModels
+from .open_models import Anchor, OpenModels
 from .prompters import prompters
 from .stopwatch import Stopwatch
 
@@ -226,18 +228,20 @@ class Answer:
         return prompts, rows
 
     def _anchor_row(self, at: int, ids: Sequence[int], turns: Sequence[Message]) -> Logits:
-        """What an anchor says after its prompt; the first one's head reads the request there."""
-        anchor, head = self._anchors[at], self._models.anchors[at].head
-        if at > 0 or not self._asked.reads_request:
+        """What an anchor says after its prompt; its head, if it has one, reads the request there."""
+        anchor, is_own = self._anchors[at], at < len(self._models.anchors)
+        head = self._models.anchors[at].head if is_own else None
+        if not self._asked.reads_request:
             return anchor.cache.row(ids)
-        self._steering = unread(self._asked)
+        self._steering = self._steering or unread(self._asked)
         if head is None:
             return anchor.cache.row(ids)
         asked = anchor.encode_asked(turns)
         row, found = read_request(anchor.cache, head, asked, turns, anchor.encode_alone)
         if found:
             limits = head.thresholds
-            self._steering = steering_of(self._asked, *found, low=limits.low, high=limits.high)
+            read = steering_of(self._asked, *found, low=limits.low, high=limits.high)
+            self._steering = worse_reading(self._steering, read)
         return row if asked == ids else anchor.cache.row(ids)
 
     def _think(self, prompt: list[int]) -> list[int]:
@@ -253,13 +257,24 @@ class Answer:
         stops = () if config.ignore_eos or self._grammar else draft.format.stop_strings
         return BeamSearch(
             draft.lm,
-            [BridgedAnchor(anchor.model.lm, anchor.bridge) for anchor in anchors],
+            [self._bridged(*each) for each in zip(anchors, config.weights, strict=False)],
             config,
             max_tokens=min(config.max_tokens, draft.context - prompt_tokens),
             stop_strings=(*stops, *config.stop),
             strip_leading_space=draft.format.strips_leading_space and not (self._grammar or config.prefill),
             grammar=self._grammar,
             safety=self._safety,
+        )
+
+    def _bridged(self, anchor: Anchor, weight: float) -> BridgedAnchor:
+        model, twin = anchor.model, anchor.twin if self._config.has_twins else None
+        return BridgedAnchor(
+            model.lm,
+            anchor.bridge,
+            anchor.role,
+            weight,
+            answer_header(model.format, model.lm.vocabulary) if self._config.is_probed else (),
+            twin.lm if twin else None,
         )
 
     # --- completing and judging
@@ -521,6 +536,7 @@ class Answer:
             refusal=_refusal(text, reason, beam),
             beams=tuple(map(self._beam_result, search.beams)) if search else (),
             bridge=search.count.result if search else BridgeResult(),
+            anchors=search.anchor_results if search else (),
             usage=Usage(self._prompt_tokens, len(self._thought.tokens) + (len(beam.tokens) if beam else 0)),
             timings=self._watch.timings,
             config=self._asked.model_dump(),

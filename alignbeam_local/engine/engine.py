@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..cancellation import Cancellation
-from ..config import ROLES, Config, knobs_that
+from ..config import Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
 from ..heads.answer_head import AnswerHead, find_answer_head
@@ -23,6 +23,7 @@ from ..models.registry import Registry
 from ..pair.check import check_pair
 from ..prompt.message import Message
 from ..result import Result
+from ..roles import anchor_number, is_anchor, is_twin, twin_role
 from ..search.bridge import bridge_between
 from .answer import Answer
 from .background import Background
@@ -280,7 +281,8 @@ class Engine:
         return tuple(self._load_notices)
 
     def _require_possible(self, config: Config) -> None:
-        """Raises: UsageError: a loading knob differs, or there is a grammar that is none."""
+        """Raises: UsageError: a loading knob differs, a grammar is none, weights are too many or too few."""
+        _ = config.weights
         for knob in changed_loading_knobs(config, self.config):
             raise loading_knob_error(knob)
         if grammar := grammar_of(config):
@@ -295,23 +297,23 @@ class Engine:
             self._aside = None  # its memory is what is missing: what was held is read anew
         yield from loader.prepare(*(file.path for file in files.values()))
         opened = {role: loader.open(role, files[role], size) for role, size in wanted.items()}
-        for role in ("anchor", "judge"):
-            if role in opened:
-                require_silent_chat(role, opened[role].card.name, opened[role].format)
-        draft, anchor, judge = (opened.get(role) for role in ROLES)
-        assert draft is not None
-        for model in filter(None, (draft, anchor)):
+        for role, model in opened.items():
+            if role != "draft":
+                require_silent_chat(role, model.card.name, model.format)
+        draft, judge = opened["draft"], opened.get("judge")
+        own = sorted((r for r in opened if is_anchor(r) and not is_twin(r)), key=anchor_number)
+        for model in (draft, *(opened[role] for role in own)):
             if model.context < config.context:
                 yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
-        anchors: tuple[Anchor, ...] = ()
-        if anchor:
-            bridged = _bridged(draft, anchor)
-            yield from check_pair(bridged.bridge, force=config.force)
-            anchors = ((yield from _with_head(bridged)),)
+        anchors: list[Anchor] = []
+        for role in own:
+            bridged = _bridged(draft, opened[role], role, opened.get(twin_role(role)))
+            yield from _checked_pair(bridged, config, is_one_of_several=len(own) > 1)
+            anchors.append((yield from _with_head(bridged)))
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
         head = _answer_head(draft) if config.needs_answer_head else None
-        self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted, head)
+        self._models = OpenModels(draft, tuple(anchors), verdicts, judge, self.examples, wanted, head)
         self._sizes = wanted
         if self._aside is not None:
             restore(self._models, self._aside)
@@ -344,5 +346,16 @@ def _with_head(anchor: Anchor) -> Generator[Notice, None, Anchor]:
     return replace(anchor, head=head)
 
 
-def _bridged(draft: Model, anchor: Model) -> Anchor:
-    return Anchor(anchor, bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary))
+def _bridged(draft: Model, anchor: Model, role: str, twin: Model | None) -> Anchor:
+    bridge = bridge_between(draft.lm.vocabulary, draft.format, anchor.lm.vocabulary)
+    return Anchor(anchor, bridge, role=role, twin=twin)
+
+
+def _checked_pair(anchor: Anchor, config: Config, *, is_one_of_several: bool) -> Iterator[Notice]:
+    """What there is to say of a bridge; of several it is said which. Raises: ModelError: it is hopeless."""
+    name = f"{anchor.model.card.name}: " if is_one_of_several else ""
+    try:
+        for notice in check_pair(anchor.bridge, force=config.force):
+            yield Notice(f"{name}{notice.message}")
+    except ModelError as error:
+        raise ModelError(f"{name}{error.message}", error.hint) from None

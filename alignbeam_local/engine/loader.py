@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from ..cancellation import Cancellation
-from ..config import ROLES, Config, knobs_that
+from ..config import Config, knobs_that
 from ..errors import ModelError
 from ..events import Notice
 from ..llama import gpus as offload
@@ -30,6 +30,7 @@ from ..models.pull import check_sha256
 from ..models.registry import ModelFile, Registry
 from ..prompt.formats import REASONS_HINT, PromptFormat, prompt_format
 from ..result import ModelCard
+from ..roles import ROLES
 from ..settings import flag_name
 from .open_models import Model
 

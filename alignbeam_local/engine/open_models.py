@@ -1,10 +1,10 @@
 """The opened models of an engine: the draft, its anchors behind their bridges, and the judge."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from ..config import ROLES, Config
+from ..config import Config
 from ..heads.answer_head import AnswerHead
 from ..heads.head import RequestHead
 from ..judge.judge import Judge
@@ -13,6 +13,7 @@ from ..lm.prompt_cache import PromptCache
 from ..machine.context_size import ContextSize, context_sizes
 from ..prompt.formats import PromptFormat
 from ..result import ModelCard
+from ..roles import ROLES, is_twin, twin_role
 from ..search.bridge import Bridge
 from .examples import ExampleReading
 
@@ -37,12 +38,15 @@ class Model:
 class Anchor:
     """A model that lends its first tokens, and the bridge that carries them to the draft.
 
-    `head` reads from its hidden states how harmful a request is, if there is one.
+    `head` reads from its hidden states how harmful a request is, if there is one; `twin` is the same file
+    once more, with a cache of its own, which is told to refuse.
     """
 
     model: Model
     bridge: Bridge
     head: RequestHead | None = None
+    role: str = "anchor"
+    twin: Model | None = None
 
 
 @dataclass
@@ -59,9 +63,10 @@ class OpenModels:
 
     @property
     def followers(self) -> Iterator[Model]:
-        """The models that read the conversation: the draft, then the anchors."""
+        """The models that read the conversation: the draft, the anchors, then the anchors' twins."""
         yield self.draft
         yield from (anchor.model for anchor in self.anchors)
+        yield from (anchor.twin for anchor in self.anchors if anchor.twin)
 
     @property
     def anchor_alone(self) -> "OpenModels":
@@ -76,15 +81,28 @@ class OpenModels:
     @property
     def by_role(self) -> dict[str, Model]:
         """The opened models under the names of their roles; what plays none is left out."""
-        roles = ("draft", *("anchor" for _ in self.anchors), "judge")
+        anchors = [anchor.role for anchor in self.anchors]
+        twins = [twin_role(anchor.role) for anchor in self.anchors if anchor.twin]
         models = (*self.followers, self.judge_model)
-        return {role: model for role, model in zip(roles, models, strict=True) if model}
+        return {
+            role: model
+            for role, model in zip(("draft", *anchors, *twins, "judge"), models, strict=True)
+            if model
+        }
 
     @property
     def cards(self) -> dict[str, ModelCard | None]:
-        """Which file plays which role."""
-        models = self.by_role
-        return {role: models[role].card if role in models else None for role in ROLES}
+        """Which file plays which role: the three, and further anchors."""
+        models = {role: model for role, model in self.by_role.items() if not is_twin(role)}
+        return {role: models[role].card if role in models else None for role in (*ROLES, *further(models))}
+
+    def with_contexts(self, lms: Sequence[LanguageModel]) -> "OpenModels":
+        """The same models on other contexts, in the order of `followers`."""
+        rest = iter(lms)
+        draft = replace(self.draft, lm=next(rest))
+        anchors = [replace(anchor, model=replace(anchor.model, lm=next(rest))) for anchor in self.anchors]
+        twins = [replace(a, twin=replace(a.twin, lm=next(rest))) if a.twin else a for a in anchors]
+        return replace(self, draft=draft, anchors=tuple(twins))
 
     def serves(self, config: Config) -> bool:
         """Whether an answer with these knobs needs nothing that is not open."""
@@ -92,3 +110,8 @@ class OpenModels:
         if config.needs_answer_head and self.answer_head is None:
             return False
         return all(role in self.opened and self.opened[role].holds(size) for role, size in wanted.items())
+
+
+def further(roles: Iterable[str]) -> list[str]:
+    """Those that only some answers have: the anchors behind the first."""
+    return [role for role in roles if role not in ROLES]

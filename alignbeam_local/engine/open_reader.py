@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..cancellation import Cancellation
-from ..config import Config, ModelRole
+from ..config import Config
 from ..heads.features import NUM_SEQUENCES, RequestReader
 from ..lm.sequences import BATCH_TOKENS
 from ..machine.context_size import ContextSize
 from ..models.registry import Registry
 from ..result import ModelCard
+from ..roles import ModelRole
 from .loader import Loader, require_silent_chat
 from .open_models import Model
 

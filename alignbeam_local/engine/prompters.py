@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ..config import Config, ModelRole
+from ..config import Config
 from ..errors import ContextFull, UsageError
 from ..lm.prompt_cache import PromptCache
 from ..prompt.encoding import encode_plain
 from ..prompt.message import Message
+from ..roles import ModelRole
+from ..search.position.adacd import INSTRUCTION
 from .open_models import Model, OpenModels
 
 
@@ -17,6 +19,7 @@ class Prompter(NamedTuple):
     role: ModelRole
     model: Model
     config: Config
+    told: str = ""  # what a twin is told before all else
 
     @property
     def cache(self) -> PromptCache:
@@ -54,7 +57,9 @@ class Prompter(NamedTuple):
 
     def _read(self, turns: Sequence[Message]) -> list[Message]:
         own = with_system(turns, self.config.system)
-        return anchor_turns(own, self.config.anchor_system) if self.role == "anchor" else own
+        if self.role != "anchor":
+            return own
+        return told_turns(anchor_turns(own, self.config.anchor_system), self.told)
 
     def require_fit(self, tokens: int, about: str = "") -> None:
         """Raises: ContextFull: a prompt of so many tokens leaves no room for an answer."""
@@ -68,9 +73,14 @@ class Prompter(NamedTuple):
 
 
 def prompters(models: OpenModels, config: Config) -> list[Prompter]:
-    """The draft's, then each anchor's where tokens are mixed."""
+    """The draft's, each anchor's where tokens are mixed, then those of their twins, if these are asked."""
     anchors = models.anchors if config.depth > 0 else ()
-    return [draft_prompter(models, config), *(Prompter("anchor", a.model, config) for a in anchors)]
+    twins = [anchor.twin for anchor in anchors if anchor.twin and config.has_twins]
+    return [
+        draft_prompter(models, config),
+        *(Prompter("anchor", anchor.model, config) for anchor in anchors),
+        *(Prompter("anchor", twin, config, INSTRUCTION) for twin in twins),
+    ]
 
 
 def prefilled(model: Model, config: Config) -> list[int]:
@@ -109,3 +119,11 @@ def anchor_turns(turns: Sequence[Message], anchor_system: str) -> list[Message]:
         return list(turns)
     own = [turn for turn in turns if turn.role != "system"]
     return own if anchor_system == "none" else [Message("system", anchor_system), *own]
+
+
+def told_turns(turns: Sequence[Message], told: str) -> list[Message]:
+    """The same, told this before all else, if anything."""
+    if not told:
+        return list(turns)
+    system = [told, *(turn.content for turn in turns if turn.role == "system")]
+    return [Message("system", "\n\n".join(system)), *(turn for turn in turns if turn.role != "system")]

@@ -1,7 +1,6 @@
 """Several answers in the making at once, on shared contexts: in turns, in one thread, batch by batch."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import NamedTuple
@@ -133,20 +132,11 @@ class AnswerScheduler(SlotScheduler):
 
     def __init__(self, models: OpenModels, num_slots: int, make_answer: AnswerMaker) -> None:
         """The contexts of `models` have room for so many answers, and serve nothing else meanwhile."""
-        draft, *anchors = (SharedContext(model.lm, num_slots) for model in models.followers)
+        shared = [SharedContext(model.lm, num_slots) for model in models.followers]
+        draft, *anchors = shared
         # Mixing is short, and whoever waits for it is missing in the draft's batches: anchors begin.
         super().__init__([*anchors, draft], num_slots)
-        self._slots = [
-            replace(
-                models,
-                draft=replace(models.draft, lm=draft.slots[slot]),
-                anchors=tuple(
-                    replace(anchor, model=replace(anchor.model, lm=shared.slots[slot]))
-                    for anchor, shared in zip(models.anchors, anchors, strict=True)
-                ),
-            )
-            for slot in range(num_slots)
-        ]
+        self._slots = [models.with_contexts([each.slots[n] for each in shared]) for n in range(num_slots)]
         self._make_answer = make_answer
 
     def begin(self, key: int, asked: Asked, slot: int | None = None) -> None:

@@ -3,6 +3,7 @@
 from hashlib import sha256
 
 from ..paths import data_dir
+from ..roles import is_anchor
 from . import answer_head, head
 
 #: By the role that a model plays: the user's own records, and the shipped ones.
@@ -14,9 +15,10 @@ def heads_hash(role: str, model_sha256: str) -> str | None:
 
     None if there are none.
     """
-    if role not in _FOLDERS:
+    kind = "anchor" if is_anchor(role) else role
+    if kind not in _FOLDERS:
         return None
-    own, module = _FOLDERS[role]
+    own, module = _FOLDERS[kind]
     found = []
     for folder in (data_dir() / own, module.SHIPPED):
         contents = (path.read_bytes() for path in sorted(folder.glob("*.json")))

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from ..config import Config
 from ..lm.sequences import answer_sequences, judge_sequences
+from ..roles import twin_role
 
 #: What an answer takes more while its head reads it: the token that ends its turn, with room.
 _ENDS = 4
@@ -32,20 +33,19 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
     sequences = answer_sequences(config.beams)
     copied = sequences * config.context
     ends = config.beams * _ENDS if config.needs_answer_head else 0
-    # To steer an answer back the anchor reads all that it had said.
+    draft = ContextSize(
+        sequences, config.context + (config.beams - 1) * _longest(config) + ends, copied + ends
+    )
+    # An anchor reads text: one draft token may be several of its own.
+    read = config.beams * (64 + 16 * config.longest_prefix)
+    # To steer an answer back it reads all that had been said.
     said = 2 * _longest(config) if config.late != "off" else 0
-    answer = {
-        "draft": ContextSize(
-            sequences, config.context + (config.beams - 1) * _longest(config) + ends, copied + ends
-        ),
-        # The anchor reads text: one draft token may be several of its own.
-        "anchor": ContextSize(
-            sequences, config.context + config.beams * (64 + 16 * config.depth) + said, copied
-        ),
-    }
-    every = {role: size.times(config.parallel) for role, size in answer.items()}
-    every["judge"] = judge_context_size(config)
-    return {role: every[role] for role in config.roles}
+    anchor = ContextSize(sequences, config.context + read + said, copied)
+    followers = {role: draft if role == "draft" else anchor for role in config.roles if role != "judge"}
+    if config.has_twins:
+        followers |= {twin_role(role): anchor for role in config.anchor_roles}
+    every = {role: size.times(config.parallel) for role, size in followers.items()}
+    return every | ({"judge": judge_context_size(config)} if "judge" in config.roles else {})
 
 
 def judge_context_size(config: Config) -> ContextSize:

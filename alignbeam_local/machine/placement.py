@@ -14,6 +14,7 @@ from ..config import Config
 from ..errors import UsageError
 from ..lm.devices import ON_PROCESSOR, DeviceId, Gpu, Offload
 from ..models.gguf_header import GgufHeader
+from ..roles import is_anchor, part_of
 from .context_size import ContextSize
 from .memory import Need, plan_of
 
@@ -83,14 +84,15 @@ def _chosen(gpus: Sequence[Gpu], config: Config, roles: Sequence[str]) -> list[G
         if other != first:
             raise UsageError(
                 f"{roles[0]} and {role} are one file, which is loaded once, and have different devices",
-                f"Name the same for both: --{roles[0]}-gpu and --{role}-gpu, or --rpc without a role.",
+                f"Name the same for both: --{part_of(roles[0])}-gpu and --{part_of(role)}-gpu, "
+                "or --rpc without a role.",
             )
     return first
 
 
 def _chosen_of(gpus: Sequence[Gpu], config: Config, role: str) -> list[Gpu]:
     here = [gpu for gpu in gpus if not gpu.server]
-    addresses = {server.address for server in config.servers if server.serves(role)}
+    addresses = {server.address for server in config.servers if server.serves(part_of(role))}
     servers = [gpu for gpu in gpus if gpu.server in addresses]
     own = config.gpus_of(role)
     if own is None:
@@ -120,7 +122,7 @@ def _files(
 
     A context's cache lies where the layers are, so that all of a file's contexts count.
     """
-    roles = sorted(wanted, key=lambda role: _ORDER.index(role) if role in _ORDER else len(_ORDER))
+    roles = sorted(wanted, key=_turn)
     files: dict[Path, _File] = {}
     for role in roles:
         (header, _), need = wanted[role], needs[role]
@@ -129,6 +131,12 @@ def _files(
         both = [sum(sizes) for sizes in zip(before.layers, own, strict=True)]
         files[path] = _File(both, before.compute + need.compute, (*before.roles, role))
     return files
+
+
+def _turn(role: str) -> int:
+    """When a role is placed: all anchors, and their twins, as the first one."""
+    place = "anchor" if is_anchor(role) else role
+    return _ORDER.index(place) if place in _ORDER else len(_ORDER)
 
 
 def _layers(header: GgufHeader, need: Need) -> list[int]:

@@ -1,16 +1,17 @@
 """The models and profiles that have a name, and the files they stand for."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..config import HEAD_JUDGE, ROLES, Config, LoraSpec
+from ..config import HEAD_JUDGE, Config, LoraSpec
 from ..errors import ModelError, UsageError, did_you_mean
 from ..paths import models_dir, user_path
+from ..roles import ROLES
 from . import toml_files as models_toml
 from .entry import Hub, ModelEntry
 from .gguf_reader import open_file
@@ -91,6 +92,10 @@ class Registry:
             return spec
         return str(self.resolve(spec).path.absolute())
 
+    def lasting_names(self, specs: str | Sequence[str]) -> str | list[str]:
+        """The same of a role's one model, or of each of several. Raises: UsageError: as `resolve`."""
+        return self.lasting(specs) if isinstance(specs, str) else list(map(self.lasting, specs))
+
     def lasting_adapter(self, spec: LoraSpec) -> str:
         """What names the same adapter and scale from any directory. Raises: UsageError: as `resolve`."""
         return f"{self.lasting(spec.file)}:{spec.scale:g}"
@@ -138,7 +143,8 @@ class Registry:
             UsageError: no such profile.
         """
         knobs = self.profile(name)
-        models = [knobs[role] for role in ROLES if role in knobs]
+        given = [knobs[role] for role in ROLES if role in knobs]
+        models = [name for one in given for name in ([one] if isinstance(one, str) else one)]
         adapters = Config.of({"lora": knobs.get("lora", ())}).adapters
         named = [*models, *(adapter.file for adapter in adapters)]
         return tuple(dict.fromkeys(name for name in named if name != HEAD_JUDGE))

@@ -16,10 +16,14 @@ from ..lm.language_model import LanguageModel, Logits, Sampler, SamplerSettings
 from ..lm.sequences import PROMPT
 from ..lm.vocabulary import is_unfinished
 from ..prompt.text_stream import TextStream
+from ..result import AnchorResult
+from .anchors import Anchors, BridgedAnchor
 from .beam import Beam
-from .bridge import Bridge
 from .mixer import MixedRow, Mixer
 from .mixing import Ids, top_tokens
+from .position.alpha import Weight, weight_of
+from .position.prefix import SURE, Prefix
+from .refusals import is_refusal
 from .safety_tokens import UNCHANGED, SafetyTokens
 from .trace import traced
 
@@ -29,11 +33,15 @@ _LEAST = 1e-300
 _LEAST_LANDED = 1e-9
 
 
-class BridgedAnchor(NamedTuple):
-    """A model that lends its first tokens, and the bridge that carries them to the draft."""
+class Start(NamedTuple):
+    """How the mixed start of one beam goes on: the anchors' weight, and how far it is mixed."""
 
-    lm: LanguageModel
-    bridge: Bridge
+    weight: Weight
+    prefix: Prefix
+
+    def fork(self) -> "Start":
+        """The same for another beam that begins likewise."""
+        return Start(self.weight.fork(), self.prefix.fork())
 
 
 class BeamSearch:
@@ -57,12 +65,14 @@ class BeamSearch:
         is done before anything is mixed or drawn.
         """
         self.draft = draft
-        self.anchors = tuple(anchors)
+        self.anchors = Anchors(anchors)
         self.config = config
         self.max_tokens = max_tokens
         self.beams: list[Beam] = []
-        self._mixer = Mixer([anchor.bridge for anchor in anchors], config)
+        self._mixer = Mixer([a.bridge for a in anchors], config, [a.weight for a in anchors])
         self.count = self._mixer.count
+        self._starts_of: dict[int, Start] = {}
+        self._probed: set[int] = set()
         self._stop_strings = stop_strings
         self._strip_leading_space = strip_leading_space
         self._grammar = grammar
@@ -72,20 +82,42 @@ class BeamSearch:
     def active(self) -> list[Beam]:
         return [beam for beam in self.beams if beam.finish is None]
 
+    @property
+    def anchor_results(self) -> tuple[AnchorResult, ...]:
+        """What each of several anchors did; nothing where there is one, or none was asked."""
+        each = zip(self.anchors.all, self.anchors.refuses, self._mixer.counts, strict=False)
+        return tuple(
+            AnchorResult(anchor.role, anchor.weight, refuses, count.steps > 0, count.result)
+            for anchor, refuses, count in each
+        )
+
     # --- phases 1 and 2
 
     def start(self, draft_row: Logits, anchor_rows: Sequence[Logits]) -> Iterator[Event]:
-        """Phase 1: the K most probable tokens of the mixture after the prompts start the beams."""
-        row = self._accepted(self._mixer.mix(self._safety.changed(draft_row), anchor_rows))
+        """Phase 1: the K most probable tokens of the mixture after the prompts start the beams.
+
+        `anchor_rows` are those of each anchor, then those of their twins, if they have any.
+        """
+        begun = Start(weight_of(self.config), Prefix(self.config))
+        rows = self.anchors.hear(anchor_rows, only_strictest=self.config.anchors == "strictest")
+        self._mixer.use_only(self.anchors.used)
+        row = self._accepted(self._mixer.mix(self._safety.changed(draft_row), rows, begun.weight))
+        self._note(begun.prefix, row)
         starts = self._starts(row)
         self.beams = [Beam(i, self._stream()) for i in range(len(starts))]
+        self._starts_of = {beam.index: begun.fork() for beam in self.beams}
         sequences = [beam.sequence for beam in self.beams]
         self.draft.fork(PROMPT, sequences)
         if self.config.mixed_depth > 1:
-            for anchor in self.anchors:
-                anchor.lm.fork(PROMPT, sequences)
+            self.anchors.fork(sequences)
         for beam, token in zip(self.beams, starts, strict=True):
             yield from self._take(beam, int(token), row)
+
+    def _note(self, prefix: Prefix, row: MixedRow) -> None:
+        if self.config.prefix == "adaptive" and row.anchor is not None:
+            prefix.note(row.draft_choice, row.anchor_choice, row.anchor_mass)
+        else:
+            prefix.note_plain()
 
     def _starts(self, row: MixedRow) -> Ids:
         if row.is_mixed:
@@ -111,35 +143,63 @@ class BeamSearch:
             sampler.close()
 
     def extend(self, anchor_prompts: Sequence[Sequence[int]], *, steps: int | None = None) -> Iterator[Event]:
-        """Phase 2: N - 1 more tokens a beam, each the argmax of its mixture; or as many as `steps` says."""
-        for _ in range(self.config.mixed_depth - 1 if steps is None else steps):
-            if not self.active:
-                return
-            self.draft.extend({beam.sequence: beam.tokens[-1:] for beam in self.active})
-            asked = self._follow(anchor_prompts)
-            for beam in self.active:
-                self._safety.change(self.draft, beam.sequence, len(beam.tokens))
-                rows = [anchor.lm.logits(beam.sequence) for anchor in self.anchors if beam in asked]
-                row = self._accepted(self._mixer.mix(self.draft.logits(beam.sequence), rows), beam)
-                self.count.unmixed += row.anchor is None
-                yield from self._take(beam, row.best, row)
+        """Phase 2: the mixed start of each beam goes on, each token the argmax of its mixture.
 
-    def _follow(self, anchor_prompts: Sequence[Sequence[int]]) -> list[Beam]:
-        """Let the anchors read each beam's text so far; beams inside a character can't be read."""
-        asked = [beam for beam in self.active if not is_unfinished(beam.raw)]
-        for anchor, prompt in zip(self.anchors, anchor_prompts, strict=True):
-            encode = anchor.lm.vocabulary.encode
-            if targets := {beam.sequence: [*prompt, *encode(_readable(beam.raw))] for beam in asked}:
-                anchor.lm.set_tokens(targets)
-        return asked
+        `anchor_prompts` are those of each anchor, then those of their twins, if they have any. With `steps`
+        beams are mixed again where they stand, for at least so many tokens.
+        """
+        self.anchors.read_prompts(anchor_prompts)
+        if steps is not None:
+            self.anchors.go_on(self.active)
+            for beam in self.active:
+                self._starts_of[beam.index] = Start(weight_of(self.config), Prefix(self.config, steps))
+        while mixing := self._mixing():
+            yield from self._extend(mixing)
+
+    def _mixing(self) -> list[Beam]:
+        """The beams whose next token is mixed."""
+        if self.config.is_probed:
+            self._probe()
+        return [beam for beam in self.active if self._starts_of[beam.index].prefix.goes_on]
+
+    def _extend(self, mixing: Sequence[Beam]) -> Iterator[Event]:
+        """One mixed token more for each of these beams."""
+        self.draft.extend({beam.sequence: beam.tokens[-1:] for beam in mixing})
+        asked = [beam for beam in mixing if not is_unfinished(beam.raw)]
+        self.anchors.follow(asked)
+        for beam in mixing:
+            self._safety.change(self.draft, beam.sequence, len(beam.tokens))
+            start, rows = self._starts_of[beam.index], self.anchors.rows(beam) if beam in asked else []
+            draft_row, position = self.draft.logits(beam.sequence), start.prefix.count
+            row = self._accepted(self._mixer.mix(draft_row, rows, start.weight, position), beam)
+            self._note(start.prefix, row)
+            self.count.unmixed += row.anchor is None
+            yield from self._take(beam, row.best, row)
+
+    def _probe(self) -> None:
+        """Let beams whose start has ended go on where an anchor, its turn begun anew, would refuse.
+
+        ADA (arXiv 2510.18081). Each beam is asked once, and none that refuses already.
+        """
+        ended = [beam for beam in self.active if self._is_to_be_probed(beam)]
+        self._probed |= {beam.index for beam in ended}
+        refusing = self.anchors.refusing_anew(ended)
+        for beam in ended:
+            if refusing[beam.index] >= SURE:
+                self.anchors.begin_anew(beam)
+                self._starts_of[beam.index].prefix.lengthen(self.config.depth)
+
+    def _is_to_be_probed(self, beam: Beam) -> bool:
+        is_new = self._starts_of[beam.index].prefix.ends_early and beam.index not in self._probed
+        return is_new and not (is_unfinished(beam.raw) or is_refusal(beam.text))
 
     def _take(self, beam: Beam, token: int, row: MixedRow) -> Iterator[Event]:
         """Append a token chosen in phase 1 or 2."""
         p_draft = self._mixer.draft_probability(row, token)
         _note_probabilities(beam, token, row, p_draft)
         if self.config.depth > 0:
-            anchor = self.anchors[0].lm.vocabulary if self.anchors else None
-            step = traced(beam, token, row, p_draft, draft=self.draft.vocabulary, anchor=anchor)
+            anchors = self.anchors.vocabularies
+            step = traced(beam, token, row, p_draft, draft=self.draft.vocabulary, anchors=anchors)
             if step.steered and beam.steered_at is None:
                 beam.steered_at = beam.stream.position
             yield step
@@ -188,7 +248,7 @@ class BeamSearch:
         """Take beams out of the batch and free their cells."""
         for beam in beams:
             beam.finish = beam.finish or "cancelled"
-            for lm in (self.draft, *(anchor.lm for anchor in self.anchors)):
+            for lm in (self.draft, *(lm for anchor in self.anchors.all for lm in anchor.lms)):
                 lm.truncate(beam.sequence, 0)
 
     def close(self) -> None:
@@ -209,7 +269,3 @@ def _note_probabilities(beam: Beam, token: int, row: MixedRow, p_draft: float) -
         beam.anchor_logprobs.append(float(np.log(max(p_anchor, _LEAST_LANDED))))
     if beam.p_first is None:
         beam.p_first = p_mixed if row.is_mixed else p_draft
-
-
-def _readable(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")

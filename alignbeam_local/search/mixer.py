@@ -11,6 +11,7 @@ from ..result import BridgeResult
 from .bridge import Bridge
 from .mixing import (
     RULES,
+    Crossing,
     Ids,
     Mixture,
     Probabilities,
@@ -20,17 +21,31 @@ from .mixing import (
     probabilities,
     top_tokens,
 )
+from .position.alpha import Weight
+from .position.several import Voice, distance, mean
+
+_NOTHING = Mixture(np.empty(0, np.int64), np.empty(0), 0.0)
+
+
+class _Heard(NamedTuple):
+    """What one anchor says at a position, and where it lands."""
+
+    top: TopTokens
+    crossing: Crossing
+    targets: Ids  # (B,)
 
 
 class MixedRow(NamedTuple):
     """One position of one beam: what each model wanted, and the mixture of both."""
 
     mixture: Mixture
-    anchor: TopTokens | None  # None: the anchor was not asked
+    anchor: TopTokens | None  # None: the anchor was not asked; of several it is the first one's
     landed: Probabilities  # (M,) the anchor's probability that landed on each token of the mixture
     draft_row: Logits
     draft_normaliser: float
     anchor_choice: int = -1  # the draft token that the anchor's likeliest landed on; -1: none
+    anchor_mass: float = 0.0  # the anchor's probability that landed on it
+    voices: tuple[Voice, ...] = ()  # what each anchor in use says by itself, where there are several
 
     @property
     def is_mixed(self) -> bool:
@@ -71,13 +86,12 @@ class BridgeCount:
         self.steps = self.unmixed = self.tokens = self.single = 0
         self._covered = 0.0
 
-    def add(self, row: MixedRow, single: int) -> None:
-        """Count a step in which the anchor was asked; `single` of its tokens are one token of the draft."""
-        assert row.anchor is not None
+    def add(self, voice: Voice, single: int) -> None:
+        """Count a step in which an anchor was asked; `single` of its tokens are one token of the draft."""
         self.steps += 1
-        self.tokens += len(row.anchor.tokens)
+        self.tokens += len(voice.top.tokens)
         self.single += single
-        self._covered += row.mixture.covered_mass
+        self._covered += voice.mixture.covered_mass
 
     @property
     def result(self) -> BridgeResult:
@@ -89,45 +103,94 @@ class BridgeCount:
 class Mixer:
     """Eq. 1 at every mixed position of an answer, by the knobs of its configuration."""
 
-    def __init__(self, bridges: Sequence[Bridge], config: Config) -> None:
-        """`bridges` lead from each anchor to the draft; none where nothing is mixed."""
+    def __init__(
+        self, bridges: Sequence[Bridge], config: Config, weights: Sequence[float] | None = None
+    ) -> None:
+        """`bridges` lead from each anchor to the draft; none where nothing is mixed.
+
+        `weights` say what each of several counts in their mean; None: all the same.
+        """
         self._bridges = tuple(bridges)
+        self._weights = [1 / len(bridges) for _ in bridges] if weights is None else list(weights)
         self._rule = RULES[config.variant]
         self._config = config
+        #: Of all anchors together, and of each.
         self.count = BridgeCount()
+        self.counts = [BridgeCount() for _ in bridges]
+        self._used = list(range(len(bridges)))
 
-    def mix(self, draft_row: Logits, anchor_rows: Sequence[Logits]) -> MixedRow:
+    def use_only(self, numbers: Sequence[int]) -> None:
+        """From here on only these anchors' rows come."""
+        self._used = list(numbers)
+
+    def mix(
+        self,
+        draft_row: Logits,
+        anchor_rows: Sequence[Logits],
+        weight: Weight | None = None,
+        position: int = 0,
+    ) -> MixedRow:
         """Mix one position.
 
         Args:
             draft_row: (V_d,) logits of the draft.
-            anchor_rows: (V_s,) logits of each anchor; none where they could not be asked.
+            anchor_rows: (V_s,) logits of each anchor in use; none where they could not be asked.
+            weight: says what they count at this position of the beam; None: alpha.
 
         Raises:
             ModelError: a row holds no numbers.
         """
         normaliser = log_normaliser(draft_row)
         if not anchor_rows:
-            nothing = Mixture(np.empty(0, np.int64), np.empty(0), 0.0)
-            return MixedRow(nothing, None, np.empty(0), draft_row, normaliser)
-        (bridge,), (anchor_row,) = self._bridges, anchor_rows
-        width = self._config.bridge_width
-        anchor = top_tokens(anchor_row, width, log_normaliser(anchor_row))
-        crossing = bridge.cross(anchor.tokens)
-        targets = self._rule.targets(crossing)
+            return MixedRow(_NOTHING, None, np.empty(0), draft_row, normaliser)
+        heard = [self._heard(n, row) for n, row in zip(self._used, anchor_rows, strict=True)]
+        alpha: float | None = self._config.alpha
+        if weight is not None:
+            alpha = weight.at(position, lambda: self._distance(heard, draft_row, normaliser))
+        own = 1.0 if alpha is None else alpha
+        voices = [self._voice(each, draft_row, normaliser, own) for each in heard]
+        self._add(voices, heard)
+        whole = mean(voices, [self._weights[number] for number in self._used])
+        mass = whole.landed_on(whole.choice)
+        row = MixedRow(whole.mixture, whole.top, whole.landed, draft_row, normaliser, whole.choice, mass)
+        if alpha is None:
+            quiet = Mixture(_NOTHING.tokens, _NOTHING.probabilities, whole.mixture.covered_mass)
+            row = row._replace(mixture=quiet, landed=np.empty(0))
+        return row._replace(voices=tuple(voices)) if len(self._bridges) > 1 else row
+
+    def _heard(self, number: int, row: Logits) -> _Heard:
+        width = min(self._config.bridge_width, int(np.isfinite(row).sum()))
+        top = top_tokens(row, width, log_normaliser(row))
+        crossing = self._bridges[number].cross(top.tokens)
+        return _Heard(top, crossing, self._rule.targets(crossing))
+
+    def _voice(self, heard: _Heard, draft_row: Logits, normaliser: float, alpha: float) -> Voice:
+        width, rule = self._config.bridge_width, self._rule
         mixture = mix(
-            anchor,
-            crossing,
-            self.draft_probabilities(draft_row, targets, normaliser),
-            alpha=self._config.alpha,
-            rule=self._rule,
+            heard.top,
+            heard.crossing,
+            self.draft_probabilities(draft_row, heard.targets, normaliser),
+            alpha=alpha,
+            rule=rule,
             draft_mass=self._config.draft_mass,
-            draft_top=top_tokens(draft_row, width, normaliser) if self._rule.needs_draft_top else None,
+            draft_top=top_tokens(draft_row, width, normaliser) if rule.needs_draft_top else None,
         )
-        landed = (targets[None, :] == mixture.tokens[:, None]) @ anchor.probabilities
-        row = MixedRow(mixture, anchor, landed, draft_row, normaliser, int(targets[0]))
-        self.count.add(row, int((crossing.single >= 0).sum()))
-        return row
+        landed = (heard.targets[None, :] == mixture.tokens[:, None]) @ heard.top.probabilities
+        return Voice(heard.top, mixture, landed, int(heard.targets[0]))
+
+    def _distance(self, heard: Sequence[_Heard], draft_row: Logits, normaliser: float) -> float:
+        """How far the anchors, as they land, and the draft are apart on what landed."""
+        voices = [self._voice(each, draft_row, normaliser, 1.0) for each in heard]
+        whole = mean(voices, [self._weights[number] for number in self._used])
+        support = whole.mixture.tokens[whole.landed > 0]
+        own = self.draft_probabilities(draft_row, support, normaliser)
+        return distance(whole.landed[whole.landed > 0], own)
+
+    def _add(self, voices: Sequence[Voice], heard: Sequence[_Heard]) -> None:
+        for number, voice, each in zip(self._used, voices, heard, strict=True):
+            single = int((each.crossing.single >= 0).sum())
+            self.count.add(voice, single)
+            self.counts[number].add(voice, single)
 
     def draft_probabilities(self, row: Logits, tokens: Ids, normaliser: float) -> Probabilities:
         """P_d of some tokens (n,); behind a bridge the turn's end stands for all of the draft's ends."""

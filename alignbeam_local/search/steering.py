@@ -34,6 +34,12 @@ def _decision(p: float, low: float, high: float) -> Decision:
     return "clear" if p <= low else "harmful" if p > high else "doubtful"
 
 
+def worse_reading(one: Steering, other: Steering) -> Steering:
+    """Of two heads' readings of one request the one that leads to more; any counts over none."""
+    ranks: list[Decision | None] = [None, "clear", "doubtful", "harmful"]
+    return max(one, other, key=lambda read: (ranks.index(read.decision), read.p or 0.0))
+
+
 def knobs_of(config: Config, steering: Steering | None) -> Config:
     """The knobs that a request is answered with: the user's, where steering does not go by the request."""
     if not config.steers_by_request or steering is None or steering.decision is None:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..config import MOST_TOKENS, ROLES, Config, ModelRole, by_name, knobs_that
+from ..config import MOST_TOKENS, Config, by_name, knobs_that
 from ..errors import UsageError
 from ..models.registry import Registry
 from ..prompt.message import Message
+from ..roles import ROLES, ModelRole
 from ..settings import near_knob
 from ..warm.found_server import adapter_paths
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
@@ -48,7 +49,7 @@ class ServedModel:
         config: the knobs that hold where a request says nothing.
         of_anchor: the anchor alone answers; it is judged as everything else.
         created: when the file that answers was last changed, in seconds of Unix time.
-        models: the names of draft, anchor and judge.
+        models: the names of draft, anchor and judge, and of further anchors.
         sha256s: of their files, as far as they are known.
         files: where these are.
     """
@@ -221,7 +222,8 @@ def _pair(config: Config, registry: Registry) -> ServedModel:
     name = "+".join(names[role] for role in names if role != "judge")
     if config.profile is not None and config.profile in registry.profiles:
         own = registry.profile(config.profile)
-        if all(own.get(role) == getattr(config, role) for role in config.roles):
+        named = Config.of(own)
+        if all(named.named(role) == config.named(role) for role in config.roles):
             name = config.profile
     return _served(name, name, config, "draft", registry)
 
@@ -234,10 +236,11 @@ def _anchor_alone(pair: ServedModel, registry: Registry) -> ServedModel:
 
 
 def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:
-    files = {each: registry.resolve(config.model_named(each)) for each in ROLES if each in config.roles}
+    files = {each: registry.resolve(config.model_named(each)) for each in config.roles}
     files.setdefault(role, registry.resolve(config.model_named(role)))  # an anchor alone mixes nothing
     sums = tuple(file.entry.sha256 or "" for file in files.values())
     changed = int(files[role].path.stat().st_mtime)
-    models: dict[str, str | None] = {each: files[each].name if each in files else None for each in ROLES}
+    names = dict.fromkeys((*ROLES, *files))
+    models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}
     paths = {each: str(file.path.resolve()) for each, file in files.items()} | adapter_paths(config, registry)
     return ServedModel(name, pair, config, role == "anchor", changed, models, sums, paths)

@@ -9,10 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from .. import __version__
-from ..config import ROLES, Config, knobs_that
+from ..config import Config, knobs_that
 from ..errors import AlignBeamError, ServerGone
 from ..machine.context_size import context_sizes
 from ..models.registry import Registry
+from ..roles import ROLES, is_anchor
 from .connection import asked
 from .sockets import sockets
 from .wire import WIRE_VERSION
@@ -67,9 +68,15 @@ def find_server(config: Config, registry: Registry) -> FoundServer | None:
     wanted = {role: str(registry.resolve(config.model_named(role)).path.resolve()) for role in config.roles}
     wanted |= adapter_paths(config, registry)
     for server in running_servers():
-        if server.serves(config) and all(server.files.get(role) == path for role, path in wanted.items()):
+        is_same = all(server.files.get(role) == path for role, path in wanted.items())
+        if is_same and server.serves(config) and _has_as_many_anchors(server, config):
             return server
     return None
+
+
+def _has_as_many_anchors(server: FoundServer, config: Config) -> bool:
+    """All anchors that are open are mixed in, so there must be no other ones."""
+    return config.depth == 0 or set(filter(is_anchor, server.files)) == set(config.anchor_roles)
 
 
 def adapter_paths(config: Config, registry: Registry) -> dict[str, str]:

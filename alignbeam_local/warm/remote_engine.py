@@ -16,6 +16,7 @@ from ..events import Done, Event, Notice
 from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
+from ..roles import ROLES
 from .connection import Connection
 from .found_server import FoundServer
 from .wire import heard, told_messages
@@ -194,7 +195,8 @@ def _answer(
 
 def _as_here(result: Result, config: Config) -> Result:
     """Knobs lose their types on the way; models that the server holds for others have no part in it."""
-    models = {role: card if role in config.roles else None for role, card in result.models.items()}
+    kept = {role: card for role, card in result.models.items() if role in (*ROLES, *config.roles)}
+    models = {role: card if role in config.roles else None for role, card in kept.items()}
     return replace(result, config=config.model_dump(), models=models)
 
 

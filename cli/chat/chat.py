@@ -178,7 +178,7 @@ class Chat:
         """The knobs that steer the next answer, the most telling first."""
         config = self.settings.config
         judged = "judged" if config.judged else "unjudged"
-        roles = (config.draft, config.anchor if config.depth else None)
+        roles = (config.draft, *(config.anchor_names if config.depth else ()))
         knobs = f" K={config.beams} N={config.depth} alpha={config.alpha:g} · {judged}"
         whole = f"{knobs} · {' ← '.join(short_name(model) for model in roles if model)}"
         return whole if len(whole) <= self.console.width else knobs

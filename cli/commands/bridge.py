@@ -26,7 +26,10 @@ def bridge(
     draft: Annotated[
         str, typer.Argument(help="a name, a path or hf:owner/repo/file.gguf", autocompletion=model_names)
     ],
-    anchor: Annotated[str, typer.Argument(help="likewise", autocompletion=model_names)],
+    anchors: Annotated[
+        list[str],
+        typer.Argument(metavar="ANCHOR...", help="likewise; several", autocompletion=model_names),
+    ],
     bridge_width: Annotated[
         str | None,
         typer.Option(
@@ -39,11 +42,11 @@ def bridge(
             parser=user_path, metavar="PATH", help="JSON Lines with a prompt each, or one prompt a line"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object an anchor")] = False,
 ) -> None:
     """Report on a pair before it is trusted: what crosses between the two vocabularies.
 
-    Exits with 3 if the bridge is hopeless.
+    Of several anchors each has its report. Exits with 3 if a bridge is hopeless.
 
     ```sh
     alignbeam bridge smollm2-135m-instruct qwen2.5-coder-0.5b-instruct
@@ -58,12 +61,17 @@ def bridge(
     registry = Registry.load()
     config = resolve({"bridge_width": bridge_width}, registry, os.environ).config
     asked = read_prompts(prompts) if prompts else PROMPTS
-    with waiting("looking at the pair") as tell:
-        report = measure_pair(
-            draft, anchor, registry, bridge_width=config.bridge_width, prompts=asked, tell=tell
-        )
-    print(for_stream(json_line(asdict(report)), sys.stdout) if as_json else printable(_text(report)))
-    if not report.verdict_ok:
+    are_ok = True
+    for number, anchor in enumerate(anchors):
+        with waiting("looking at the pair") as tell:
+            report = measure_pair(
+                draft, anchor, registry, bridge_width=config.bridge_width, prompts=asked, tell=tell
+            )
+        if number and not as_json:
+            print()
+        print(for_stream(json_line(asdict(report)), sys.stdout) if as_json else printable(_text(report)))
+        are_ok = are_ok and report.verdict_ok
+    if not are_ok:
         raise typer.Exit(_NOT_OK)
 
 

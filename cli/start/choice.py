@@ -11,11 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from alignbeam_local.config import ROLES, Config
+from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError, ModelError
 from alignbeam_local.models.adapter import is_adapter
 from alignbeam_local.models.registry import ModelFile, Registry
 from alignbeam_local.models.toml_files import append_table
+from alignbeam_local.roles import ROLES
 from alignbeam_local.settings import resolve
 
 from ..console.terminal import is_dumb, printable, say_error
@@ -149,7 +150,7 @@ def _write_profile(name: str, choice: Choice, registry: Registry) -> None:
 
     check_profile_name(name, registry.profiles)
     knobs = {**registry.profile(choice.profile), **choice.models}
-    knobs |= {role: registry.lasting(str(knobs[role])) for role in ROLES}
+    knobs |= {role: registry.lasting_names(knobs[role]) for role in ROLES}
     if adapters := Config.of({"lora": knobs.get("lora", ())}).adapters:
         knobs["lora"] = list(map(registry.lasting_adapter, adapters))
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]

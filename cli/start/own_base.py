@@ -17,7 +17,7 @@ def propose_own_base(settings: SourcedConfig, registry: Registry) -> None:
         return
     try:
         draft = registry.require(config.model_named("draft"))
-        is_own = config.anchor is not None and registry.resolve(config.anchor).path == draft.path
+        is_own = any(registry.resolve(name).path == draft.path for name in config.anchor_names)
         is_base_model = draft.entry.format == "base" or not (
             draft.entry.format or require_model(draft.path).chat_template
         )

@@ -17,9 +17,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from alignbeam_local.config import ROLES
 from alignbeam_local.models.entry import ModelEntry
 from alignbeam_local.models.registry import ModelFile, Registry
+from alignbeam_local.roles import ROLES
 
 from ..console.tables import plain_table, table_console
 from ..console.terminal import printable
@@ -55,11 +55,15 @@ def print_models(registry: Registry) -> None:
 
 def _profile_row(registry: Registry, name: str) -> tuple[str, ...]:
     profile = registry.profiles[name]
-    roles = [str(profile.knobs.get(role, "-")) for role in ROLES]
+    roles = [_names(profile.knobs.get(role, "-")) for role in ROLES]
     others = ", ".join(f"{key} = {value}" for key, value in profile.knobs.items() if key not in ROLES)
     entries = [registry.models[model] for model in roles if model in registry.models]
     mark = " (default)" if name == registry.default_profile else ""
     return (f"{name}{mark}", *roles, others, _about(profile.about, entries))
+
+
+def _names(models: str | Sequence[str]) -> str:
+    return models if isinstance(models, str) else " + ".join(models)
 
 
 def _in_words(row: tuple[str, ...]) -> tuple[str, ...]:

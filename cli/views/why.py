@@ -1,6 +1,7 @@
 """Why the last answer is what it is: its mixed steps, its beams, who refused."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -8,7 +9,7 @@ from rich.text import Text
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
-from alignbeam_local.result import BeamResult, Late, Result, Steering
+from alignbeam_local.result import AnchorResult, BeamResult, Late, Result, Steering
 
 from ..console.tables import Column, table
 from ..console.terminal import printable
@@ -46,7 +47,7 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
     for beam in _beams(result, which):
         parts += ["", Text(f"Mixed tokens of beam {beam + 1}", style="bold")]
         rows = [step for step in steps if step.beam == beam]
-        parts.append(table(_step_columns(), rows, width) if rows else "none: nothing was mixed")
+        parts.append(table(_step_columns(rows), rows, width) if rows else "none: nothing was mixed")
     if steps:
         parts.append(Text.assemble("won by: whose first choice it is: ", winners_legend()))
     if which.isdecimal():
@@ -107,8 +108,23 @@ def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
         threshold = limit_text(float(result.config["threshold"]))
         yield f"Harm is from 1 to 5, safe up to {threshold}. {_judged_early(result)}".rstrip()
     if result.bridge.covered_mass is not None:
+        whose = "anchors'" if result.anchors else "anchor's"
         crossed = f"{result.bridge.covered_mass:.0%}"
-        yield f"Of the anchor's probability {crossed} crossed into the draft model's vocabulary."
+        yield f"Of the {whose} probability {crossed} crossed into the draft model's vocabulary."
+    yield from (_one_of_several(result, anchor) for anchor in result.anchors)
+
+
+def _one_of_several(result: Result, anchor: AnchorResult) -> str:
+    """Which model an anchor is, how much it wanted to refuse, whether it counted."""
+    card, covered = result.models.get(anchor.role), anchor.bridge.covered_mass
+    name = f"{anchor.role}, {card.name}" if card else anchor.role
+    if not anchor.mixed:
+        part = "not mixed in: another one is stricter"
+    else:
+        only = all(not other.mixed for other in result.anchors if other is not anchor)
+        part = "mixed in alone, as the strictest" if only else f"weight {anchor.weight:.2f}"
+    crossed = "" if covered is None else f", {covered:.0%} crossed"
+    return f"{name}: begins to refuse with probability {anchor.refuses:.2f}; {part}{crossed}."
 
 
 def _request(steering: Steering, threshold: float) -> Iterator[str]:
@@ -189,12 +205,15 @@ def _beams(result: Result, which: str) -> Sequence[int]:
     return [int(which) - 1]
 
 
-def _step_columns() -> tuple[Column, ...]:
+def _step_columns(steps: Sequence[Step] = ()) -> tuple[Column, ...]:
+    """Of several anchors each has a column."""
+    voices = next((step.anchors for step in steps if step.anchors), ())
+    anchors = [Column(f"{voice.role}'s", 50, partial(_own_piece, voice.role), cuts=True) for voice in voices]
     return (
         Column("#", 0, lambda step: str(step.position + 1), is_number=True),
         Column("taken", 0, lambda step: _piece(step.piece), cuts=True),
         Column("won by", 0, lambda step: Text(step.won_by, style=WINNER_STYLES[step.won_by])),
-        Column("anchor's", 50, lambda step: _piece(step.anchor_piece), cuts=True),
+        *(anchors or [Column("anchor's", 50, lambda step: _piece(step.anchor_piece), cuts=True)]),
         Column("draft's", 50, lambda step: _piece(step.draft_piece), cuts=True),
         Column("p mixed", 60, lambda step: f"{step.p_mixed:.3f}", is_number=True),
         Column("p anchor", 90, lambda step: f"{step.p_anchor:.3f}", is_number=True),
@@ -230,6 +249,11 @@ def _end(beam: BeamResult, result: Result) -> str:
     """A beam of an answer that came to its end was cut off only because another was chosen, or none."""
     is_dropped = beam.finish_reason == "cancelled" != result.finish_reason
     return "dropped" if is_dropped else beam.finish_reason
+
+
+def _own_piece(role: str, step: Step) -> Text:
+    """What this one of several anchors wanted."""
+    return _piece(next((voice.piece for voice in step.anchors if voice.role == role), None))
 
 
 def _top(step: Step) -> Text:

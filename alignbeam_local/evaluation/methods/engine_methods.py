@@ -57,7 +57,7 @@ class AlignBeam(EngineMethod):
         return base.with_values({"read_request": "on"}) if base.read_request == "auto" else base
 
     def models(self, config: Config) -> dict[str, str | None]:
-        return {role: getattr(config, role) for role in config.roles}
+        return {role: config.named(role) for role in config.roles}
 
 
 class BestOfK(AlignBeam):
@@ -90,7 +90,7 @@ class Anchor(EngineMethod):
 
     def config(self, base: Config) -> Config:
         own = {"none": None, "same": base.system}.get(base.anchor_system, base.anchor_system)
-        return alone(base, draft=base.anchor, system=own, lora=())
+        return alone(base, draft=base.named("anchor"), system=own, lora=())
 
 
 class SafetyTokens(EngineMethod):

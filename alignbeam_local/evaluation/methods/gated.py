@@ -19,6 +19,7 @@ from ...search.safety_tokens import token_path
 from ...tokens.token_file import read_tokens
 from .decoding import decode, encoded, require_one_vocabulary, result
 from .model_methods import ModelMethod, Models
+from .prompt import Prompt
 
 Ids = npt.NDArray[np.int64]
 
@@ -42,9 +43,9 @@ class GatedTokens(ModelMethod):
 
     def models(self, config: Config) -> dict[str, str | None]:
         """The anchor twice: with the question, and behind the answer so far alone."""
-        return {**super().models(config), "unasked": config.anchor}
+        return {**super().models(config), "unasked": config.anchor_names[0] if config.anchor_names else None}
 
-    def answer(self, models: Models, prompt: str, config: Config) -> Result:
+    def answer(self, models: Models, prompt: Prompt, config: Config) -> Result:
         draft, unasked = models["draft"], models["unasked"]
         require_one_vocabulary(list(models.values()))
         path, watch, position = token_path(config), Stopwatch(), count()

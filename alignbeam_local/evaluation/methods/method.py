@@ -35,7 +35,7 @@ class Method(BaseModel, ABC):
 
     def models(self, config: Config) -> dict[str, str | None]:
         """By role the models that it loads with these knobs; None where none is named."""
-        return {role: getattr(config, role) for role in self.roles}
+        return {role: config.named(role) for role in self.roles}
 
     @abstractmethod
     def open(self, config: Config, pool: ModelPool) -> Answerer:

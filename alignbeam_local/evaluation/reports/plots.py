@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
+from ...roles import is_anchor
 from ..methods.names import ALIGNBEAM
 from ..runs.metrics import Scored
 from ..runs.saved_runs import SavedRun
@@ -144,7 +145,8 @@ def _families(groups: Iterable[Group], knob: str) -> list[list[Group]]:
     for group in sorted(drawn, key=lambda group: "anchor" not in _models(group)):
         rest = {key: value for key, value in _knobs(group).items() if key != knob}
         base = repr((group.run, _models(group).get("draft"), sorted(rest.items())))
-        own = [(base, repr(_models(group).get("anchor")))]
+        anchors = {role: model for role, model in _models(group).items() if is_anchor(role)}
+        own = [(base, repr(anchors))]
         if "anchor" not in _models(group):
             own = [key for key in families if key[0] == base] or own
         for key in own:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...config import ROLES, knobs_that
+from ...config import knobs_that
 from ...errors import UsageError
 from ...models.entry import Name
 from ...models.registry import Registry
 from ...models.toml_files import append_table
+from ...roles import ROLES
 from ..methods.names import ALIGNBEAM
 from ..methods.specs import MethodSpec
 from ..runs.saved_runs import SavedRun
@@ -71,7 +72,7 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
 def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) -> str:
     """A profile with the arm's models and all that was measured, defaults too: they may change."""
     knobs = entry.config.model_dump(include=_MEASURED, exclude_none=True)
-    knobs |= {role: registry.lasting(knobs[role]) for role in ROLES if role in knobs}
+    knobs |= {role: registry.lasting_names(knobs[role]) for role in ROLES if role in knobs}
     if not knobs["lora"]:
         del knobs["lora"]
     else:

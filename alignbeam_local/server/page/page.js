@@ -235,10 +235,11 @@ async function loadModels() {
 }
 
 function nameModels() {
-  const { draft, anchor, judge } = models.pair.alignbeam;
+  const { draft } = models.pair.alignbeam;
   if (panels.draft) panels.draft.models = draft;
   if (panels.anchor) panels.anchor.models = models.anchor.alignbeam.anchor ?? models.anchor.id;
-  const named = [["draft", draft], ["anchor", anchor], ["judge", judge]].filter(([, name]) => name);
+  const isRole = (key) => /^(draft|anchor\d*|judge)$/.test(key);
+  const named = Object.entries(models.pair.alignbeam).filter(([key, name]) => isRole(key) && name);
   panels.alignbeam.models = named.map(([role, name]) => `${role} ${name}`).join(" · ");
 }
 

@@ -17,6 +17,8 @@ from ...session import config_table
 from ..chat import Chat
 
 ROLES = ("draft", "anchor", "judge", "profile")
+#: Stands between the names of several anchors.
+_AND = " + "
 _SOURCE = "chat"
 _LONGEST = 60  # characters of a value in a line
 
@@ -95,7 +97,7 @@ def model(chat: Chat, words: str) -> None:
     """
     if not words:
         config = chat.settings.config
-        chat.tell(two_columns((role, getattr(config, role) or "none") for role in ROLES))
+        chat.tell(two_columns((role, _played(getattr(config, role))) for role in ROLES))
         return
     role, *name = words.split(maxsplit=1)
     if role not in ROLES:
@@ -107,7 +109,11 @@ def model(chat: Chat, words: str) -> None:
         chat.change(chat.settings.with_profile(name[0], chat.registry, _SOURCE))
         _tell_changes(chat, before, ROLES)
     else:
-        _change(chat, {role: name[0]})
+        _change(chat, {role: name[0].split(_AND) if role == "anchor" else name[0]})
+
+
+def _played(models: str | tuple[str, ...] | None) -> str:
+    return _AND.join(models) if isinstance(models, tuple) else models or "none"
 
 
 def lora(chat: Chat, words: str) -> None:

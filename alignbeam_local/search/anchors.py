@@ -1,0 +1,141 @@
+"""The anchors of one answer: what each reads of every beam, and what it says there."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..lm.language_model import LanguageModel, Logits
+from ..lm.sequences import PROMPT
+from ..lm.vocabulary import Vocabulary
+from .beam import Beam
+from .bridge import Bridge
+from .position.adacd import STEPS, contrasted
+from .position.refusing import refusing_mass
+
+
+class BridgedAnchor(NamedTuple):
+    """A model that lends its first tokens, and the bridge that carries them to the draft.
+
+    `header` is what stands between a question and its answer; `twin` is the same model, told to refuse.
+    """
+
+    lm: LanguageModel
+    bridge: Bridge
+    role: str = "anchor"
+    weight: float = 1.0
+    header: Sequence[int] = ()
+    twin: LanguageModel | None = None
+
+    @property
+    def lms(self) -> tuple[LanguageModel, ...]:
+        """Its own, then its twin's."""
+        return (self.lm,) if self.twin is None else (self.lm, self.twin)
+
+
+class Anchors:
+    """They follow text: a beam's bytes are encoded again in each one's vocabulary."""
+
+    def __init__(self, anchors: Sequence[BridgedAnchor]) -> None:
+        self.all = tuple(anchors)
+        #: Those that are mixed in, by their numbers: all, or the strictest.
+        self.used = list(range(len(anchors)))
+        #: How much of each one's row after the prompt begins a refusal, where there are several.
+        self.refuses: list[float] = []
+        self._prompts: Sequence[Sequence[Sequence[int]]] = ()  # by anchor its own, then its twin's
+        self._anew: dict[int, int] = {}  # beams behind whose first bytes the header stands once more
+
+    def __len__(self) -> int:
+        return len(self.all)
+
+    @property
+    def followed(self) -> list[BridgedAnchor]:
+        """Those that are mixed in."""
+        return [self.all[number] for number in self.used]
+
+    @property
+    def vocabularies(self) -> list[tuple[str, Vocabulary]]:
+        """Of those that are mixed in, with their roles."""
+        return [(anchor.role, anchor.lm.vocabulary) for anchor in self.followed]
+
+    def hear(self, rows: Sequence[Logits], *, only_strictest: bool) -> list[Logits]:
+        """What counts of the rows after the prompts: each anchor's, then each twin's, if they have any.
+
+        `only_strictest`: from here on one is mixed in alone, whose row most begins a refusal.
+        """
+        if not rows:
+            return []
+        own = _contrasted(len(self), rows)
+        if len(own) > 1:
+            each = zip(own, self.all, strict=True)
+            self.refuses = [refusing_mass(row, anchor.lm.vocabulary) for row, anchor in each]
+            if only_strictest:
+                self.used = [int(np.argmax(self.refuses))]
+        return [own[number] for number in self.used]
+
+    def fork(self, sequences: Sequence[int]) -> None:
+        """Let the beams begin at the prompts."""
+        for lm in (lm for anchor in self.followed for lm in anchor.lms):
+            lm.fork(PROMPT, sequences)
+
+    def read_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
+        """What stands before all beams: each anchor's prompt, then each twin's, if they have any."""
+        self._prompts = [prompts[number :: len(self)] for number in range(len(self))]
+
+    def follow(self, beams: Sequence[Beam]) -> None:
+        """Read these beams' text so far, which ends in no character."""
+        for number in self.used:
+            anchor, prompts = self.all[number], self._prompts[number]
+            for is_twin, lm, prompt in zip((False, True), anchor.lms, prompts, strict=False):
+                read = [beam for beam in beams if not is_twin or _hears_twin(beam)]
+                if targets := {beam.sequence: self._read(anchor, prompt, beam) for beam in read}:
+                    lm.set_tokens(targets)
+
+    def rows(self, beam: Beam) -> list[Logits]:
+        """What counts of the rows behind a beam that was followed."""
+        own = [anchor.lm.logits(beam.sequence) for anchor in self.followed]
+        twins = [anchor.twin for anchor in self.followed if anchor.twin and _hears_twin(beam)]
+        return _contrasted(len(own), [*own, *(twin.logits(beam.sequence) for twin in twins)])
+
+    def refusing_anew(self, beams: Sequence[Beam]) -> dict[int, float]:
+        """By beam how much begins a refusal where an anchor's turn begins anew behind it; the most counts."""
+        most = dict.fromkeys((beam.index for beam in beams), 0.0)
+        for number in self.used if beams else ():
+            anchor, prompt = self.all[number], self._prompts[number][0]
+            anchor.lm.set_tokens(
+                {beam.sequence: [*self._read(anchor, prompt, beam), *anchor.header] for beam in beams}
+            )
+            for beam in beams:
+                mass = refusing_mass(anchor.lm.logits(beam.sequence), anchor.lm.vocabulary)
+                most[beam.index] = max(most[beam.index], mass)
+        return most
+
+    def begin_anew(self, beam: Beam) -> None:
+        """From here on the header stands behind what the beam has said so far."""
+        self._anew[beam.index] = len(beam.raw)
+
+    def go_on(self, beams: Iterable[Beam]) -> None:
+        """From here on these beams are read as one answer again."""
+        for beam in beams:
+            self._anew.pop(beam.index, None)
+
+    def _read(self, anchor: BridgedAnchor, prompt: Sequence[int], beam: Beam) -> list[int]:
+        encode, anew = anchor.lm.vocabulary.encode, self._anew.get(beam.index)
+        if anew is None:
+            return [*prompt, *encode(_readable(beam.raw))]
+        before, since = _readable(beam.raw[:anew]), _readable(beam.raw[anew:])
+        return [*prompt, *encode(before), *anchor.header, *encode(since)]
+
+
+def _hears_twin(beam: Beam) -> bool:
+    return len(beam.tokens) < STEPS
+
+
+def _contrasted(count: int, rows: Sequence[Logits]) -> list[Logits]:
+    """One row for each of so many anchors: its own, held against its twin's if it has one."""
+    own, told = rows[:count], rows[count:]
+    return [contrasted(*pair) for pair in zip(own, told, strict=True)] if told else list(own)
+
+
+def _readable(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
