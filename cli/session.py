@@ -12,11 +12,11 @@ from alignbeam_local.config import Config
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import SourcedConfig, resolve
 
+from .console.supervisor import go_on_below_parent
 from .console.terminal import say
 from .grammar_files import with_file_texts
 from .options import Options
 from .pulling import needed_models, provide_models
-from .supervisor import go_on_below_parent
 
 if TYPE_CHECKING:
     from alignbeam_local.cancellation import Cancellation

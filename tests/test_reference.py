@@ -63,7 +63,7 @@ def test_every_knob_letter_and_field_is_in_it() -> None:
 
 def test_every_field_that_json_shows_has_a_meaning(script: dict[str, Any]) -> None:
     held = [*_all_held(script, Result), *_all_held(script, Step)]
-    assert len(held) == 14
+    assert len(held) == 16
     for kind in held:
         assert set(script["_meanings"](kind)) == {field.name for field in fields(kind)}, kind
     assert script["_meanings"](BeamText) == {}  # is no part of what JSON shows

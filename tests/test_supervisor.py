@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 SCRIPT = """
 import os, signal, sys, time
 from alignbeam_local.cli.main import _report, _ended_by_signals
-from alignbeam_local.cli.supervisor import go_on_below_parent
+from alignbeam_local.cli.console.supervisor import go_on_below_parent
 from alignbeam_local.config import Config
 from alignbeam_local.last_words import note_doing, note_reason
 import typer

@@ -2,7 +2,7 @@
 
 llama.cpp ends the process where a server can't be reached, is lost or answers nonsense, and waits for one
 that is silent without an end. So whoever calls this has asked the address in a child process before
-(`machine/servers.py`), and runs below a parent that tells what happened (`cli/supervisor.py`).
+(`machine/servers.py`), and runs below a parent that tells what happened (`cli/console/supervisor.py`).
 """
 
 import ctypes

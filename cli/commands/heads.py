@@ -141,7 +141,8 @@ def check(
         typer.Option("--distractions", help="put harmless texts by the harmful ones: how many become clear"),
     ] = False,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=1, help="with --distractions: so many, evenly spaced")
+        int | None,
+        typer.Option("--limit", min=1, max=1_000_000, help="with --distractions: so many of them"),
     ] = None,
     answers: Answers = False,
     pairs: PairsFile = None,

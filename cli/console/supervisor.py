@@ -20,7 +20,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.errors import RpcError, UsageError
 from alignbeam_local.last_words import LastWords, is_watched, watch_with
 
-from .console.terminal import say_error
+from .terminal import say_error
 
 _DOING = {
     "load": "the models were loaded",
