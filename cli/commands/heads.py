@@ -19,6 +19,7 @@ from ..console.terminal import for_stream, say
 from ..console.waiting import tracked
 
 if TYPE_CHECKING:
+    from alignbeam_local.evaluation.suites.suites import Item
     from alignbeam_local.heads.benign import BenignChange
     from alignbeam_local.heads.check import ReadRequest, Scored
     from alignbeam_local.heads.distractions import DistractionReport
@@ -244,23 +245,35 @@ def _benign_change(
     return benign_change(before, record, items)
 
 
+def _requests(file: Path | None) -> "list[LabelledRequest]":
+    """Those of a file, or the shipped ones that no head was fitted on."""
+    from alignbeam_local.heads.labelled_requests import read_requests
+
+    return read_requests(file) if file else [r for r in read_requests() if r.split == "held_out"]
+
+
+def _prompts(specs: Sequence[str]) -> "list[Item]":
+    """All prompts of suites."""
+    from alignbeam_local.evaluation.suites.hub import hub_fetch
+    from alignbeam_local.evaluation.suites.suites import load_suite
+
+    return [item for spec in specs for item in load_suite(spec, hub_fetch(offline=False))]
+
+
 def _request_scorer(file: Path | None) -> "Scorer":
     """Scores the requests of a file, or the shipped ones that no head was fitted on."""
     from alignbeam_local.heads.check import score_all
-    from alignbeam_local.heads.labelled_requests import read_requests
 
-    wanted = read_requests(file) if file else [r for r in read_requests() if r.split == "held_out"]
+    wanted = _requests(file)
     return lambda reader, head: score_all(head, _read(reader, wanted))
 
 
 def _suite_scorer(specs: Sequence[str]) -> "Scorer":
     """Scores the prompts of suites, each suite a kind; what is not harmful there is harmless."""
-    from alignbeam_local.evaluation.suites.hub import hub_fetch
-    from alignbeam_local.evaluation.suites.suites import load_suite
     from alignbeam_local.heads.check import scored
     from alignbeam_local.prompt.message import Message
 
-    items = [item for spec in specs for item in load_suite(spec, hub_fetch(offline=False))]
+    items = _prompts(specs)
     return lambda reader, head: [
         scored(head, item.suite, item.label == "harmful", reader.read([Message("user", item.prompt)]))
         for item in tracked(items, "reading")
@@ -272,16 +285,11 @@ def _harmful(specs: Sequence[str] | None, file: Path | None, limit: int | None) 
 
     Conversations are left out: only one text can stand by another.
     """
-    from alignbeam_local.evaluation.suites.hub import hub_fetch
-    from alignbeam_local.evaluation.suites.suites import load_suite
-    from alignbeam_local.heads.labelled_requests import read_requests
-
     if specs:
-        items = [item for spec in specs for item in load_suite(spec, hub_fetch(offline=False))]
-        found = [item.prompt for item in items if item.label == "harmful"]
+        found = [item.prompt for item in _prompts(specs) if item.label == "harmful"]
     else:
-        wanted = read_requests(file) if file else [r for r in read_requests() if r.split == "held_out"]
-        found = [r.messages[0].content for r in wanted if r.label == "harmful" and len(r.messages) == 1]
+        wanted = [r for r in _requests(file) if r.label == "harmful" and len(r.messages) == 1]
+        found = [r.messages[0].content for r in wanted]
     if not found:
         raise UsageError("no prompt there is labelled harmful", "Give --suite or --requests with some.")
     number = min(limit or len(found), len(found))

@@ -3,22 +3,22 @@
 import sys
 from collections import deque
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from alignbeam_local.errors import AlignBeamError, Cancelled, ModelError, UsageError
+from alignbeam_local.errors import Cancelled, ModelError, UsageError
 from alignbeam_local.events import Notice
 from alignbeam_local.result import Result
 
 from .. import session
 from ..console.terminal import say
 from ..crew import Duty, dispatcher, with_cpus
-from ..inputs import Arriving, is_blank
+from ..inputs import Arriving
 from ..kept import Kept
 from ..options import Options
 from ..pulling import needed_models
-from .run import FilterRun, Form
+from .run import FilterRun, Form, Record
 
 if TYPE_CHECKING:
     from alignbeam_local.cancellation import Cancellation
@@ -31,13 +31,10 @@ _MOST_UNWRITTEN = 1000  # records that wait for one before them
 
 
 @dataclass
-class _Record:
-    """One record that is not written yet; `outcome` is None until it can be."""
+class _Record(Record):
+    """It can be written once it is awaited no more."""
 
-    number: int
-    row: dict[str, Any] = field(default_factory=dict)
     is_awaited: bool = False
-    outcome: Result | AlignBeamError | None = None
 
 
 class SpreadRun:
@@ -81,17 +78,11 @@ class SpreadRun:
         self._taken += 1
         record = _Record(self._taken)
         self._unwritten.append(record)
-        if is_blank(raw):
-            return
-        try:
-            record.row = self._run.row(raw)
-            asked = self._run.asked(self._taken, record.row)
-        except AlignBeamError as error:
-            record.outcome = error
-            return
-        record.is_awaited = True
-        self._begun[record.number] = record
-        self._workers.begin(Task(record.number, asked, f"line {record.number}"))
+        self._run.read(record, raw)
+        if record.asked:
+            record.is_awaited = True
+            self._begun[record.number] = record
+            self._workers.begin(Task(record.number, record.asked, f"line {record.number}"))
 
     def _step(self) -> None:
         """Raises: Cancelled, AlignBeamError: as `Dispatcher.step`."""

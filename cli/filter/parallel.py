@@ -5,31 +5,25 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignbeam_local.errors import AlignBeamError, Cancelled
 from alignbeam_local.events import Done, Event, Notice, Step
-from alignbeam_local.result import Result
 
 from .. import playing
-from ..inputs import Arriving, is_blank
-from .run import FilterRun
+from ..inputs import Arriving
+from .run import FilterRun, Record
 
 if TYPE_CHECKING:
     from alignbeam_local.config import Config
     from alignbeam_local.engine.engine import Engine
     from alignbeam_local.engine.scheduler import AnswerScheduler
-    from alignbeam_local.prompt.message import Message
 
 
 @dataclass
-class _Record:
-    """One record that is not written yet; `outcome` is None until it can be."""
+class _Record(Record):
+    """Its `outcome` is None until it can be written."""
 
-    number: int
-    row: dict[str, Any] = field(default_factory=dict)
-    asked: "tuple[list[Message], Config] | None" = None
-    outcome: Result | AlignBeamError | None = None
     deadline: float | None = None
     told: list[Event] = field(default_factory=list)  # what its view shows when its turn comes
 
@@ -96,14 +90,8 @@ class ParallelRun:
         self._taken += 1
         record = _Record(self._taken)
         self._unwritten.append(record)
-        if is_blank(raw):
-            return
-        try:
-            record.row = self._run.row(raw)
-            record.asked = self._run.asked(self._taken, record.row)
-        except AlignBeamError as error:
-            record.outcome = error
-        else:
+        self._run.read(record, raw)
+        if record.asked:
             self._begin(record)
 
     def _begin(self, record: _Record) -> None:

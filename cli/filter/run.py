@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import typer
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from alignbeam_local.events import Event
     from alignbeam_local.prompt.message import Message
     from alignbeam_local.result import Result
+
+
+@dataclass
+class Record:
+    """A record that is not written yet; `asked` is None where there is nothing to answer."""
+
+    number: int
+    row: dict[str, Any] = field(default_factory=dict)
+    asked: "tuple[list[Message], Config] | None" = None
+    outcome: "Result | AlignBeamError | None" = None
 
 
 @dataclass(frozen=True)
@@ -89,17 +99,16 @@ class FilterRun:
         Raises:
             Cancelled: the user stopped the run.
         """
-        row: dict[str, Any] = {}
-        outcome: Result | AlignBeamError | None = None
+        record = Record(number)
+        self.read(record, raw)
         try:
-            if not is_blank(raw):
-                row = self.row(raw)
-                outcome = self._answered(*self.asked(number, row), self.view(number))
+            if record.asked:
+                record.outcome = self._answered(*record.asked, self.view(number))
         except Cancelled:
             raise
         except AlignBeamError as error:
-            outcome = error
-        self.write(number, row, outcome)
+            record.outcome = error
+        self.write(number, record.row, record.outcome)
         if self._engine.cancellation.is_interrupted:  # a record that fails at once decodes nothing
             raise Cancelled("cancelled")
 
@@ -130,13 +139,23 @@ class FilterRun:
         if fail_on_refusal and tally.refused + tally.blocked:
             raise typer.Exit(session.REFUSED)
 
-    def row(self, raw: bytes) -> dict[str, Any]:
+    def read(self, record: Record, raw: bytes) -> None:
+        """What a record asks; one that can't be read or asked has the error as its outcome."""
+        if is_blank(raw):
+            return
+        try:
+            record.row = self._row(raw)
+            record.asked = self._asked(record.number, record.row)
+        except AlignBeamError as error:
+            record.outcome = error
+
+    def _row(self, raw: bytes) -> dict[str, Any]:
         """The fields of a record. Raises: UsageError: it can't be read."""
         if self._form.jsonl:
             return parse_row(raw)
         return {"prompt": decoded(raw, "the line").removesuffix("\r")}
 
-    def asked(self, number: int, row: dict[str, Any]) -> "tuple[list[Message], Config]":
+    def _asked(self, number: int, row: dict[str, Any]) -> "tuple[list[Message], Config]":
         """What a row asks, and with which knobs. Raises: UsageError: it can't be asked."""
         messages = self._messages(row)
         knobs = row_knobs(row)
