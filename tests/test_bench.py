@@ -38,7 +38,7 @@ from alignbeam_local.machine.machine import peak_memory
 from alignbeam_local.result import BeamResult
 from alignbeam_local.search.steering import steering_of
 from tests.fake_engine import fake_result
-from tests.fake_lm import fake_vocabulary, hashed_row
+from tests.fake_lm import WIDTH, fake_vocabulary, hashed_row
 from tests.fake_loader import FakeModel
 from tests.llama_models import write_tiny
 from tests.running import Ran, open_fakes, run
@@ -144,6 +144,24 @@ def test_the_expected_cost_is_worked_by_hand() -> None:
     assert use.ratio == pytest.approx(2.575)
     assert mixed_use(methods, "K=2", head) is None
     assert mixed_use(methods, "K=3", record()) is None
+
+
+def test_a_clear_request_is_measured_beside_steered_ones(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = figures([Scored("ordinary", False, 0.1, 0.1)], LIMITS)
+    monkeypatch.setattr(
+        "alignbeam_local.engine.engine.find_head",
+        lambda *_: record(weights=(0.0,) * WIDTH, held_out=held_out),
+    )
+    config = talk.config.with_values({"steer": "by_request", "judge_at": None})
+    plan = BenchPlan(config, 24, repeats=2, warm_up=1)
+    report = run_bench(talk.engine, plan, lambda _: None)
+    clear = report.methods[-1]
+    assert clear.name == CLEAR
+    assert set(clear.python_share) == {"complete", "whole"}, "nothing is mixed"
+    assert clear.weights_read_bytes["anchor"] < report.methods[0].weights_read_bytes["anchor"]
+    assert report.mixed_use is not None
+    assert report.mixed_use.steered == 0
+    print_report(report)
 
 
 def test_without_a_head_there_is_no_clear_request(talk: Talk) -> None:

@@ -112,7 +112,8 @@ class _Clock:
         The judge may come before the last tokens, so of completing only the draft's time is looked at.
         """
         begun, timings = self._at_phase, result.timings
-        mixing = sum(begun["complete"][role] - begun["mix"][role] for role in self._models)
+        mixed_from = begun.get("mix", begun["complete"])  # a clear request is not mixed
+        mixing = sum(begun["complete"][role] - mixed_from[role] for role in self._models)
         completing = begun["end"]["draft"] - begun["complete"]["draft"]
         whole = sum(begun["end"][role] - begun["start"][role] for role in self._models)
         opened = {
