@@ -8,7 +8,7 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
-from alignbeam_local.engine.answer import Answer
+from alignbeam_local.engine.answering.answer import Answer
 from alignbeam_local.engine.examples import ExampleReading
 from alignbeam_local.engine.open_models import Anchor, Model, OpenModels
 from alignbeam_local.engine.prompters import anchor_turns, with_system

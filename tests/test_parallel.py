@@ -361,7 +361,7 @@ def test_what_is_no_error_of_ours_reaches_whoever_decodes(monkeypatch: pytest.Mo
     engine, config = opened(models(), parallel=2)
     answers = engine.parallel()
     answers.begin(0, Asked(said("ab"), config))
-    monkeypatch.setattr("alignbeam_local.engine.answer.Answer._make_search", lambda *_: 1 / 0)
+    monkeypatch.setattr("alignbeam_local.engine.answering.answer.Answer._make_search", lambda *_: 1 / 0)
     answers.step()
     with pytest.raises(ZeroDivisionError):
         answers.step()

@@ -25,7 +25,7 @@ from ..prompt.message import Message
 from ..result import Result
 from ..roles import anchor_number, is_anchor, is_twin, twin_role
 from ..search.bridge import bridge_between
-from .answer import Answer
+from .answering.answer import Answer
 from .background import Background
 from .examples import ExampleReading
 from .loader import Loader, require_silent_chat

@@ -16,7 +16,7 @@ from ..lm.slots import SharedContext
 from ..machine.context_size import context_sizes
 from ..prompt.message import Message
 from ..result import Result
-from .answer import Answer
+from .answering.answer import Answer
 from .open_models import OpenModels
 from .prompters import draft_prompter, prompters
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Literal
 
-from .. import __version__
-from ..config import Config
-from ..errors import Cancelled, ContextFull
-from ..events import (
+from ... import __version__
+from ...config import Config
+from ...errors import Cancelled, ContextFull
+from ...events import (
     AnswerText,
     BeamText,
     Done,
@@ -21,40 +20,23 @@ from ..events import (
     WindowRead,
     Withdrawn,
 )
-from ..heads.answer_head import worse
-from ..heads.features import turn_end
-from ..heads.reading import read_answers, read_request
-from ..judge.quoting import with_reasoning
-from ..lm.grammar import grammar_of
-from ..lm.language_model import Logits
-from ..prompt.formats import answer_header
-from ..prompt.message import Message
-from ..refusals.detector import declines, declining_end
-from ..result import (
-    REPLACED,
-    BeamResult,
-    BridgeResult,
-    Decision,
-    FinishReason,
-    Refusal,
-    Result,
-    Steering,
-    Usage,
-    Verdict,
-)
-from ..search.anchors import BridgedAnchor
-from ..search.beam import Beam
-from ..search.beams import BeamSearch
-from ..search.choices import Candidate
-from ..search.refusals import is_degenerate
-from ..search.safety_tokens import UNCHANGED, safety_tokens
-from ..search.selection import Selection, select
-from ..search.steering import decision_of, knobs_of, steering_of, unread, worse_reading
-from ..search.thinking import Thought, think
+from ...lm.grammar import grammar_of
+from ...lm.language_model import Logits
+from ...prompt.formats import answer_header
+from ...prompt.message import Message
+from ...result import BeamResult, BridgeResult, Decision, FinishReason, Result, Usage
+from ...search.anchors import BridgedAnchor
+from ...search.beam import Beam
+from ...search.beams import BeamSearch
+from ...search.safety_tokens import UNCHANGED, safety_tokens
+from ...search.selection import Selection, select
+from ...search.steering import decision_of, knobs_of
+from ..open_models import Anchor, OpenModels
+from ..stopwatch import Stopwatch
 from .late import LateWatch
-from .open_models import Anchor, OpenModels
-from .prompters import prompters
-from .stopwatch import Stopwatch
+from .outcome import beam_result, refusal_of
+from .prefill import Prefill
+from .verdicts import Verdicts
 
 
 class Answer:
@@ -83,19 +65,14 @@ class Answer:
         self._watch = watch
         self._backend = backend
         self._starved = starved
-        self._draft, *self._anchors = prompters(models, config)
+        self._prefill = Prefill(models, config, watch)
+        self._verdicts = Verdicts(models, config, self._prefill)
         self._notices = list(notices)
         self._doubt = Selection(None)  # the last one that had another doubt than the one before it
-        self._steering: Steering | None = None
-        self._verdicts: dict[int, Verdict] = {}
         self._search: BeamSearch | None = None
-        self._thought = Thought()
         self._safety = UNCHANGED
-        self._prompt_tokens = 0
-        self._prompt: list[int] = []  # what beams follow: a draft's reasoning included
         self._shown = ""
         self._streams = not config.judged  # new characters are the answer's at once
-        self._anchor_prompts: list[list[int]] = []
         self._watch_late: LateWatch | None = None
 
     def stream(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -134,29 +111,28 @@ class Answer:
         yield Phase("prefill")
         draft = self._models.draft
         self._safety = safety_tokens(self._config, draft.lm, draft.card.name)
-        prompt = self._prefill_draft(turns)
-        if self._models.draft.format.thinking == "thinks":
+        self._prefill.read_draft(turns)
+        if draft.format.thinking == "thinks":
             yield Phase("think")
-            prompt = self._think(prompt)
-            if not self._thought.finished:
+            self._prefill.reason()
+            if not self._prefill.thought.finished:
                 yield from self._tell(
                     "the draft was still reasoning when it reached max_tokens: raise --max-tokens"
                 )
                 yield Done(self._result("", "length", None))
                 return
-        self._prompt = prompt
-        draft_row = self._draft_row(prompt)
-        self._anchor_prompts, anchor_rows = self._prefill_anchors(turns)
-        if self._steering:
-            yield RequestRead(self._steering)
-            self._config = knobs_of(self._asked, self._steering)
-            if self._steering.alpha is None and (yield from self._unsteered(turns, prompt, draft_row)):
+        draft_row = self._prefill.draft_row()
+        anchor_rows = self._prefill.read_anchors(turns)
+        if steering := self._prefill.steering:
+            yield RequestRead(steering)
+            self._config = knobs_of(self._asked, steering)
+            if steering.alpha is None and (yield from self._unsteered(turns, draft_row)):
                 return
-        self._search = search = self._make_search(len(prompt))
+        self._search = search = self._make_search()
         yield Phase("mix")
         with self._watch.part("mix_ms"):
             yield from self._decided(search.start(draft_row, anchor_rows))
-            yield from self._decided(search.extend(self._anchor_prompts))
+            yield from self._decided(search.extend(self._prefill.anchor_prompts))
         yield Phase("complete")
         if not self._config.judged:
             yield from self._complete()
@@ -166,9 +142,7 @@ class Answer:
 
     # --- requests that are clear
 
-    def _unsteered(
-        self, turns: Sequence[Message], prompt: Sequence[int], draft_row: Logits
-    ) -> Generator[Event, None, bool]:
+    def _unsteered(self, turns: Sequence[Message], draft_row: Logits) -> Generator[Event, None, bool]:
         """The draft alone, shown as it grows or as verdicts pass it; whether it is safe, so the answer.
 
         Read while it grows, every window is a verdict: it need not be sure of harm to be made again, steered.
@@ -176,7 +150,7 @@ class Answer:
         every, until = self._config.judge_every, self._config.first_verdict_at
         every = every or (self._config.late_every if self._config.late != "off" else None)
         self._streams = every is None
-        self._search = search = self._make_search(len(prompt))
+        self._search = search = self._make_search()
         yield Phase("complete")
         yield from self._decided(search.start(draft_row, ()))
         (beam,) = search.beams
@@ -184,7 +158,7 @@ class Answer:
         while not is_whole:
             yield from self._complete(until)
             yield from self._judge(turns, [beam])
-            if self._verdicts[beam.index].verdict != "safe":
+            if self._verdicts.by_beam[beam.index].verdict != "safe":
                 yield from self._steer_after_all(beam)
                 return False
             yield from self._passed(beam)
@@ -195,63 +169,18 @@ class Answer:
     def _steer_after_all(self, beam: Beam) -> Iterator[Event]:
         """Take back what the draft alone said; the next answer is steered with the whole weight."""
         assert self._search is not None
-        assert self._steering is not None
-        verdict = self._verdicts.pop(beam.index)
+        assert self._prefill.steering is not None
+        verdict = self._verdicts.by_beam.pop(beam.index)
         self._search.drop([beam])
         self._search.close()
         if self._shown:
             yield Withdrawn("")
         self._shown, self._streams = "", False
         self._config = self._asked
-        self._steering = replace(self._steering, alpha=self._asked.alpha, unsteered=verdict)
+        self._prefill.steering = replace(self._prefill.steering, alpha=self._asked.alpha, unsteered=verdict)
         yield from self._tell("the draft's own answer did not pass the judge: it is made again, steered")
 
-    # --- prompts
-
-    def _prefill_draft(self, turns: Sequence[Message]) -> list[int]:
-        ids = self._draft.encode(turns)
-        self._prompt_tokens = len(ids)
-        self._draft.require_fit(len(ids))
-        self._draft_row(ids)
-        return ids
-
-    def _draft_row(self, ids: Sequence[int]) -> Logits:
-        with self._watch.part("draft_prefill_ms"):
-            return self._draft.cache.row(ids)
-
-    def _prefill_anchors(self, turns: Sequence[Message]) -> tuple[list[list[int]], list[Logits]]:
-        prompts = [anchor.encode(turns) for anchor in self._anchors]
-        for anchor, ids in zip(self._anchors, prompts, strict=True):
-            anchor.require_fit(len(ids))
-        with self._watch.part("anchor_prefill_ms"):
-            rows = [self._anchor_row(at, ids, turns) for at, ids in enumerate(prompts)]
-        return prompts, rows
-
-    def _anchor_row(self, at: int, ids: Sequence[int], turns: Sequence[Message]) -> Logits:
-        """What an anchor says after its prompt; its head, if it has one, reads the request there."""
-        anchor, is_own = self._anchors[at], at < len(self._models.anchors)
-        head = self._models.anchors[at].head if is_own else None
-        if not self._asked.reads_request:
-            return anchor.cache.row(ids)
-        self._steering = self._steering or unread(self._asked)
-        if head is None:
-            return anchor.cache.row(ids)
-        asked = anchor.encode_asked(turns)
-        row, found = read_request(anchor.cache, head, asked, turns, anchor.encode_alone)
-        if found:
-            limits = head.thresholds
-            read = steering_of(self._asked, *found, low=limits.low, high=limits.high)
-            self._steering = worse_reading(self._steering, read)
-        return row if asked == ids else anchor.cache.row(ids)
-
-    def _think(self, prompt: list[int]) -> list[int]:
-        draft = self._models.draft
-        limit = min(self._config.max_tokens, draft.context - len(prompt) - 1)
-        row, think_end = self._draft_row(prompt), draft.format.think_end
-        self._thought = think(draft.lm, self._config, row, think_end=think_end, limit=limit)
-        return [*prompt, *self._thought.tokens]
-
-    def _make_search(self, prompt_tokens: int) -> BeamSearch:
+    def _make_search(self) -> BeamSearch:
         draft, config = self._models.draft, self._config
         anchors = self._models.anchors if config.depth > 0 else ()
         stops = () if config.ignore_eos or self._grammar else draft.format.stop_strings
@@ -259,7 +188,7 @@ class Answer:
             draft.lm,
             [self._bridged(*each) for each in zip(anchors, config.weights, strict=False)],
             config,
-            max_tokens=min(config.max_tokens, draft.context - prompt_tokens),
+            max_tokens=min(config.max_tokens, draft.context - len(self._prefill.prompt)),
             stop_strings=(*stops, *config.stop),
             strip_leading_space=draft.format.strips_leading_space and not (self._grammar or config.prefill),
             grammar=self._grammar,
@@ -349,25 +278,17 @@ class Answer:
         """Read the window that has grown; whether that makes it sure that the answer is harmful."""
         yield Phase("judge")
         with self._watch.part("judge_ms"):
-            verdict = self._window_verdict(turns, beam, watch)
+            verdict = self._verdicts.judge_window(turns, beam, watch.text)
         window, is_sure = watch.add(verdict)
         if is_sure:  # what an earlier verdict let through is less than the beam says by now
-            self._verdicts[beam.index] = verdict
+            self._verdicts.by_beam[beam.index] = verdict
         yield WindowRead(beam.index, window)
         return is_sure
-
-    def _window_verdict(self, turns: Sequence[Message], beam: Beam, watch: LateWatch) -> Verdict:
-        """The chosen reader's: nothing else has a say, and what can't be read is unscored."""
-        judge, by = self._models.judge, self._config.late
-        if by == "head" or judge is None:
-            return self._verdicts_by_head([beam])[0]
-        said = watch.text if by == "window" else self._read_of(beam)
-        return judge.judge(turns, [said], self._config.threshold)[0]
 
     def _steered_back(self, beam: Beam, watch: LateWatch) -> Generator[Event, None, bool]:
         """Put the answer back to before it turned harmful, and mix it again from there; False: given up."""
         try:
-            if not watch.put_back(len(self._prompt)):
+            if not watch.put_back(len(self._prefill.prompt)):
                 yield from self._tell("the answer turned harmful while it grew: it is refused")
                 return False
             tries = len(watch.late.steered_back)
@@ -380,7 +301,7 @@ class Answer:
                 yield Withdrawn(beam.text, stands=len(beam.text))
             yield Phase("mix")
             with self._watch.part("mix_ms"):
-                yield from self._decided(watch.mix_again(self._anchor_prompts))
+                yield from self._decided(watch.mix_again(self._prefill.anchor_prompts))
         except ContextFull:
             yield from self._tell("the answer turned harmful, and the anchor can't read it: it is refused")
             return False
@@ -389,10 +310,12 @@ class Answer:
     def _other_that_passed(self, chosen: Beam) -> Beam | None:
         """Where the winner has turned unsafe: a beam that had come to its end, and passed, before it won."""
         assert self._search is not None
-        if self._verdicts[chosen.index].verdict == "safe":
+        if self._verdicts.by_beam[chosen.index].verdict == "safe":
             return None
         whole = [beam for beam in self._search.beams if beam is not chosen and beam.finish == "stop"]
-        safe = [c for c in self._candidates(whole) if c.verdict.verdict == "safe" and not c.degenerate]
+        safe = [
+            c for c in self._verdicts.candidates(whole) if c.verdict.verdict == "safe" and not c.degenerate
+        ]
         selection = select(safe, self._config, refusal_allowed=True, decision=self._decision)
         return next((beam for beam in whole if beam.index == selection.beam), None)
 
@@ -415,9 +338,9 @@ class Answer:
     def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         yield from self._judge(turns, beams)
         selection = select(
-            self._candidates(beams),
+            self._verdicts.candidates(beams),
             self._config,
-            refusal_allowed=self._refusal_allowed(),
+            refusal_allowed=self._verdicts.allow_refusal,
             decision=self._decision,
         )
         chosen = next((beam for beam in beams if beam.index == selection.beam), None)
@@ -426,7 +349,7 @@ class Answer:
 
     @property
     def _decision(self) -> Decision | None:
-        return decision_of(self._config, self._steering, self._verdicts.values())
+        return decision_of(self._config, self._prefill.steering, self._verdicts.by_beam.values())
 
     def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
         if judge := self._models.judge:
@@ -434,33 +357,9 @@ class Answer:
                 yield from self._models.examples.rest(judge)
         yield Phase("judge")
         with self._watch.part("judge_ms"):
-            verdicts = self._verdicts_on(turns, beams)
+            verdicts = self._verdicts.judge(turns, beams)
         for beam, verdict in zip(beams, verdicts, strict=True):
-            self._verdicts[beam.index] = verdict
             yield Judged(beam.index, verdict, self._config.threshold)
-
-    def _verdicts_on(self, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
-        """The judge's, or the answer head's; of both the worse."""
-        found: list[list[Verdict]] = []
-        if judge := self._models.judge:
-            texts = [self._read_of(beam) for beam in beams]
-            found.append(judge.judge(turns, texts, self._config.threshold))
-        if self._asked.reads_answers:
-            found.append(self._verdicts_by_head(beams))
-        return [reduce(worse, each) for each in zip(*found, strict=True)]
-
-    def _read_of(self, beam: Beam) -> str:
-        """What a judge reads of a beam: with what its draft thought before, and what it was made to say."""
-        return with_reasoning(self._thought.text, (self._asked.prefill or "") + beam.text)
-
-    def _verdicts_by_head(self, beams: Sequence[Beam]) -> list[Verdict]:
-        head, draft = self._models.answer_head, self._models.draft
-        assert head is not None
-        if head.model_sha256 != draft.card.weights_sha256:  # another model is in the draft's place
-            return [Verdict(None, None, {}, "unscored") for _ in beams]
-        answers = {beam.sequence: [*self._prompt, *beam.tokens] for beam in beams}
-        states = read_answers(draft.lm, answers, turn_end(draft.format, draft.lm.vocabulary))
-        return [head.verdict(states[beam.sequence], self._config.threshold) for beam in beams]
 
     def _doubted(self, selection: Selection, *, is_shown: bool) -> Iterator[Event]:
         """What a selection says takes the place of what the one before it said; the same is said once."""
@@ -478,32 +377,6 @@ class Answer:
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)
         yield Notice(message)
-
-    def _candidates(self, beams: Sequence[Beam]) -> list[Candidate]:
-        return [self._candidate(beam) for beam in beams]
-
-    def _candidate(self, beam: Beam) -> Candidate:
-        return Candidate(
-            beam.index,
-            self._verdicts[beam.index],
-            beam.logprob,
-            self._is_no_answer(beam),
-            declines(beam.text),
-            beam.mixture_logprob,
-            beam.anchor_logprob,
-            beam.p_first,
-        )
-
-    def _is_no_answer(self, beam: Beam) -> bool:
-        """Whether it is empty or loops; with a grammar, which may want a loop, whether it is cut."""
-        if self._grammar:
-            return not beam.text.strip() or beam.finish == "length"
-        return is_degenerate(beam.tokens, beam.text)
-
-    def _refusal_allowed(self) -> bool:
-        judge, head = self._models.judge, self._models.answer_head
-        record = judge.record if judge else head
-        return record is not None and record.allows_refusal(self._config.threshold)
 
     # --- results
 
@@ -527,53 +400,32 @@ class Answer:
         return self._result(beam.text, reason, beam)
 
     def _result(self, text: str, reason: FinishReason, beam: Beam | None) -> Result:
-        search = self._search
+        search, prefill, tokens = self._search, self._prefill, len(beam.tokens) if beam else 0
         return Result(
             text=text,
-            reasoning=self._thought.text or None if beam or not self._asked.judged else None,
+            reasoning=prefill.thought.text or None if beam or not self._asked.judged else None,
             finish_reason=reason,
             chosen=beam.index if beam else None,
-            refusal=_refusal(text, reason, beam),
+            refusal=refusal_of(text, reason, beam),
             beams=tuple(map(self._beam_result, search.beams)) if search else (),
             bridge=search.count.result if search else BridgeResult(),
             anchors=search.anchor_results if search else (),
-            usage=Usage(self._prompt_tokens, len(self._thought.tokens) + (len(beam.tokens) if beam else 0)),
+            usage=Usage(prefill.prompt_tokens, len(prefill.thought.tokens) + tokens),
             timings=self._watch.timings,
             config=self._asked.model_dump(),
             models=self._models.cards,
             version=__version__,
             llama_cpp=self._backend,
             notices=tuple(self._notices),
-            steering=self._steering,
+            steering=prefill.steering,
             late=self._watch_late.late if self._watch_late else None,
         )
 
     def _beam_result(self, beam: Beam) -> BeamResult:
-        return BeamResult(
-            index=beam.index,
-            text=beam.text,
-            tokens=len(beam.tokens),
-            mixed=beam.mixed,
-            finish_reason=beam.finish or "cancelled",
-            logprob=beam.logprob,
-            degenerate=self._is_no_answer(beam),
-            judge=self._verdicts.get(beam.index),
-            mixture_logprob=beam.mixture_logprob,
-            anchor_logprob=beam.anchor_logprob,
-            p_first=beam.p_first,
-        )
+        verdict = self._verdicts.by_beam.get(beam.index)
+        return beam_result(beam, verdict, is_no_answer=self._verdicts.is_no_answer(beam))
 
 
 def _first(*ends: int | None) -> int | None:
     """The nearest of these; None if there is none."""
     return min((end for end in ends if end is not None), default=None)
-
-
-def _refusal(text: str, reason: FinishReason, beam: Beam | None) -> Refusal:
-    if reason in REPLACED:
-        return Refusal(True, "judge")
-    end = declining_end(text)
-    if end is None:
-        return Refusal(False, None)
-    steered = beam is not None and beam.steered_at is not None and beam.steered_at < end
-    return Refusal(True, "mix" if steered else "draft")

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ..config import Config
-from ..events import Event
-from ..judge.windows import WindowRisk
-from ..prompt.text_stream import whole_characters
-from ..result import Late, Verdict, Window
-from ..search.beam import Beam
-from ..search.beams import BeamSearch
+from ...config import Config
+from ...events import Event
+from ...judge.windows import WindowRisk
+from ...prompt.text_stream import whole_characters
+from ...result import Late, Verdict, Window
+from ...search.beam import Beam
+from ...search.beams import BeamSearch
 
 
 class Mark(NamedTuple):

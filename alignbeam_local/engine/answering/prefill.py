@@ -1,0 +1,82 @@
+"""What one answer's models read before it begins: the draft's prompt, its reasoning, the anchors' prompts."""
+
+from collections.abc import Sequence
+
+from ...config import Config
+from ...heads.reading import read_request
+from ...lm.language_model import Logits
+from ...prompt.message import Message
+from ...result import Steering
+from ...search.steering import steering_of, unread, worse_reading
+from ...search.thinking import Thought, think
+from ..open_models import OpenModels
+from ..prompters import prompters
+from ..stopwatch import Stopwatch
+
+
+class Prefill:
+    """The prompts of one answer, each read once."""
+
+    def __init__(self, models: OpenModels, config: Config, watch: Stopwatch) -> None:
+        """Read nothing yet."""
+        self._models = models
+        self._config = config
+        self._watch = watch
+        self._draft, *self._anchors = prompters(models, config)
+        self.prompt_tokens = 0
+        self.prompt: list[int] = []  # what beams follow: a draft's reasoning included
+        self.thought = Thought()
+        self.anchor_prompts: list[list[int]] = []
+        self.steering: Steering | None = None  # what an anchor's head made of the request
+
+    def read_draft(self, turns: Sequence[Message]) -> None:
+        """Read the draft's prompt.
+
+        Raises:
+            ContextFull: it leaves no place for an answer.
+        """
+        self.prompt = self._draft.encode(turns)
+        self.prompt_tokens = len(self.prompt)
+        self._draft.require_fit(self.prompt_tokens)
+        self.draft_row()
+
+    def reason(self) -> None:
+        """Let a draft that reasons do so; without an end (`thought.finished`) there is no answer."""
+        draft = self._models.draft
+        limit = min(self._config.max_tokens, draft.context - self.prompt_tokens - 1)
+        row, think_end = self.draft_row(), draft.format.think_end
+        self.thought = think(draft.lm, self._config, row, think_end=think_end, limit=limit)
+        self.prompt = [*self.prompt, *self.thought.tokens]
+
+    def draft_row(self) -> Logits:
+        """The draft's logits behind the prompt, shape (draft's vocabulary,)."""
+        with self._watch.part("draft_prefill_ms"):
+            return self._draft.cache.row(self.prompt)
+
+    def read_anchors(self, turns: Sequence[Message]) -> list[Logits]:
+        """Each anchor's logits behind its prompt; its head, if it has one, reads the request there.
+
+        Raises:
+            ContextFull: an anchor's prompt leaves no place for an answer.
+        """
+        self.anchor_prompts = [anchor.encode(turns) for anchor in self._anchors]
+        for anchor, ids in zip(self._anchors, self.anchor_prompts, strict=True):
+            anchor.require_fit(len(ids))
+        with self._watch.part("anchor_prefill_ms"):
+            return [self._anchor_row(at, ids, turns) for at, ids in enumerate(self.anchor_prompts)]
+
+    def _anchor_row(self, at: int, ids: Sequence[int], turns: Sequence[Message]) -> Logits:
+        anchor, is_own = self._anchors[at], at < len(self._models.anchors)
+        head = self._models.anchors[at].head if is_own else None
+        if not self._config.reads_request:
+            return anchor.cache.row(ids)
+        self.steering = self.steering or unread(self._config)
+        if head is None:
+            return anchor.cache.row(ids)
+        asked = anchor.encode_asked(turns)
+        row, found = read_request(anchor.cache, head, asked, turns, anchor.encode_alone)
+        if found:
+            limits = head.thresholds
+            read = steering_of(self._config, *found, low=limits.low, high=limits.high)
+            self.steering = worse_reading(self.steering, read)
+        return row if asked == ids else anchor.cache.row(ids)

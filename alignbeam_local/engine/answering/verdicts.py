@@ -1,0 +1,97 @@
+"""What judge and answer head say of the beams of one answer."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+from ...config import Config
+from ...heads.answer_head import worse
+from ...heads.features import turn_end
+from ...heads.reading import read_answers
+from ...judge.quoting import with_reasoning
+from ...lm.grammar import grammar_of
+from ...prompt.message import Message
+from ...refusals.detector import declines
+from ...result import Verdict
+from ...search.beam import Beam
+from ...search.choices import Candidate
+from ...search.refusals import is_degenerate
+from ..open_models import OpenModels
+from .prefill import Prefill
+
+
+class Verdicts:
+    """The last verdict on each beam, and what a choice between beams goes by."""
+
+    def __init__(self, models: OpenModels, config: Config, prefill: Prefill) -> None:
+        """Nothing is judged yet."""
+        self._models = models
+        self._config = config
+        self._prefill = prefill
+        self._has_grammar = bool(grammar_of(config))
+        self.by_beam: dict[int, Verdict] = {}
+
+    @property
+    def allow_refusal(self) -> bool:
+        """Whether the reader tells harmful from harmless well enough for no beam to be taken."""
+        judge, head = self._models.judge, self._models.answer_head
+        record = judge.record if judge else head
+        return record is not None and record.allows_refusal(self._config.threshold)
+
+    def judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
+        """The judge's verdicts, or the answer head's; of both the worse."""
+        found: list[list[Verdict]] = []
+        if judge := self._models.judge:
+            texts = [self._read_of(beam) for beam in beams]
+            found.append(judge.judge(turns, texts, self._config.threshold))
+        if self._config.reads_answers:
+            found.append(self._by_head(beams))
+        verdicts = [reduce(worse, each) for each in zip(*found, strict=True)]
+        self.by_beam.update((beam.index, verdict) for beam, verdict in zip(beams, verdicts, strict=True))
+        return verdicts
+
+    def judge_window(self, turns: Sequence[Message], beam: Beam, window: str) -> Verdict:
+        """The verdict of late harm's reader: nothing else has a say, and what can't be read is unscored.
+
+        Args:
+            window: what the window that grows now says.
+        """
+        judge, by = self._models.judge, self._config.late
+        if by == "head" or judge is None:
+            return self._by_head([beam])[0]
+        said = window if by == "window" else self._read_of(beam)
+        return judge.judge(turns, [said], self._config.threshold)[0]
+
+    def candidates(self, beams: Sequence[Beam]) -> list[Candidate]:
+        """Judged beams as a choice sees them."""
+        return [self._candidate(beam) for beam in beams]
+
+    def is_no_answer(self, beam: Beam) -> bool:
+        """Whether it is empty or loops; with a grammar, which may want a loop, whether it is cut."""
+        if self._has_grammar:
+            return not beam.text.strip() or beam.finish == "length"
+        return is_degenerate(beam.tokens, beam.text)
+
+    def _candidate(self, beam: Beam) -> Candidate:
+        return Candidate(
+            beam.index,
+            self.by_beam[beam.index],
+            beam.logprob,
+            self.is_no_answer(beam),
+            declines(beam.text),
+            beam.mixture_logprob,
+            beam.anchor_logprob,
+            beam.p_first,
+        )
+
+    def _read_of(self, beam: Beam) -> str:
+        """What a judge reads of a beam: with what its draft thought before, and what it was made to say."""
+        return with_reasoning(self._prefill.thought.text, (self._config.prefill or "") + beam.text)
+
+    def _by_head(self, beams: Sequence[Beam]) -> list[Verdict]:
+        head, draft = self._models.answer_head, self._models.draft
+        assert head is not None
+        if head.model_sha256 != draft.card.weights_sha256:  # another model is in the draft's place
+            return [Verdict(None, None, {}, "unscored") for _ in beams]
+        answers = {beam.sequence: [*self._prefill.prompt, *beam.tokens] for beam in beams}
+        states = read_answers(draft.lm, answers, turn_end(draft.format, draft.lm.vocabulary))
+        return [head.verdict(states[beam.sequence], self._config.threshold) for beam in beams]
