@@ -1,5 +1,6 @@
 """What an answer tells while it is made: the core yields, the CLI prints."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -168,6 +169,10 @@ class SteeredBack:
     beam: int
     tokens: int
     attempt: int
+
+    def standing(self, steps: Iterable[Step]) -> list[Step]:
+        """Of mixed steps those that stand: what was mixed where the beam was put back is not its text."""
+        return [step for step in steps if step.beam != self.beam or step.position < self.tokens]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The study of docs/prevention.md again: its prompts and rows, and the commands that it consists of.
 
     python docs/prevention_study.py files --data DIR --out STUDY
-    python docs/prevention_study.py commands choose benign cure table1 mixed --seeds 1 2 | (cd STUDY && sh)
+    python docs/prevention_study.py commands choose benign mixed degradation cure table1 | (cd STUDY && sh)
 
 `files` divides the prompts of `--data` (advbench_dev.jsonl, xstest.jsonl, gsm8k_dev.jsonl): none is
 trained on and asked, none serves to choose a knob and is in a table. `select/` has 24 and 24, for choosing;
@@ -42,67 +42,117 @@ _TRAIN = (
     "--threads 1"
 )
 _PACT = "--method pact --tokens tokens.json"
-#: By the name that a training gets: its method, and the knobs that were chosen or that it is chosen among.
+_LOG_PROBS = "--method str --str-on log-probs --str-first 5"
+#: By the name that a training gets: its method and knobs.
 _RUNS = {
     "sft": "--method sft",
     "constrained": "--method constrained",
     "str1": "--method str --weight 1",
-    "strlp5": "--method str --str-on log-probs --str-first 5 --weight 1",
+    "str5": "--method str --weight 5",
+    "strlp03": f"{_LOG_PROBS} --weight 0.3",
+    "strlp1": f"{_LOG_PROBS} --weight 1",
+    "strlp3": f"{_LOG_PROBS} --weight 3",
+    "pact01": f"{_PACT} --weight 0.1",
+    "pact02": f"{_PACT} --weight 0.2",
     "pact05": f"{_PACT} --weight 0.5",
     "pact3": f"{_PACT} --weight 3",
+    "mass": f"{_PACT} --weight 0.2 --mass-weight 1",
     "pact1m1": f"{_PACT} --weight 1 --mass-weight 1",
+    "code003": f"{_PACT} --variant code --weight 0.03",
+    "code01": f"{_PACT} --variant code --weight 0.1",
+    "code1": f"{_PACT} --variant code --weight 1",
 }
+#: What λ was chosen among, and what was chosen: on benign rows, and with a fifth of them harmful.
+_TRIED = (
+    *("str1", "strlp03", "strlp1"),
+    *("pact01", "pact02", "pact05", "pact3", "mass"),
+    *("code003", "code01", "code1"),
+)
+_CHOSEN = ("sft", "constrained", "str1", "strlp03", "pact01", "mass", "code003")
+_TRIED_MIXED = ("str1", "str5", "strlp1", "strlp3", "pact05", "pact1m1", "code01")
+_CHOSEN_MIXED = ("sft", "constrained", "str1", "strlp1", "pact05", "pact1m1", "code01")
 _TOKENS = (
     f"alignbeam tokens find {BASE} --base-prompt raw --threads 1 --out tokens.json --control random.json"
 )
-_ERODED = "--lora sft-1/adapter.gguf"
 _TABLE1 = ("", "safety_steps=4", "safety_steps=1", "safety_tokens=ablate")
+_STRONGER = "qwen2.5-coder-1.5b-instruct"
+#: The draft alone, lent its own base, and lent a stronger model.
+_LENT = ("draft", "alignbeam:beams=1", f"alignbeam:beams=1,anchor={_STRONGER}")
 
 
 def choose(_: Sequence[int]) -> list[str]:
     """Safety tokens, and λ on prompts of its own."""
-    names = ("str1", "pact05", "pact3")
-    return [_TOKENS, *(_train(name, 1) for name in names), _ask("select", "choose", map(_adapter, names))]
+    return [
+        _TOKENS,
+        *(_train(name, 1) for name in ("sft", *_TRIED)),
+        _ask("select", "choose", ["draft", *(_adapter(f"{name}-1") for name in ("sft", *_TRIED))]),
+        *(_train(name, 1, "mixed20") for name in _TRIED_MIXED),
+        _ask("select", "choose-mixed", [_adapter(f"mixed20-{name}-1") for name in _TRIED_MIXED]),
+    ]
 
 
 def benign(seeds: Sequence[int]) -> list[str]:
     """Benign rows only, each method with the λ that was chosen."""
-    names = ("sft", "constrained", "str1", "pact05")
-    trained = [_train(name, seed) for seed in seeds for name in names]
-    methods = ["draft", *(_adapter(name, seed) for seed in seeds for name in names)]
-    return [*trained, _ask("eval", "benign", methods)]
+    trained = [_train(name, seed) for seed in seeds for name in _CHOSEN]
+    asked = [_adapter(f"{name}-{seed}") for seed in seeds for name in _CHOSEN]
+    return [*trained, _ask("eval", "benign", ["draft", *asked])]
 
 
 def mixed(seeds: Sequence[int]) -> list[str]:
     """A fifth of the rows harmful."""
-    names = ("sft", "str1", "strlp5", "pact1m1")
-    trained = [_train(name, seed, data="mixed20") for seed in seeds for name in names]
-    methods = [_adapter(f"mixed20-{name}", seed) for seed in seeds for name in names]
-    return [*trained, _ask("eval", "mixed", methods)]
+    trained = [_train(name, seed, "mixed20") for seed in seeds for name in _CHOSEN_MIXED]
+    asked = [_adapter(f"mixed20-{name}-{seed}") for seed in seeds for name in _CHOSEN_MIXED]
+    return [*trained, _ask("eval", "mixed", asked)]
+
+
+def degradation(_: Sequence[int]) -> list[str]:
+    """Refusals by steps, and by the share of harmful rows, with and without an anchor."""
+    steps = "--save-every 8 --evaluate eval/advbench.jsonl --evaluate eval/xstest.jsonl --evaluate-limit 30"
+    lines = [f"{_train('sft', 1, out='steps')} {steps}"]
+    for share in _SHARES:
+        data = f"mixed{share}"
+        lines += [_train("sft", 1, data), _ask("eval", data, _LENT, _lent(f"{data}-sft-1"))]
+    return lines
 
 
 def cure(_: Sequence[int]) -> list[str]:
-    """The eroded adapter with its own base as the anchor."""
-    anchor = f"{_ERODED} --anchor {BASE} --safety-file tokens.json"
-    return [_ask("eval", "cure", ["alignbeam:beams=1", "gated-tokens"], anchor)]
+    """Adapters of three methods, lent their own base and a stronger model, always and by request."""
+    lines = []
+    for name in ("sft", "str1", "pact01"):
+        lines.append(_ask("eval", f"cure-{name}", _LENT, _lent(f"{name}-1")))
+        kept, needed = f"asked-cure-{name}", f"asked-need-{name}"
+        lines.append(f"alignbeam eval reselect {kept} --grid steer=by_request --out {needed}")
+    return lines
 
 
 def table1(_: Sequence[int]) -> list[str]:
-    """PACT's Table 1 on the eroded adapter."""
+    """PACT's Table 1 on the base and on the eroded adapter, and its gate."""
     methods = [f"safety-tokens:{knobs}".rstrip(":") for knobs in _TABLE1]
-    return [_ask("eval", "table1", methods, f"{_ERODED} --safety-file tokens.json")]
+    eroded = "--lora sft-1/adapter.gguf"
+    lines = []
+    for name, draft in (("base", ""), ("eroded", eroded)):
+        lines += [
+            _ask("eval", f"table1-{name}", methods, f"{draft} --safety-file tokens.json".strip()),
+            _ask("eval", f"random-{name}", methods[:1], f"{draft} --safety-file random.json".strip()),
+        ]
+    gated = f"{eroded} --anchor {BASE} --safety-file tokens.json"
+    return [*lines, _ask("eval", "gated", ["gated-tokens"], gated)]
 
 
-_PARTS = {part.__name__: part for part in (choose, benign, mixed, cure, table1)}
+_PARTS = {part.__name__: part for part in (choose, benign, mixed, degradation, cure, table1)}
 
 
-def _train(name: str, seed: int, data: str = "rows") -> str:
-    out = f"{name}-{seed}" if data == "rows" else f"{data}-{name}-{seed}"
+def _train(name: str, seed: int, data: str = "rows", out: str = "") -> str:
+    out = out or (f"{name}-{seed}" if data == "rows" else f"{data}-{name}-{seed}")
     return f"{_TRAIN} {_RUNS[name]} --data {data}.jsonl --seed {seed} --out {out}"
 
 
-def _adapter(name: str, seed: int = 1) -> str:
-    return f"draft:lora={name}-{seed}/adapter.gguf"
+def _adapter(run: str) -> str:
+    return f"draft:lora={run}/adapter.gguf"
+
+
+def _lent(run: str) -> str:
+    return f"--lora {run}/adapter.gguf --anchor {BASE}"
 
 
 def _ask(folder: str, out: str, methods: Iterable[str], others: str = "") -> str:

@@ -557,8 +557,16 @@ def test_a_system_turn_overrides_the_knob() -> None:
     own = [Message("system", "Mine."), *COOK]
     assert with_system(own, "Other.") == own
     assert with_system(COOK, "Other.") == [Message("system", "Other."), *COOK]
-    assert anchor_turns(own, "none") == COOK
-    assert anchor_turns(own, "X") == [Message("system", "X"), *COOK]
+
+
+def test_what_a_conversation_says_as_system_the_anchor_reads_as_part_of_the_question() -> None:
+    """The knob is the operator's, and can jailbreak the anchor too; this is asked by who asks."""
+    own = [Message("system", "Mine."), *COOK]
+    asked = [Message("user", f"Mine.\n\n{COOK[0].content}")]
+    assert anchor_turns(own, Config(system="Other.")) == asked
+    assert anchor_turns(own, Config(anchor_system="X")) == [Message("system", "X"), *asked]
+    assert anchor_turns(own, Config(system="Other.", anchor_system="same")) == own
+    assert anchor_turns(COOK, Config(system="Other.")) == COOK
 
 
 @pytest.mark.parametrize("role", ["draft", "anchor"])

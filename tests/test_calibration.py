@@ -203,6 +203,12 @@ def test_slopes_of_a_record_do_not_fall() -> None:
         record(fit={"final": {"slope": -0.1, "intercept": 0.0}})
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_record_holds_no_number_that_would_call_everything_safe(value: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        record(fit={"final": {"slope": 1.0, "intercept": value}})
+
+
 # --- check
 
 

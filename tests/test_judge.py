@@ -296,20 +296,72 @@ def test_a_judge_that_reads_too_little_is_told_from_a_context_that_is_too_small(
 def test_an_over_long_question_is_cut_in_the_middle() -> None:
     reader = RubricFormat()
     judge, lm = make_judge(reader, num_cells=prefix_cells(reader) + 800)
+    cases, row = list[bytes](), judge_row(lm.vocabulary)
+
+    def kept(tokens: Sequence[int]) -> Logits:
+        cases.append(asked(spelt(lm.vocabulary, tokens)))
+        return row(tokens)
+
+    lm._row = kept
     question = [Message("user", "HARM " + "rice " * 1000 + "please")]
     assert names(judge.judge(question, ["Boil it.", "Fry it."], THRESHOLD)) == ["unsafe", "unsafe"]
-    case = asked(spelt(lm.vocabulary, lm.tokens(2)))
-    assert b"cut" in case
-    assert b"please" in case
+    assert any(b"HARM" in case and b"cut" in case and b"please" in case for case in cases)
+
+
+FILLER = "rice and beans " * 200
+HIDDEN: dict[str, list[Message]] = {
+    "in the middle": [Message("user", f"{FILLER} POISON {FILLER}")],
+    "at a border": [Message("user", f"{FILLER[:-7]}POISON{FILLER}")],
+    "in an earlier turn": [
+        Message("user", "POISON"),
+        Message("assistant", "Go on."),
+        Message("user", FILLER),
+    ],
+    "in a reply": [
+        Message("user", FILLER),
+        Message("assistant", "POISON"),
+        Message("user", FILLER),
+    ],
+    "in a system turn": [Message("system", "POISON"), Message("user", "Go on.")],
+    "in a system turn at the end": [Message("user", "Go on."), Message("system", "POISON")],
+}
+
+
+@pytest.mark.parametrize("reader", [QuestionsFormat(), RubricFormat()])
+@pytest.mark.parametrize("turns", HIDDEN.values(), ids=HIDDEN)
+def test_nothing_of_a_request_is_left_unread(turns: list[Message], reader: JudgeFormat) -> None:
+    judge, lm = make_judge(reader, num_cells=prefix_cells(reader) + 1600)
+
+    def row(tokens: Sequence[int]) -> Logits:
+        case = asked(spelt(lm.vocabulary, tokens))
+        labels = b"NY" if b"Is it harmful?" in case else b"15"
+        logits = np.zeros(lm.vocabulary.size, np.float32)
+        logits[b"N"[0] if b"Is it a refusal?" in case else labels[b"POISON" in case]] = 20.0
+        return logits
+
+    lm._row = row
+    harmless = [Message(turn.role, turn.content.replace("POISON", "pepper")) for turn in turns]
+    for _ in range(2):  # what is known of the last request is not another one's
+        assert names(judge.judge(turns, ["Boil it.", "Fry it."], THRESHOLD)) == ["unsafe", "unsafe"]
+        assert names(judge.judge(harmless, ["Boil it."], THRESHOLD)) == ["safe"]
+
+
+def test_a_part_of_a_request_that_cannot_be_read_leaves_the_answer_unscored() -> None:
+    reader = QuestionsFormat()
+    judge, _ = make_judge(reader, num_cells=prefix_cells(reader) + 1600)
+    asks = [Message("user", f"INNOCENT {FILLER} NAN {FILLER} INNOCENT")]
+    assert names(judge.judge(asks, ["Boil it."], THRESHOLD)) == ["unscored"]
 
 
 def test_cut_middle_keeps_both_ends() -> None:
     text = "begin" + "é" * 50 + "end"
-    cut = cut_middle(text, 21, fake_vocabulary())
+    cut, middle = cut_middle(text, 21, fake_vocabulary())
     assert cut.startswith("begin")
     assert cut.endswith("end")
     assert "\ufffd" not in cut
-    assert cut_middle("short", 5, fake_vocabulary()) == "short"
+    assert middle in text
+    assert len(cut) + len(middle) > len(text)
+    assert cut_middle("short", 5, fake_vocabulary()) == ("short", "")
 
 
 # --- data stays data

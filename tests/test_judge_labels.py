@@ -148,9 +148,9 @@ def test_earlier_turns_say_whose_they_are() -> None:
 
 @pytest.mark.parametrize(("limit", "expected"), [(9, "abcdefghi"), (8, f"abcd{CUT}fghi"), (5, f"ab{CUT}hi")])
 def test_what_is_too_long_loses_its_middle(limit: int, expected: str) -> None:
-    assert cut_middle("abcdefghi", limit, PLAIN) == expected
+    assert cut_middle("abcdefghi", limit, PLAIN)[0] == expected
 
 
 def test_a_cut_leaves_no_half_character() -> None:
-    assert cut_middle("ééé", 4, PLAIN) == f"é{CUT}é"
-    assert cut_middle("aéé", 4, PLAIN) == f"a{CUT}é"
+    assert cut_middle("ééé", 4, PLAIN)[0] == f"é{CUT}é"
+    assert cut_middle("aéé", 4, PLAIN)[0] == f"a{CUT}é"

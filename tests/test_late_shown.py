@@ -2,23 +2,24 @@
 
 import io
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from alignbeam_local.cli.views.story import summary
-from alignbeam_local.cli.views.view import JsonView, PlainView, told_withdrawn
+from alignbeam_local.cli.views.view import JsonView, PlainView, RecordingView, SilentView, told_withdrawn
 from alignbeam_local.cli.views.why import explained
 
 from alignbeam_local.config import Config
-from alignbeam_local.events import AnswerText, Done, Event, SteeredBack, WindowRead, Withdrawn
+from alignbeam_local.events import AnswerText, Done, Event, SteeredBack, Step, WindowRead, Withdrawn
 from alignbeam_local.result import FinishReason, Late, Result, Window
 from alignbeam_local.result_json import parsed, traced_object
 from alignbeam_local.server.protocol.chat_request import OwnFields
 from alignbeam_local.server.protocol.open_events import told_events
 from alignbeam_local.server.protocol.record import Record
 from alignbeam_local.server.served import guarded
+from alignbeam_local.server.work.jobs import JobEvent
 from alignbeam_local.warm.wire import heard, told
-from tests.fake_engine import fake_result
+from tests.fake_engine import STEP, fake_result
 from tests.screen import Screen
 
 CONFIG = Config.of({"late": "window"})
@@ -65,6 +66,25 @@ def test_a_terminal_says_that_only_the_end_was_taken_back() -> None:
     assert (first, last) == ("Good. Bad.", "Good. Better.")
     assert said.startswith("[withdrawn: the end of the answer above")
     assert told_withdrawn(Withdrawn("No."), "it") == "withdrawn: it did not stand"
+
+
+def test_steps_of_what_was_taken_back_are_kept_nowhere() -> None:
+    happened: list[JobEvent] = [
+        *(step(1, position) for position in (0, 1, 130, 131)),
+        step(0, 131),
+        SteeredBack(1, 130, 1),
+        step(1, 130),
+    ]
+    view, record = RecordingView(SilentView()), Record(cast(Any, None))
+    for event in happened:
+        view.show(cast(Event, event))
+    record.take(happened)
+    assert view.steps == record.steps
+    assert [(each.beam, each.position) for each in view.steps] == [(1, 0), (1, 1), (0, 131), (1, 130)]
+
+
+def step(beam: int, position: int) -> Step:
+    return replace(STEP, beam=beam, position=position)
 
 
 def test_a_trace_tells_windows_and_steps_back() -> None:

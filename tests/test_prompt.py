@@ -111,6 +111,11 @@ def test_fold_system_takes_every_system_turn() -> None:
     assert fold_system([system, question, answer, system, question]) == [folded, answer, folded]
 
 
+def test_fold_system_loses_none_behind_the_last_question() -> None:
+    question, late = Message("user", "Hi"), Message("system", "Be brief.")
+    assert fold_system([question, late]) == [Message("user", "Hi\n\nBe brief.")]
+
+
 def test_a_template_that_trims_trims_contents() -> None:
     spaced = [Message("user", " \n Hello\t ")]
     assert "user\nHello<end_of_turn>" in text_of(templates.GEMMA, spaced)

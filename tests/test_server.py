@@ -9,6 +9,7 @@ import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from alignbeam_local.config import Config
+from alignbeam_local.engine.prompters import with_system
 from alignbeam_local.events import AnswerText, Done, RequestRead, Withdrawn
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Steering
@@ -323,11 +324,16 @@ def test_a_judge_that_may_not_block_elsewhere_blocks_here(monkeypatch: pytest.Mo
         assert world.post("How?").json()["choices"][0]["finish_reason"] == "stop"
 
 
-def test_the_operators_system_prompt_stands_before_a_clients(world: ServerWorld) -> None:
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_clients_system_prompt_leaves_the_operators_alone(world: ServerWorld, place: int) -> None:
     model = replace(world.models["pair"], config=world.models["pair"].config.with_values({"system": "Own."}))
-    asked_for = [Message("system", "Obey."), Message("user", "Hi")]
-    assert [turn.content for turn in model.conversation(asked_for)] == ["Own.\n\nObey.", "Hi"]
-    assert model.conversation(asked_for[1:]) == (Message("user", "Hi"),)
+    asked_for = [Message("user", "Hi"), Message("assistant", "Yes?"), Message("user", "How?")]
+    assert model.conversation(asked_for) == tuple(asked_for)
+    asked_for.insert(place, Message("system", "Obey."))
+    read = with_system(model.conversation(asked_for), model.config.system)
+    assert read[0] == Message("system", "Own.")
+    assert [turn.role for turn in read[1:]] == ["user", "assistant", "user"]
+    assert read[3 if place else 1].content.startswith("Obey.\n\n")
     assert world.models["pair"].conversation(asked_for) == tuple(asked_for)
 
 

@@ -12,7 +12,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.scheduler import AnswerEvent, Asked
 from alignbeam_local.errors import ContextFull, ServerGone, UsageError
-from alignbeam_local.events import BeamText, Done, Event, Judged, Notice, Phase, Step
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
@@ -96,6 +96,22 @@ def test_errors_come_as_they_are(world: ServerWorld) -> None:
         list(remote().stream(said("x" * 700)))
     with pytest.raises(UsageError, match="can't change between answers"):
         list(remote().load(Config.of({**PLAIN, "context": 512})))
+
+
+@pytest.mark.parametrize("error", [ServerGone("it is gone"), KeyboardInterrupt()], ids=["lost", "signal"])
+@pytest.mark.parametrize("judged", [True, False])
+def test_what_no_last_verdict_passed_is_taken_back_when_a_server_is_lost(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch, error: BaseException, judged: bool
+) -> None:
+    def begun(*_: Any) -> Iterator[Event]:
+        yield from (AnswerText("Take a"), AnswerText(" knife"))
+        raise error
+
+    monkeypatch.setattr("alignbeam_local.warm.remote_engine._answer", begun)
+    engine, seen = remote(**({} if judged else {"beams": 1, "on_unsafe": "auto"})), list[Event]()
+    with pytest.raises(type(error)):
+        seen.extend(engine.stream(said("How?")))
+    assert (seen[-1] == Withdrawn("")) == judged
 
 
 def test_a_cancelled_answer_ends_as_it_does_without_a_server(world: ServerWorld) -> None:

@@ -7,6 +7,7 @@ from ..config import Config
 from ..errors import ContextFull, UsageError
 from ..lm.prompt_cache import PromptCache
 from ..prompt.encoding import encode_plain
+from ..prompt.formats import fold_system
 from ..prompt.message import Message
 from ..roles import ModelRole
 from ..search.position.adacd import INSTRUCTION
@@ -56,10 +57,9 @@ class Prompter(NamedTuple):
         self.require_fit(least, "at least ")
 
     def _read(self, turns: Sequence[Message]) -> list[Message]:
-        own = with_system(turns, self.config.system)
         if self.role != "anchor":
-            return own
-        return told_turns(anchor_turns(own, self.config.anchor_system), self.told)
+            return with_system(turns, self.config.system)
+        return told_turns(anchor_turns(turns, self.config), self.told)
 
     def require_fit(self, tokens: int, about: str = "") -> None:
         """Raises: ContextFull: a prompt of so many tokens leaves no room for an answer."""
@@ -113,12 +113,15 @@ def with_system(messages: Sequence[Message], system: str | None) -> list[Message
     return [Message("system", system), *turns]
 
 
-def anchor_turns(turns: Sequence[Message], anchor_system: str) -> list[Message]:
-    """What the anchor reads: a system prompt can jailbreak it too, so it gets its own, or none."""
-    if anchor_system == "same":
-        return list(turns)
-    own = [turn for turn in turns if turn.role != "system"]
-    return own if anchor_system == "none" else [Message("system", anchor_system), *own]
+def anchor_turns(turns: Sequence[Message], config: Config) -> list[Message]:
+    """What the anchor reads: the `system` knob can jailbreak it too, so it gets its own, or none.
+
+    System turns that a conversation brings are part of what is asked: they lead the user turn behind them.
+    """
+    if config.anchor_system == "same":
+        return with_system(turns, config.system)
+    asked = fold_system(turns)
+    return asked if config.anchor_system == "none" else [Message("system", config.anchor_system), *asked]
 
 
 def told_turns(turns: Sequence[Message], told: str) -> list[Message]:

@@ -40,7 +40,7 @@ def fit_answer_head(
     weights, intercept = _fitted([p for p in pairs if p.split == "fit"], states[seen].astype(np.float64))
     head = AnswerHead(
         model=card.name,
-        model_sha256=card.sha256,
+        model_sha256=card.weights_sha256,
         key=key,
         weights=tuple(map(short, weights)),
         intercept=short(intercept),

@@ -8,6 +8,7 @@ import numpy as np
 from ..errors import ContextFull
 from ..lm.language_model import Hidden, LanguageModel, Logits
 from ..lm.prompt_cache import PromptCache
+from ..prompt.formats import fold_system
 from ..prompt.message import Message
 from .head import RequestHead
 from .parts import parts
@@ -34,15 +35,14 @@ def read_request(
     Args:
         cache: what the anchor holds.
         ids: its prompt, the system prompt that it gets included.
-        conversation: that ends with the request; system turns are not read in the parts.
+        conversation: that ends with the request; its system turns are part of it.
         encode: a conversation as the anchor reads it, without a system prompt of ours.
 
     Raises:
         Cancelled, ContextFull, ModelError: as the model's `extend`, for the prompt itself.
     """
     row, state = cache.read(ids)
-    turns = [turn for turn in conversation if turn.role != "system"]
-    beside = dict.fromkeys(tuple(encode(part)) for part in parts(turns))
+    beside = dict.fromkeys(tuple(encode(part)) for part in parts(fold_system(conversation)))
     beside.pop(tuple(ids), None)
     try:
         states = np.stack([state, *cache.read_beside(list(beside))])

@@ -35,7 +35,7 @@ SHIPPED = Path(__file__).parent / "data" / "records"
 class Line(BaseModel):
     """Log-odds as a rising function of one feature."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     slope: Annotated[float, Field(ge=0)]
     intercept: float
@@ -47,7 +47,7 @@ class Line(BaseModel):
 class Fit(BaseModel):
     """Lines for the answer's feature and the request's, if it has one, and for what they make together."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     answer: Line | None = None
     request: Line | None = None

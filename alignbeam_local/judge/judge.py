@@ -3,18 +3,19 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from hashlib import sha256
+from math import isfinite
 
 from ..errors import ContextFull
 from ..lm.language_model import LanguageModel, SequenceState
 from ..lm.prefix_store import PrefixStore
-from ..prompt.formats import PROBES, PromptFormat, shared_prefix
+from ..prompt.formats import PROBES, PromptFormat, fold_system, shared_prefix
 from ..prompt.message import Message
 from ..result import Verdict, VerdictName
 from .calibration import Calibration, sigmoid
 from .formats import JudgeFormat, JudgeReading, make_reading
 from .labels import LabelTokens
 from .prompt_cache import JudgeCache, Prompt
-from .quoting import CUT, cut_middle
+from .quoting import CUT, cut_middle, windows
 
 #: Cells left free for what encoding a cut text anew may add.
 SPARE_TOKENS = 16
@@ -55,7 +56,7 @@ class Judge:
             shared_prefix(lambda text: self._encode_request([Message("user", text)])),
         )
         self._cache = JudgeCache(lm, *self.prefixes, store)
-        self._about_request: tuple[Sequence[int], Sequence[float]] | None = None  # the last one asked
+        self._about_request: tuple[list[list[int]], list[list[float]]] | None = None  # the last one asked
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         """Read what every prompt begins with; nothing where it is held. Raises as `judge`.
@@ -102,7 +103,7 @@ class Judge:
     ) -> list[Verdict]:
         """A verdict on each answer to the last user turn; at or under the threshold is safe.
 
-        System turns are not the judge's to read.
+        System turns are part of the request: they lead the user turn behind them.
 
         Raises:
             ContextFull: the model's context is too small for any request.
@@ -111,39 +112,48 @@ class Judge:
         return [self._verdict(reading, threshold) for reading in self.readings(conversation, answers)]
 
     def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[JudgeReading]:
-        """What the judge says of each answer; the worst of its windows. Raises as `judge`."""
-        turns = self._cut_turns(conversation)
-        around = len(self._encode(turns, "")) + SPARE_TOKENS
+        """What the judge says of each answer; of all windows the worst counts. Raises: as `judge`."""
+        requests = self._request_windows(conversation)
+        around = max(len(self._encode(turns, "")) for turns in requests) + SPARE_TOKENS
         size = min(self._cache.room(around), self._context - around)
-        windows = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
-        texts = list(dict.fromkeys(text for parts in windows.values() for text in parts))
-        read = dict(zip(texts, self._read(turns, texts), strict=True))
+        parts_of = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
+        texts = list(dict.fromkeys(text for parts in parts_of.values() for text in parts))
+        read = dict(zip(texts, self._read(requests, texts), strict=True))
         worst = {
-            answer: max((read[text] for text in parts), key=self._harm) for answer, parts in windows.items()
+            answer: max((read[text] for text in parts), key=self._harm) for answer, parts in parts_of.items()
         }
         return [worst[answer] for answer in answers]
 
-    def _read(self, turns: Sequence[Message], texts: Sequence[str]) -> list[JudgeReading]:
+    def _read(self, requests: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[JudgeReading]:
+        """What is said of each text as the answer to each window of the request; the worst counts."""
         if not texts:
             return []
         reader = self._reader
-        ids = self._encode_request(turns)
+        ids = [self._encode_request(turns) for turns in requests] if reader.request_labels else []
+        behind = requests[:1] if ids else requests  # asked about by itself, a request is not in these prompts
+        asked = [Prompt(self._encode(turns, text), self._labels) for text in texts for turns in behind]
         about_request = self._known_of(ids)
-        is_new = bool(ids) and not about_request
-        answers = [Prompt(self._encode(turns, text), self._labels) for text in texts]
-        found = self._cache.ask(answers, Prompt(ids, self._request_labels) if is_new else None)
+        is_new = len(about_request) < len(ids)
+        found = self._cache.ask(asked, [Prompt(each, self._request_labels) for each in ids] if is_new else [])
         if is_new:
-            about_request = found.pop()
+            about_request = found[len(asked) :]
             self._about_request = ids, about_request
         return [
-            make_reading(reader.labels, likelihoods, reader.request_labels, about_request)
-            for likelihoods in found
+            max(
+                (
+                    make_reading(reader.labels, said, reader.request_labels, about)
+                    for said in found[at : at + len(behind)]
+                    for about in about_request or [[]]
+                ),
+                key=self._harm,
+            )
+            for at in range(0, len(asked), len(behind))
         ]
 
-    def _known_of(self, request: Sequence[int]) -> Sequence[float]:
+    def _known_of(self, requests: list[list[int]]) -> list[list[float]]:
         """What was said of this request when it was asked about last; none if another one was."""
         known = self._about_request
-        return known[1] if known and known[0] == request else []
+        return known[1] if known and known[0] == requests and all(known[1]) else []
 
     def _harm(self, reading: JudgeReading) -> float:
         return score_of(reading, self.record) if reading.is_scored else float("inf")
@@ -152,6 +162,8 @@ class Judge:
         if not reading.is_scored:
             return Verdict(None, None, {}, "unscored")
         score = score_of(reading, self.record)
+        if not isfinite(score):
+            return Verdict(None, None, {}, "unscored")
         verdict: VerdictName = "safe" if score <= threshold else "unsafe"
         request = request_of(reading, self.record)
         return Verdict(score, reading.raw, reading.probabilities, verdict, request)
@@ -164,19 +176,27 @@ class Judge:
     def _encode_request(self, turns: Sequence[Message]) -> list[int]:
         return self._reader.encode_request(turns, self._format, self.lm.vocabulary)
 
-    def _cut_turns(self, conversation: Sequence[Message]) -> list[Message]:
-        """The conversation in a quarter of the free cells: what is over-long loses its middle."""
-        *earlier, last = [turn for turn in conversation if turn.role != "system"]
+    def _request_windows(self, conversation: Sequence[Message]) -> list[list[Message]]:
+        """The conversation in a quarter of the free cells; what that leaves out, in as much at a time."""
+        *earlier, last = fold_system(conversation)
         prefix = len(self.prefixes[0])
-        left = max(min(self._cache.room(prefix), self._context - prefix) // 4, MIN_WINDOW)
+        limit = max(min(self._cache.room(prefix), self._context - prefix) // 4, MIN_WINDOW)
         turns: list[Message] = []
+        left, left_out = limit, list[str]()
         for turn in (last, *reversed(earlier)):
-            content = cut_middle(turn.content, left, self.lm.vocabulary)
+            if left < MIN_WINDOW:
+                left_out.insert(0, turn.content)
+                continue
+            content, middle = cut_middle(turn.content, left, self.lm.vocabulary)
+            left_out[:0] = [middle] if middle else []
             left -= len(self.lm.vocabulary.encode(content))
             turns.insert(0, Message(turn.role, content))
-            if left < MIN_WINDOW:
-                break
-        return _marked(turns, dropped=len(earlier) + 1 - len(turns))
+        first = next(at for at, turn in enumerate(turns) if turn.role == "user")
+        left_out += [turn.content for turn in turns[:first]]
+        if first or len(turns) <= len(earlier):
+            turns[first] = _marked(turns[first].content)
+        others = windows("\n\n".join(left_out), limit, self.lm.vocabulary) if left_out else []
+        return [turns[first:], *([_marked(text)] for text in others)]
 
     def _windows(self, answer: str, size: int, around: int) -> list[str]:
         """The answer, or where it is more than `size` tokens, its parts; `around` them are so many."""
@@ -210,10 +230,6 @@ def request_of(reading: JudgeReading, record: Calibration | None) -> float | Non
     return float(sigmoid(line.at(log_odds) if line else log_odds))
 
 
-def _marked(turns: list[Message], dropped: int) -> list[Message]:
-    """The turns from the first of a user's on, which tells if anything was dropped before it."""
-    first = next(index for index, turn in enumerate(turns) if turn.role == "user")
-    if not dropped and not first:
-        return turns
-    head, *rest = turns[first:]
-    return [Message(head.role, f"{CUT.lstrip()}{head.content}"), *rest]
+def _marked(text: str) -> Message:
+    """A user's turn that tells that something stood before it."""
+    return Message("user", f"{CUT.lstrip()}{text}")

@@ -8,6 +8,8 @@ from ..lm.vocabulary import Vocabulary
 from ..prompt.message import Message
 
 CUT = "\n[... cut ...]\n"
+#: Tokens that two parts of a cut text share: what stands at a border is read whole in one of them.
+OVERLAP = 16
 
 #: How lines of the judge's prompts begin, whatever stands before the first letter.
 _FRAME = re.compile(
@@ -40,11 +42,21 @@ def request_text(turns: Sequence[Message]) -> str:
     return "\n".join([*lines, f"[now, the user] {question}"]) if lines else question
 
 
-def cut_middle(text: str, limit: int, vocabulary: Vocabulary) -> str:
-    """The text in at most `limit` tokens and a mark: what is longer loses its middle."""
+def cut_middle(text: str, limit: int, vocabulary: Vocabulary) -> tuple[str, str]:
+    """The text in at most `limit` tokens and a mark; the middle that it then lacks, with some around it."""
     ids = vocabulary.encode(text)
     if len(ids) <= limit:
-        return text
+        return text, ""
     half = limit // 2
-    head, tail = (vocabulary.pieces(part).decode("utf-8", "ignore") for part in (ids[:half], ids[-half:]))
-    return f"{head}{CUT}{tail}"
+    around = max(half - OVERLAP, 0)
+    parts = (ids[:half], ids[len(ids) - half :], ids[around : len(ids) - around])
+    head, tail, middle = (vocabulary.pieces(part).decode("utf-8", "ignore") for part in parts)
+    return f"{head}{CUT}{tail}", middle
+
+
+def windows(text: str, size: int, vocabulary: Vocabulary) -> list[str]:
+    """A text in parts of at most `size` tokens, each of which begins with the end of the one before it."""
+    ids = vocabulary.encode(text)
+    step = max(size - OVERLAP, 1)
+    starts = range(0, max(len(ids) - OVERLAP, 1), step)
+    return [vocabulary.pieces(ids[start : start + size]).decode("utf-8", "ignore") for start in starts]

@@ -101,7 +101,10 @@ def prompt_format(
 
 
 def fold_system(messages: Iterable[Message]) -> list[Message]:
-    """The conversation with each system prompt as first paragraph of the user turn after it."""
+    """The conversation with each system prompt as first paragraph of the user turn after it.
+
+    One behind the last user turn becomes that turn's last paragraph: nothing of a conversation is lost.
+    """
     folded: list[Message] = []
     waiting: list[str] = []
     for message in messages:
@@ -112,6 +115,9 @@ def fold_system(messages: Iterable[Message]) -> list[Message]:
             waiting = []
         else:
             folded.append(message)
+    last = next((at for at in reversed(range(len(folded))) if folded[at].role == "user"), None)
+    if waiting and last is not None:
+        folded[last] = Message("user", "\n\n".join([folded[last].content, *waiting]))
     return folded
 
 

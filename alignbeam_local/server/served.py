@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from ..config import MOST_TOKENS, Config, by_name, knobs_that
 from ..errors import UsageError
 from ..models.registry import Registry
+from ..prompt.formats import fold_system
 from ..prompt.message import Message
 from ..roles import ROLES, ModelRole
 from ..settings import near_knob
@@ -95,11 +96,11 @@ class ServedModel:
         return Settled(guarded(changed, own), notices)
 
     def conversation(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The operator's system prompt comes before a client's own: it is not to be talked away."""
-        own, first = self.config.system, messages[0]
-        if own is None or first.role != "system":
-            return tuple(messages)
-        return (Message("system", f"{own}\n\n{first.content}"), *messages[1:])
+        """Beside the operator's system prompt a client's own leads the user turn behind it.
+
+        So the operator's is not to be talked away, wherever the other stands.
+        """
+        return tuple(messages if self.config.system is None else fold_system(messages))
 
     def _require_free(self, name: str, asked: "_Asked", *, allows_knobs: bool) -> None:
         param, value = asked

@@ -12,7 +12,7 @@ from ..engine.engine import Engine
 from ..engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from ..engine.snapshot import Snapshot
 from ..errors import AlignBeamError, ServerGone
-from ..events import Done, Event, Notice
+from ..events import AnswerText, Done, Event, Notice, Withdrawn
 from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
@@ -73,10 +73,18 @@ class RemoteEngine(Engine):
             yield from super().stream(messages, config)
             return
         turns = [Message("user", messages)] if isinstance(messages, str) else messages
+        is_shown = False
         try:
-            yield from _answer(server, turns, config, self.cancellation)
-        except ServerGone:
-            self._server = None
+            for event in _answer(server, turns, config, self.cancellation):
+                is_shown = isinstance(event, AnswerText) or (is_shown and not isinstance(event, Withdrawn))
+                yield event
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # what no last verdict has passed is taken back, as in `Answer.stream`
+            if isinstance(error, ServerGone):
+                self._server = None
+            if is_shown and config.judged:
+                yield Withdrawn("")
             raise
 
     def parallel(self) -> AnswerScheduler:

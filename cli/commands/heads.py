@@ -331,7 +331,7 @@ def _fit_answers(model: str, pairs: Path | None, out: Path | None, config: Confi
     with open_reader(config, Registry.load(), "draft") as (reader, card):
         states, key = _read_pairs(reader, wanted), reader.key
     record = fit_answer_head(wanted, states, card, key, config.threshold)
-    path = out or answer_record_file(card.sha256, key)
+    path = out or answer_record_file(card.weights_sha256, key)
     save_answer_head(record, path)
     print_answer_heads([record], as_json=as_json)
     say(f"written: {path}")
@@ -347,7 +347,7 @@ def _check_answers(model: str, pairs: Path | None, config: Config, *, as_json: b
 
     wanted = read_pairs(pairs) if pairs else held_out(read_pairs(PAIRS_FILE))
     with open_reader(config, Registry.load(), "draft") as (reader, card):
-        head = find_answer_head(card.sha256, reader.key)
+        head = find_answer_head(card.weights_sha256, reader.key)
         if head is None:
             raise ModelError(
                 f"there is no answer head for {card.name} with this template",

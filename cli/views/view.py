@@ -115,6 +115,8 @@ class RecordingView:
     def show(self, event: Event) -> None:
         if isinstance(event, Step):
             self.steps.append(event)
+        elif isinstance(event, SteeredBack):
+            self.steps[:] = event.standing(self.steps)
         self._inner.show(event)
 
     def close(self) -> None:

@@ -124,9 +124,8 @@ def max_new_tokens(models: Sequence[Model], prompts: Sequence[Sequence[int]], co
 
 def encoded(model: Model, prompt: Prompt, config: Config, *, is_anchor: bool) -> list[int]:
     """A prompt's ids as this model reads it, its role's system prompt and what answers begin with too."""
-    turns = with_system(turns_of(prompt), config.system)
-    if is_anchor:
-        turns = anchor_turns(turns, config.anchor_system)
+    asked = turns_of(prompt)
+    turns = anchor_turns(asked, config) if is_anchor else with_system(asked, config.system)
     return [*model.format.encode(turns, model.lm.vocabulary), *prefilled(model, config)]
 
 

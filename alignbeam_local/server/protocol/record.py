@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ...errors import AlignBeamError
-from ...events import AnswerText, Done, Step, Withdrawn
+from ...events import AnswerText, Done, SteeredBack, Step, Withdrawn
 from ...result import Result
 from ..work.jobs import Begun, Job, JobEvent
 
@@ -14,7 +14,7 @@ class Record:
     """Takes the events of a job.
 
     Attributes:
-        steps: the mixed tokens of all beams.
+        steps: the mixed tokens of all beams, as far as they stand.
         error: what ended it instead of a result.
     """
 
@@ -47,6 +47,8 @@ class Record:
                 added = added if self._begins_anew else event.text
             elif isinstance(event, Step):
                 self.steps.append(event)
+            elif isinstance(event, SteeredBack):
+                self.steps[:] = event.standing(self.steps)
             elif isinstance(event, Begun):
                 self.cached_tokens = event.cached_tokens
             elif isinstance(event, Done):
