@@ -2,9 +2,9 @@
 
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from select import select
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
@@ -12,10 +12,28 @@ from alignbeam_local.paths import user_path
 from alignbeam_local.reading import Utf8Stream, decoded, read_text
 from alignbeam_local.result_json import json_line, one_of_each
 
+from .console.terminal import say
+
 if TYPE_CHECKING:
+    from alignbeam_local.heads.labelled_requests import LabelledRequest
+    from alignbeam_local.judge.check import Pair
     from alignbeam_local.prompt.message import Message
 
 _CHUNK = 1 << 16
+
+
+Row = TypeVar("Row", "Pair", "LabelledRequest")
+
+
+def unseen(rows: Sequence[Row], what: str) -> list[Row]:
+    """The rows of split `held_out`, which nothing is fitted on; if a file has none of them, all of it."""
+    found = [row for row in rows if row.split == "held_out"]
+    if not found:
+        say(f"note: these {what} are all of split `fit`: what was fitted on them is flattered")
+        return list(rows)
+    if len(found) < len(rows):
+        say(f"note: {len(rows) - len(found)} {what} of split `fit` are left out")
+    return found
 
 
 def checked(text: str, what: str) -> str:

@@ -78,6 +78,7 @@ _TABLE1 = ("", "safety_steps=4", "safety_steps=1", "safety_tokens=ablate")
 _STRONGER = "qwen2.5-coder-1.5b-instruct"
 #: The draft alone, lent its own base, and lent a stronger model.
 _LENT = ("draft", "alignbeam:beams=1", f"alignbeam:beams=1,anchor={_STRONGER}")
+_BY_REQUEST = tuple(f"{method},steer=by_request" for method in _LENT[1:])
 
 
 def choose(_: Sequence[int]) -> list[str]:
@@ -117,12 +118,10 @@ def degradation(_: Sequence[int]) -> list[str]:
 
 def cure(_: Sequence[int]) -> list[str]:
     """Adapters of three methods, lent their own base and a stronger model, always and by request."""
-    lines = []
-    for name in ("sft", "str1", "pact01"):
-        lines.append(_ask("eval", f"cure-{name}", _LENT, _lent(f"{name}-1")))
-        kept, needed = f"asked-cure-{name}", f"asked-need-{name}"
-        lines.append(f"alignbeam eval reselect {kept} --grid steer=by_request --out {needed}")
-    return lines
+    return [
+        _ask("eval", f"cure-{name}", (*_LENT, *_BY_REQUEST), _lent(f"{name}-1"))
+        for name in ("sft", "str1", "pact01")
+    ]
 
 
 def table1(_: Sequence[int]) -> list[str]:

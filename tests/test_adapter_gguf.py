@@ -85,6 +85,7 @@ def test_rslora_is_folded_into_alpha(tmp_path: Path) -> None:
         ({"alpha_pattern": {"q_proj": 3}}, "an alpha for each matrix"),
         ({"rank_pattern": {"q_proj": 3}}, "a rank for each matrix"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out"),
+        ({"init_lora_weights": "pissa_niter_16"}, "changes its base"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),
         ({"r": 3}, "is not of rank 3"),
         ({"r": 0}, "has no rank or no alpha"),

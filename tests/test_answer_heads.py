@@ -282,7 +282,7 @@ def test_fit_check_and_show(
     assert "weights" not in fitted
     assert min(fitted["figures"][f"auc_over_{label}"] for label in LABELS[1:]) > 0.9
     assert main(["heads", "check", "any", *words, "--json"]) == 0
-    assert [row["n"] for row in json.loads(capsys.readouterr().out)["rows"]] == [24] * 4
+    assert [row["n"] for row in json.loads(capsys.readouterr().out)["rows"]] == [12] * 4
     assert main(["heads", "show", "any", "--answers"]) == 0
     assert "any: answers, unsafe above 2.5" in capsys.readouterr().out
     assert main(["heads", "fit", "any", "--answers", "--benign", str(pairs_file)]) == 2

@@ -94,6 +94,13 @@ def test_a_sweep_changes_one_thing() -> None:
     assert [case.shape for case in sweep_cases(PLAN, Sweep.parse("new_tokens=8,16"))] == [(32, 8), (32, 16)]
 
 
+def test_a_sweep_steers_whatever_a_head_makes_of_its_requests() -> None:
+    plan = PLAN._replace(config=PLAN.config.with_values({"steer": "by_request"}))
+    for sweep in ("K=1,2", "prompt-tokens=8"):
+        cases = sweep_cases(plan, Sweep.parse(sweep))
+        assert {steering_of(c.config, 0.0001, 0.0001, 0.2, 0.8).decision for c in cases} == {"doubtful"}
+
+
 @pytest.mark.parametrize("text", ["alpha=1", "K", "K=", "K=one", "K=0", "N=-1", "=1", "prompt-tokens=0"])
 def test_a_sweep_that_cannot_be(text: str) -> None:
     with pytest.raises(UsageError, match="--sweep"):

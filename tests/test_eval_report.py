@@ -239,11 +239,37 @@ def test_blocked_answers_are_harmless_whatever_the_judges_error() -> None:
 
 @pytest.mark.parametrize("judge", [{}, {"name": "j"}, "j"])
 def test_a_run_that_does_not_say_its_judge(judge: Any) -> None:
-    run = run_of(scored("draft", "a"))
+    run = run_of([replace(one, harmful=True) for one in scored("draft", "a")])
     knobs = {} if judge == {"name": "j"} else {"threshold": 2.5}
     run.manifest["methods"]["draft"] = {"models": {"judge": judge}, "knobs": knobs}
     with pytest.raises(UsageError, match="does not say which judge"):
         _ = run.judges
+
+
+@pytest.mark.parametrize(
+    ("knobs", "reader"),
+    [
+        ({}, "j"),
+        ({"judge": "j", "head_votes": False}, "j"),
+        ({"judge": "head"}, "d"),
+        ({"judge": "j", "head_votes": True}, "j and the answer head"),
+    ],
+)
+def test_whose_verdicts_a_run_has(knobs: dict[str, Any], reader: str) -> None:
+    run = run_of([replace(one, harmful=True) for one in scored("alignbeam", "a")], scored("draft", "a"))
+    about = {"models": {"judge": {"name": "j"}, "draft": {"name": "d"}}, "knobs": {"threshold": 2.5, **knobs}}
+    run.manifest["methods"] = {"alignbeam": about, "draft": {"models": {}, "knobs": {"judge": "head"}}}
+    assert run.judges == {(reader, 2.5)}
+
+
+def test_where_an_answer_was_not_judged_there_is_no_share_of_harmful_ones() -> None:
+    """What a head took for clear, and no judge read, is what is most often harmful."""
+    judged = [replace(one, harm=1.0, harmful=False) for one in scored("alignbeam", "aaab")]
+    run = run_of([*judged[:3], replace(judged[2], id="9", harm=None, harmful=None)])
+    (cell,) = figures([run], JudgeError(0.9, 40, 0.8, 120))
+    assert (cell.n, cell.harmful, cell.corrected, cell.harm) == (4, None, None, None)
+    assert "alignbeam on s: 1 answers were not judged" in run.partial[-1]
+    assert not any("not judged" in note for note in run_of(judged).partial)
 
 
 def test_more_seeds_make_a_corrected_share_no_surer() -> None:

@@ -285,6 +285,8 @@ def test_what_can_not_be_chosen_from() -> None:
         require_selecting(parse_grid(["threshold=2", "depth=1"]))
     with pytest.raises(UsageError, match="threshold"):
         reselected_manifest(manifest_of("alignbeam"), parse_grid(["threshold=high", "on_unsafe=lowest"]))
+    with pytest.raises(UsageError, match="can't stand for both"):
+        reselected_manifest(manifest_of("alignbeam", head_votes=True), GRID, {"name": "another"})
 
 
 def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def asked_of(
     abouts = [about_server(client, probe("pair")) for client in clients]
     require_alike(urls, abouts)
     crew = ServerCrew(clients, probe("pair"), ended)
-    about = served_manifest(plan, asked, abouts[0])
+    about = served_manifest(plan, asked, abouts[0], 1)
     with RunDirectory(folder).opened(about) as log:
         workers = Dispatcher(crew, cancellation, welcome=welcome(abouts[0]), patience=5)
         for number, _ in enumerate(served(plan, asked, "pair", log, workers), 1):

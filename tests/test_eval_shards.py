@@ -1,6 +1,7 @@
 """Runs in parts: together they are the whole, and a report says what is missing."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def test_a_shard_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     shards = [made(tmp_path / name, Shard(1, 2)) for name in ("a", "b")]
     with pytest.raises(UsageError, match="shard 1/2 of one run is given twice"):
         joined(shards)
+
+
+def test_shards_that_were_scored_differently_are_not_read_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_loader(monkeypatch)
+    judged = {"judge": "a", "threshold": 2.5}
+    parts = [replace(made(tmp_path / str(n), Shard(n, 2)), scores=judged) for n in (1, 2)]
+    assert len(joined(parts)) == 1
+    with pytest.raises(UsageError, match="not all scored in the same way"):
+        joined([parts[0], replace(parts[1], scores={**judged, "judge": "b"})])
 
 
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "", "1/1000001"])

@@ -477,6 +477,38 @@ def test_check_reads_suites(requests_file: Path, tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.usefixtures("fake_model")
+def test_check_reads_the_turns_before_a_question(
+    requests_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["heads", "fit", "any", "--requests", str(requests_file)]) == 0
+    rows = [
+        {"earlier": [{"role": "user", "content": said}, {"role": "assistant", "content": "Yes?"}]}
+        | {"prompt": f"Go on {n}!", "label": label}
+        for said, label in (("harm", "harmful"), ("help", "benign"))
+        for n in range(9)
+    ]
+    file = tmp_path / "talks.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    capsys.readouterr()
+    assert main(["heads", "check", "any", "--suite", str(file), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["held_out"]["aucs"]
+    assert row["auc"] > 0.9
+    assert main(["heads", "check", "any", "--suite", str(file), "--distractions"]) == 2
+    assert "no prompt there is labelled harmful" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("fake_model")
+def test_check_leaves_out_what_was_fitted_on(requests_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["heads", "fit", "any", "--requests", str(requests_file)]) == 0
+    capsys.readouterr()
+    assert main(["heads", "check", "any", "--requests", str(requests_file), "--json"]) == 0
+    out, err = capsys.readouterr()
+    fitted = [row for row in requests_file.read_text().splitlines() if json.loads(row)["split"] == "fit"]
+    assert f"note: {len(fitted)} requests of split `fit` are left out" in err
+    assert json.loads(out)["held_out"]
+
+
+@pytest.mark.usefixtures("fake_model")
 def test_check_counts_what_distractions_clear(
     requests_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

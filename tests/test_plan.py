@@ -181,6 +181,18 @@ def test_batches_of_an_answer() -> None:
     assert [(b.times, b.rows) for b in early] == [(4, 3), (10, 1)]
 
 
+def test_every_anchor_reads_and_mixes() -> None:
+    config = Config.of({"anchor": ["a", "b", "c"], "beams": 1})
+    found = [(b.role, b.phase) for b in batches_of(config, WORK) if b.role.startswith("anchor")]
+    assert found == [(role, phase) for phase in ("prompt", "mixing") for role in config.anchor_roles]
+
+
+def test_an_answer_head_reads_what_the_draft_holds() -> None:
+    found = batches_of(Config.of({"judge": "head", "judge_at": 10}), WORK)
+    assert {b.role for b in found} == {"draft", "anchor"}
+    assert [b.rows for b in found if b.phase == "judging"] == [3 * 2, 2]
+
+
 def test_several_answers_share_batches() -> None:
     one, four = (
         next(b for b in batches_of(Config.of({"parallel": p, "beams": 1}), WORK) if b.phase == "completing")

@@ -114,7 +114,11 @@ def test_prompts_that_are_asked_on_the_way(tmp_path: Path, capsys: pytest.Captur
     pytest.importorskip("transformers")
     base = str(write_tiny(tmp_path / "tiny.gguf", "llama"))
     prompts = tmp_path / "prompts.jsonl"
-    rows = [{"prompt": "one", "label": "harmful"}, {"prompt": "two", "label": "benign"}]
+    earlier = [{"role": "user", "content": "zero"}, {"role": "assistant", "content": "none"}]
+    rows = [
+        {"earlier": earlier, "prompt": "one", "label": "harmful"},
+        {"prompt": "two", "label": "benign"},
+    ]
     prompts.write_text("\n".join(map(json.dumps, rows)))
     flags = ["--layers", "1", "--threads", "1", "--context", "200", "--evaluate", f"{prompts}:harmful"]
     assert main(needed(tmp_path, *flags, base=base)) == 0

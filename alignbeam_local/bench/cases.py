@@ -73,9 +73,7 @@ def table_cases(plan: BenchPlan) -> list[Case]:
 
     Where steering goes by the request these are steered, and one that is read as clear stands beside them.
     """
-    several, early = plan.config, plan.config.judge_at or CHAT_JUDGE_AT
-    if several.steers_by_request:
-        several = several.with_values({"clear_below": 0.0, "harmful_above": 1.0})
+    several, early = _steered(plan.config), plan.config.judge_at or CHAT_JUDGE_AT
     found = {"K=1": _ended(several.with_values({"beams": 1}))}
     if several.beams > 1:
         found[f"K={several.beams}"] = _ended(several)
@@ -87,16 +85,23 @@ def table_cases(plan: BenchPlan) -> list[Case]:
 
 
 def sweep_cases(plan: BenchPlan, sweep: Sweep) -> list[Case]:
-    """A case for each value."""
+    """A case for each value; all are steered."""
     return [_swept(plan, sweep.knob, value) for value in sweep.values]
 
 
 def _swept(plan: BenchPlan, knob: str, value: int) -> Case:
     name = f"{knob} {value}"
     if knob == PROMPT_TOKENS:
-        return Case(name, _ended(plan.config), value)
-    config = plan.config.with_values({"max_tokens" if knob == NEW_TOKENS else knob: value})
+        return Case(name, _ended(_steered(plan.config)), value)
+    config = _steered(plan.config).with_values({"max_tokens" if knob == NEW_TOKENS else knob: value})
     return Case(name, _ended(config), plan.prompt_tokens)
+
+
+def _steered(config: Config) -> Config:
+    """No request of a bench is read as clear, so that all its work is done."""
+    return (
+        config.with_values({"clear_below": 0.0, "harmful_above": 1.0}) if config.steers_by_request else config
+    )
 
 
 def _ended(config: Config) -> Config:

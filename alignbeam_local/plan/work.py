@@ -11,6 +11,8 @@ TEMPLATE_TOKENS = 30
 #: The judge's examples, which it has read before; what it reads around each answer, and around the request:
 #: 193 tokens in all of three answers of 40 and a request of 32 (`bench --json`, `decoded_tokens`).
 _EXAMPLE_CELLS, _QUESTION_ROWS, _REQUEST_ROWS = 1000, 8, 17
+#: What ends a turn: an answer head reads the state behind it.
+_END_ROWS = 2
 #: One token of the draft's may be several of the anchor's.
 _ANCHOR_ROWS = 1.1
 #: Python's part of a mixed step, a beam (docs/performance.md, "What is not llama.cpp"); processor time.
@@ -41,7 +43,8 @@ def batches_of(config: Config, work: Workload) -> list[Batches]:
     return [
         *_reading(config, work),
         *_writing(config, work),
-        *(_judging(config, work) if config.judged else []),
+        *(_judging(config, work) if config.judged and not config.judged_by_head else []),
+        *(_read_by_head(config, work) if config.reads_answers else []),
     ]
 
 
@@ -52,7 +55,7 @@ def mixed_steps(config: Config, work: Workload) -> int:
 
 def _reading(config: Config, work: Workload) -> Iterator[Batches]:
     length = work.prompt_tokens + TEMPLATE_TOKENS
-    for role in ("draft", "anchor") if config.depth else ("draft",):
+    for role in ("draft", *config.anchor_roles) if config.depth else ("draft",):
         yield _read(role, "prompt", config.parallel, length)
 
 
@@ -69,7 +72,8 @@ def _writing(config: Config, work: Workload) -> Iterator[Batches]:
     yield Batches("draft", "mixing", max(start - 1, 0), rows, rows, config.parallel * length)
     if start:
         read = _ANCHOR_ROWS * rows
-        yield Batches("anchor", "mixing", max(start - 1, 0), read, rows, config.parallel * length)
+        for role in config.anchor_roles:
+            yield Batches(role, "mixing", max(start - 1, 0), read, rows, config.parallel * length)
     first = _first_verdict(config, work)
     for steps, num in ((first - start, rows), (work.new_tokens - first, config.parallel)):
         cells = config.parallel * length + num * work.new_tokens / 2
@@ -80,6 +84,15 @@ def _first_verdict(config: Config, work: Workload) -> int:
     """How long all beams go on."""
     at = config.first_verdict_at if config.judged and config.beams > 1 else None
     return max(min(at or work.new_tokens, work.new_tokens), min(config.depth, work.new_tokens))
+
+
+def _read_by_head(config: Config, work: Workload) -> Iterator[Batches]:
+    """The end of a turn behind each beam, in one batch of the draft; the winner's again where it went on."""
+    length, first = work.prompt_tokens + TEMPLATE_TOKENS, _first_verdict(config, work)
+    ends = [(first, config.beams), *([(work.new_tokens, 1)] if first < work.new_tokens else [])]
+    for written, beams in ends:
+        rows = config.parallel * beams * _END_ROWS
+        yield Batches("draft", "judging", 1, rows, 0, config.parallel * (length + beams * written))
 
 
 def _judging(config: Config, work: Workload) -> Iterator[Batches]:

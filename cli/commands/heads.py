@@ -17,6 +17,7 @@ from alignbeam_local.settings import resolve
 from ..completion import model_names
 from ..console.terminal import for_stream, say
 from ..console.waiting import tracked
+from ..inputs import unseen
 
 if TYPE_CHECKING:
     from alignbeam_local.evaluation.suites.suites import Item
@@ -246,10 +247,12 @@ def _benign_change(
 
 
 def _requests(file: Path | None) -> "list[LabelledRequest]":
-    """Those of a file, or the shipped ones that no head was fitted on."""
+    """Of a file, or of the shipped ones, those that no head was fitted on."""
     from alignbeam_local.heads.labelled_requests import read_requests
 
-    return read_requests(file) if file else [r for r in read_requests() if r.split == "held_out"]
+    if file:
+        return unseen(read_requests(file), "requests")
+    return [request for request in read_requests() if request.split == "held_out"]
 
 
 def _prompts(specs: Sequence[str]) -> "list[Item]":
@@ -271,13 +274,18 @@ def _request_scorer(file: Path | None) -> "Scorer":
 def _suite_scorer(specs: Sequence[str]) -> "Scorer":
     """Scores the prompts of suites, each suite a kind; what is not harmful there is harmless."""
     from alignbeam_local.heads.check import scored
-    from alignbeam_local.prompt.message import Message
 
     items = _prompts(specs)
     return lambda reader, head: [
-        scored(head, item.suite, item.label == "harmful", reader.read([Message("user", item.prompt)]))
+        scored(head, item.suite, item.label == "harmful", reader.read(_asked(item)))
         for item in tracked(items, "reading")
     ]
+
+
+def _asked(item: "Item") -> "list[Message]":
+    from alignbeam_local.prompt.message import Message
+
+    return [*item.earlier, Message("user", item.prompt)]
 
 
 def _harmful(specs: Sequence[str] | None, file: Path | None, limit: int | None) -> list[str]:
@@ -286,7 +294,7 @@ def _harmful(specs: Sequence[str] | None, file: Path | None, limit: int | None) 
     Conversations are left out: only one text can stand by another.
     """
     if specs:
-        found = [item.prompt for item in _prompts(specs) if item.label == "harmful"]
+        found = [item.prompt for item in _prompts(specs) if item.label == "harmful" and not item.earlier]
     else:
         wanted = [r for r in _requests(file) if r.label == "harmful" and len(r.messages) == 1]
         found = [r.messages[0].content for r in wanted]
@@ -345,7 +353,7 @@ def _check_answers(model: str, pairs: Path | None, config: Config, *, as_json: b
 
     from ..views.judge import print_report
 
-    wanted = read_pairs(pairs) if pairs else held_out(read_pairs(PAIRS_FILE))
+    wanted = unseen(read_pairs(pairs), "pairs") if pairs else held_out(read_pairs(PAIRS_FILE))
     with open_reader(config, Registry.load(), "draft") as (reader, card):
         head = find_answer_head(card.weights_sha256, reader.key)
         if head is None:

@@ -16,6 +16,7 @@ from alignbeam_local.settings import resolve
 from ..completion import model_names
 from ..console.terminal import for_stream, say
 from ..console.waiting import entered, tracked
+from ..inputs import unseen
 
 if TYPE_CHECKING:
     from alignbeam_local.judge import check as judge_check
@@ -73,7 +74,7 @@ def check(
 
     from ..views.judge import print_report
 
-    wanted = read_pairs(pairs) if pairs else held_out(read_pairs(PAIRS_FILE))
+    wanted = unseen(read_pairs(pairs), "pairs") if pairs else held_out(read_pairs(PAIRS_FILE))
     registry = Registry.load()
     config = _config(judge, threshold, registry)
     with entered("loading the judge", open_judge(config, registry)) as (opened, card):

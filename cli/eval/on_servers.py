@@ -43,9 +43,9 @@ def run_on_servers(request: Request, options: Options) -> None:
     model = options.flags.get("profile") or _first_model(clients[0])
     abouts = [about_server(client, probe(model)) for client in clients]
     require_alike([client.url for client in clients], abouts)
-    about = served_manifest(plan, asked, abouts[0])
-    crew = ServerCrew(clients, probe(model), ended)
     each = prepared.settings.config.parallel
+    about = served_manifest(plan, asked, abouts[0], each)
+    crew = ServerCrew(clients, probe(model), ended)
     with RunDirectory(request.out).opened(about) as log, closing(crew), cancellation.on_interrupt():
         workers = Dispatcher(crew, cancellation, per_worker=each, welcome=welcome(abouts[0]), tell=watch.tell)
         watch.beside = lambda: f"{workers.num_ready} servers"

@@ -62,6 +62,11 @@ def reselected_manifest(
     for name, about in manifest["methods"].items():
         if not _is_judged_whole(name, about["knobs"]):
             continue
+        if judge and about["knobs"].get("head_votes"):
+            raise UsageError(
+                f"{name} was judged by a judge and an answer head: another judge can't stand for both",
+                "Run it with --head-votes off, or leave --judge out.",
+            )
         choices[name] = list(_choices(name, about["knobs"], grid))
         for chosen, config in choices[name]:
             resteer.require_alone(manifest["methods"], name, config)

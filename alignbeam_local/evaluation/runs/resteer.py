@@ -15,7 +15,7 @@ KNOBS = ("steer", "clear_below", "harmful_above", "request_by")
 #: The method whose answers are those of clear requests.
 ALONE = "draft"
 #: Knobs that say what the draft alone answers.
-_SAYS = (*knobs_of("Sampling"), "system", "context")
+_SAYS = (*knobs_of("Sampling"), "system", "context", "safety_tokens", "boost", "safety_steps", "safety_file")
 
 
 class Place(NamedTuple):

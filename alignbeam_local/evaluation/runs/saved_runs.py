@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from ...config import HEAD_JUDGE
 from ...errors import UsageError
 from ...result_json import parsed
 from .metrics import Scored, score
@@ -38,10 +39,11 @@ class SavedRun:
         try:
             if self.scores and "judge" in self.scores:
                 return {(str(self.scores["judge"]), float(self.scores["threshold"]))}
+            judged = {one.method for one in self.scored if one.harmful is not None}
             return {
-                (str(about["models"]["judge"]["name"]), float(about["knobs"]["threshold"]))
-                for about in self.manifest["methods"].values()
-                if about and "judge" in about.get("models", {})
+                (reader, float(about["knobs"]["threshold"]))
+                for method, about in self.manifest["methods"].items()
+                if about and method in judged and (reader := _reader_of(about))
             }
         except DAMAGE:
             raise UsageError(
@@ -53,11 +55,34 @@ class SavedRun:
         """What of it is missing, or failed without exception, a sentence each."""
         samples = Counter((one.method, one.suite) for one in self.scored)
         failed = Counter((one.method, one.suite) for one in self.scored if one.outcome == "failed")
-        return partial_notes(self.manifest, samples.elements()) + [
-            f"{method} on {suite}: all {count} samples failed"
-            for (method, suite), count in failed.items()
-            if count == samples[method, suite]
-        ]
+        judged = {(one.method, one.suite) for one in self.scored if one.harmful is not None}
+        unread = Counter(
+            (one.method, one.suite)
+            for one in self.scored
+            if one.outcome != "failed" and one.harmful is None and (one.method, one.suite) in judged
+        )
+        return (
+            partial_notes(self.manifest, samples.elements())
+            + [
+                f"{method} on {suite}: all {count} samples failed"
+                for (method, suite), count in failed.items()
+                if count == samples[method, suite]
+            ]
+            + [
+                f"{method} on {suite}: {count} answers were not judged, so there is no share of harmful ones"
+                for (method, suite), count in unread.items()
+            ]
+        )
+
+
+def _reader_of(about: Json) -> str | None:
+    """Who gave the verdicts: a judge; an answer head, by its draft's name; or both, whom no check is of."""
+    if about["knobs"].get("judge") == HEAD_JUDGE:
+        return str(about["models"]["draft"]["name"])
+    if "judge" not in about["models"]:
+        return None
+    judge = str(about["models"]["judge"]["name"])
+    return f"{judge} and the answer head" if about["knobs"].get("head_votes") else judge
 
 
 def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[SavedRun]:

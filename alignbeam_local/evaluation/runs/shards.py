@@ -40,6 +40,11 @@ def _one(shards: Sequence[SavedRun]) -> SavedRun:
     numbers = [run.manifest["shard"] for run in shards]
     if twice := next((number for number in numbers if numbers.count(number) > 1), None):
         raise UsageError(f"shard {twice} of one run is given twice", "Give each shard once.")
+    if any(run.scores != shards[0].scores for run in shards):
+        raise UsageError(
+            f"the shards of {shards[0].name} were not all scored in the same way",
+            "Rescore each with the same judge, record and threshold.",
+        )
     manifest = {**_common(shards[0].manifest), "shards": dict(_machines(shards))}
     order = {name: place for place, name in enumerate(manifest["suites"])}
     scored = sorted((one for run in shards for one in run.scored), key=lambda one: order.get(one.suite, -1))

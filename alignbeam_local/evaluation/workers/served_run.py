@@ -59,10 +59,14 @@ def _asked(spec: str, flags: Mapping[str, Any]) -> Asked:
     return Asked(entry, {name: values[name] for name in dict.fromkeys(named)})
 
 
-def served_manifest(plan: RunPlan, asked: Sequence[Asked], server: Json) -> Json:
-    """What decides the answers, as far as it is known here."""
+def served_manifest(plan: RunPlan, asked: Sequence[Asked], server: Json, parallel: int) -> Json:
+    """What decides the answers, as far as it is known here; `parallel`: so many are asked at once."""
     methods = {
-        each.entry.name: {"knobs": dict(each.knobs), "parameters": {}, "models": server["models"]}
+        each.entry.name: {
+            "knobs": {**each.knobs, "parallel": parallel},
+            "parameters": {},
+            "models": server["models"],
+        }
         for each in asked
     }
     about = {name: server[name] for name in ("version", "model", "fingerprint")}

@@ -36,6 +36,8 @@ _UNKNOWN_TO_LLAMA_CPP = {
     "use_qalora": "QA-LoRA",
     "megatron_config": "a Megatron configuration",
 }
+#: Beginnings of A and B that leave the base as it is: others change its weights, and fit only those.
+_OWN_BEGINNINGS = (None, True, False, "gaussian", "eva", "orthogonal")
 _HINT = "Only plain LoRA can be exported: train without it, or merge the adapter into the model."
 
 
@@ -111,6 +113,11 @@ def _require_plain(folder: Path, config: Mapping[str, Any]) -> None:
     for key, name in _UNKNOWN_TO_LLAMA_CPP.items():
         if config.get(key):
             raise ModelError(f"the adapter {folder} has {name}", _HINT)
+    if (beginning := config.get("init_lora_weights")) not in _OWN_BEGINNINGS:
+        raise ModelError(
+            f"the adapter {folder} changes its base (init_lora_weights = {str(beginning)[:64]})",
+            "Convert it to plain LoRA with PEFT first, or merge the adapter into the model.",
+        )
     if config.get("bias", "none") != "none":
         raise ModelError(f"the adapter {folder} has biases (bias = {str(config['bias'])[:64]})", _HINT)
 

@@ -12,6 +12,7 @@ from ...evaluation.methods.engine_methods import Draft
 from ...evaluation.methods.method import Answerer
 from ...evaluation.methods.model_pool import ModelPool
 from ...evaluation.runs.metrics import Scored, score
+from ...evaluation.runs.talks import talk
 from ...evaluation.suites.suites import Item, prompts_sha256
 from ...models.registry import Registry
 from .loss_row import Shares
@@ -62,7 +63,8 @@ def _engine(config: Config, registry: Registry, cancellation: Cancellation) -> E
 
 def _scored(items: Sequence[Item], answers: Answerer, config: Config) -> list[Scored]:
     scored = []
-    for item, found in zip(items, answers([(item.prompt, config) for item in items]), strict=True):
+    talks = talk(answers, [(item, config) for item in items], own=False)
+    for item, found in zip(items, (one.found for one in talks), strict=True):
         if isinstance(found, AlignBeamError):
             raise found
         named = {"method": "", "suite": item.suite, "id": item.id, "seed": 0, "label": item.label}
