@@ -12,8 +12,10 @@ command goes on.
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alignbeam_local.evaluation.suites.sampling import pick
 from alignbeam_local.evaluation.suites.suites import Item, load_suite
@@ -48,6 +50,7 @@ _RUNS = {
     "sft": "--method sft",
     "constrained": "--method constrained",
     "str1": "--method str --weight 1",
+    "str3": "--method str --weight 3",
     "str5": "--method str --weight 5",
     "strlp03": f"{_LOG_PROBS} --weight 0.3",
     "strlp1": f"{_LOG_PROBS} --weight 1",
@@ -58,6 +61,7 @@ _RUNS = {
     "pact3": f"{_PACT} --weight 3",
     "mass": f"{_PACT} --weight 0.2 --mass-weight 1",
     "pact1m1": f"{_PACT} --weight 1 --mass-weight 1",
+    "pact03m10": f"{_PACT} --weight 0.3 --mass-weight 10",
     "code003": f"{_PACT} --variant code --weight 0.03",
     "code01": f"{_PACT} --variant code --weight 0.1",
     "code1": f"{_PACT} --variant code --weight 1",
@@ -69,8 +73,8 @@ _TRIED = (
     *("code003", "code01", "code1"),
 )
 _CHOSEN = ("sft", "constrained", "str1", "strlp03", "pact01", "mass", "code003")
-_TRIED_MIXED = ("str1", "str5", "strlp1", "strlp3", "pact05", "pact1m1", "code01")
-_CHOSEN_MIXED = ("sft", "constrained", "str1", "strlp1", "pact05", "pact1m1", "code01")
+_TRIED_MIXED = ("str1", "str3", "str5", "strlp1", "strlp3", "pact05", "pact1m1", "pact03m10", "code01")
+_CHOSEN_MIXED = ("sft", "constrained", "str3", "strlp1", "pact05", "pact1m1", "code01")
 _TOKENS = (
     f"alignbeam tokens find {BASE} --base-prompt raw --threads 1 --out tokens.json --control random.json"
 )
@@ -205,6 +209,53 @@ def _write(path: Path, rows: Iterable[dict[str, object]]) -> None:
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
+def plot(counts: Path, out: Path) -> None:
+    """Draw what each adapter refuses, harmful over benign prompts, from the counts of the page."""
+    from matplotlib.figure import Figure
+
+    runs = {run["name"]: run for run in json.loads(counts.read_text("utf-8"))}
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, (kind, (title, methods)) in zip(panels, _PANELS.items(), strict=True):
+        axes.plot(
+            *_place(runs["benign-base-sft-1"], "draft"), "*", color="black", markersize=12, label="base"
+        )
+        for method, name, color in zip(methods, _LABELS, _COLORS, strict=True):
+            own = [run for found, run in runs.items() if re.fullmatch(rf"{kind}(-base)?-{method}-\d", found)]
+            places = [_place(run, next(m for m in run["manifest"]["methods"] if m != "draft")) for run in own]
+            axes.plot(*zip(*places, strict=True), "o", color=color, label=name)
+        axes.set(title=title, xlabel="refused of 60 benign XSTest prompts, %")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", loc="upper left" if kind == "mixed20" else "lower right")
+    panels[0].set(ylabel="refused of 60 AdvBench prompts, %", xlim=(-5, 105), ylim=(-5, 105))
+    figure.savefig(out, metadata={"Date": None})
+
+
+_PANELS = {
+    "benign": ("Benign rows", _CHOSEN),
+    "mixed20": ("A fifth of the rows harmful", _CHOSEN_MIXED),
+}
+_LABELS = (
+    "SFT",
+    "constrained",
+    "STR",
+    "STR, log-probabilities",
+    "PACT",
+    "PACT, mass term",
+    "PACT, authors' code",
+)
+_COLORS = ("#d62728", "#7f7f7f", "#1f77b4", "#17becf", "#2ca02c", "#bcbd22", "#9467bd")
+
+
+def _place(run: Mapping[str, Any], method: str) -> tuple[float, float]:
+    """The shares refused of benign and of harmful prompts, in per cent."""
+    shares = []
+    for suite in ("xstest", "advbench"):
+        own = [row for row in run["samples"] if row[:2] == [method, suite]]
+        shares.append(100 * sum(row[5] != "answered" for row in own) / len(own))
+    return shares[0], shares[1]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
@@ -214,9 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = commands.add_parser("commands")
     shown.add_argument("parts", nargs="+", choices=_PARTS)
     shown.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    drawn = commands.add_parser("plot")
+    drawn.add_argument("counts", type=Path)
+    drawn.add_argument("out", type=Path)
     given = parser.parse_args(arguments)
     if given.what == "files":
         write_files(given.data, given.out)
+    elif given.what == "plot":
+        plot(given.counts, given.out)
     else:
         print("\n".join(line for part in given.parts for line in _PARTS[part](given.seeds)))
 
