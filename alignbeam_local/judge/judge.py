@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from hashlib import sha256
+from itertools import product
 from math import isfinite
 
 from ..errors import ContextFull
@@ -138,16 +139,14 @@ class Judge:
         if is_new:
             about_request = found[len(asked) :]
             self._about_request = ids, about_request
-        return [
-            max(
-                (
-                    make_reading(reader.labels, said, reader.request_labels, about)
-                    for said in found[at : at + len(behind)]
-                    for about in about_request or [[]]
-                ),
-                key=self._harm,
-            )
+        pairs = [
+            product(found[at : at + len(behind)], about_request or [[]])
             for at in range(0, len(asked), len(behind))
+        ]
+        labels, about_labels = reader.labels, reader.request_labels
+        return [
+            max((make_reading(labels, said, about_labels, about) for said, about in each), key=self._harm)
+            for each in pairs
         ]
 
     def _known_of(self, requests: list[list[int]]) -> list[list[float]]:
