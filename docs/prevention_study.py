@@ -226,7 +226,7 @@ def plot(counts: Path, out: Path) -> None:
             axes.plot(*zip(*places, strict=True), "o", color=color, label=name)
         axes.set(title=title, xlabel="refused of 60 benign XSTest prompts, %")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="upper left" if kind == "mixed20" else "lower right")
+    panels[0].legend(fontsize="small", loc="lower right")
     panels[0].set(ylabel="refused of 60 AdvBench prompts, %", xlim=(-5, 105), ylim=(-5, 105))
     figure.savefig(out, metadata={"Date": None})
 
