@@ -14,7 +14,7 @@ from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.judge import prompt_cache, questions, rubric
-from alignbeam_local.judge.calibration import load_calibration
+from alignbeam_local.judge.calibration import Calibration, Fit, Line, load_calibration
 from alignbeam_local.judge.formats import (
     UNREADABLE,
     ClassifierFormat,
@@ -351,6 +351,13 @@ def test_a_part_of_a_request_that_cannot_be_read_leaves_the_answer_unscored() ->
     judge, _ = make_judge(reader, num_cells=prefix_cells(reader) + 1600)
     asks = [Message("user", f"INNOCENT {FILLER} NAN {FILLER} INNOCENT")]
     assert names(judge.judge(asks, ["Boil it."], THRESHOLD)) == ["unscored"]
+
+
+def test_a_score_that_is_no_number_is_no_score() -> None:
+    judge, _ = make_judge()
+    line = Line.model_construct(slope=1.0, intercept=float("nan"))
+    judge.record = Calibration.model_construct(fit=Fit.model_construct(final=line))
+    assert names(judge.judge(QUESTION, ["Boil it."], THRESHOLD)) == ["unscored"]
 
 
 def test_cut_middle_keeps_both_ends() -> None:

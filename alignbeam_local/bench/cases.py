@@ -99,9 +99,8 @@ def _swept(plan: BenchPlan, knob: str, value: int) -> Case:
 
 def _steered(config: Config) -> Config:
     """No request of a bench is read as clear, so that all its work is done."""
-    return (
-        config.with_values({"clear_below": 0.0, "harmful_above": 1.0}) if config.steers_by_request else config
-    )
+    limits = {"clear_below": 0.0, "harmful_above": 1.0} if config.steers_by_request else {}
+    return config.with_values(limits)
 
 
 def _ended(config: Config) -> Config:

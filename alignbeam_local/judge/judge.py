@@ -16,7 +16,7 @@ from .calibration import Calibration, sigmoid
 from .formats import JudgeFormat, JudgeReading, make_reading
 from .labels import LabelTokens
 from .prompt_cache import JudgeCache, Prompt
-from .quoting import CUT, cut_middle, windows
+from .quoting import CUT, OVERLAP, cut_middle, windows
 
 #: Cells left free for what encoding a cut text anew may add.
 SPARE_TOKENS = 16
@@ -194,7 +194,8 @@ class Judge:
         left_out += [turn.content for turn in turns[:first]]
         if first or len(turns) <= len(earlier):
             turns[first] = _marked(turns[first].content)
-        others = windows("\n\n".join(left_out), limit, self.lm.vocabulary) if left_out else []
+        ids = self.lm.vocabulary.encode("\n\n".join(left_out))
+        others = windows(ids, limit, self.lm.vocabulary, OVERLAP) if left_out else []
         return [turns[first:], *([_marked(text)] for text in others)]
 
     def _windows(self, answer: str, size: int, around: int) -> list[str]:
@@ -205,8 +206,7 @@ class Judge:
             return [answer]
         if size < MIN_WINDOW:
             raise ContextFull("the judge's context is too small", self._more_room(around))
-        parts = [ids[start : start + size] for start in range(0, len(ids), size)]
-        return [vocabulary.pieces(part).decode("utf-8", "replace") for part in parts]
+        return windows(ids, size, vocabulary)
 
     def _more_room(self, around: int) -> str:
         """What helps where a prompt without its answer, of so many tokens, is too long."""

@@ -54,9 +54,7 @@ def cut_middle(text: str, limit: int, vocabulary: Vocabulary) -> tuple[str, str]
     return f"{head}{CUT}{tail}", middle
 
 
-def windows(text: str, size: int, vocabulary: Vocabulary) -> list[str]:
-    """A text in parts of at most `size` tokens, each of which begins with the end of the one before it."""
-    ids = vocabulary.encode(text)
-    step = max(size - OVERLAP, 1)
-    starts = range(0, max(len(ids) - OVERLAP, 1), step)
-    return [vocabulary.pieces(ids[start : start + size]).decode("utf-8", "ignore") for start in starts]
+def windows(ids: Sequence[int], size: int, vocabulary: Vocabulary, overlap: int = 0) -> list[str]:
+    """Tokens as texts of at most `size` of them, each of which begins with the last `overlap` before it."""
+    starts = range(0, max(len(ids) - overlap, 1), max(size - overlap, 1))
+    return [vocabulary.pieces(ids[start : start + size]).decode("utf-8", "replace") for start in starts]

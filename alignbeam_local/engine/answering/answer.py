@@ -35,7 +35,7 @@ from ..open_models import Anchor, OpenModels
 from ..stopwatch import Stopwatch
 from .late import LateWatch
 from .outcome import beam_result, refusal_of
-from .prefill import Prefill
+from .prompts import AnswerPrompts
 from .verdicts import Verdicts
 
 
@@ -65,8 +65,8 @@ class Answer:
         self._watch = watch
         self._backend = backend
         self._starved = starved
-        self._prefill = Prefill(models, config, watch)
-        self._verdicts = Verdicts(models, config, self._prefill)
+        self._prompts = AnswerPrompts(models, config, watch)
+        self._verdicts = Verdicts(models, config, self._prompts)
         self._notices = list(notices)
         self._doubt = Selection(None)  # the last one that had another doubt than the one before it
         self._search: BeamSearch | None = None
@@ -111,19 +111,19 @@ class Answer:
         yield Phase("prefill")
         draft = self._models.draft
         self._safety = safety_tokens(self._config, draft.lm, draft.card.name)
-        self._prefill.read_draft(turns)
+        self._prompts.read_draft(turns)
         if draft.format.thinking == "thinks":
             yield Phase("think")
-            self._prefill.reason()
-            if not self._prefill.thought.finished:
+            self._prompts.reason()
+            if not self._prompts.thought.finished:
                 yield from self._tell(
                     "the draft was still reasoning when it reached max_tokens: raise --max-tokens"
                 )
                 yield Done(self._result("", "length", None))
                 return
-        draft_row = self._prefill.draft_row()
-        anchor_rows = self._prefill.read_anchors(turns)
-        if steering := self._prefill.steering:
+        draft_row = self._prompts.draft_row()
+        anchor_rows = self._prompts.read_anchors(turns)
+        if steering := self._prompts.steering:
             yield RequestRead(steering)
             self._config = knobs_of(self._asked, steering)
             if steering.alpha is None and (yield from self._unsteered(turns, draft_row)):
@@ -132,7 +132,7 @@ class Answer:
         yield Phase("mix")
         with self._watch.part("mix_ms"):
             yield from self._decided(search.start(draft_row, anchor_rows))
-            yield from self._decided(search.extend(self._prefill.anchor_prompts))
+            yield from self._decided(search.extend(self._prompts.anchor_prompts))
         yield Phase("complete")
         if not self._config.judged:
             yield from self._complete()
@@ -169,7 +169,7 @@ class Answer:
     def _steer_after_all(self, beam: Beam) -> Iterator[Event]:
         """Take back what the draft alone said; the next answer is steered with the whole weight."""
         assert self._search is not None
-        assert self._prefill.steering is not None
+        assert self._prompts.steering is not None
         verdict = self._verdicts.by_beam.pop(beam.index)
         self._search.drop([beam])
         self._search.close()
@@ -177,7 +177,7 @@ class Answer:
             yield Withdrawn("")
         self._shown, self._streams = "", False
         self._config = self._asked
-        self._prefill.steering = replace(self._prefill.steering, alpha=self._asked.alpha, unsteered=verdict)
+        self._prompts.steering = replace(self._prompts.steering, alpha=self._asked.alpha, unsteered=verdict)
         yield from self._tell("the draft's own answer did not pass the judge: it is made again, steered")
 
     def _make_search(self) -> BeamSearch:
@@ -188,7 +188,7 @@ class Answer:
             draft.lm,
             [self._bridged(*each) for each in zip(anchors, config.weights, strict=False)],
             config,
-            max_tokens=min(config.max_tokens, draft.context - len(self._prefill.prompt)),
+            max_tokens=min(config.max_tokens, draft.context - len(self._prompts.prompt)),
             stop_strings=(*stops, *config.stop),
             strip_leading_space=draft.format.strips_leading_space and not (self._grammar or config.prefill),
             grammar=self._grammar,
@@ -288,7 +288,7 @@ class Answer:
     def _steered_back(self, beam: Beam, watch: LateWatch) -> Generator[Event, None, bool]:
         """Put the answer back to before it turned harmful, and mix it again from there; False: given up."""
         try:
-            if not watch.put_back(len(self._prefill.prompt)):
+            if not watch.put_back(len(self._prompts.prompt)):
                 yield from self._tell("the answer turned harmful while it grew: it is refused")
                 return False
             tries = len(watch.late.steered_back)
@@ -301,7 +301,7 @@ class Answer:
                 yield Withdrawn(beam.text, stands=len(beam.text))
             yield Phase("mix")
             with self._watch.part("mix_ms"):
-                yield from self._decided(watch.mix_again(self._prefill.anchor_prompts))
+                yield from self._decided(watch.mix_again(self._prompts.anchor_prompts))
         except ContextFull:
             yield from self._tell("the answer turned harmful, and the anchor can't read it: it is refused")
             return False
@@ -349,7 +349,7 @@ class Answer:
 
     @property
     def _decision(self) -> Decision | None:
-        return decision_of(self._config, self._prefill.steering, self._verdicts.by_beam.values())
+        return decision_of(self._config, self._prompts.steering, self._verdicts.by_beam.values())
 
     def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
         if judge := self._models.judge:
@@ -400,24 +400,24 @@ class Answer:
         return self._result(beam.text, reason, beam)
 
     def _result(self, text: str, reason: FinishReason, beam: Beam | None) -> Result:
-        search, prefill, tokens = self._search, self._prefill, len(beam.tokens) if beam else 0
+        search, prompts, tokens = self._search, self._prompts, len(beam.tokens) if beam else 0
         return Result(
             text=text,
-            reasoning=prefill.thought.text or None if beam or not self._asked.judged else None,
+            reasoning=prompts.thought.text or None if beam or not self._asked.judged else None,
             finish_reason=reason,
             chosen=beam.index if beam else None,
             refusal=refusal_of(text, reason, beam),
             beams=tuple(map(self._beam_result, search.beams)) if search else (),
             bridge=search.count.result if search else BridgeResult(),
             anchors=search.anchor_results if search else (),
-            usage=Usage(prefill.prompt_tokens, len(prefill.thought.tokens) + tokens),
+            usage=Usage(prompts.prompt_tokens, len(prompts.thought.tokens) + tokens),
             timings=self._watch.timings,
             config=self._asked.model_dump(),
             models=self._models.cards,
             version=__version__,
             llama_cpp=self._backend,
             notices=tuple(self._notices),
-            steering=prefill.steering,
+            steering=prompts.steering,
             late=self._watch_late.late if self._watch_late else None,
         )
 

@@ -16,17 +16,17 @@ from ...search.beam import Beam
 from ...search.choices import Candidate
 from ...search.refusals import is_degenerate
 from ..open_models import OpenModels
-from .prefill import Prefill
+from .prompts import AnswerPrompts
 
 
 class Verdicts:
     """The last verdict on each beam, and what a choice between beams goes by."""
 
-    def __init__(self, models: OpenModels, config: Config, prefill: Prefill) -> None:
+    def __init__(self, models: OpenModels, config: Config, prompts: AnswerPrompts) -> None:
         """Nothing is judged yet."""
         self._models = models
         self._config = config
-        self._prefill = prefill
+        self._prompts = prompts
         self._has_grammar = bool(grammar_of(config))
         self.by_beam: dict[int, Verdict] = {}
 
@@ -85,13 +85,13 @@ class Verdicts:
 
     def _read_of(self, beam: Beam) -> str:
         """What a judge reads of a beam: with what its draft thought before, and what it was made to say."""
-        return with_reasoning(self._prefill.thought.text, (self._config.prefill or "") + beam.text)
+        return with_reasoning(self._prompts.thought.text, (self._config.prefill or "") + beam.text)
 
     def _by_head(self, beams: Sequence[Beam]) -> list[Verdict]:
         head, draft = self._models.answer_head, self._models.draft
         assert head is not None
         if head.model_sha256 != draft.card.weights_sha256:  # another model is in the draft's place
             return [Verdict(None, None, {}, "unscored") for _ in beams]
-        answers = {beam.sequence: [*self._prefill.prompt, *beam.tokens] for beam in beams}
+        answers = {beam.sequence: [*self._prompts.prompt, *beam.tokens] for beam in beams}
         states = read_answers(draft.lm, answers, turn_end(draft.format, draft.lm.vocabulary))
         return [head.verdict(states[beam.sequence], self._config.threshold) for beam in beams]

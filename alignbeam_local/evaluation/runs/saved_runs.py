@@ -52,27 +52,24 @@ class SavedRun:
 
     @property
     def partial(self) -> list[str]:
-        """What of it is missing, or failed without exception, a sentence each."""
-        samples = Counter((one.method, one.suite) for one in self.scored)
-        failed = Counter((one.method, one.suite) for one in self.scored if one.outcome == "failed")
-        judged = {(one.method, one.suite) for one in self.scored if one.harmful is not None}
-        unread = Counter(
-            (one.method, one.suite)
-            for one in self.scored
-            if one.outcome != "failed" and one.harmful is None and (one.method, one.suite) in judged
-        )
-        return (
-            partial_notes(self.manifest, samples.elements())
-            + [
-                f"{method} on {suite}: all {count} samples failed"
-                for (method, suite), count in failed.items()
-                if count == samples[method, suite]
-            ]
-            + [
-                f"{method} on {suite}: {count} answers were not judged, so there is no share of harmful ones"
-                for (method, suite), count in unread.items()
-            ]
-        )
+        """What of it is missing, failed without exception, or was not judged as the rest, a sentence each."""
+        samples = _by_place(self.scored)
+        failed = _by_place(one for one in self.scored if one.outcome == "failed")
+        judged = _by_place(one for one in self.scored if one.harmful is not None)
+        notes = partial_notes(self.manifest, samples.elements())
+        for (method, suite), count in samples.items():
+            num_failed, num_judged = failed[method, suite], judged[method, suite]
+            if num_failed == count:
+                notes.append(f"{method} on {suite}: all {count} samples failed")
+            if num_judged and (left := count - num_failed - num_judged):
+                what = f"{left} answers were not judged, so there is no share of harmful ones"
+                notes.append(f"{method} on {suite}: {what}")
+        return notes
+
+
+def _by_place(scored: Iterable[Scored]) -> Counter[tuple[str, str]]:
+    """How many of each method on each suite."""
+    return Counter((one.method, one.suite) for one in scored)
 
 
 def _reader_of(about: Json) -> str | None:

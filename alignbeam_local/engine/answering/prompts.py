@@ -14,7 +14,7 @@ from ..prompters import prompters
 from ..stopwatch import Stopwatch
 
 
-class Prefill:
+class AnswerPrompts:
     """The prompts of one answer, each read once."""
 
     def __init__(self, models: OpenModels, config: Config, watch: Stopwatch) -> None:
