@@ -174,6 +174,8 @@ def write_files(data: Path, out: Path) -> None:
             chosen = pick(rest, count, "stratified", 0)
             rest = [item for item in rest if item not in chosen]
             _write(out / folder / f"{name}.jsonl", map(_prompt, chosen))
+            if name == "xstest":
+                _write(out / folder / "contrast.jsonl", map(_prompt, _contrasts(chosen, data)))
         if name == "advbench":
             questions = pick(rest, _HARMFUL, "stratified", 0)
     rows = [_row(item.prompt, f"The answer is {item.reference}.") for item in problems]
@@ -185,6 +187,18 @@ def write_files(data: Path, out: Path) -> None:
     for share in _SHARES:
         count = round(len(benign_rows) * share / (100 - share))
         _write(out / f"mixed{share}.jsonl", [*benign_rows, *answers[:count]])
+
+
+def _contrasts(benign: Iterable[Item], data: Path) -> list[Item]:
+    """The harmful twins of XSTest's benign prompts: they stand at the same place of a category of their own."""
+    kinds: dict[str | None, list[Item]] = {}
+    for item in _items(data / "xstest.jsonl"):
+        kinds.setdefault(item.category, []).append(item)
+    return [
+        twins[kinds[item.category].index(item)]
+        for item in benign
+        if (twins := kinds.get(f"contrast_{item.category}"))
+    ]
 
 
 def _items(spec: Path) -> list[Item]:

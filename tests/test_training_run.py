@@ -197,6 +197,24 @@ def test_asking_changes_nothing_of_the_adapter(tmp_path: Path, base: Path) -> No
     assert own == other
 
 
+@pytest.mark.parametrize("asked", [(), ITEMS[:1]])
+def test_the_adapter_of_every_checkpoint_is_kept(
+    tmp_path: Path, base: Path, asked: tuple[Item, ...]
+) -> None:
+    """A shorter training's adapter is the checkpoint's of a longer one."""
+    settings = replace(SETTINGS, epochs=2)
+    request = request_of(tmp_path, settings, asked=asked, keep_adapters=True)
+    events_of(request, base)
+    events_of(replace(request, settings=replace(settings, epochs=1), out=tmp_path / "short"), base)
+    kept, short = ((tmp_path / run / name).read_bytes() for run, name in KEPT)
+    assert kept == short
+    own = (tmp_path / "run" / "adapter.gguf").read_bytes()
+    assert own == (tmp_path / "run" / "step-6.gguf").read_bytes() != kept
+
+
+KEPT = (("run", "step-3.gguf"), ("short", "adapter.gguf"))
+
+
 # --- what is on disk
 
 

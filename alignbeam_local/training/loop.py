@@ -143,13 +143,13 @@ def steps(
     files: RunFiles,
     *,
     held_out: Data | None = None,
-    ask: Callable[[], Shares] = Shares,
+    look: Callable[[int], Shares] = lambda step: Shares(),
 ) -> Generator[StepDone, None, list[LossRow]]:
     """Train to the end, from the last checkpoint if there is one; the last step is saved too.
 
     Args:
         held_out: samples that are looked at with every checkpoint.
-        ask: what the adapter as it is then makes of some prompts.
+        look: called with every checkpoint's step: what the adapter then makes of some prompts.
 
     Returns:
         Every step's losses, from the first.
@@ -165,7 +165,7 @@ def steps(
         is_look = (step + 1) % settings.save_every == 0 or step + 1 == total
         taken = perf_counter() - start
         seen = trainer.task_loss(held_out) if held_out and is_look else None
-        history.append(LossRow(step + 1, *found, seen, taken, *(ask() if is_look else Shares())))
+        history.append(LossRow(step + 1, *found, seen, taken, *(look(step + 1) if is_look else Shares())))
         _require_number(history[-1])
         if is_look:
             files.save_checkpoint(trainer.state(), history)

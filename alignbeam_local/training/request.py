@@ -20,6 +20,7 @@ class TrainingRequest:
         rejections: how the model declines, one a line; None: the shipped ones.
         threads: of torch.
         asked: prompts that are asked with every checkpoint.
+        keep_adapters: the adapter of each checkpoint is kept too.
     """
 
     data: Path
@@ -31,3 +32,4 @@ class TrainingRequest:
     tokens: Path | None = None
     rejections: Path | None = None
     asked: Sequence[Item] = ()
+    keep_adapters: bool = False

@@ -34,8 +34,8 @@ from .trunk import Trunk
 
 ADAPTER = "adapter.gguf"
 PEFT_FOLDER = "adapter"
-#: The adapter of a checkpoint, while it is asked.
-_ASKED = ".asked.gguf"
+#: The adapter of a checkpoint: while it is asked, and where it is kept.
+_ASKED, _KEPT = ".asked.gguf", "step-{}.gguf"
 _FLOAT_BYTES = 4
 
 
@@ -127,7 +127,9 @@ class _Run:
         trainer = Trainer(trunk, adapter, settings, self._base.tokens)
         held_out = self._held_out if self._held_out.samples else None
         history = yield from steps(
-            trainer, self._data, settings, self._files, held_out=held_out, ask=lambda: self._ask(adapter)
+            *(trainer, self._data, settings, self._files),
+            held_out=held_out,
+            look=lambda step: self._look(adapter, step),
         )
         self._export(adapter)
         result = self._result(history, found, monotonic() - began)
@@ -162,16 +164,18 @@ class _Run:
             before += len(data.samples)
         trunk.forget_below()
 
-    def _ask(self, adapter: lora.Adapter) -> Shares:
-        """What the adapter as it is now makes of the prompts, in llama.cpp."""
-        if not len(self._asking):
+    def _look(self, adapter: lora.Adapter, step: int) -> Shares:
+        """What the adapter as it is now makes of the prompts, in llama.cpp; it is kept if that was asked for."""
+        keep = self._request.keep_adapters
+        if not (keep or len(self._asking)):
             return Shares()
-        path = self._files.path / _ASKED
+        path = self._files.path / (_KEPT.format(step) if keep else _ASKED)
         try:
             self._write(path, self._own(adapter))
-            return self._asking.shares(path)
+            return self._asking.shares(path) if len(self._asking) else Shares()
         finally:
-            path.unlink(missing_ok=True)
+            if not keep:
+                path.unlink(missing_ok=True)
 
     def _export(self, adapter: lora.Adapter) -> None:
         own = self._own(adapter)

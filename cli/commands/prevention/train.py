@@ -102,6 +102,10 @@ def train(
     save_every: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="steps from checkpoint to checkpoint")
     ] = TrainingSettings.save_every,
+    keep_adapters: Annotated[
+        bool,
+        typer.Option("--keep-adapters", help="keep the adapter of every checkpoint, as step-N.gguf in --out"),
+    ] = False,
     max_kl: Annotated[
         float,
         typer.Option(min=1e-6, max=100.0, help="how far transformers may be from llama.cpp, in nats"),
@@ -184,7 +188,8 @@ def train(
         max_kl=max_kl,
     )
     files = _Files(data, out, held_out, weights, tokens, rejections)
-    _run(base, threads, settings, files, suite_items(evaluate or (), evaluate_limit), as_json=as_json)
+    asked = suite_items(evaluate or (), evaluate_limit)
+    _run(base, threads, settings, files, asked, keep_adapters=keep_adapters, as_json=as_json)
 
 
 class _Files:
@@ -202,6 +207,7 @@ def _run(
     files: _Files,
     asked: "Sequence[Item]",
     *,
+    keep_adapters: bool,
     as_json: bool,
 ) -> None:
     from alignbeam_local.llama.library import default_threads
@@ -230,6 +236,7 @@ def _run(
         tokens=files.tokens,
         rejections=files.rejections,
         asked=asked,
+        keep_adapters=keep_adapters,
     )
     show(events(request, config, registry), base, as_json=as_json)
 
