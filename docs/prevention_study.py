@@ -190,7 +190,7 @@ def write_files(data: Path, out: Path) -> None:
 
 
 def _contrasts(benign: Iterable[Item], data: Path) -> list[Item]:
-    """The harmful twins of XSTest's benign prompts: they stand at the same place of a category of their own."""
+    """The harmful twins of XSTest's benign prompts, at the same place of a category of their own."""
     kinds: dict[str | None, list[Item]] = {}
     for item in _items(data / "xstest.jsonl"):
         kinds.setdefault(item.category, []).append(item)

@@ -165,7 +165,7 @@ class _Run:
         trunk.forget_below()
 
     def _look(self, adapter: lora.Adapter, step: int) -> Shares:
-        """What the adapter as it is now makes of the prompts, in llama.cpp; it is kept if that was asked for."""
+        """What the adapter as it is makes of the prompts, in llama.cpp; it is kept if that was asked for."""
         keep = self._request.keep_adapters
         if not (keep or len(self._asking)):
             return Shares()
