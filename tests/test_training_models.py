@@ -73,7 +73,7 @@ def test_merged_against_adapter(
     assert wrong.kl > 10 * right.kl
 
 
-@pytest.mark.parametrize("path", [SMOLLM, GEMMA], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [SMOLLM, GEMMA, QWEN], ids=lambda path: path.stem)
 def test_a_trained_adapter_is_the_merged_model(
     path: Path, tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:

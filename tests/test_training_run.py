@@ -198,9 +198,7 @@ def test_asking_changes_nothing_of_the_adapter(tmp_path: Path, base: Path) -> No
 
 
 @pytest.mark.parametrize("asked", [(), ITEMS[:1]])
-def test_the_adapter_of_every_checkpoint_is_kept(
-    tmp_path: Path, base: Path, asked: tuple[Item, ...]
-) -> None:
+def test_the_adapter_of_every_checkpoint_is_kept(tmp_path: Path, base: Path, asked: tuple[Item, ...]) -> None:
     """A shorter training's adapter is the checkpoint's of a longer one."""
     settings = replace(SETTINGS, epochs=2)
     request = request_of(tmp_path, settings, asked=asked, keep_adapters=True)
