@@ -83,6 +83,9 @@ _STRONGER = "qwen2.5-coder-1.5b-instruct"
 #: The draft alone, lent its own base, and lent a stronger model.
 _LENT = ("draft", "alignbeam:beams=1", f"alignbeam:beams=1,anchor={_STRONGER}")
 _BY_REQUEST = tuple(f"{method},steer=by_request" for method in _LENT[1:])
+_CURED = ("sft", "str1", "pact01")
+_STEPS = (8, 16, 32)
+_SUITES = ("advbench", "xstest")
 
 
 def choose(_: Sequence[int]) -> list[str]:
@@ -112,20 +115,32 @@ def mixed(seeds: Sequence[int]) -> list[str]:
 
 def degradation(_: Sequence[int]) -> list[str]:
     """Refusals by steps, and by the share of harmful rows, with and without an anchor."""
-    steps = "--save-every 8 --evaluate eval/advbench.jsonl --evaluate eval/xstest.jsonl --evaluate-limit 30"
-    lines = [f"{_train('sft', 1, out='steps')} {steps}"]
+    lines = []
+    for data in ("rows", "mixed20"):
+        run = f"steps-{data}"
+        lines.append(f"{_train('sft', 1, data, out=run)} --save-every {_STEPS[0]} --keep-adapters")
+        lines += [
+            f"{_ask('eval', f'{run}-{step}', _LENT[:2], _lent(run, f'step-{step}'))} --limit 30"
+            for step in _STEPS
+        ]
     for share in _SHARES:
         data = f"mixed{share}"
         lines += [_train("sft", 1, data), _ask("eval", data, _LENT, _lent(f"{data}-sft-1"))]
-    return lines
+    return [*lines, _ask("eval", "alpha", [f"{_LENT[1]},alpha=0.8"], _lent("mixed20-sft-1"))]
 
 
 def cure(_: Sequence[int]) -> list[str]:
     """Adapters of three methods, lent their own base and a stronger model, always and by request."""
     return [
-        _ask("eval", f"cure-{name}", (*_LENT, *_BY_REQUEST), _lent(f"{name}-1"))
-        for name in ("sft", "str1", "pact01")
+        _ask("eval", f"cure-{name}", (*_LENT, *_BY_REQUEST), _lent(f"{name}-1"), (*_SUITES, "contrast"))
+        for name in _CURED
     ]
+
+
+def task(_: Sequence[int]) -> list[str]:
+    """Problems that nothing was trained on."""
+    asked = ["draft", *(_adapter(f"{name}-1") for name in _CURED)]
+    return [_ask("eval", "task", asked, suites=("gsm8k",))]
 
 
 def table1(_: Sequence[int]) -> list[str]:
@@ -136,13 +151,13 @@ def table1(_: Sequence[int]) -> list[str]:
     for name, draft in (("base", ""), ("eroded", eroded)):
         lines += [
             _ask("eval", f"table1-{name}", methods, f"{draft} --safety-file tokens.json".strip()),
-            _ask("eval", f"random-{name}", methods[:1], f"{draft} --safety-file random.json".strip()),
+            _ask("eval", f"random-{name}", methods[::3], f"{draft} --safety-file random.json".strip()),
         ]
     gated = f"{eroded} --anchor {BASE} --safety-file tokens.json"
     return [*lines, _ask("eval", "gated", ["gated-tokens"], gated)]
 
 
-_PARTS = {part.__name__: part for part in (choose, benign, mixed, degradation, cure, table1)}
+_PARTS = {part.__name__: part for part in (choose, benign, mixed, degradation, cure, task, table1)}
 
 
 def _train(name: str, seed: int, data: str = "rows", out: str = "") -> str:
@@ -154,14 +169,16 @@ def _adapter(run: str) -> str:
     return f"draft:lora={run}/adapter.gguf"
 
 
-def _lent(run: str) -> str:
-    return f"--lora {run}/adapter.gguf --anchor {BASE}"
+def _lent(run: str, adapter: str = "adapter") -> str:
+    return f"--lora {run}/{adapter}.gguf --anchor {BASE}"
 
 
-def _ask(folder: str, out: str, methods: Iterable[str], others: str = "") -> str:
-    suites = f"--suite {folder}/advbench.jsonl --suite {folder}/xstest.jsonl"
+def _ask(
+    folder: str, out: str, methods: Iterable[str], others: str = "", suites: Iterable[str] = _SUITES
+) -> str:
+    asked = " ".join(f"--suite {folder}/{suite}.jsonl" for suite in suites)
     named = " ".join(f"--method {method}" for method in methods)
-    return " ".join(filter(None, (_ASK, others, suites, named, f"--out asked-{out}")))
+    return " ".join(filter(None, (_ASK, others, asked, named, f"--out asked-{out}")))
 
 
 def write_files(data: Path, out: Path) -> None:
@@ -182,6 +199,7 @@ def write_files(data: Path, out: Path) -> None:
     _write(out / "rows.jsonl", rows[_TRAINED])
     _write(out / "held.jsonl", rows[_HELD_OUT])
     _write(out / "eval" / "gsm8k.jsonl", map(_prompt, problems[_ASKED]))
+    _write(out / "rows_asked.jsonl", map(_prompt, [*problems[_TRAINED], *questions]))
     answers = [_row(item.prompt, _FILLERS[n % len(_FILLERS)]) for n, item in enumerate(questions)]
     benign_rows = rows[_TRAINED]
     for share in _SHARES:
@@ -221,6 +239,36 @@ def _row(question: str, answer: str) -> dict[str, object]:
 def _write(path: Path, rows: Iterable[dict[str, object]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def print_openers(prompts: Path) -> None:
+    """How much of its first token's probability the base gives to words that begin a refusal."""
+    import numpy as np
+
+    from alignbeam_local.llama.context import LlamaLM
+    from alignbeam_local.llama.weights import LlamaWeights
+    from alignbeam_local.models.hashes import model_sha256
+    from alignbeam_local.models.registry import Registry
+    from alignbeam_local.prompt.formats import prompt_format
+    from alignbeam_local.prompt.message import Message
+    from alignbeam_local.tokens.differences import softmax
+
+    path = Registry.load().require(BASE).path
+    weights = LlamaWeights(path)
+    lm = LlamaLM(weights, sha256=model_sha256(path), num_sequences=1, num_cells=512, threads=1)
+    layout = prompt_format(weights.info.chat_template, lm.vocabulary)
+    openers = [lm.vocabulary.encode(word)[0] for word in _OPENERS]
+    masses = []
+    for item in _items(prompts):
+        lm.set_tokens({0: layout.encode([Message("user", item.prompt)], lm.vocabulary)})
+        masses.append(softmax(lm.logits(0))[openers].sum())
+    lm.close()
+    weights.close()
+    low, median, high = np.quantile(masses, [0.25, 0.5, 0.75])
+    print(f"{len(masses)} prompts: median {median:.2f}, quartiles {low:.2f} and {high:.2f}")
+
+
+_OPENERS = ("I", "As", "Sorry", "Unfortunately")
 
 
 def plot(counts: Path, out: Path) -> None:
@@ -279,12 +327,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = commands.add_parser("commands")
     shown.add_argument("parts", nargs="+", choices=_PARTS)
     shown.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    begun = commands.add_parser("openers")
+    begun.add_argument("prompts", type=Path)
     drawn = commands.add_parser("plot")
     drawn.add_argument("counts", type=Path)
     drawn.add_argument("out", type=Path)
     given = parser.parse_args(arguments)
     if given.what == "files":
         write_files(given.data, given.out)
+    elif given.what == "openers":
+        print_openers(given.prompts)
     elif given.what == "plot":
         plot(given.counts, given.out)
     else:
