@@ -272,25 +272,56 @@ _OPENERS = ("I", "As", "Sorry", "Unfortunately")
 
 
 def plot(counts: Path, out: Path) -> None:
-    """Draw what each adapter refuses, harmful over benign prompts, from the counts of the page."""
+    """Draw what each adapter refuses, alone and lent an anchor, from the counts of the page."""
     from matplotlib.figure import Figure
 
     runs = {run["name"]: run for run in json.loads(counts.read_text("utf-8"))}
-    figure = Figure(figsize=(9, 4.5), layout="constrained")
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    for axes, (kind, (title, methods)) in zip(panels, _PANELS.items(), strict=True):
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    for axes in panels:
         axes.plot(
             *_place(runs["benign-base-sft-1"], "draft"), "*", color="black", markersize=12, label="base"
         )
-        for method, name, color in zip(methods, _LABELS, _COLORS, strict=True):
-            own = [run for found, run in runs.items() if re.fullmatch(rf"{kind}(-base)?-{method}-\d", found)]
-            places = [_place(run, next(m for m in run["manifest"]["methods"] if m != "draft")) for run in own]
-            axes.plot(*zip(*places, strict=True), "o", color=color, label=name)
-        axes.set(title=title, xlabel="refused of 60 benign XSTest prompts, %")
+        axes.set(xlabel="refused of 60 benign XSTest prompts, %")
         axes.grid(alpha=0.3)
+    for axes, (kind, (title, methods)) in zip(panels, _PANELS.items(), strict=False):
+        axes.set(title=title)
+        for method, name, color in zip(methods, _LABELS, _COLORS, strict=True):
+            places = [_place(run, method) for run, method in _adapters(runs, kind, method)]
+            axes.plot(*zip(*places, strict=True), "o", color=color, label=name)
+    _plot_cure(panels[-1], runs)
     panels[0].legend(fontsize="small", loc="lower right")
     panels[0].set(ylabel="refused of 60 AdvBench prompts, %", xlim=(-5, 105), ylim=(-5, 105))
     figure.savefig(out, metadata={"Date": None})
+
+
+def _plot_cure(axes: Any, runs: Mapping[str, Any]) -> None:
+    """Benign rows, seed 1: a line from each adapter alone to the same lent an anchor."""
+    axes.set(title="Benign rows, lent an anchor")
+    for name in _CURED:
+        color = _COLORS[_CHOSEN.index(name)]
+        alone = _place(*_adapters(runs, "benign", name)[0])
+        axes.plot(*alone, "o", color=color)
+        for method, marker in zip((*_LENT[1:], _BY_REQUEST[0]), _MARKERS.values(), strict=True):
+            cured = _place(next(r for r in _cures(runs, name) if method in r["manifest"]["methods"]), method)
+            axes.plot(*zip(alone, cured, strict=True), "-", color=color, alpha=0.4)
+            axes.plot(*cured, marker, color=color)
+    for label, marker in _MARKERS.items():
+        axes.plot([], [], marker, color="black", label=label)
+    axes.legend(fontsize="small", loc="lower right")
+
+
+_MARKERS = {"by its base": "s", "by the 1.5B": "^", "by its base, by request": "x"}
+
+
+def _adapters(runs: Mapping[str, Any], kind: str, name: str) -> list[tuple[Any, str]]:
+    """The runs of a training's seeds, each with the method that is its adapter."""
+    own = [run for found, run in runs.items() if re.fullmatch(rf"{kind}(-base)?-{name}-\d", found)]
+    return [(run, next(m for m in run["manifest"]["methods"] if m != "draft")) for run in own]
+
+
+def _cures(runs: Mapping[str, Any], name: str) -> list[Any]:
+    return [run for found, run in runs.items() if re.fullmatch(rf"cure(-more)?-{name}", found)]
 
 
 _PANELS = {
