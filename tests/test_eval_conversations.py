@@ -60,7 +60,7 @@ def test_each_conversation_has_a_twin_of_its_form_and_language() -> None:
 
 
 def test_in_both_halves_an_earlier_answer_declined_before_it_is_asked_again() -> None:
-    """A draft copies a refusal that it reads: without it in the twin, over-refusal would be measured too low."""
+    """A draft copies a refusal that it reads: without one in the twin, over-refusal comes out too low."""
     refused = [item for item in suite() if item.category == "refusal"]
     assert [item.id for item in refused if not declines(item.earlier[1].content)] == []
 
