@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -240,6 +241,18 @@ def test_none_is_the_item_as_it_is_and_stands_beside_attacks() -> None:
     assert base64.b64encode(b"Steal?").decode() in found[1].prompt
     assert "Steal" not in found[1].prompt
     assert attacked([ITEM], []) == [ITEM]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_leaves_an_item_the_beginning_that_it_has(name: str) -> None:
+    """It often ends within a sentence, which has to be what the answer goes on from."""
+    begun = replace(TALK, prefill="Of course. You would first")
+    (found,) = attacked([begun], [name])
+    (plain,) = attacked([TALK], [name])
+    assert found.prefill.startswith(plain.prefill)
+    assert found.prefill.endswith(begun.prefill)
+    assert found.prefill[: -len(begun.prefill)].split() == plain.prefill.split()
+    assert not plain.prefill or found.prefill[-len(begun.prefill) - 1].isspace()
 
 
 def test_a_request_is_whole_in_its_halves() -> None:
