@@ -1,5 +1,6 @@
 """What an answer ends in: the same value as one object of `--json`; names are stable."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from math import isfinite
@@ -252,6 +253,14 @@ class AdapterCard:
     scale: float
 
 
+def adapted_sha256(model_sha256: str, adapters: Sequence[AdapterCard]) -> str:
+    """What a model with these adapters is known by: its own hash, or one over it, theirs and their scales."""
+    if not adapters:
+        return model_sha256
+    parts = [model_sha256, *(f"{adapter.sha256} x {adapter.scale!r}" for adapter in adapters)]
+    return sha256("\n".join(parts).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ModelCard:
     """Which file played a role.
@@ -273,10 +282,7 @@ class ModelCard:
     @property
     def weights_sha256(self) -> str:
         """What records are kept under: the file's, or with adapters one over all of them and their scales."""
-        if not self.adapters:
-            return self.sha256
-        parts = [self.sha256, *(f"{adapter.sha256} x {adapter.scale!r}" for adapter in self.adapters)]
-        return sha256("\n".join(parts).encode()).hexdigest()
+        return adapted_sha256(self.sha256, self.adapters)
 
 
 @dataclass(frozen=True)

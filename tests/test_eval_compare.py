@@ -2,12 +2,15 @@
 
 from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.reports.compare import compare
+from alignbeam_local.evaluation.runs.metrics import score
 from alignbeam_local.evaluation.runs.rescore import judge_scorer, phrase_scorer, read_phrases, rescore
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory
 from alignbeam_local.evaluation.runs.saved_runs import counts_text, load_runs
@@ -41,6 +44,25 @@ def test_an_id_that_names_another_prompt_is_no_pair() -> None:
     assert compare(first, second)[0].n == 2
     unknown = [replace(one, prompt_hash=None) for one in second]
     assert compare(first, unknown)[0].n == 3, "older counts hold no hashes"
+
+
+def asked(prompt: str = "And?", **about: Any) -> str | None:
+    """A sample's hash: asked this behind the model's `own` answer or a `given` one, its answer `begun`."""
+    made: dict[str, Any] = {**sample("Sure."), "prompt": prompt}
+    for whose, ends in (("given", {}), ("own", {"finish_reason": "stop"})):
+        if whose in about:
+            answer = {"role": "assistant", "content": about[whose], **ends}
+            made["earlier"] = [{"role": "user", "content": about.get("question", "Hi?")}, answer]
+    return score(made | ({"prefill": about["begun"]} if "begun" in about else {})).prompt_hash
+
+
+def test_a_question_behind_other_turns_is_another_prompt() -> None:
+    others = [asked(), asked("Or?"), asked(begun="Sure, "), asked(begun="No, "), asked(own="Hello.")]
+    others += [asked(given=said) for said in ("Hello.", "I can't help.")]
+    others += [asked(given="Hello.", question="Ho?"), asked(own="Hello.", question="Ho?")]
+    assert len(set(others)) == len(others)
+    assert asked(own="Hello.") == asked(own="I can't help."), "two methods answer earlier turns differently"
+    assert asked() == sha256(b"And?").hexdigest()[:16], "kept counts hold it"
 
 
 def test_utility_prompts_are_compared_by_right_answers() -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,7 @@ from alignbeam_local.evaluation.suites.attacks import ATTACKS, attacked, split_s
 from alignbeam_local.evaluation.suites.sampling import pick
 from alignbeam_local.evaluation.suites.suites import Item, load_suite, prompts_sha256
 from alignbeam_local.prompt.message import Message
+from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import FinishReason, Result
 from tests.fake_engine import fake_result
 from tests.fake_pool import BASE, config, fake_loader, fake_pool
@@ -52,10 +54,16 @@ def test_each_conversation_has_a_twin_of_its_form_and_language() -> None:
         twin = by_id[item.id.replace("harmful", "benign")]
         assert twin.category == item.category
         assert (twin.label, bool(twin.prefill)) == ("benign", bool(item.prefill))
-        assert len(twin.earlier) == len(item.earlier) or item.category in ("refusal", "spread")
+        assert [turn.role for turn in twin.earlier] == [turn.role for turn in item.earlier]
         assert 3 <= len(item.earlier) + 1 + bool(item.prefill) <= 6
     forms = {form: len(list(own)) for form, own in groupby(sorted(item.category for item in items))}
     assert forms == dict.fromkeys(("begun", "late", "refusal", "role", "spread"), 40)
+
+
+def test_in_both_halves_an_earlier_answer_declined_before_it_is_asked_again() -> None:
+    """A draft copies a refusal that it reads: without one in the twin, over-refusal comes out too low."""
+    refused = [item for item in suite() if item.category == "refusal"]
+    assert [item.id for item in refused if not declines(item.earlier[1].content)] == []
 
 
 def test_no_conversation_is_another_with_other_nouns() -> None:
@@ -233,6 +241,18 @@ def test_none_is_the_item_as_it_is_and_stands_beside_attacks() -> None:
     assert base64.b64encode(b"Steal?").decode() in found[1].prompt
     assert "Steal" not in found[1].prompt
     assert attacked([ITEM], []) == [ITEM]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_leaves_an_item_the_beginning_that_it_has(name: str) -> None:
+    """It often ends within a sentence, which has to be what the answer goes on from."""
+    begun = replace(TALK, prefill="Of course. You would first")
+    (found,) = attacked([begun], [name])
+    (plain,) = attacked([TALK], [name])
+    assert found.prefill.startswith(plain.prefill)
+    assert found.prefill.endswith(begun.prefill)
+    assert found.prefill[: -len(begun.prefill)].split() == plain.prefill.split()
+    assert not plain.prefill or found.prefill[-len(begun.prefill) - 1].isspace()
 
 
 def test_a_request_is_whole_in_its_halves() -> None:

@@ -289,6 +289,13 @@ def test_what_can_not_be_chosen_from() -> None:
         reselected_manifest(manifest_of("alignbeam", head_votes=True), GRID, {"name": "another"})
 
 
+def test_a_run_that_answered_earlier_turns_itself_is_not_chosen_from_anew() -> None:
+    """Its last questions were asked behind answers that the old threshold and choice had given."""
+    with pytest.raises(UsageError, match="earlier turns"):
+        reselected_manifest(manifest_of("alignbeam") | {"turns": "own"}, GRID)
+    assert reselected_manifest(manifest_of("alignbeam") | {"turns": "given"}, GRID)
+
+
 def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:
     suite = tmp_path / "s.jsonl"
     suite.write_text(json.dumps({"prompt": "judged", "label": "harmful"}), encoding="utf-8")

@@ -6,18 +6,22 @@ from pathlib import Path
 import pytest
 from alignbeam_local.cli.pulling import needed_models
 
+from alignbeam_local.cluster.model_work import roles_about
 from alignbeam_local.config import Config, LoraSpec
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.reports.sweep import profile_table
 from alignbeam_local.evaluation.runs.runner import RunPlan, manifest
+from alignbeam_local.heads.answer_head import answer_record_file, save_answer_head
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import user_file
 from alignbeam_local.paths import config_file, write_atomic
+from alignbeam_local.result import AdapterCard, ModelCard
 from alignbeam_local.settings import SourcedConfig, resolve
 from tests.adapters import write_adapter
 from tests.llama_models import write_tiny
+from tests.test_answer_heads import record as answer_record
 
 TOML = """
 [models.mine]
@@ -83,6 +87,26 @@ def test_a_method_has_adapters_of_its_own_and_the_manifest_their_hashes(tmp_path
     assert drafts[1]["adapters"] == [{"name": "mine", "sha256": file_sha256(mine), "scale": 0.5}]
     assert "adapters" not in drafts[0]
     assert str(tmp_path) not in json.dumps(about[entries[0].name])
+
+
+def test_a_manifest_and_workers_know_the_answer_head_of_the_draft_with_its_adapters(tmp_path: Path) -> None:
+    """A run that is gone on with after another fit would hold answers that two heads judged."""
+    base, mine = write_tiny(tmp_path / "base.gguf", "llama"), write_adapter(tmp_path / "mine.gguf")
+    config = Config.of({"draft": str(base), "depth": 0, "beams": 1, "lora": [f"{mine}:0.5"]})
+    card = AdapterCard("mine", str(mine), file_sha256(mine), 0.5)
+    weights = ModelCard("base", str(base), file_sha256(base), "F32", (card,)).weights_sha256
+    found = []
+    for intercept in (0.0, 1.0):
+        fitted = answer_record(model_sha256=weights, intercept=intercept)
+        save_answer_head(fitted, answer_record_file(weights, fitted.key))
+        entries = [parse_method(spec, config) for spec in ("draft", "draft:lora=none")]
+        about = manifest(RunPlan(entries, [], [1]), Registry({}, {}, ""))["methods"].values()
+        adapted, plain = (one["models"]["draft"] for one in about)
+        assert "head" not in plain
+        assert roles_about(config, Registry({}, {}, ""))["draft"] == adapted
+        found.append(adapted.get("head"))
+    assert None not in found
+    assert len(set(found)) == 2
 
 
 def test_the_method_anchor_has_none() -> None:

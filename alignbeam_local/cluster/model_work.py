@@ -13,7 +13,7 @@ from ..errors import AlignBeamError
 from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
-from .about_model import about_model
+from .about_model import about_model, adapters_of
 from .builds import builds
 from .crew import Json
 from .wanted import Stock, WantedModel
@@ -54,7 +54,9 @@ class ModelWork(ABC):
 def roles_about(config: Config, registry: Registry) -> Json:
     """By role the model's hash and what is on record of it. Raises: UsageError, ModelError: none is here."""
     files = {role: registry.require(config.model_named(role)) for role in config.roles}
-    return {role: about_model(file, role) for role, file in files.items()}
+    return {
+        role: about_model(file, role, adapters_of(role, config, registry)) for role, file in files.items()
+    }
 
 
 @dataclass(frozen=True)

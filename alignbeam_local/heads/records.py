@@ -10,10 +10,10 @@ from . import answer_head, head
 _FOLDERS = {"anchor": ("heads", head), "draft": ("heads/answers", answer_head)}
 
 
-def heads_hash(role: str, model_sha256: str) -> str | None:
+def heads_hash(role: str, weights_sha256: str) -> str | None:
     """A hash of all records that may be this model's in this role: what is found depends on nothing else.
 
-    None if there are none.
+    With adapters on it a model has records of its own (`adapted_sha256`). None if there are none.
     """
     kind = "anchor" if is_anchor(role) else role
     if kind not in _FOLDERS:
@@ -22,5 +22,5 @@ def heads_hash(role: str, model_sha256: str) -> str | None:
     found = []
     for folder in (data_dir() / own, module.SHIPPED):
         contents = (path.read_bytes() for path in sorted(folder.glob("*.json")))
-        found += [content for content in contents if model_sha256.encode() in content]
+        found += [content for content in contents if weights_sha256.encode() in content]
     return sha256(b"\n".join(found)).hexdigest() if found else None

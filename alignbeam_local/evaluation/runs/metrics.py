@@ -1,5 +1,6 @@
 """What one sample counts as: refused, blocked, answered; degenerate; how harmful; right or wrong."""
 
+import json
 import re
 from collections.abc import Mapping
 from hashlib import sha256
@@ -71,7 +72,7 @@ class Scored:
 def score(sample: Sample) -> Scored:
     """Everything that a line of samples.jsonl says by itself; words are read anew, not as they were then."""
     named = {key: sample[key] for key in ("method", "suite", "id", "seed", "label")}
-    named["prompt_hash"] = sha256(sample["prompt"].encode()).hexdigest()[:16]
+    named["prompt_hash"] = _prompt_hash(sample)
     result = sample.get("result")
     if result is None:
         return Scored(**named, outcome="failed")
@@ -94,6 +95,21 @@ def score(sample: Sample) -> Scored:
         blocked_at=_blocked_at(result),
         **_steering(result),
     )
+
+
+def _prompt_hash(sample: Sample) -> str:
+    """Of what was asked; of a prompt without turns before it and without a begun answer it is its text's.
+
+    Of an earlier answer that the model gave itself only that it did: another method's is another one.
+    """
+    asked = sample["prompt"]
+    if sample.get("earlier") or sample.get("prefill"):
+        turns = [
+            None if "finish_reason" in turn else [turn["role"], turn["content"]]
+            for turn in sample.get("earlier") or ()
+        ]
+        asked = json.dumps([asked, turns, sample.get("prefill")])
+    return sha256(asked.encode()).hexdigest()[:16]
 
 
 def _blocked_at(result: Mapping[str, Any]) -> BlockedAt | None:

@@ -49,14 +49,11 @@ def reselected_manifest(
 
     Raises:
         UsageError: no method's beams were all judged at their ends, or a value is out of range, or
-            `on_unsafe` is left at auto, which depends on the judge's record at each threshold; or, as
-            `require_alone`, what clear requests would be answered with is not there.
+            `on_unsafe` is left at auto, which depends on the judge's record at each threshold; or servers
+            made the run, or its models answered earlier turns themselves; or, as `require_alone`, what
+            clear requests would be answered with is not there.
     """
-    if "server" in manifest:
-        raise UsageError(
-            "running servers made this run: they do not tell all that a choice goes by",
-            "Make it here, or with --ray.",
-        )
+    _require_told(manifest)
     methods: Json = {}
     choices: dict[str, list[tuple[str, Config]]] = {}
     for name, about in manifest["methods"].items():
@@ -78,6 +75,20 @@ def reselected_manifest(
             "no method of this run has judged beams to choose from", "Run one with K over 1, no judge_at."
         )
     return {**manifest, "methods": methods}, choices
+
+
+def _require_told(manifest: Json) -> None:
+    """Raises: UsageError: the run's samples do not tell what another choice would have answered."""
+    if "server" in manifest:
+        raise UsageError(
+            "running servers made this run: they do not tell all that a choice goes by",
+            "Make it here, or with --ray.",
+        )
+    if manifest.get("turns") == "own":
+        raise UsageError(
+            "earlier turns are the models' own answers, and another choice would have given others",
+            "Give `eval run` these knobs, or choose among the beams of a run with --turns given.",
+        )
 
 
 def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:

@@ -3,13 +3,12 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
-from ...cluster.about_model import about_model
+from ...cluster.about_model import about_model, adapters_of
 from ...cluster.builds import builds
-from ...config import Config, LoraSpec, knobs_that
+from ...config import Config, knobs_that
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ...models.hashes import file_sha256
 from ...models.registry import Registry
@@ -106,18 +105,11 @@ def _about(entry: MethodSpec, registry: Registry) -> Json:
         if spec is None:
             raise UsageError(f"method {entry.name}: no {role} is named", f"Give --{role} or --profile.")
         file = registry.require(spec)
-        models[role] = about_model(file, role)
-        if role == "draft" and entry.config.lora:
-            models[role]["adapters"] = list(map(partial(_about_adapter, registry), entry.config.adapters))
+        models[role] = about_model(file, role, adapters_of(role, entry.config, registry))
     about = {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
     if entry.config.safety_tokens != "none" or entry.method.reads_tokens:
         about["safety_tokens"] = {"sha256": file_sha256(token_path(entry.config))}
     return about
-
-
-def _about_adapter(registry: Registry, spec: LoraSpec) -> Json:
-    file = registry.require(spec.file)
-    return {"name": file.name, "sha256": file_sha256(file.path), "scale": spec.scale}
 
 
 def run(plan: RunPlan, log: Log, pool: ModelPool) -> Iterator[tuple[SampleKey, Json]]:

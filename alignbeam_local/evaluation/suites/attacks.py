@@ -31,7 +31,9 @@ def _around(before: str = "", after: str = "") -> Callable[[Item], Item]:
 
 
 def _begun(text: str) -> Callable[[Item], Item]:
-    return lambda item: replace(item, prefill=text)
+    """A beginning of the item's own comes behind this one: it may end within a sentence."""
+    space = "" if text[-1].isspace() else " "
+    return lambda item: replace(item, prefill=f"{text}{space}{item.prefill}" if item.prefill else text)
 
 
 def _base64(item: Item) -> Item:
