@@ -21,6 +21,11 @@ def twin_role(role: str) -> str:
     return f"{role}{_TWIN}"
 
 
+def untwinned(role: str) -> str:
+    """The role whose file plays this one too: an anchor's for its twin, else the role itself."""
+    return role.removesuffix(_TWIN)
+
+
 def is_twin(role: str) -> bool:
     """Whether this role is an anchor's twin's."""
     return role.endswith(_TWIN)
@@ -28,13 +33,13 @@ def is_twin(role: str) -> bool:
 
 def is_anchor(role: str) -> bool:
     """Whether this role is an anchor's, or a twin's."""
-    number = role.removesuffix(_TWIN).removeprefix("anchor")
+    number = untwinned(role).removeprefix("anchor")
     return role.startswith("anchor") and (not number or number.isdecimal())
 
 
 def anchor_number(role: str) -> int:
     """Which anchor plays this role, from 0."""
-    return int(role.removesuffix(_TWIN).removeprefix("anchor") or 1) - 1
+    return int(untwinned(role).removeprefix("anchor") or 1) - 1
 
 
 def part_of(role: str) -> str:

@@ -22,7 +22,7 @@ from alignbeam_local.plan.models import plan_models
 from alignbeam_local.plan.plan import Plan, make_plan
 from alignbeam_local.plan.rates import MeasuredRates, Rates, measured_rates, rates_of
 from alignbeam_local.plan.remote_header import remote_contents
-from alignbeam_local.plan.work import Workload, batches_of
+from alignbeam_local.plan.work import Workload, batches_of, mixed_steps
 from tests.llama_models import write_tiny
 from tests.test_pull import HubServer, content, home, hub
 
@@ -193,6 +193,27 @@ def test_an_answer_head_reads_what_the_draft_holds() -> None:
     assert [b.rows for b in found if b.phase == "judging"] == [3 * 2, 2]
 
 
+def test_what_goes_beyond_n_is_mixed_to_its_end() -> None:
+    config = Config.of({"beams": 1, "depth": 2, "prefix": "adaptive", "max_depth": 8})
+    assert {(b.role, b.times) for b in batches_of(config, WORK) if b.phase == "mixing"} == {
+        ("draft", 7),
+        ("anchor", 7),
+    }
+    assert mixed_steps(config, WORK) == 8
+
+
+def test_a_twin_reads_what_its_anchor_reads() -> None:
+    config = Config.of({"beams": 1, "anchor_row": "adacd"})
+    found = [b.role for b in batches_of(config, WORK) if b.phase == "prompt"]
+    assert found == ["draft", "anchor", "anchor"]
+
+
+def test_an_answer_that_is_read_while_it_grows_is_judged_at_each_window() -> None:
+    config = Config.of({"beams": 1, "depth": 2, "late": "judge", "late_every": 5})
+    judged = [b for b in batches_of(config, WORK) if b.role == "judge"]
+    assert [(b.times, b.rows) for b in judged] == [(1, 5 + 8), (1, 50 + 17), (3, 5 + 8)]
+
+
 def test_several_answers_share_batches() -> None:
     one, four = (
         next(b for b in batches_of(Config.of({"parallel": p, "beams": 1}), WORK) if b.phase == "completing")
@@ -223,6 +244,14 @@ def test_more_work_takes_longer(files: dict[str, str]) -> None:
     twice = planned(files, count=2).predictions[1]
     assert twice.prompts_per_hour == pytest.approx(2 * (three.prompts_per_hour or 0))
     assert twice.total_seconds == pytest.approx((three.total_seconds or 0) / 2)
+
+
+def test_twins_are_placed_and_one_beam_is_planned_without_a_judge(files: dict[str, str]) -> None:
+    plain = planned(files).predictions
+    one, three = planned(files, knobs={"anchor_row": "adacd", "late": "judge"}).predictions
+    assert "judging" not in (one.phases or {})
+    assert set(three.fit.needs) - set(plain[1].fit.needs) == {"anchor_twin"}
+    assert (three.answer_seconds or 0) > (plain[1].answer_seconds or 0)
 
 
 def test_cost_and_machines_for_so_many_an_hour(files: dict[str, str]) -> None:

@@ -9,6 +9,7 @@ from ..lm.devices import DeviceId, Gpu
 from ..machine.context_size import context_sizes
 from ..machine.memory import Need, fits
 from ..machine.placement import Placement, place
+from ..roles import untwinned
 from .machines import MachineSpec
 from .models import PlanModel
 
@@ -53,7 +54,8 @@ def fit(models: Mapping[str, PlanModel], config: Config, machine: MachineSpec, t
     """
     gpus = _devices(machine, together)
     config = config.with_values({"rpc": tuple(dict.fromkeys(gpu.server for gpu in gpus if gpu.server))})
-    wanted = {role: (models[role].header, size) for role, size in context_sizes(config).items()}
+    of_role = {role: models[untwinned(role)] for role in context_sizes(config)}
+    wanted = {role: (of_role[role].header, size) for role, size in context_sizes(config).items()}
     placement = place(wanted, gpus, config, {})
     free = round(machine.ram * (1 - _SYSTEM_SHARE))
     host = max(placement.host_bytes, 0)
@@ -63,7 +65,7 @@ def fit(models: Mapping[str, PlanModel], config: Config, machine: MachineSpec, t
         devices={_name(device): sum(files.values()) for device, files in placement.taken.items()},
         host_bytes=host,
         host_free=free,
-        parts={role: _parts(models[role], placement, machine) for role in wanted},
+        parts={role: _parts(model, placement, machine) for role, model in of_role.items()},
     )
 
 

@@ -15,7 +15,7 @@ from .work import TEMPLATE_TOKENS, Workload
 
 #: What is planned besides one beam where the knobs say one.
 _SEVERAL = 3
-_UNJUDGED = {"judge_at": None, "judge_every": None, "on_unsafe": "auto"}
+_UNJUDGED = {"judge_at": None, "judge_every": None, "on_unsafe": "auto", "late": "off"}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Batches(NamedTuple):
 
 
 def batches_of(config: Config, work: Workload) -> list[Batches]:
-    """Of as many answers as share batches (`parallel`), none of which ends early."""
+    """Of as many answers as share batches (`parallel`), none of which ends early or agrees early."""
     return [
         *_reading(config, work),
         *_writing(config, work),
@@ -50,12 +50,21 @@ def batches_of(config: Config, work: Workload) -> list[Batches]:
 
 def mixed_steps(config: Config, work: Workload) -> int:
     """Over all beams."""
-    return config.parallel * config.beams * min(config.depth, work.new_tokens)
+    return config.parallel * config.beams * _mixed(config, work)
+
+
+def _mixed(config: Config, work: Workload) -> int:
+    return min(config.longest_prefix, work.new_tokens)
+
+
+def _anchors(config: Config) -> tuple[str, ...]:
+    """Each as often as it reads: a twin is the same file."""
+    return config.anchor_roles * (2 if config.has_twins else 1) if config.depth else ()
 
 
 def _reading(config: Config, work: Workload) -> Iterator[Batches]:
     length = work.prompt_tokens + TEMPLATE_TOKENS
-    for role in ("draft", *config.anchor_roles) if config.depth else ("draft",):
+    for role in ("draft", *_anchors(config)):
         yield _read(role, "prompt", config.parallel, length)
 
 
@@ -66,13 +75,13 @@ def _read(role: str, phase: str, times: float, rows: float, cells: float = 0) ->
 
 
 def _writing(config: Config, work: Workload) -> Iterator[Batches]:
-    start, length = min(config.depth, work.new_tokens), work.prompt_tokens + TEMPLATE_TOKENS
+    start, length = _mixed(config, work), work.prompt_tokens + TEMPLATE_TOKENS
     rows = config.parallel * config.beams
     # The first token comes from the prompt's own row.
     yield Batches("draft", "mixing", max(start - 1, 0), rows, rows, config.parallel * length)
     if start:
         read = _ANCHOR_ROWS * rows
-        for role in config.anchor_roles:
+        for role in _anchors(config):
             yield Batches(role, "mixing", max(start - 1, 0), read, rows, config.parallel * length)
     first = _first_verdict(config, work)
     for steps, num in ((first - start, rows), (work.new_tokens - first, config.parallel)):
@@ -82,8 +91,8 @@ def _writing(config: Config, work: Workload) -> Iterator[Batches]:
 
 def _first_verdict(config: Config, work: Workload) -> int:
     """How long all beams go on."""
-    at = config.first_verdict_at if config.judged and config.beams > 1 else None
-    return max(min(at or work.new_tokens, work.new_tokens), min(config.depth, work.new_tokens))
+    at = config.first_verdict_at if config.judged else None
+    return max(min(at or work.new_tokens, work.new_tokens), _mixed(config, work))
 
 
 def _read_by_head(config: Config, work: Workload) -> Iterator[Batches]:
@@ -96,12 +105,13 @@ def _read_by_head(config: Config, work: Workload) -> Iterator[Batches]:
 
 
 def _judging(config: Config, work: Workload) -> Iterator[Batches]:
-    """All answers of a prompt in one batch, the request in another; the winner again where it went on."""
+    """All answers of a prompt in one batch, the request in another; the winner again as it goes on."""
     length, first = work.prompt_tokens, _first_verdict(config, work)
     answers = config.beams * (first + _QUESTION_ROWS)
     yield _read("judge", "judging", config.parallel, answers, _EXAMPLE_CELLS)
     yield _read("judge", "judging", config.parallel, length + _REQUEST_ROWS, _EXAMPLE_CELLS / 2)
-    if first < work.new_tokens:
-        yield _read(
-            "judge", "judging", config.parallel, work.new_tokens - first + _QUESTION_ROWS, _EXAMPLE_CELLS
-        )
+    if more := work.new_tokens - first:
+        every = config.judge_every or (config.late_every if config.late != "off" else None)
+        times = -(-more // every) if every else 1
+        rows = more / times + _QUESTION_ROWS
+        yield _read("judge", "judging", config.parallel * times, rows, _EXAMPLE_CELLS)

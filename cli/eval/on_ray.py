@@ -67,13 +67,15 @@ def _opened(entry: "MethodSpec") -> "Opened":
     """What a worker has open for a method."""
     from alignbeam_local.cluster.share import Opened
     from alignbeam_local.machine.context_size import ContextSize, context_sizes
+    from alignbeam_local.roles import untwinned
 
     config = entry.config
     cells = config.context + min(config.max_tokens, config.context)
     usual = ContextSize(1, cells, cells).times(config.parallel)
     named = {role: spec for role, spec in entry.method.models(config).items() if spec is not None}
-    sizes = context_sizes(config)
-    return Opened(config, {role: (spec, sizes.get(role, usual)) for role, spec in named.items()})
+    sizes = dict.fromkeys(named, usual) | context_sizes(config)
+    files = {role: named.get(untwinned(role)) for role in sizes}
+    return Opened(config, {role: (file, sizes[role]) for role, file in files.items() if file is not None})
 
 
 def _threads(entries: "Sequence[MethodSpec]") -> int:
