@@ -182,11 +182,11 @@ class Answer:
 
     def _make_search(self) -> BeamSearch:
         draft, config = self._models.draft, self._config
-        anchors = self._models.anchors if config.depth > 0 else ()
+        mixed = zip(self._models.anchors, config.weights, strict=True) if config.depth > 0 else ()
         stops = () if config.ignore_eos or self._grammar else draft.format.stop_strings
         return BeamSearch(
             draft.lm,
-            [self._bridged(*each) for each in zip(anchors, config.weights, strict=False)],
+            [self._bridged(*each) for each in mixed],
             config,
             max_tokens=min(config.max_tokens, draft.context - len(self._prompts.prompt)),
             stop_strings=(*stops, *config.stop),
