@@ -114,6 +114,29 @@ def test_what_no_last_verdict_passed_is_taken_back_when_a_server_is_lost(
     assert (seen[-1] == Withdrawn("")) == judged
 
 
+@pytest.mark.parametrize(
+    ("events", "is_taken_back"),
+    [
+        ([AnswerText("Take a pan. Hit"), Withdrawn("Take a pan. ", stands=12)], True),
+        ([AnswerText("Take a pan"), Withdrawn("I can't help with that.")], False),
+        ([AnswerText("Take a pan"), Phase("judge")], True),
+        ([Phase("mix")], False),
+    ],
+)
+def test_what_stands_behind_a_step_back_is_taken_back_too(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch, events: list[Event], is_taken_back: bool
+) -> None:
+    def begun(*_: Any) -> Iterator[Event]:
+        yield from events
+        raise ServerGone("it is gone")
+
+    monkeypatch.setattr("alignbeam_local.warm.remote_engine._answer", begun)
+    seen = list[Event]()
+    with pytest.raises(ServerGone):
+        seen.extend(remote().stream(said("How?")))
+    assert seen == [*events, *([Withdrawn("")] if is_taken_back else [])]
+
+
 def test_a_cancelled_answer_ends_as_it_does_without_a_server(world: ServerWorld) -> None:
     engine, seen = remote(beams=1, on_unsafe="auto"), list[Event]()
     world.draft.seconds = 0.02

@@ -82,7 +82,7 @@ class RemoteEngine(Engine):
         is_shown = False
         try:
             for event in _answer(server, turns, config, self.cancellation):
-                is_shown = isinstance(event, AnswerText) or (is_shown and not isinstance(event, Withdrawn))
+                is_shown = _is_shown(event, is_shown)
                 yield event
         except GeneratorExit:
             raise
@@ -205,6 +205,13 @@ def _answer(
                 yield Done(_as_here(event.result, config))
                 return
             yield event
+
+
+def _is_shown(event: Event, before: bool) -> bool:
+    """Whether text of the draft's stands behind this event; `before`: whether some did before it."""
+    if isinstance(event, Withdrawn):
+        return before and event.stands > 0
+    return before or isinstance(event, AnswerText)
 
 
 def _as_here(result: Result, config: Config) -> Result:
