@@ -195,9 +195,9 @@ def test_a_model_that_nothing_needed_yet_is_the_one_that_was_named(world: Server
     engine = remote(**UNREAD[role])
     with engine:
         assert engine.is_remote
-        models = engine.answer(said("How?"), depth=3, beams=3).models
-    assert models[role] is not None
-    assert models[role].name == "other"
+        card = engine.answer(said("How?"), depth=3, beams=3).models[role]
+    assert card is not None
+    assert card.name == "other"
 
 
 def test_several_at_once_too_are_answered_by_the_models_that_were_named(world: ServerWorld) -> None:

@@ -115,13 +115,13 @@ def _harm(result: Result) -> float | None:
 
 
 def _withdrawn(verdicts: Sequence[Verdict]) -> float | None:
-    """Of a withdrawn answer, the most that any beam has that did not pass, as itself; None: one has no score.
+    """The most of the beams that did not pass, the withdrawn one among them; None: one of these has no score.
 
-    One that is withdrawn although it is safe, such as a loop, leaves the most of all.
+    Where all passed, and the answer is withdrawn as it loops, the most of all.
     """
     failed = [verdict for verdict in verdicts if verdict.verdict != "safe"] or verdicts
     scores = _scores(failed)
-    return json_safe(max(scores)) if len(scores) == len(failed) else None  # type: ignore[no-any-return]
+    return json_safe(max(scores)) if len(scores) == len(failed) else None
 
 
 def _scores(verdicts: Sequence[Verdict]) -> list[float]:
