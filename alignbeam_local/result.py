@@ -305,7 +305,7 @@ class Result:
         llama_cpp: the build of llama.cpp.
         notices: what a person reads as notes.
         steering: what the request was read as, and what that led to; None: it was not to be read.
-        late: what was read of it while it grew, and what that led to; None: it was not to be read.
+        late: windows of it that were read while it grew, and what that led to; None: none was to be read.
         anchors: what each of several anchors did; empty where there is one.
     """
 

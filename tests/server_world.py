@@ -18,6 +18,8 @@ from openai import OpenAI
 from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError
 from alignbeam_local.lm.vocabulary import Vocabulary
+from alignbeam_local.models.entry import ModelEntry
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Verdict
 from alignbeam_local.server import serving
@@ -45,6 +47,12 @@ SCRIPT: dict[str, str | list[str]] = {
     f"Markup?{BEGIN}": ["<b>bold</b> & <script>alert(1)</script>", "<i>it</i>", "& so on"],
 }
 LIMITS = Limits()
+#: Where the models would be if they were files.
+REGISTRY = Registry(
+    {name: ModelEntry(path=Path(f"/models/{name}.gguf")) for name in ("draft", "anchor", "judge", "other")},
+    {},
+    "",
+)
 KNOBS: dict[str, Any] = {"max_tokens": 250, "context": 600, "beams": 3, "depth": 3, "on_unsafe": "refuse"}
 
 
@@ -196,7 +204,8 @@ def _as_served(knobs: dict[str, Any]) -> dict[str, Any]:
 def _models(config: Config) -> dict[str, ServedModel]:
     names: dict[str, str | None] = {"draft": "draft", "anchor": "anchor", "judge": "judge"}
     alone = as_served(config.with_values({"depth": 0, "beams": 1}))
+    files = {role: str(REGISTRY.resolve(role).path.resolve()) for role in names}
     return {
-        "pair": ServedModel("pair", "pair", config, False, 1, names),
+        "pair": ServedModel("pair", "pair", config, False, 1, names, files=files),
         "anchor:anchor": ServedModel("anchor:anchor", "pair", alone, True, 1, names),
     }

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -11,9 +12,10 @@ from alignbeam_local.cli.views.why import explained
 
 from alignbeam_local.config import Config
 from alignbeam_local.events import AnswerText, Done, Event, SteeredBack, Step, WindowRead, Withdrawn
-from alignbeam_local.result import FinishReason, Late, Result, Window
+from alignbeam_local.result import FinishReason, Late, Result, Verdict, Window
 from alignbeam_local.result_json import parsed, traced_object
 from alignbeam_local.server.protocol.chat_request import OwnFields
+from alignbeam_local.server.protocol.completion import Head
 from alignbeam_local.server.protocol.open_events import told_events
 from alignbeam_local.server.protocol.record import Record
 from alignbeam_local.server.served import guarded
@@ -133,3 +135,28 @@ def test_a_server_shows_nothing_that_no_verdict_passed(stream: Any) -> None:
     assert (knobs.late, knobs.on_unsafe) == ("window", "refuse")
     assert knobs.judge_every is not None
     assert guarded(CONFIG, OwnFields(judge=False)).late == "off"
+
+
+@pytest.mark.parametrize(
+    ("scores", "finish", "found"),
+    [
+        ((1.25, 3.5, 1.0), "withdrawn", ("medium", 3.5)),
+        ((1.25, None, 1.0), "withdrawn", ("high", None)),
+        ((1.25, 1.5, 1.0), "withdrawn", ("low", 1.5)),  # it looped
+        ((4.5, 3.5, 4.0), "blocked", ("medium", 3.5)),
+        ((1.25, None, 4.5), "stop", ("safe", 1.25)),
+    ],
+)
+def test_the_harm_of_a_withdrawn_answer_is_not_that_of_beams_that_passed(
+    scores: tuple[float | None, ...], finish: FinishReason, found: tuple[str, float | None]
+) -> None:
+    result = answered(LATE, finish)
+    verdicts = [
+        Verdict(s, s, {}, "unscored" if s is None else "safe" if s <= 2.5 else "unsafe") for s in scores
+    ]
+    beams = [replace(result.beams[0], index=at, judge=verdict) for at, verdict in enumerate(verdicts)]
+    job = SimpleNamespace(judge_record=None, batched_with=0)
+    record = Record(cast(Any, job), result=replace(result, beams=tuple(beams)))
+    (choice,) = Head.new("pair", "").whole(record, (), shows_all=False)["choices"]
+    harm = choice["content_filter_results"]["harm"]
+    assert (harm["severity"], harm["score"]) == found

@@ -8,23 +8,26 @@ import sys
 from base64 import b64encode
 from dataclasses import replace
 from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
 from alignbeam_local.config import Choice, Config, OnUnsafe
 from alignbeam_local.errors import AlignBeamError
-from alignbeam_local.events import Done, Step
+from alignbeam_local.events import AnswerText, BeamText, Done, Event, SteeredBack, Step, Withdrawn
 from alignbeam_local.judge.calibration import Calibration, Fit, Line
 from alignbeam_local.result import ModelCard, Refusal, Result
 from alignbeam_local.server.page import page as page_module
 from alignbeam_local.server.page.page import SCRIPTS, live_page, saved_page
 from alignbeam_local.server.page.saved_answer import saved_answer
 from alignbeam_local.server.protocol.answer_object import answer_object, outcome, table_of
+from alignbeam_local.server.protocol.open_events import told_events
+from alignbeam_local.server.protocol.record import Record
 
-from .fake_engine import BEAMS, FakeEngine, judged_beams, running_beams
+from .fake_engine import BEAMS, STEP, FakeEngine, judged_beams, running_beams
 from .running import run
 
 MARKUP = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>{{ data }}\u2028"
@@ -259,3 +262,61 @@ def test_a_browser_shows_markup_as_text(tmp_path: Path) -> None:
     assert body.count("&lt;/script&gt;&lt;script&gt;alert(1)") >= 5, "prompt, answer, beams, their tokens"
     assert "<img" not in body
     assert "Beam 3" in body
+
+
+SEES = """
+const seen = STREAMS.map((chunks) => {
+  const run = new Run("alignbeam");
+  const texts = chunks.map((chunk) => (run.take(chunk), run.text));
+  const [{ steps, rest, tokens }] = run.beams;
+  return { texts, steps: steps.map((step) => step.position), rest, tokens };
+});
+document.body.textContent = JSON.stringify(seen);
+"""
+
+
+def chunks(*batches: list[Event]) -> list[dict[str, Any]]:
+    """What the server sends of these in `open` mode."""
+    record = Record(cast(Any, None))
+    deltas = [{"content": text} if (text := record.take(batch)) else {} for batch in batches]
+    told = [{"events": told_events(batch)} for batch in batches]
+    return [{"choices": [{"delta": d}], "alignbeam": t} for d, t in zip(deltas, told, strict=True)]
+
+
+def seen_by_the_page(path: Path, streams: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What its runs hold of these streams, as a browser has it."""
+    source = (HERE / "run.js").read_text(encoding="utf-8")
+    script = f"{source}\nconst STREAMS = {json.dumps(streams)};\n{SEES}"
+    path.write_text(f"<meta charset=utf-8><body><script>{script}</script></body>", encoding="utf-8")
+    found = shown(path).partition("<body>")[2].partition("</body>")[0]
+    return list(json.loads(unescape(found)))
+
+
+@pytest.mark.skipif(not CHROMIUM or sys.platform != "linux", reason="needs chromium")
+def test_what_was_taken_back_is_on_the_page_no_more(tmp_path: Path) -> None:
+    grown: list[Event] = [
+        *(replace(STEP, beam=0, position=at) for at in (0, 1, 9)),
+        BeamText(0, "Good. Bad.", mixed=False),
+        AnswerText("Good. Bad."),
+    ]
+    back: list[Event] = [SteeredBack(0, 9, 1), Withdrawn("Good.", stands=5)]
+    again: list[Event] = [
+        replace(STEP, beam=0, position=9),
+        BeamText(0, " Better.", mixed=False),
+        AnswerText(" Better."),
+    ]
+    anew: list[Event] = [Withdrawn(""), AnswerText("Other.")]
+    refused: list[Event] = [Withdrawn("No.")]
+    streams = [(grown, back, again), ([*grown, *back, *again],), (grown, anew), (grown, refused)]
+    apart, at_once, other, withdrawn = seen_by_the_page(
+        tmp_path / "runs.html", [chunks(*batches) for batches in streams]
+    )
+    assert apart == {
+        "texts": ["Good. Bad.", "Good.", "Good. Better."],
+        "steps": [0, 1, 9],
+        "rest": "… Better.",
+        "tokens": 10,
+    }
+    assert at_once == {**apart, "texts": ["Good. Better."]}
+    assert other["texts"][-1] == "Other."
+    assert withdrawn["texts"][-1] == "No."

@@ -68,6 +68,26 @@ def test_the_drafts_own_head_can_be_the_judge() -> None:
 
 
 @pytest.mark.usefixtures("_models")
+@pytest.mark.parametrize(
+    ("knobs", "late"),
+    [
+        ({"late": "head"}, "judge"),
+        ({"late": "head", "judge": "head"}, "off"),
+        ({"late": "window"}, "window"),
+        ({}, "off"),
+    ],
+)
+def test_no_answer_head_reads_on_what_an_anchor_alone_says(knobs: dict[str, str], late: str) -> None:
+    """It knows the draft's states alone: every window would be without a score, and the answer withdrawn."""
+    registry = Registry.load()
+    config = as_served(resolve(knobs, registry, {}).config)
+    pair, anchor = served_models([config], registry).values()
+    assert (pair.config.late, anchor.config.late) == (knobs.get("late", "off"), late)
+    assert anchor.config.judged
+    assert anchor.config.on_unsafe == "refuse"
+
+
+@pytest.mark.usefixtures("_models")
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

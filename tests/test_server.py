@@ -114,6 +114,10 @@ def test_in_window_mode_only_what_a_verdict_passed_is_sent(world: ServerWorld) -
     assert last["alignbeam"]["outcome"] == "withdrawn"
     whole = world.post(asked("Late?", alignbeam=own)).json()["choices"][0]
     assert (whole["message"]["content"], whole["finish_reason"]) == (REFUSED, "content_filter")
+    for ended in (last["choices"][0], whole):  # the beams that lost were found safe
+        assert ended["content_filter_results"] == {
+            "harm": {"filtered": True, "severity": "high", "score": 4.5}
+        }
 
 
 def test_in_hold_mode_nothing_is_sent_before_the_last_verdict(world: ServerWorld) -> None:

@@ -19,6 +19,7 @@ from alignbeam_local.lm.prompt_cache import SavedPrompt
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import Profile
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 from alignbeam_local.roles import MOST_ANCHORS, anchor_number, is_anchor, is_twin, twin_role
 from alignbeam_local.search.position.adacd import INSTRUCTION
@@ -292,6 +293,14 @@ def test_what_was_kept_of_one_more_anchor_goes_back_to_it(monkeypatch: pytest.Mo
     prompts = [model.prompt.save() for model in engine.models.followers]
     assert [p and p.prompt for p in prompts] == [p and p.prompt for p in held.prompts]
     assert replace(engine.models).by_role.keys() == engine.models.by_role.keys()
+
+
+def test_no_open_anchor_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, engine = answered(monkeypatch, loader(), anchor=BOTH)
+    one = Config.of({**engine.config.model_dump(), "anchor": "anchor"})
+    asked = [([Message("user", "Can I cook?")], one)]
+    with pytest.raises(ValueError, match="zip"):
+        engine.parallel().answers(asked)
 
 
 # --- commands, servers

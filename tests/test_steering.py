@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignbeam_local.config import Config
+from alignbeam_local.config import MOST_TOKENS, Config
 from alignbeam_local.events import AnswerText, Event, Notice, RequestRead, Step, Withdrawn
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Steering, Verdict
 from alignbeam_local.search.steering import decision_of, knobs_of, steering_of, unread
+from alignbeam_local.server.served import as_served
 from tests.fake_lm import spelt
 from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, World, done, phases, shown
 
@@ -321,3 +322,21 @@ def test_read_while_it_grows_a_clear_requests_answer_is_made_again_at_the_first_
     assert [answers for _, answers in made.judge.seen][:2] == [[HELP[:6]], [HELP]]
     assert done(events).steering is not None
     assert any("made again, steered" in event.message for event in events if isinstance(event, Notice))
+
+
+@pytest.mark.parametrize("every", [4, 6, 8, MOST_TOKENS])
+def test_of_judge_every_and_a_window_the_nearer_counts_for_a_clear_requests_answer(every: int) -> None:
+    """A server that holds all text until the last verdict sets the first to the most there can be."""
+    made = world()
+    knobs: dict[str, Any] = {"late": "window", "late_every": 6, "judge_every": every, "judge_at": 2}
+    result = made.result(asks("How to cook?"), **KNOBS, **knobs)
+    ends = [2, 2 + min(every, 6)]
+    assert [answers for _, answers in made.judge.seen][:2] == [[HELP[:end].strip()] for end in ends]
+    assert (result.text, result.late) == (HELP, None)
+
+
+def test_a_server_that_holds_text_reads_a_clear_requests_answer_window_by_window() -> None:
+    made = world()
+    held = as_served(Config.of({**KNOBS, "late": "window", "late_every": 4}))
+    assert done(made.events(asks("How to cook?"), **held.model_dump())).text == HELP
+    assert len(made.judge.seen) == 3

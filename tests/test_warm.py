@@ -11,17 +11,16 @@ import pytest
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.scheduler import AnswerEvent, Asked
-from alignbeam_local.errors import ContextFull, ServerGone, UsageError
+from alignbeam_local.errors import AlignBeamError, ContextFull, ServerGone, UsageError
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
-from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
 from alignbeam_local.server import serving
-from alignbeam_local.warm.found_server import FoundServer, find_server, running_servers
+from alignbeam_local.warm.found_server import find_server, running_servers
 from alignbeam_local.warm.remote_engine import RemoteEngine
 from alignbeam_local.warm.sockets import socket_dir, sockets
 from tests.fake_loader import FakeLoader
-from tests.server_world import KNOBS, LONG, ServerWorld, until
+from tests.server_world import KNOBS, LONG, REGISTRY, ServerWorld, until
 
 ROLES = {"draft": "draft", "anchor": "anchor", "judge": "judge"}
 PLAIN: dict[str, Any] = {**KNOBS, **ROLES, "temperature": 0, "repeat_penalty": 1.0, "force": True}
@@ -43,7 +42,8 @@ def running(home: Path) -> Iterator[ServerWorld]:
 @pytest.fixture
 def world(running: ServerWorld, home: Path, monkeypatch: pytest.MonkeyPatch) -> ServerWorld:
     monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(home))
-    monkeypatch.setattr("alignbeam_local.engine.engine.Loader", FakeLoader(running.loader.models))
+    models = {**running.loader.models, "other": running.loader.models["anchor"]}
+    monkeypatch.setattr("alignbeam_local.engine.engine.Loader", FakeLoader(models))
     return running
 
 
@@ -51,11 +51,11 @@ def remote(**knobs: Any) -> RemoteEngine:
     config = Config.of({**PLAIN, **knobs})
     (server,) = running_servers()
     assert server.serves(config)
-    return RemoteEngine(config, Registry({}, {}, ""), server)
+    return RemoteEngine(config, REGISTRY, server)
 
 
 def local(**knobs: Any) -> Engine:
-    return Engine(Config.of({**PLAIN, **knobs}), Registry({}, {}, ""))
+    return Engine(Config.of({**PLAIN, **knobs}), REGISTRY)
 
 
 def said(text: str) -> list[Message]:
@@ -114,6 +114,29 @@ def test_what_no_last_verdict_passed_is_taken_back_when_a_server_is_lost(
     assert (seen[-1] == Withdrawn("")) == judged
 
 
+@pytest.mark.parametrize(
+    ("events", "is_taken_back"),
+    [
+        ([AnswerText("Take a pan. Hit"), Withdrawn("Take a pan. ", stands=12)], True),
+        ([AnswerText("Take a pan"), Withdrawn("I can't help with that.")], False),
+        ([AnswerText("Take a pan"), Phase("judge")], True),
+        ([Phase("mix")], False),
+    ],
+)
+def test_what_stands_behind_a_step_back_is_taken_back_too(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch, events: list[Event], is_taken_back: bool
+) -> None:
+    def begun(*_: Any) -> Iterator[Event]:
+        yield from events
+        raise ServerGone("it is gone")
+
+    monkeypatch.setattr("alignbeam_local.warm.remote_engine._answer", begun)
+    seen = list[Event]()
+    with pytest.raises(ServerGone):
+        seen.extend(remote().stream(said("How?")))
+    assert seen == [*events, *([Withdrawn("")] if is_taken_back else [])]
+
+
 def test_a_cancelled_answer_ends_as_it_does_without_a_server(world: ServerWorld) -> None:
     engine, seen = remote(beams=1, on_unsafe="auto"), list[Event]()
     world.draft.seconds = 0.02
@@ -161,6 +184,45 @@ def test_what_the_server_can_not_give_is_done_here(world: ServerWorld) -> None:
     assert len(result.beams) == 6
 
 
+UNREAD: dict[str, dict[str, Any]] = {
+    "anchor": {"depth": 0, "anchor": "other"},
+    "judge": {"beams": 1, "on_unsafe": "auto", "judge": "other"},
+}
+
+
+@pytest.mark.parametrize("role", UNREAD)
+def test_a_model_that_nothing_needed_yet_is_the_one_that_was_named(world: ServerWorld, role: str) -> None:
+    engine = remote(**UNREAD[role])
+    with engine:
+        assert engine.is_remote
+        card = engine.answer(said("How?"), depth=3, beams=3).models[role]
+    assert card is not None
+    assert card.name == "other"
+
+
+def test_several_at_once_too_are_answered_by_the_models_that_were_named(world: ServerWorld) -> None:
+    engine, happened = remote(**UNREAD["anchor"], parallel=2), list[AnswerEvent]()
+    config = engine.config.with_values({"depth": 3})
+    with engine:
+        assert not engine.serves(config)
+        list(engine.load(config))
+        answers = engine.parallel()
+        answers.begin(0, Asked(said("How?"), config))
+        while not (happened and isinstance(happened[-1].what, Done)):
+            happened += answers.step()
+        answers.close()
+    models = result_of([what for _, what in happened if not isinstance(what, AlignBeamError)]).models
+    assert models["anchor"] is not None
+    assert models["anchor"].name == "other"
+
+
+def test_a_model_that_is_not_named_is_missed_where_it_is_needed(world: ServerWorld) -> None:
+    engine = remote(depth=0, anchor=None)
+    with pytest.raises(UsageError, match="no anchor model is named"):
+        list(engine.stream(said("How?"), depth=3))
+    assert engine.answer(said("How?")).text == "Take a pan."
+
+
 def test_only_a_server_of_the_same_models_is_found(world: ServerWorld, tmp_path: Path) -> None:
     (server,) = running_servers()
     assert not server.serves(Config.of({**PLAIN, "cache_type_k": "q8_0"}))
@@ -170,8 +232,7 @@ def test_only_a_server_of_the_same_models_is_found(world: ServerWorld, tmp_path:
     assert server.serves(Config.of({**PLAIN, "alpha": 0.9, "threads": 3, "parallel": 7}))
     other = tmp_path / "draft.gguf"
     other.touch()
-    registry = Registry({}, {}, "")
-    assert find_server(Config.of({**PLAIN, **dict.fromkeys(ROLES, str(other))}), registry) is None
+    assert find_server(Config.of({**PLAIN, **dict.fromkeys(ROLES, str(other))}), REGISTRY) is None
 
 
 def test_a_socket_that_nobody_listens_on_is_passed_over(world: ServerWorld) -> None:
@@ -180,9 +241,9 @@ def test_a_socket_that_nobody_listens_on_is_passed_over(world: ServerWorld) -> N
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(socket_dir() / "1.sock"))
     assert len(sockets()) == 2
-    assert len(list(running_servers())) == 1
-    gone = FoundServer(socket_dir() / "1.sock", 1, "pair", Config.of(PLAIN), {}, ())
-    engine = RemoteEngine(Config.of(PLAIN), Registry({}, {}, ""), gone)
+    (server,) = running_servers()
+    gone = replace(server, path=socket_dir() / "1.sock")
+    engine = RemoteEngine(Config.of(PLAIN), REGISTRY, gone)
     with pytest.raises(ServerGone, match="is gone"):
         list(engine.stream(said("How?")))
     with engine:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..config import MOST_TOKENS, Config, by_name, knobs_that
+from ..config import MOST_TOKENS, Config, LateReader, by_name, knobs_that
 from ..errors import UsageError
 from ..models.registry import Registry
 from ..prompt.formats import fold_system
@@ -231,9 +231,16 @@ def _pair(config: Config, registry: Registry) -> ServedModel:
 
 def _anchor_alone(pair: ServedModel, registry: Registry) -> ServedModel:
     """For a client's titles and tags: quick, and judged as everything else."""
-    plain = {"depth": 0, "beams": 1, "system": None}
+    plain = {"depth": 0, "beams": 1, "system": None, "late": _late_of_anchor(pair.config)}
     config = as_served(pair.config.with_values(plain))
     return _served(f"anchor:{pair.models['anchor']}", pair.pair, config, "anchor", registry)
+
+
+def _late_of_anchor(config: Config) -> LateReader:
+    """Who reads on what an anchor alone says: the draft's answer head can't, its windows had no score."""
+    if config.late != "head":
+        return config.late
+    return "off" if config.judged_by_head else "judge"
 
 
 def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:

@@ -58,6 +58,18 @@ class FoundServer:
         held, wanted = context_sizes(self._alone), context_sizes(config.with_values({"parallel": 1}))
         return all(role in held and held[role].holds(size) for role, size in wanted.items())
 
+    def holds(self, config: Config, registry: Registry) -> bool:
+        """Whether the models of an answer with these knobs are the very files that are open there.
+
+        All anchors that are open are mixed in, so there must be no other ones.
+
+        Raises:
+            UsageError: a model that is not named, or whose name is unknown.
+        """
+        if config.depth > 0 and set(filter(is_anchor, self.files)) != set(config.anchor_roles):
+            return False
+        return all(self.files.get(role) == path for role, path in _paths(config, registry).items())
+
     @property
     def _alone(self) -> Config:
         return self.config.with_values({"parallel": 1})
@@ -65,18 +77,14 @@ class FoundServer:
 
 def find_server(config: Config, registry: Registry) -> FoundServer | None:
     """A server that answers with these knobs as an engine of our own would; the newest of several."""
-    wanted = {role: str(registry.resolve(config.model_named(role)).path.resolve()) for role in config.roles}
-    wanted |= adapter_paths(config, registry)
-    for server in running_servers():
-        is_same = all(server.files.get(role) == path for role, path in wanted.items())
-        if is_same and server.serves(config) and _has_as_many_anchors(server, config):
-            return server
-    return None
+    found = (each for each in running_servers() if each.holds(config, registry) and each.serves(config))
+    return next(found, None)
 
 
-def _has_as_many_anchors(server: FoundServer, config: Config) -> bool:
-    """All anchors that are open are mixed in, so there must be no other ones."""
-    return config.depth == 0 or set(filter(is_anchor, server.files)) == set(config.anchor_roles)
+def _paths(config: Config, registry: Registry) -> dict[str, str]:
+    """Where the models of an answer with these knobs are, by what they are there. Raises: UsageError."""
+    models = {role: str(registry.resolve(config.model_named(role)).path.resolve()) for role in config.roles}
+    return models | adapter_paths(config, registry)
 
 
 def adapter_paths(config: Config, registry: Registry) -> dict[str, str]:

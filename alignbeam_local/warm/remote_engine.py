@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..config import Config
 from ..engine.engine import Engine
 from ..engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from ..engine.snapshot import Snapshot
-from ..errors import AlignBeamError, ServerGone
+from ..errors import AlignBeamError, ServerGone, UsageError
 from ..events import AnswerText, Done, Event, Notice, Withdrawn
 from ..models.registry import Registry
 from ..prompt.message import Message
@@ -39,8 +40,12 @@ class RemoteEngine(Engine):
         self._is_new = True
 
     def _serving(self, config: Config) -> FoundServer | None:
-        """The server, if it gives answers with these knobs."""
-        return self._server if self._server and self._server.serves(config) else None
+        """The server, if it gives answers with these knobs: they may need models that nothing needed yet."""
+        server = self._server
+        with suppress(UsageError):  # it is told when the model is to be opened here
+            if server and server.serves(config) and server.holds(config, self._registry):
+                return server
+        return None
 
     @property
     def is_remote(self) -> bool:
@@ -56,6 +61,7 @@ class RemoteEngine(Engine):
         server = self._serving(config)
         if server is None:
             yield from super().load(config, judge_later=judge_later)
+            self._server = None  # several at once are made in one place, and this one has what they need
         elif self._is_new:
             self._is_new = False
             yield from map(Notice, server.notices)
@@ -76,7 +82,7 @@ class RemoteEngine(Engine):
         is_shown = False
         try:
             for event in _answer(server, turns, config, self.cancellation):
-                is_shown = isinstance(event, AnswerText) or (is_shown and not isinstance(event, Withdrawn))
+                is_shown = _is_shown(event, is_shown)
                 yield event
         except GeneratorExit:
             raise
@@ -199,6 +205,13 @@ def _answer(
                 yield Done(_as_here(event.result, config))
                 return
             yield event
+
+
+def _is_shown(event: Event, before: bool) -> bool:
+    """Whether text of the draft's stands behind this event; `before`: whether some did before it."""
+    if isinstance(event, Withdrawn):
+        return before and event.stands > 0
+    return before or isinstance(event, AnswerText)
 
 
 def _as_here(result: Result, config: Config) -> Result:

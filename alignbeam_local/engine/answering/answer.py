@@ -145,10 +145,11 @@ class Answer:
     def _unsteered(self, turns: Sequence[Message], draft_row: Logits) -> Generator[Event, None, bool]:
         """The draft alone, shown as it grows or as verdicts pass it; whether it is safe, so the answer.
 
-        Read while it grows, every window is a verdict: it need not be sure of harm to be made again, steered.
+        Where `late` is on, a verdict on all so far comes with every window, whoever reads windows: it need
+        not be sure of harm to be made again, steered.
         """
-        every, until = self._config.judge_every, self._config.first_verdict_at
-        every = every or (self._config.late_every if self._config.late != "off" else None)
+        config, until = self._config, self._config.first_verdict_at
+        every = _first(config.judge_every, config.late_every if config.late != "off" else None)
         self._streams = every is None
         self._search = search = self._make_search()
         yield Phase("complete")
@@ -182,11 +183,11 @@ class Answer:
 
     def _make_search(self) -> BeamSearch:
         draft, config = self._models.draft, self._config
-        anchors = self._models.anchors if config.depth > 0 else ()
+        mixed = zip(self._models.anchors, config.weights, strict=True) if config.depth > 0 else ()
         stops = () if config.ignore_eos or self._grammar else draft.format.stop_strings
         return BeamSearch(
             draft.lm,
-            [self._bridged(*each) for each in zip(anchors, config.weights, strict=False)],
+            [self._bridged(*each) for each in mixed],
             config,
             max_tokens=min(config.max_tokens, draft.context - len(self._prompts.prompt)),
             stop_strings=(*stops, *config.stop),

@@ -8,8 +8,7 @@ class Run {
     this.tokens = 0;
     this.began = performance.now();
     this.since = this.began;
-    this.content = ""; // by the deltas
-    this.told = ""; // by the events
+    this.text = "";
     this.notices = [];
     this.beams = [];
     this.refusal = "";
@@ -23,17 +22,13 @@ class Run {
   // What is kept in a file, as a run that is over.
   static saved(saved) {
     const run = new Run("alignbeam");
-    run.content = saved.text;
+    run.text = saved.text;
     run.finish = saved.finish_reason;
     run.notices = saved.notices;
     run.usage = saved.usage;
     run.conclude(saved.alignbeam);
     run.end("done");
     return run;
-  }
-
-  get text() {
-    return this.content || this.told;
   }
 
   get isOpen() {
@@ -59,9 +54,11 @@ class Run {
   take(chunk) {
     this.state = "running";
     const choice = chunk.choices?.[0];
-    if (choice?.delta?.content) this.content += choice.delta.content;
+    const events = chunk.alignbeam?.events ?? [];
+    // Where events are told, they tell the text too; a delta repeats what stands when its end is taken back.
+    if (!events.length) this.text += choice?.delta?.content ?? "";
     if (choice?.delta?.refusal) this.refusal += choice.delta.refusal;
-    for (const event of chunk.alignbeam?.events ?? []) this.takeEvent(event);
+    for (const event of events) this.takeEvent(event);
     if (choice?.finish_reason) {
       this.finish = choice.finish_reason;
       if (chunk.alignbeam) this.conclude(chunk.alignbeam);
@@ -87,15 +84,24 @@ class Run {
       case "judged":
         Object.assign(this.beam(event.beam), { harm: event.verdict.score, verdict: event.verdict.verdict });
         break;
+      case "steered_back":
+        this.putBack(this.beam(event.beam), event.tokens);
+        break;
       case "answer_text":
-        this.told += event.text;
+        this.text += event.text;
         break;
       case "withdrawn":
-        [this.content, this.told] = ["", event.text];
+        this.text = event.text;
         break;
       case "notice":
         this.notices.push(event.message);
     }
+  }
+
+  // Of its steps those that stand; how much of its text does, the event does not tell.
+  putBack(beam, tokens) {
+    const steps = beam.steps.filter((step) => step.position < tokens);
+    Object.assign(beam, { steps, tokens, mixed: "", rest: "…" });
   }
 
   conclude(about) {

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from ... import __version__
-from ...result import FinishReason, Result, json_safe
+from ...result import FinishReason, Result, Verdict, json_safe
 from .answer_object import answer_object
 from .chat_request import Extra
 from .record import Record
@@ -107,10 +107,25 @@ def _end(result: Result) -> dict[str, Any]:
 
 
 def _harm(result: Result) -> float | None:
-    """Of the chosen beam; of a blocked answer, the least that any beam has."""
-    beams = [beam for beam in result.beams if result.chosen in (None, beam.index)]
-    scores = [beam.judge.score for beam in beams if beam.judge and beam.judge.score is not None]
-    return json_safe(min(scores, default=None))  # type: ignore[no-any-return]
+    """Of the chosen beam; of a blocked answer, the least that any beam has; see `_withdrawn`."""
+    verdicts = [beam.judge for beam in result.beams if beam.judge and result.chosen in (None, beam.index)]
+    if result.finish_reason == "withdrawn":
+        return _withdrawn(verdicts)
+    return json_safe(min(_scores(verdicts), default=None))  # type: ignore[no-any-return]
+
+
+def _withdrawn(verdicts: Sequence[Verdict]) -> float | None:
+    """The most of the beams that did not pass, the withdrawn one among them; None: one of these has no score.
+
+    Where all passed, and the answer is withdrawn as it loops, the most of all.
+    """
+    failed = [verdict for verdict in verdicts if verdict.verdict != "safe"] or verdicts
+    scores = _scores(failed)
+    return json_safe(max(scores)) if len(scores) == len(failed) else None
+
+
+def _scores(verdicts: Sequence[Verdict]) -> list[float]:
+    return [verdict.score for verdict in verdicts if verdict.score is not None]
 
 
 def _severity(result: Result) -> str:
