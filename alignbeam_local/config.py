@@ -249,7 +249,7 @@ class Config(BaseModel):
     late_tries: Annotated[int, Field(ge=0, le=16)] = _knob(
         2,
         "how often an answer that turned harmful is put back to before that and mixed again for depth "
-        "tokens (twice as many the second time), before it is refused",
+        "tokens, each further time for depth more than before; then it is refused",
         Knob("Judge", ("measured",)),
     )
     on_unsafe: OnUnsafe = _knob(

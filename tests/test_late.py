@@ -11,6 +11,7 @@ from alignbeam_local.events import (
     Event,
     Notice,
     SteeredBack,
+    Step,
     WindowRead,
     Withdrawn,
 )
@@ -135,6 +136,25 @@ def test_that_turns_harmful_again_and_again_is_refused_whatever_on_unsafe_says()
     assert result.beams[0].judge.verdict == "unsafe", "a server shows the texts of safe beams"
     mixed = [e.attempt for e in events if isinstance(e, SteeredBack)]
     assert mixed == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        ({}, 2),
+        ({"prefix": "adaptive", "agree_for": 7}, 7),
+        ({"alpha_rule": "disagreement", "max_depth": 9}, 9),
+        ({"alpha_rule": "decay"}, 2),
+    ],
+)
+def test_no_try_mixes_the_same_tokens_again(rule: dict[str, Any], first: int) -> None:
+    events = world(TURNS, TURNS | {"well. ": [HARM]}).events(**READS, on_unsafe="refuse", depth=2, **rule)
+    first_back, second = (at for at, event in enumerate(events) if isinstance(event, SteeredBack))
+    tries = [
+        [e for e in part if isinstance(e, Step)] for part in (events[first_back:second], events[second:])
+    ]
+    assert [len(steps) for steps in tries] == [first, first + 2]
+    assert all(step.top for step in tries[1]), "the draft alone chose none of them"
 
 
 def test_without_tries_or_an_anchor_it_is_refused_at_once() -> None:

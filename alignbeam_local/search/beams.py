@@ -146,13 +146,14 @@ class BeamSearch:
         """Phase 2: the mixed start of each beam goes on, each token the argmax of its mixture.
 
         `anchor_prompts` are those of each anchor, then those of their twins, if they have any. With `steps`
-        beams are mixed again where they stand, for at least so many tokens.
+        beams are mixed again where they stand, for at least so many tokens, with the whole alpha.
         """
         self.anchors.read_prompts(anchor_prompts)
         if steps is not None:
             self.anchors.go_on(self.active)
             for beam in self.active:
-                self._starts_of[beam.index] = Start(weight_of(self.config), Prefix(self.config, steps))
+                again = Start(weight_of(self.config, steps), Prefix(self.config, steps))
+                self._starts_of[beam.index] = again
         while mixing := self._mixing():
             yield from self._extend(mixing)
 

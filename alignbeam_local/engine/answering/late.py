@@ -37,6 +37,7 @@ class LateWatch:
         self._risk = WindowRisk(config.threshold)
         self._marks = [Mark.of(beam)]  # the last one that was clear, and where windows began since
         self._late = Late(config.late)
+        self._mixed_again = 0  # tokens, at the last try
         self._keep()
 
     @property
@@ -100,17 +101,19 @@ class LateWatch:
         return True
 
     def mix_again(self, anchor_prompts: Sequence[Sequence[int]]) -> Iterator[Event]:
-        """Mix tokens where the beam was put back to: depth of them, at the next try twice as many.
+        """Mix tokens where the beam was put back to, at each try depth more than at the one before.
 
-        The same tokens again would lead to the same answer.
+        The same tokens again would lead to the same answer, however many the knobs let be mixed.
 
         Raises:
             ContextFull: an anchor can't read all that the beam says.
             ModelError, Cancelled: as the models' `extend`.
         """
-        beam, tries = self._beam, len(self._late.steered_back)
+        beam, length = self._beam, len(self._beam.tokens)
+        steps = self._mixed_again + self._config.depth
         before = len(beam.prefix_logprobs), len(beam.mixture_logprobs), len(beam.anchor_logprobs)
-        yield from self._search.extend(anchor_prompts, steps=tries * self._config.depth)
+        yield from self._search.extend(anchor_prompts, steps=steps)
+        self._mixed_again = max(steps, len(beam.tokens) - length)
         # They are about the answer's start: what chose between beams.
         kept = beam.prefix_logprobs, beam.mixture_logprobs, beam.anchor_logprobs
         for logprobs, count in zip(kept, before, strict=True):
