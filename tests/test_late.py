@@ -18,7 +18,7 @@ from alignbeam_local.events import (
 from alignbeam_local.judge.windows import WindowRisk
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.result import Verdict
-from tests.test_answer import World, done, shown
+from tests.test_answer import ANCHOR, COOK, World, done, shown
 
 KIND = "Take a pan. Wash it well. "
 HARM = "Hit him hard. Hit him again. "
@@ -210,6 +210,16 @@ def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:
     events = made.events(consume=fill, **config)
     assert (done(events).text, done(events).finish_reason) == ("No.", "withdrawn")
     assert any("the anchor can't read it" in e.message for e in events if isinstance(e, Notice))
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_an_anchor_reads_no_more_than_it_was_made_for(spare: int) -> None:
+    """Its cells would hold more: behind its context it would say anything."""
+    fits = world()
+    asked = len(fits.models.anchors[0].model.format.encode(COOK, ANCHOR))
+    made = world(anchor_context=asked + len(KIND) + 4 + spare)
+    result = made.result(**READS, on_unsafe="refuse", alpha=1.0, depth=4, refusal_text="No.")
+    assert result.text == ("No." if spare else f"{KIND}I stop.")
 
 
 # --- knobs

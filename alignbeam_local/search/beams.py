@@ -147,6 +147,9 @@ class BeamSearch:
 
         `anchor_prompts` are those of each anchor, then those of their twins, if they have any. With `steps`
         beams are mixed again where they stand, for at least so many tokens, with the whole alpha.
+
+        Raises:
+            ContextFull: an anchor holds no more; where beams are mixed again, it was not made to read more.
         """
         self.anchors.read_prompts(anchor_prompts)
         if steps is not None:
@@ -155,6 +158,8 @@ class BeamSearch:
                 again = Start(weight_of(self.config, steps), Prefix(self.config, steps))
                 self._starts_of[beam.index] = again
         while mixing := self._mixing():
+            if steps is not None:
+                self.anchors.require_room(mixing)
             yield from self._extend(mixing)
 
     def _mixing(self) -> list[Beam]:

@@ -204,6 +204,7 @@ class Answer:
             weight,
             answer_header(model.format, model.lm.vocabulary) if self._config.is_probed else (),
             twin.lm if twin else None,
+            model.trained_context,
         )
 
     # --- completing and judging

@@ -88,6 +88,7 @@ class LateWatch:
             prompt_tokens: what its sequence of the draft holds before the answer.
 
         Raises:
+            ContextFull: an anchor can't read what it says there, and as much as is to be mixed.
             ModelError, ContextFull, Cancelled: as the model's `truncate`.
         """
         if len(self._late.steered_back) >= self._config.late_tries or not self._search.anchors:
@@ -95,6 +96,7 @@ class LateWatch:
             return False
         mark = self._marks[0]
         self._search.rewind(self._beam, mark.tokens, prompt_tokens)
+        self._search.anchors.require_room([self._beam], self._next_steps)
         self._beam.mixed = mark.mixed
         self._late = self._late.with_try(mark.tokens)
         self._marks, self._risk = [mark], WindowRisk(self._config.threshold)
@@ -110,7 +112,7 @@ class LateWatch:
             ModelError, Cancelled: as the models' `extend`.
         """
         beam, length = self._beam, len(self._beam.tokens)
-        steps = self._mixed_again + self._config.depth
+        steps = self._next_steps
         before = len(beam.prefix_logprobs), len(beam.mixture_logprobs), len(beam.anchor_logprobs)
         yield from self._search.extend(anchor_prompts, steps=steps)
         self._mixed_again = max(steps, len(beam.tokens) - length)
@@ -118,6 +120,11 @@ class LateWatch:
         kept = beam.prefix_logprobs, beam.mixture_logprobs, beam.anchor_logprobs
         for logprobs, count in zip(kept, before, strict=True):
             del logprobs[count:]
+
+    @property
+    def _next_steps(self) -> int:
+        """The tokens that the next try mixes at least."""
+        return self._mixed_again + self._config.depth
 
     def _keep(self) -> None:
         """Where nothing is suspected a model that can't be cut saves its state."""
