@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
+from alignbeam_local.cli.views.story import summary
 
 from alignbeam_local.config import Config
 from alignbeam_local.events import (
@@ -210,6 +211,10 @@ def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:
     events = made.events(consume=fill, **config)
     assert (done(events).text, done(events).finish_reason) == ("No.", "withdrawn")
     assert any("the anchor can't read it" in e.message for e in events if isinstance(e, Notice))
+    late = done(events).late
+    assert late is not None
+    assert (late.steered_back, late.gave_up) == ((), True), "nothing was mixed"
+    assert summary(done(events)).startswith("withdrawn: it turned harmful while it grew")
 
 
 @pytest.mark.parametrize("spare", [0, -1])
@@ -219,7 +224,8 @@ def test_an_anchor_reads_no_more_than_it_was_made_for(spare: int) -> None:
     asked = len(fits.models.anchors[0].model.format.encode(COOK, ANCHOR))
     made = world(anchor_context=asked + len(KIND) + 4 + spare)
     result = made.result(**READS, on_unsafe="refuse", alpha=1.0, depth=4, refusal_text="No.")
-    assert result.text == ("No." if spare else f"{KIND}I stop.")
+    assert result.late is not None
+    assert (result.text, result.late.gave_up) == (("No.", True) if spare else (f"{KIND}I stop.", False))
 
 
 # --- knobs

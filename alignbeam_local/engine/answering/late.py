@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ...config import Config
+from ...errors import ContextFull
 from ...events import Event
 from ...judge.windows import WindowRisk
 from ...prompt.text_stream import whole_characters
@@ -82,7 +83,7 @@ class LateWatch:
         return window, is_sure
 
     def put_back(self, prompt_tokens: int) -> bool:
-        """Take the beam back to before the first harmful window; False if it was too often already.
+        """Take the beam back to before the first harmful window; False if there is no try left, or no anchor.
 
         Args:
             prompt_tokens: what its sequence of the draft holds before the answer.
@@ -92,7 +93,6 @@ class LateWatch:
             ModelError, ContextFull, Cancelled: as the model's `truncate`.
         """
         if len(self._late.steered_back) >= self._config.late_tries or not self._search.anchors:
-            self._late = self._late.given_up()
             return False
         mark = self._marks[0]
         self._search.rewind(self._beam, mark.tokens, prompt_tokens)
@@ -114,12 +114,20 @@ class LateWatch:
         beam, length = self._beam, len(self._beam.tokens)
         steps = self._next_steps
         before = len(beam.prefix_logprobs), len(beam.mixture_logprobs), len(beam.anchor_logprobs)
-        yield from self._search.extend(anchor_prompts, steps=steps)
+        try:
+            yield from self._search.extend(anchor_prompts, steps=steps)
+        except ContextFull:
+            self._late = self._late.without_try()
+            raise
         self._mixed_again = max(steps, len(beam.tokens) - length)
         # They are about the answer's start: what chose between beams.
         kept = beam.prefix_logprobs, beam.mixture_logprobs, beam.anchor_logprobs
         for logprobs, count in zip(kept, before, strict=True):
             del logprobs[count:]
+
+    def give_up(self) -> None:
+        """It is refused."""
+        self._late = self._late.given_up()
 
     @property
     def _next_steps(self) -> int:
