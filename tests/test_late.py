@@ -217,6 +217,15 @@ def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:
     assert summary(done(events)).startswith("withdrawn: it turned harmful while it grew")
 
 
+def test_with_one_mixed_token_too_the_anchor_holds_its_prompt_once() -> None:
+    """Decoded a second time for the beam, it would not fit beside itself."""
+    made = world()
+    asked = len(made.models.anchors[0].model.format.encode(COOK, ANCHOR))
+    made.anchor.num_cells = asked + 2 * len(KIND)
+    result = made.result(**READS, on_unsafe="refuse", alpha=1.0, depth=1)
+    assert result.text.startswith(f"{KIND}I")
+
+
 @pytest.mark.parametrize("spare", [0, -1])
 def test_an_anchor_reads_no_more_than_it_was_made_for(spare: int) -> None:
     """Its cells would hold more: behind its context it would say anything."""

@@ -108,7 +108,7 @@ class BeamSearch:
         self._starts_of = {beam.index: begun.fork() for beam in self.beams}
         sequences = [beam.sequence for beam in self.beams]
         self.draft.fork(PROMPT, sequences)
-        if self.config.mixed_depth > 1:
+        if self.config.mixed_depth > 1 or self.config.late != "off":  # steered back, they read more
             self.anchors.fork(sequences)
         for beam, token in zip(self.beams, starts, strict=True):
             yield from self._take(beam, int(token), row)
