@@ -119,7 +119,8 @@ class Config(BaseModel):
     )
     max_depth: Annotated[int, Field(ge=1, le=512)] = _knob(
         20,
-        "no token is mixed behind this many, where more than N may be; N if that is more",
+        "no token is mixed behind this many, where more than N may be; N if that is more; where header_probe "
+        "finds that the anchor would refuse, N more",
         Knob("Method", ("measured", "sizes")),
     )
     agree_for: Annotated[int, Field(ge=1, le=512)] = _knob(
@@ -154,7 +155,7 @@ class Config(BaseModel):
     header_probe: HeaderProbe = _knob(
         "off",
         "ask the anchor behind the mixed tokens, as if its turn began anew, whether it would refuse; if so "
-        "the beam goes on mixed from there, to max_depth",
+        "the beam goes on mixed from there for N tokens",
         Knob("Method", ("measured", "sizes")),
     )
     safety_tokens: SafetyTokensUse = _knob(
@@ -249,7 +250,7 @@ class Config(BaseModel):
     late_tries: Annotated[int, Field(ge=0, le=16)] = _knob(
         2,
         "how often an answer that turned harmful is put back to before that and mixed again for depth "
-        "tokens (twice as many the second time), before it is refused",
+        "tokens, each further time for depth more than before; then it is refused",
         Knob("Judge", ("measured",)),
     )
     on_unsafe: OnUnsafe = _knob(
@@ -713,9 +714,8 @@ class Config(BaseModel):
 
     @property
     def goes_beyond(self) -> bool:
-        """Whether more than N tokens may be mixed."""
-        asks = self.prefix == "adaptive" or self.alpha_rule == "disagreement" or self.is_probed
-        return asks and self.depth > 0
+        """Whether more than N tokens may be mixed, unless the anchor is asked behind them."""
+        return (self.prefix == "adaptive" or self.alpha_rule == "disagreement") and self.depth > 0
 
     @property
     def is_probed(self) -> bool:
@@ -723,9 +723,14 @@ class Config(BaseModel):
         return self.header_probe == "on"
 
     @property
+    def longest_start(self) -> int:
+        """The most tokens that may be mixed before the anchor is asked behind them, if it is."""
+        return max(self.depth, self.max_depth) if self.goes_beyond else self.depth
+
+    @property
     def longest_prefix(self) -> int:
         """The most tokens that may be mixed, however long the answer: N, or what it may go on to."""
-        return max(self.depth, self.max_depth) if self.goes_beyond else self.depth
+        return self.longest_start + (self.depth if self.is_probed else 0)
 
     @property
     def mixed_depth(self) -> int:

@@ -141,8 +141,8 @@ class Late:
     Attributes:
         by: who read it: the judge all of it so far, or its last window; or the draft's answer head.
         windows: what was read, in that order; an answer that was put back is read again from there.
-        steered_back: the tokens to which it was put back, to be mixed again; one for each try.
-        gave_up: it turned harmful again after the last try, and was refused.
+        steered_back: the tokens to which it was put back, and mixed again from there; one for each try.
+        gave_up: it turned harmful, and was refused: no try was left, or no anchor could read it.
     """
 
     by: Literal["judge", "window", "head"]
@@ -155,6 +155,10 @@ class Late:
 
     def with_try(self, at: int) -> Self:
         return replace(self, steered_back=(*self.steered_back, at))
+
+    def without_try(self) -> Self:
+        """Its last one came to nothing."""
+        return replace(self, steered_back=self.steered_back[:-1])
 
     def given_up(self) -> Self:
         return replace(self, gave_up=True)

@@ -458,6 +458,12 @@ def test_no_more_is_mixed_than_said(depth: int, longest: int, mixed: int) -> Non
     assert Config.of({"depth": depth, "max_tokens": longest}).mixed_depth == mixed
 
 
+def test_where_the_anchor_is_asked_behind_the_start_n_tokens_more_may_be_mixed() -> None:
+    for rule, longest in ({}, 14), ({"max_depth": 3}, 14), ({"prefix": "adaptive"}, 27):
+        assert Config.of({"depth": 7, "header_probe": "on", **rule}).longest_prefix == longest
+    assert Config.of({"depth": 0, "header_probe": "on"}).longest_prefix == 0
+
+
 def test_changed_values_are_checked_anew_and_take_symbols() -> None:
     config = Config.of({"alpha": 0.1, "cache_type_v": "q8_0"})
     changed = config.with_values({"K": 5})

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import pytest
+from alignbeam_local.cli.views.story import summary
 
 from alignbeam_local.config import Config
 from alignbeam_local.events import (
@@ -11,13 +12,14 @@ from alignbeam_local.events import (
     Event,
     Notice,
     SteeredBack,
+    Step,
     WindowRead,
     Withdrawn,
 )
 from alignbeam_local.judge.windows import WindowRisk
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.result import Verdict
-from tests.test_answer import World, done, shown
+from tests.test_answer import ANCHOR, COOK, World, done, shown
 
 KIND = "Take a pan. Wash it well. "
 HARM = "Hit him hard. Hit him again. "
@@ -137,6 +139,25 @@ def test_that_turns_harmful_again_and_again_is_refused_whatever_on_unsafe_says()
     assert mixed == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        ({}, 2),
+        ({"prefix": "adaptive", "agree_for": 7}, 7),
+        ({"alpha_rule": "disagreement", "max_depth": 9}, 9),
+        ({"alpha_rule": "decay"}, 2),
+    ],
+)
+def test_no_try_mixes_the_same_tokens_again(rule: dict[str, Any], first: int) -> None:
+    events = world(TURNS, TURNS | {"well. ": [HARM]}).events(**READS, on_unsafe="refuse", depth=2, **rule)
+    first_back, second = (at for at, event in enumerate(events) if isinstance(event, SteeredBack))
+    tries = [
+        [e for e in part if isinstance(e, Step)] for part in (events[first_back:second], events[second:])
+    ]
+    assert [len(steps) for steps in tries] == [first, first + 2]
+    assert all(step.top for step in tries[1]), "the draft alone chose none of them"
+
+
 def test_without_tries_or_an_anchor_it_is_refused_at_once() -> None:
     for knob in ("late_tries", "depth"):
         knobs: dict[str, Any] = {knob: 0}
@@ -190,6 +211,30 @@ def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:
     events = made.events(consume=fill, **config)
     assert (done(events).text, done(events).finish_reason) == ("No.", "withdrawn")
     assert any("the anchor can't read it" in e.message for e in events if isinstance(e, Notice))
+    late = done(events).late
+    assert late is not None
+    assert (late.steered_back, late.gave_up) == ((), True), "nothing was mixed"
+    assert summary(done(events)).startswith("withdrawn: it turned harmful while it grew")
+
+
+def test_with_one_mixed_token_too_the_anchor_holds_its_prompt_once() -> None:
+    """Decoded a second time for the beam, it would not fit beside itself."""
+    made = world()
+    asked = len(made.models.anchors[0].model.format.encode(COOK, ANCHOR))
+    made.anchor.num_cells = asked + 2 * len(KIND)
+    result = made.result(**READS, on_unsafe="refuse", alpha=1.0, depth=1)
+    assert result.text.startswith(f"{KIND}I")
+
+
+@pytest.mark.parametrize("spare", [0, -1])
+def test_an_anchor_reads_no_more_than_it_was_made_for(spare: int) -> None:
+    """Its cells would hold more: behind its context it would say anything."""
+    fits = world()
+    asked = len(fits.models.anchors[0].model.format.encode(COOK, ANCHOR))
+    made = world(anchor_context=asked + len(KIND) + 4 + spare)
+    result = made.result(**READS, on_unsafe="refuse", alpha=1.0, depth=4, refusal_text="No.")
+    assert result.late is not None
+    assert (result.text, result.late.gave_up) == (("No.", True) if spare else (f"{KIND}I stop.", False))
 
 
 # --- knobs

@@ -54,6 +54,13 @@ def test_why_has_every_window_and_where_it_was_put_back() -> None:
     assert "once more, and was refused" in text
 
 
+def test_why_says_of_no_first_time_that_it_was_once_more() -> None:
+    screen = Screen(200, 60)
+    late = replace(LATE, steered_back=(), gave_up=True)
+    screen.console().print(explained(answered(late, "withdrawn"), [], 200))
+    assert "It turned harmful, and was refused." in " ".join(screen.lines)
+
+
 def test_a_terminal_says_that_only_the_end_was_taken_back() -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

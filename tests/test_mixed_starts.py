@@ -96,9 +96,10 @@ class Slow:
         config = self.config
         tokens: list[int] = []
         mixed, together, least, anew, probed = 0, 0, config.depth, None, False
+        most, whole = config.longest_start, 0
         potential = 0.0
         while True:
-            at = self.position(tokens, potential, anew)
+            at = self.position(tokens, potential, anew, whole)
             potential = at.potential
             together = 0 if at.parts else together + at.asked
             if not tokens:
@@ -111,20 +112,23 @@ class Slow:
             mixed += bool(at.f)
             if len(tokens) == config.max_tokens:
                 return tokens, mixed
-            if not self.goes_on(len(tokens), least, together):
-                raw = DRAFT.pieces(tokens)
-                text = raw.decode("utf-8", "replace")
-                if not config.is_probed or probed or is_unfinished(raw) or is_refusal(text):
-                    return tokens, mixed
+            goes_on = self.goes_on(len(tokens), least, together, most)
+            is_over = len(tokens) >= least and not (config.prefix == "adaptive" and goes_on)
+            raw = DRAFT.pieces(tokens)
+            is_asked = config.is_probed and not probed and is_over
+            is_asked = is_asked and not is_refusal(raw.decode("utf-8", "replace"))
+            if is_asked and is_unfinished(raw):
+                continue
+            if is_asked:
                 probed = True
-                if not self.would_refuse(tokens):
-                    return tokens, mixed
-                least, together, anew = len(tokens) + config.depth, 0, len(raw)
-                if not self.goes_on(len(tokens), least, together):
-                    return tokens, mixed
+                if self.would_refuse(tokens):
+                    least, together, anew = len(tokens) + config.depth, 0, len(raw)
+                    most, whole = max(most, least), least
+                    continue
+            if not goes_on:
+                return tokens, mixed
 
-    def goes_on(self, count: int, least: int, together: int) -> bool:
-        most = self.config.longest_prefix
+    def goes_on(self, count: int, least: int, together: int, most: int) -> bool:
         if count >= most or count < least:
             return count < most
         if self.config.prefix == "adaptive":
@@ -140,7 +144,7 @@ class Slow:
         parts: bool
         asked: int  # 1, or 0: what says nothing
 
-    def position(self, tokens: list[int], potential: float, anew: int | None) -> At:
+    def position(self, tokens: list[int], potential: float, anew: int | None, whole: int = 0) -> At:
         config = self.config
         raw = DRAFT.pieces(tokens)
         if is_unfinished(raw):
@@ -159,6 +163,7 @@ class Slow:
             fires = potential >= 1
             potential *= 0.6 if fires else 1
             alpha = config.alpha if fires or len(tokens) < config.depth else None
+        alpha = config.alpha if len(tokens) < whole else alpha
         mixtures = [self.eq_1(n, row, p_d, alpha or 0.0) for n, row in zip(self.used, rows, strict=True)]
         f = {} if alpha is None else self.mean(mixtures, weights)
         best = self.draft_order(tokens)[0]

@@ -152,6 +152,12 @@ def test_beams_that_begin_likewise_do_not_share_what_adds_up() -> None:
     assert other.at(1, lambda: 0.0) is None
 
 
+def test_steered_back_the_first_tokens_get_alpha_whatever_the_rule() -> None:
+    for rule, behind in (("fixed", 0.8), ("decay", 0.4), ("disagreement", None)):
+        weight = weight_of(config(alpha=0.8, depth=2, alpha_rule=rule), 2).fork()
+        assert [weight.at(n, float) for n in range(3)] == [0.8, 0.8, behind]
+
+
 def test_where_the_anchors_weight_is_none_the_draft_chooses_and_the_anchor_is_counted() -> None:
     knobs = config(depth=1, alpha_rule="disagreement", bridge_width=3)
     mixer, weight = Mixer([bridge()], knobs), weight_of(knobs)

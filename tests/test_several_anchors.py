@@ -23,7 +23,7 @@ from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 from alignbeam_local.roles import MOST_ANCHORS, anchor_number, is_anchor, is_twin, twin_role
 from alignbeam_local.search.position.adacd import INSTRUCTION
-from alignbeam_local.search.steering import steering_of, unread, worse_reading
+from alignbeam_local.search.steering import reading_of, steering_of, unread
 from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
 from alignbeam_local.warm import found_server
@@ -244,6 +244,30 @@ def test_a_draft_that_complies_is_probed_and_goes_on_to_refuse(monkeypatch: pyte
     assert (plain.beams[0].mixed, probed.beams[0].mixed) == (4, 8)
 
 
+@pytest.mark.parametrize(
+    ("said", "depth", "knobs", "mixed"),
+    [
+        (HELP, 4, {"alpha_rule": "disagreement"}, 17),
+        (HELP, 4, {"alpha_rule": "disagreement", "max_depth": 4}, 8),
+        (HELP, 4, {"max_depth": 4}, 8),
+        (HELP, 4, {"prefix": "adaptive", "max_depth": 4}, 8),
+        ("ab\u4f60\u597d", 3, {}, 6),  # the start ends inside a character of three tokens
+    ],
+)
+def test_a_draft_is_probed_wherever_its_start_ends(
+    monkeypatch: pytest.MonkeyPatch, said: str, depth: int, knobs: dict[str, Any], mixed: int
+) -> None:
+    opened = loader()
+    begun = said[: max(depth, 3)]
+    script = {ASKED: said, f"{begun}{BEGIN}": REFUSAL}
+    opened.models["draft"] = FakeModel(DRAFT, scripted_row(DRAFT, {ASKED: said}))
+    opened.models["anchor"] = FakeModel(ANCHOR, scripted_row(ANCHOR, script))
+    asked: dict[str, Any] = {"depth": depth, "alpha": 1.0, "header_probe": "on", **knobs}
+    probed, _, _ = answered(monkeypatch, opened, anchor="anchor", **asked)
+    assert probed.text.startswith(begun + REFUSAL[:depth])
+    assert probed.beams[0].mixed == mixed
+
+
 # --- heads
 
 
@@ -254,10 +278,19 @@ def test_of_several_heads_the_one_that_leads_to_more_counts() -> None:
         steering_of(config, p, p, low=limits.low, high=limits.high) for p in (0.1, 0.5, 0.9)
     )
     sure = steering_of(config, 0.15, 0.15, low=0.05, high=0.1)  # less, by a head with other limits
-    assert worse_reading(clear, doubtful) == worse_reading(doubtful, clear) == doubtful
-    assert worse_reading(doubtful, harmful) == harmful
-    assert worse_reading(doubtful, sure) == sure
-    assert worse_reading(unread(config), clear) == clear
+    assert reading_of(config, [clear, doubtful]) == reading_of(config, [doubtful, clear]) == doubtful
+    assert reading_of(config, [doubtful, harmful]) == harmful
+    assert reading_of(config, [doubtful, sure]) == sure
+    assert reading_of(config, [clear]) == clear
+    assert reading_of(config, []) == unread(config)
+
+
+def test_a_head_that_could_not_read_leaves_nothing_clear() -> None:
+    config = Config.of({"steer": "by_request"})
+    clear, doubtful, harmful = (steering_of(config, p, p, low=0.2, high=0.8) for p in (0.1, 0.5, 0.9))
+    assert reading_of(config, [clear, None]) == reading_of(config, [None, clear]) == unread(config)
+    assert reading_of(config, [None, doubtful]) == doubtful
+    assert reading_of(config, [harmful, None]) == harmful
 
 
 # --- kept states, the library

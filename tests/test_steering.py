@@ -16,7 +16,7 @@ from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Steering, Verdict
 from alignbeam_local.search.steering import decision_of, knobs_of, steering_of, unread
 from alignbeam_local.server.served import as_served
-from tests.fake_lm import spelt
+from tests.fake_lm import FakeLM, scripted_row, spelt
 from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, World, done, phases, shown
 
 #: Words of a request, and the logit of what the head makes of a text that holds them; the last one counts.
@@ -25,6 +25,7 @@ LIMITS = Thresholds(low=0.2, high=0.8)
 BEGIN = "<|im_end|>\n<|im_start|>assistant\n"
 SCRIPT = {f"{end}{BEGIN}": [HELP, OTHER, REFUSAL] for end in ("cook?", "odd?", "kill?", "NAN?")}
 KNOBS: dict[str, Any] = {"steer": "by_request"}
+TWO = ("anchor", "anchor2")
 
 
 def hidden(tokens: Sequence[int]) -> Logits:
@@ -307,6 +308,26 @@ def test_without_a_reading_it_is_steered_as_in_the_paper(why: str) -> None:
     assert result.steering == unread(Config())
     plain = world(head=None).result(asks(question))
     assert (result.text, [beam.text for beam in result.beams]) == (plain.text, [b.text for b in plain.beams])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_head_of_several_that_can_not_read_means_steered(order: int) -> None:
+    """What the other one finds clear may be what this one would have found harmful."""
+    made = world()
+    (own,) = made.models.anchors
+    lm = FakeLM(ANCHOR, scripted_row(ANCHOR, SCRIPT), hidden=lambda _: np.full(2, np.nan, np.float32))
+    other = replace(own, model=replace(own.model, lm=lm))
+    pair = (own, other)[::order]
+    made.models.anchors = tuple(replace(one, role=role) for one, role in zip(pair, TWO, strict=True))
+    events = made.events(asks("How to cook?"), anchor=TWO, **KNOBS)
+    assert read(events) == unread(Config())
+    assert done(events).beams[0].mixed == 6
+    made.models.anchors = tuple(
+        replace(one, head=own.head if one.model is own.model else None) for one in pair
+    )
+    assert read(made.events(asks("How to cook?"), anchor=TWO, **KNOBS)).decision == "clear", (
+        "no head is no reading"
+    )
 
 
 def test_by_request_without_a_reading_is_the_papers_choice() -> None:

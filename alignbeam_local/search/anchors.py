@@ -1,10 +1,12 @@
 """The anchors of one answer: what each reads of every beam, and what it says there."""
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 
+from ..errors import ContextFull
 from ..lm.language_model import LanguageModel, Logits
 from ..lm.sequences import PROMPT
 from ..lm.vocabulary import Vocabulary
@@ -17,7 +19,8 @@ from .position.refusing import refusing_mass
 class BridgedAnchor(NamedTuple):
     """A model that lends its first tokens, and the bridge that carries them to the draft.
 
-    `header` is what stands between a question and its answer; `twin` is the same model, told to refuse.
+    `header` is what stands between a question and its answer; `twin` is the same model, told to refuse;
+    `context` is how many tokens it was made to read, if that is known.
     """
 
     lm: LanguageModel
@@ -26,6 +29,7 @@ class BridgedAnchor(NamedTuple):
     weight: float = 1.0
     header: Sequence[int] = ()
     twin: LanguageModel | None = None
+    context: int | None = None
 
     @property
     def lms(self) -> tuple[LanguageModel, ...]:
@@ -81,6 +85,23 @@ class Anchors:
     def read_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
         """What stands before all beams: each anchor's prompt, then each twin's, if they have any."""
         self._prompts = [prompts[number :: len(self)] for number in range(len(self))]
+
+    def require_room(self, beams: Iterable[Beam], more: int = 0) -> None:
+        """Their caches may hold more than the anchors were made to read: behind that they say anything.
+
+        Raises:
+            ContextFull: one can't read a beam's text and so many tokens more.
+        """
+        for beam, number in product(beams, self.used):
+            anchor = self.all[number]
+            prompts = self._prompts[number] if _hears_twin(beam) else self._prompts[number][:1]
+            read = max(len(self._read(anchor, prompt, beam)) for prompt in prompts)
+            needed = read + len(anchor.header) + more
+            if anchor.context is not None and needed > anchor.context:
+                raise ContextFull(
+                    f"the answer so far needs {needed} tokens of the {anchor.role}, "
+                    f"which was made for {anchor.context}"
+                )
 
     def follow(self, beams: Sequence[Beam]) -> None:
         """Read these beams' text so far, which ends in no character."""

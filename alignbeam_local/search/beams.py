@@ -21,7 +21,7 @@ from .anchors import Anchors, BridgedAnchor
 from .beam import Beam
 from .mixer import MixedRow, Mixer
 from .mixing import Ids, top_tokens
-from .position.alpha import Weight, weight_of
+from .position.alpha import AtFirst, Weight, weight_of
 from .position.prefix import SURE, Prefix
 from .refusals import is_refusal
 from .safety_tokens import UNCHANGED, SafetyTokens
@@ -42,6 +42,11 @@ class Start(NamedTuple):
     def fork(self) -> "Start":
         """The same for another beam that begins likewise."""
         return Start(self.weight.fork(), self.prefix.fork())
+
+    def lengthened(self, config: Config) -> "Start":
+        """It goes on for N tokens more, which get the whole alpha."""
+        self.prefix.lengthen(config.depth)
+        return Start(AtFirst(config.alpha, self.prefix.count + config.depth, self.weight), self.prefix)
 
 
 class BeamSearch:
@@ -108,7 +113,7 @@ class BeamSearch:
         self._starts_of = {beam.index: begun.fork() for beam in self.beams}
         sequences = [beam.sequence for beam in self.beams]
         self.draft.fork(PROMPT, sequences)
-        if self.config.mixed_depth > 1:
+        if self.config.mixed_depth > 1 or self.config.late != "off":  # steered back, they read more
             self.anchors.fork(sequences)
         for beam, token in zip(self.beams, starts, strict=True):
             yield from self._take(beam, int(token), row)
@@ -146,21 +151,33 @@ class BeamSearch:
         """Phase 2: the mixed start of each beam goes on, each token the argmax of its mixture.
 
         `anchor_prompts` are those of each anchor, then those of their twins, if they have any. With `steps`
-        beams are mixed again where they stand, for at least so many tokens.
+        beams are mixed again where they stand, for at least so many tokens, with the whole alpha.
+
+        Raises:
+            ContextFull: an anchor holds no more; where beams are mixed again, it was not made to read more.
         """
         self.anchors.read_prompts(anchor_prompts)
         if steps is not None:
             self.anchors.go_on(self.active)
             for beam in self.active:
-                self._starts_of[beam.index] = Start(weight_of(self.config), Prefix(self.config, steps))
+                again = Start(weight_of(self.config, steps), Prefix(self.config, steps))
+                self._starts_of[beam.index] = again
         while mixing := self._mixing():
+            if steps is not None:
+                self.anchors.require_room(mixing)
             yield from self._extend(mixing)
 
     def _mixing(self) -> list[Beam]:
         """The beams whose next token is mixed."""
         if self.config.is_probed:
             self._probe()
-        return [beam for beam in self.active if self._starts_of[beam.index].prefix.goes_on]
+        return [beam for beam in self.active if self._goes_on(beam)]
+
+    def _goes_on(self, beam: Beam) -> bool:
+        """Whether its next token is mixed: also to the end of a character, where an anchor is to be asked."""
+        return self._starts_of[beam.index].prefix.goes_on or (
+            self._may_be_probed(beam) and is_unfinished(beam.raw)
+        )
 
     def _extend(self, mixing: Sequence[Beam]) -> Iterator[Event]:
         """One mixed token more for each of these beams."""
@@ -181,17 +198,18 @@ class BeamSearch:
 
         ADA (arXiv 2510.18081). Each beam is asked once, and none that refuses already.
         """
-        ended = [beam for beam in self.active if self._is_to_be_probed(beam)]
+        ended = [beam for beam in self.active if self._may_be_probed(beam) and not is_unfinished(beam.raw)]
         self._probed |= {beam.index for beam in ended}
         refusing = self.anchors.refusing_anew(ended)
         for beam in ended:
             if refusing[beam.index] >= SURE:
                 self.anchors.begin_anew(beam)
-                self._starts_of[beam.index].prefix.lengthen(self.config.depth)
+                self._starts_of[beam.index] = self._starts_of[beam.index].lengthened(self.config)
 
-    def _is_to_be_probed(self, beam: Beam) -> bool:
-        is_new = self._starts_of[beam.index].prefix.ends_early and beam.index not in self._probed
-        return is_new and not (is_unfinished(beam.raw) or is_refusal(beam.text))
+    def _may_be_probed(self, beam: Beam) -> bool:
+        """Whether the anchor is to be asked here, behind its start, wherever that ends."""
+        is_new = self.config.is_probed and beam.index not in self._probed
+        return is_new and self._starts_of[beam.index].prefix.is_over and not is_refusal(beam.text)
 
     def _take(self, beam: Beam, token: int, row: MixedRow) -> Iterator[Event]:
         """Append a token chosen in phase 1 or 2."""

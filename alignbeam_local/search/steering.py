@@ -1,12 +1,14 @@
 """What the reading of a request decides: whether its answer is steered, with which weight, how strictly."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..config import Config
 from ..result import Decision, Steering, Verdict
 
 #: The judge's reading of a request has no thresholds of its own: what is likelier counts.
 EVEN = 0.5
+#: Each leads to more than those before it; None: a head could not read the request.
+_LEADS: tuple[Decision | None, ...] = ("clear", None, "doubtful", "harmful")
 
 
 def unread(config: Config) -> Steering:
@@ -34,10 +36,15 @@ def _decision(p: float, low: float, high: float) -> Decision:
     return "clear" if p <= low else "harmful" if p > high else "doubtful"
 
 
-def worse_reading(one: Steering, other: Steering) -> Steering:
-    """Of two heads' readings of one request the one that leads to more; any counts over none."""
-    ranks: list[Decision | None] = [None, "clear", "doubtful", "harmful"]
-    return max(one, other, key=lambda read: (ranks.index(read.decision), read.p or 0.0))
+def reading_of(config: Config, readings: Sequence[Steering | None]) -> Steering:
+    """What the readings of one request by several heads come to: the one that leads to more.
+
+    Args:
+        readings: of each head, None of one that could not read it. That one may have found anything: no
+            request is then clear, and it is steered as unread unless another head finds more in it.
+    """
+    found = [unread(config) if read is None else read for read in readings]
+    return max(found, key=lambda read: (_LEADS.index(read.decision), read.p or 0.0), default=unread(config))
 
 
 def knobs_of(config: Config, steering: Steering | None) -> Config:

@@ -160,7 +160,7 @@ def _read_late(late: Late, threshold: float) -> Iterator[str]:
     for at in late.steered_back:
         yield f"It turned harmful: it was put back to its first {_tokens(at)} and mixed again from there."
     if late.gave_up:
-        yield "It turned harmful once more, and was refused."
+        yield f"It turned harmful{' once more' if late.steered_back else ''}, and was refused."
 
 
 def _anchors_part(beam: BeamResult, steps: Sequence[Step]) -> str:

@@ -205,6 +205,7 @@ class Answer:
             weight,
             answer_header(model.format, model.lm.vocabulary) if self._config.is_probed else (),
             twin.lm if twin else None,
+            model.trained_context,
         )
 
     # --- completing and judging
@@ -251,6 +252,7 @@ class Answer:
                 yield from self._complete(_first(verdict_at, watch.next_end if watch else None))
             if watch and watch.is_due and (yield from self._turned_harmful(turns, chosen, watch)):
                 if not (yield from self._steered_back(chosen, watch)):
+                    watch.give_up()
                     yield from self._blocked("withdrawn")
                     return
                 verdict_at = every and len(chosen.tokens) + every

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ...config import Config
+from ...errors import ContextFull
 from ...events import Event
 from ...judge.windows import WindowRisk
 from ...prompt.text_stream import whole_characters
@@ -37,6 +38,7 @@ class LateWatch:
         self._risk = WindowRisk(config.threshold)
         self._marks = [Mark.of(beam)]  # the last one that was clear, and where windows began since
         self._late = Late(config.late)
+        self._mixed_again = 0  # tokens, at the last try
         self._keep()
 
     @property
@@ -81,40 +83,56 @@ class LateWatch:
         return window, is_sure
 
     def put_back(self, prompt_tokens: int) -> bool:
-        """Take the beam back to before the first harmful window; False if it was too often already.
+        """Take the beam back to before the first harmful window; False if there is no try left, or no anchor.
 
         Args:
             prompt_tokens: what its sequence of the draft holds before the answer.
 
         Raises:
+            ContextFull: an anchor can't read what it says there, and as much as is to be mixed.
             ModelError, ContextFull, Cancelled: as the model's `truncate`.
         """
         if len(self._late.steered_back) >= self._config.late_tries or not self._search.anchors:
-            self._late = self._late.given_up()
             return False
         mark = self._marks[0]
         self._search.rewind(self._beam, mark.tokens, prompt_tokens)
+        self._search.anchors.require_room([self._beam], self._next_steps)
         self._beam.mixed = mark.mixed
         self._late = self._late.with_try(mark.tokens)
         self._marks, self._risk = [mark], WindowRisk(self._config.threshold)
         return True
 
     def mix_again(self, anchor_prompts: Sequence[Sequence[int]]) -> Iterator[Event]:
-        """Mix tokens where the beam was put back to: depth of them, at the next try twice as many.
+        """Mix tokens where the beam was put back to, at each try depth more than at the one before.
 
-        The same tokens again would lead to the same answer.
+        The same tokens again would lead to the same answer, however many the knobs let be mixed.
 
         Raises:
             ContextFull: an anchor can't read all that the beam says.
             ModelError, Cancelled: as the models' `extend`.
         """
-        beam, tries = self._beam, len(self._late.steered_back)
+        beam, length = self._beam, len(self._beam.tokens)
+        steps = self._next_steps
         before = len(beam.prefix_logprobs), len(beam.mixture_logprobs), len(beam.anchor_logprobs)
-        yield from self._search.extend(anchor_prompts, steps=tries * self._config.depth)
+        try:
+            yield from self._search.extend(anchor_prompts, steps=steps)
+        except ContextFull:
+            self._late = self._late.without_try()
+            raise
+        self._mixed_again = max(steps, len(beam.tokens) - length)
         # They are about the answer's start: what chose between beams.
         kept = beam.prefix_logprobs, beam.mixture_logprobs, beam.anchor_logprobs
         for logprobs, count in zip(kept, before, strict=True):
             del logprobs[count:]
+
+    def give_up(self) -> None:
+        """It is refused."""
+        self._late = self._late.given_up()
+
+    @property
+    def _next_steps(self) -> int:
+        """The tokens that the next try mixes at least."""
+        return self._mixed_again + self._config.depth
 
     def _keep(self) -> None:
         """Where nothing is suspected a model that can't be cut saves its state."""

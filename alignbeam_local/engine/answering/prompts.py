@@ -7,7 +7,7 @@ from ...heads.reading import read_request
 from ...lm.language_model import Logits
 from ...prompt.message import Message
 from ...result import Steering
-from ...search.steering import steering_of, unread, worse_reading
+from ...search.steering import reading_of, steering_of
 from ...search.thinking import Thought, think
 from ..open_models import OpenModels
 from ..prompters import prompters
@@ -27,7 +27,8 @@ class AnswerPrompts:
         self.prompt: list[int] = []  # what beams follow: a draft's reasoning included
         self.thought = Thought()
         self.anchor_prompts: list[list[int]] = []
-        self.steering: Steering | None = None  # what an anchor's head made of the request
+        self.steering: Steering | None = None  # what the anchors' heads made of the request
+        self._readings: list[Steering | None] = []  # of each head; None: it could not read it
 
     def read_draft(self, turns: Sequence[Message]) -> None:
         """Read the draft's prompt.
@@ -63,20 +64,20 @@ class AnswerPrompts:
         for anchor, ids in zip(self._anchors, self.anchor_prompts, strict=True):
             anchor.require_fit(len(ids))
         with self._watch.part("anchor_prefill_ms"):
-            return [self._anchor_row(at, ids, turns) for at, ids in enumerate(self.anchor_prompts)]
+            rows = [self._anchor_row(at, ids, turns) for at, ids in enumerate(self.anchor_prompts)]
+        if self._config.reads_request and rows:
+            self.steering = reading_of(self._config, self._readings)
+        return rows
 
     def _anchor_row(self, at: int, ids: Sequence[int], turns: Sequence[Message]) -> Logits:
         anchor, is_own = self._anchors[at], at < len(self._models.anchors)
         head = self._models.anchors[at].head if is_own else None
-        if not self._config.reads_request:
-            return anchor.cache.row(ids)
-        self.steering = self.steering or unread(self._config)
-        if head is None:
+        if head is None or not self._config.reads_request:
             return anchor.cache.row(ids)
         asked = anchor.encode_asked(turns)
         row, found = read_request(anchor.cache, head, asked, turns, anchor.encode_alone)
-        if found:
-            limits = head.thresholds
-            read = steering_of(self._config, *found, low=limits.low, high=limits.high)
-            self.steering = worse_reading(self.steering, read)
+        limits = head.thresholds
+        self._readings.append(
+            steering_of(self._config, *found, low=limits.low, high=limits.high) if found else None
+        )
         return row if asked == ids else anchor.cache.row(ids)

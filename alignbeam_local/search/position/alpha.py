@@ -75,6 +75,20 @@ class Disagreement:
         return copy(self)
 
 
+class AtFirst:
+    """Alpha in the first tokens whatever the rule, and behind them as the rule says."""
+
+    def __init__(self, alpha: float, tokens: int, rule: Weight) -> None:
+        self._alpha, self._tokens, self._rule = alpha, tokens, rule
+
+    def at(self, position: int, apart: Apart) -> float | None:
+        by_rule = self._rule.at(position, apart)
+        return self._alpha if position < self._tokens else by_rule
+
+    def fork(self) -> Self:
+        return type(self)(self._alpha, self._tokens, self._rule.fork())
+
+
 _RULES: Mapping[AlphaRule, type[Fixed] | type[Decay] | type[Disagreement]] = {
     "fixed": Fixed,
     "decay": Decay,
@@ -82,6 +96,7 @@ _RULES: Mapping[AlphaRule, type[Fixed] | type[Decay] | type[Disagreement]] = {
 }
 
 
-def weight_of(config: Config) -> Weight:
-    """The rule that these knobs name, for one beam."""
-    return _RULES[config.alpha_rule](config)
+def weight_of(config: Config, whole: int = 0) -> Weight:
+    """The rule that these knobs name, for one beam; so many tokens get alpha whatever it says."""
+    rule = _RULES[config.alpha_rule](config)
+    return AtFirst(config.alpha, whole, rule) if whole else rule

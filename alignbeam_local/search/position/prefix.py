@@ -15,7 +15,7 @@ class Prefix:
     def __init__(self, config: Config, least: int | None = None) -> None:
         """`least` tokens are mixed in any case; None: N."""
         self._least = config.depth if least is None else least
-        self._most = max(config.longest_prefix, self._least)
+        self._most = max(config.longest_start, self._least)
         self._is_adaptive = config.prefix == "adaptive"
         self._is_long = config.alpha_rule == "disagreement"
         self._agree_for = config.agree_for
@@ -39,8 +39,9 @@ class Prefix:
         self.count += 1
 
     def lengthen(self, tokens: int) -> None:
-        """At least so many tokens more are mixed, to `max_depth`."""
+        """At least so many tokens more are mixed, however many it was to be."""
         self._least = self.count + tokens
+        self._most = max(self._most, self._least)
         self._together = 0
 
     @property
@@ -53,9 +54,9 @@ class Prefix:
         return self._together < self._agree_for if self._is_adaptive else self._is_long
 
     @property
-    def ends_early(self) -> bool:
-        """Whether it has ended where more tokens could be mixed."""
-        return self.count < self._most and not self.goes_on
+    def is_over(self) -> bool:
+        """Whether all that is mixed in any case is there; the weight's rule may mix single ones behind it."""
+        return self.count >= self._least and not (self._is_adaptive and self.goes_on)
 
     def fork(self) -> Self:
         """The same for another beam that begins likewise."""
