@@ -1,7 +1,8 @@
-"""The study of docs/prevention.md again: its prompts and rows, and the commands that it consists of.
+r"""The study of docs/prevention.md again: its prompts and rows, and the commands that it consists of.
 
     python docs/prevention_study.py files --data DIR --out STUDY
-    python docs/prevention_study.py commands choose benign mixed degradation cure table1 | (cd STUDY && sh)
+    python docs/prevention_study.py commands choose benign mixed degradation cure task table1 \
+        | (cd STUDY && sh)
 
 `files` divides the prompts of `--data` (advbench_dev.jsonl, xstest.jsonl, gsm8k_dev.jsonl): none is
 trained on and asked, none serves to choose a knob and is in a table. `select/` has 24 and 24, for choosing;
@@ -134,7 +135,7 @@ def cure(_: Sequence[int]) -> list[str]:
     return [
         _ask("eval", f"cure-{name}", (*_LENT, *_BY_REQUEST), _lent(f"{name}-1"), (*_SUITES, "contrast"))
         for name in _CURED
-    ]
+    ] + [_ask("eval", "cure-judged", ["alignbeam"], _lent("sft-1"))]
 
 
 def task(_: Sequence[int]) -> list[str]:
