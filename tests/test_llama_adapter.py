@@ -271,9 +271,12 @@ def test_a_named_adapter_must_be_the_file_that_its_name_promises(files: dict[str
 
 def test_one_file_under_two_names_is_there_once(files: dict[str, Path]) -> None:
     registry = Registry({"mine": ModelEntry(path=files["adapter"])}, {}, "")
-    config = Config.of({"draft": str(files["base"]), "lora": ["mine", str(files["adapter"])]})
-    with pytest.raises(UsageError, match="is there twice"):
-        Loader(config, registry, Cancellation()).find("draft")
+    copy = files["adapter"].with_name("copy.gguf")
+    copy.write_bytes(files["adapter"].read_bytes())
+    for name in ("mine", str(copy)):
+        config = Config.of({"draft": str(files["base"]), "lora": [name, str(files["adapter"])]})
+        with pytest.raises(UsageError, match="is there twice"):
+            Loader(config, registry, Cancellation()).find("draft")
 
 
 @pytest.mark.usefixtures("probed_once")

@@ -161,6 +161,18 @@ def test_export_refuses_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not list(tmp_path.glob("mine*"))
 
 
+def test_no_model_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither an adapter nor tokens; another adapter is."""
+    command = exporting(tmp_path, adapter_of("self_attn.v_proj"))
+    assert main(command) == main(command) == 0
+    model = write_tiny(tmp_path / "model.gguf", "llama")
+    before = model.read_bytes()
+    assert main([*command[:-1], str(model)]) == 2
+    assert main(["tokens", "salient", str(model), "--from", "templates", "--out", str(model)]) == 2
+    assert capsys.readouterr().err.count("is a model") == 2
+    assert model.read_bytes() == before
+
+
 def test_export_needs_a_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "export", str(tmp_path)]) == 2
     assert "--base and --out are needed" in capsys.readouterr().err

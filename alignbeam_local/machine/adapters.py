@@ -44,15 +44,15 @@ def find_adapters(
         UsageError: a name that stands for nothing, or one file twice.
         ModelError: an adapter is not there, damaged, not the file that its name promises, or does not fit.
     """
-    found: dict[Path, FoundAdapter] = {}
+    found: dict[str, FoundAdapter] = {}
     for spec in config.adapters:
         file = registry.require(spec.file)
         sha256 = file_sha256(file.path)
         check_sha256(file, sha256)
-        if file.path.resolve() in found:
+        if sha256 in found:  # llama.cpp would keep one scale for both
             raise UsageError(f"the adapter {file.path} is there twice", "Name it once, with its scale.")
         about = require_adapter(file.path, base, base_sha256)
-        found[file.path.resolve()] = FoundAdapter(file, about, sha256, spec.scale)
+        found[sha256] = FoundAdapter(file, about, sha256, spec.scale)
     return tuple(found.values())
 
 

@@ -11,7 +11,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
 from .gguf_header import parts_of
 from .gguf_reader import PULL_AGAIN, Contents, Tensor, open_file, read_contents, stored_bytes
 
@@ -74,6 +74,16 @@ class Adapter:
 def is_adapter(path: Path) -> bool:
     """Whether a file calls itself an adapter. Raises: ModelError: it is no whole GGUF file."""
     return read_contents(path).fields.get("general.type") == "adapter"
+
+
+def require_no_model(path: Path, flag: str) -> None:
+    """Raises: UsageError: what is to be written there would take the place of a model."""
+    try:
+        is_model = path.exists() and not is_adapter(path)
+    except ModelError:
+        is_model = False
+    if is_model:
+        raise UsageError(f"{flag} {path} is a model", "Choose another file: a model is not written over.")
 
 
 def require_adapter(path: Path, base: Path, base_sha256: str) -> Adapter:

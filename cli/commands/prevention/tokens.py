@@ -172,11 +172,15 @@ def show(
 def _hand_out(
     file: "TokenFile", random: "TokenFile", *, out: Path | None, control: Path | None, as_json: bool
 ) -> None:
+    from alignbeam_local.models.adapter import require_no_model
     from alignbeam_local.tokens.token_file import write_tokens
 
     from ...tokens.view import print_tokens
 
     print_tokens(file, as_json=as_json)
+    for path, flag in ((out, "--out"), (control, "--control")):
+        if path:
+            require_no_model(path, flag)
     for path, tokens in ((out, file), (control, random)):
         if path:
             write_tokens(path, tokens)

@@ -261,6 +261,7 @@ def export(
     alignbeam train export ./my-lora --base qwen2.5-coder-0.5b-instruct --out my-lora.gguf
     ```
     """
+    from alignbeam_local.models.adapter import require_no_model
     from alignbeam_local.models.hashes import model_sha256
     from alignbeam_local.models.registry import Registry
     from alignbeam_local.training.adapter.adapter_gguf import BaseModel, write_adapter
@@ -271,6 +272,7 @@ def export(
         raise UsageError("--base and --out are needed", "alignbeam train export --help")
     if out.suffix.lower() != ".gguf":
         raise UsageError(f"--out {out} does not end in .gguf", "llama.cpp's files do.")
+    require_no_model(out, "--out")
     path = Registry.load().require(base).path
     adapter = read_peft(folder)
     with told_if_full(out):
