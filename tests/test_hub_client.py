@@ -52,6 +52,7 @@ def test_an_endpoint_that_is_no_address_is_named_wherever_the_hub_is_asked(
 def test_a_proxy_that_is_set_is_named_but_not_shown(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     monkeypatch.setenv(variable, "nonsense://user:secret@nowhere")
+    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies that it was made with
     ran = run("models", "pull", "hf:o/r/x.gguf")
     assert ran.code == 3
     assert variable in ran.err.partition("\nhint: ")[2]
