@@ -634,6 +634,12 @@ class Config(BaseModel):
         return self.judge_at or self.judge_every or (self.late_every if self.late != "off" else None)
 
     @property
+    def verdict_every(self) -> int | None:
+        """Tokens from one look at an answer that is read while it grows to the next; None: at its end."""
+        late = self.late_every if self.late != "off" else None
+        return min((every for every in (self.judge_every, late) if every is not None), default=None)
+
+    @property
     def roles(self) -> tuple[str, ...]:
         """The roles that an answer needs a model for, in the order in which they are opened."""
         anchors = self.anchor_roles if self.depth > 0 else ()

@@ -54,8 +54,9 @@ def fit(models: Mapping[str, PlanModel], config: Config, machine: MachineSpec, t
     """
     gpus = _devices(machine, together)
     config = config.with_values({"rpc": tuple(dict.fromkeys(gpu.server for gpu in gpus if gpu.server))})
-    of_role = {role: models[untwinned(role)] for role in context_sizes(config)}
-    wanted = {role: (of_role[role].header, size) for role, size in context_sizes(config).items()}
+    sizes = context_sizes(config)
+    of_role = {role: models[untwinned(role)] for role in sizes}
+    wanted = {role: (model.header, sizes[role]) for role, model in of_role.items()}
     placement = place(wanted, gpus, config, {})
     free = round(machine.ram * (1 - _SYSTEM_SHARE))
     host = max(placement.host_bytes, 0)

@@ -111,7 +111,6 @@ def _judging(config: Config, work: Workload) -> Iterator[Batches]:
     yield _read("judge", "judging", config.parallel, answers, _EXAMPLE_CELLS)
     yield _read("judge", "judging", config.parallel, length + _REQUEST_ROWS, _EXAMPLE_CELLS / 2)
     if more := work.new_tokens - first:
-        every = config.judge_every or (config.late_every if config.late != "off" else None)
-        times = -(-more // every) if every else 1
+        times = -(-more // (config.verdict_every or more))
         rows = more / times + _QUESTION_ROWS
         yield _read("judge", "judging", config.parallel * times, rows, _EXAMPLE_CELLS)

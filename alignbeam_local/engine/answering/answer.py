@@ -148,8 +148,7 @@ class Answer:
         Where `late` is on, a verdict on all so far comes with every window, whoever reads windows: it need
         not be sure of harm to be made again, steered.
         """
-        config, until = self._config, self._config.first_verdict_at
-        every = _first(config.judge_every, config.late_every if config.late != "off" else None)
+        every, until = self._config.verdict_every, self._config.first_verdict_at
         self._streams = every is None
         self._search = search = self._make_search()
         yield Phase("complete")

@@ -98,6 +98,7 @@ def find(
     from ...tokens.run import Request
     from ...tokens.run import find as found
 
+    _require_no_model(out, control)
     _hand_out(
         *found(
             Request(
@@ -141,6 +142,7 @@ def salient(
     from ...tokens.run import Request
     from ...tokens.run import salient as found
 
+    _require_no_model(out, control)
     request = Request(
         *(safe, None, (), "template", prompts, limit, answer_tokens, top), *(False, threads, context)
     )
@@ -169,18 +171,23 @@ def show(
     print_tokens(read_tokens(file), as_json=as_json)
 
 
+def _require_no_model(out: Path | None, control: Path | None) -> None:
+    """Before any model answers: what it says is not to be lost."""
+    from alignbeam_local.models.adapter import require_no_model
+
+    for path, flag in ((out, "--out"), (control, "--control")):
+        if path:
+            require_no_model(path, flag)
+
+
 def _hand_out(
     file: "TokenFile", random: "TokenFile", *, out: Path | None, control: Path | None, as_json: bool
 ) -> None:
-    from alignbeam_local.models.adapter import require_no_model
     from alignbeam_local.tokens.token_file import write_tokens
 
     from ...tokens.view import print_tokens
 
     print_tokens(file, as_json=as_json)
-    for path, flag in ((out, "--out"), (control, "--control")):
-        if path:
-            require_no_model(path, flag)
     for path, tokens in ((out, file), (control, random)):
         if path:
             write_tokens(path, tokens)
