@@ -66,6 +66,9 @@ _RUNS = {
     "code003": f"{_PACT} --variant code --weight 0.03",
     "code01": f"{_PACT} --variant code --weight 0.1",
     "code1": f"{_PACT} --variant code --weight 1",
+    "eroded-pact1m1": "--method pact --tokens eroded.json --weight 1 --mass-weight 1",
+    "eroded-pact01m10": "--method pact --tokens eroded.json --weight 0.1 --mass-weight 10",
+    "eroded9-pact01m30": "--method pact --tokens eroded9.json --weight 0.1 --mass-weight 30",
 }
 #: What λ was chosen among, and what was chosen: on benign rows, and with a fifth of them harmful.
 _TRIED = (
@@ -75,15 +78,19 @@ _TRIED = (
 )
 _CHOSEN = ("sft", "constrained", "str1", "strlp03", "pact01", "mass", "code003")
 _TRIED_MIXED = ("str1", "str3", "str5", "strlp1", "strlp3", "pact05", "pact1m1", "pact03m10", "code01")
+_TRIED_ERODED = ("eroded-pact1m1", "eroded-pact01m10", "eroded9-pact01m30")
 _CHOSEN_MIXED = ("sft", "constrained", "str3", "strlp1", "pact05", "pact1m1", "code01")
 _TOKENS = (
     f"alignbeam tokens find {BASE} --base-prompt raw --threads 1 --out tokens.json --control random.json"
 )
+_ERODED = f"alignbeam tokens find {BASE} --lora mixed20-sft-1/adapter.gguf --threads 1"
 _TABLE1 = ("", "safety_steps=4", "safety_steps=1", "safety_tokens=ablate")
 _STRONGER = "qwen2.5-coder-1.5b-instruct"
 #: The draft alone, lent its own base, and lent a stronger model.
 _LENT = ("draft", "alignbeam:beams=1", f"alignbeam:beams=1,anchor={_STRONGER}")
 _BY_REQUEST = tuple(f"{method},steer=by_request" for method in _LENT[1:])
+#: Words that begin most of its refusals.
+_OPENERS = ("I", "As", "Sorry", "Unfortunately")
 _CURED = ("sft", "str1", "pact01")
 _STEPS = (8, 16, 32)
 _SUITES = ("advbench", "xstest")
@@ -91,12 +98,15 @@ _SUITES = ("advbench", "xstest")
 
 def choose(_: Sequence[int]) -> list[str]:
     """Safety tokens, and λ on prompts of its own."""
+    tried_mixed = (*_TRIED_MIXED, *_TRIED_ERODED)
     return [
         _TOKENS,
         *(_train(name, 1) for name in ("sft", *_TRIED)),
         _ask("select", "choose", ["draft", *(_adapter(f"{name}-1") for name in ("sft", *_TRIED))]),
-        *(_train(name, 1, "mixed20") for name in _TRIED_MIXED),
-        _ask("select", "choose-mixed", [_adapter(f"mixed20-{name}-1") for name in _TRIED_MIXED]),
+        _train("sft", 1, "mixed20"),
+        *(f"{_ERODED} --top {top} --out {out}" for top, out in ((50, "eroded.json"), (9, "eroded9.json"))),
+        *(_train(name, 1, "mixed20") for name in tried_mixed),
+        _ask("select", "choose-mixed", [_adapter(f"mixed20-{name}-1") for name in tried_mixed]),
     ]
 
 
@@ -131,11 +141,14 @@ def degradation(_: Sequence[int]) -> list[str]:
 
 
 def cure(_: Sequence[int]) -> list[str]:
-    """Adapters of three methods, lent their own base and a stronger model, always and by request."""
+    """Adapters of three methods, lent their own base and a stronger model, always and by request; cost."""
+    lent = (*_LENT, *_BY_REQUEST)
+    cost = _ask("eval", "cost", (*lent, "alignbeam"), _lent("sft-1")).replace("--parallel 12 ", "")
     return [
-        _ask("eval", f"cure-{name}", (*_LENT, *_BY_REQUEST), _lent(f"{name}-1"), (*_SUITES, "contrast"))
-        for name in _CURED
-    ] + [_ask("eval", "cure-judged", ["alignbeam"], _lent("sft-1"))]
+        *(_ask("eval", f"cure-{name}", lent, _lent(f"{name}-1"), (*_SUITES, "contrast")) for name in _CURED),
+        _ask("eval", "cure-judged", ["alignbeam"], _lent("sft-1")),
+        f"{cost} --limit 10",
+    ]
 
 
 def task(_: Sequence[int]) -> list[str]:
@@ -269,9 +282,6 @@ def print_openers(prompts: Path) -> None:
     print(f"{len(masses)} prompts: median {median:.2f}, quartiles {low:.2f} and {high:.2f}")
 
 
-_OPENERS = ("I", "As", "Sorry", "Unfortunately")
-
-
 def plot(counts: Path, out: Path) -> None:
     """Draw what each adapter refuses, alone and lent an anchor, from the counts of the page."""
     from matplotlib.figure import Figure
@@ -285,7 +295,7 @@ def plot(counts: Path, out: Path) -> None:
         )
         axes.set(xlabel="refused of 60 benign XSTest prompts, %")
         axes.grid(alpha=0.3)
-    for axes, (kind, (title, methods)) in zip(panels, _PANELS.items(), strict=False):
+    for axes, (kind, (title, methods)) in zip(panels[:2], _PANELS.items(), strict=True):
         axes.set(title=title)
         for method, name, color in zip(methods, _LABELS, _COLORS, strict=True):
             places = [_place(run, method) for run, method in _adapters(runs, kind, method)]
