@@ -193,8 +193,10 @@ def test_results_that_are_no_numbers_are_found_by_the_probe(files: dict[str, Pat
     path = write_adapter(tmp_path / "huge.gguf", halves(ALL, size=1e30))
     opened = loader(files, lora=[str(path)])
     base = opened.find("draft").path
-    with pytest.raises(ModelError, match=r"base\.gguf and .*huge\.gguf give results that are not numbers"):
+    match = r"base\.gguf and .*huge\.gguf give results that are not numbers"
+    with pytest.raises(ModelError, match=match) as caught:
         list(opened.prepare(base))
+    assert "training diverged" in caught.value.hint
 
 
 def test_an_adapter_replaced_while_it_was_in_use(files: dict[str, Path], tmp_path: Path) -> None:

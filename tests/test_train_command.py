@@ -109,6 +109,25 @@ def test_a_whole_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (result["adapter"], result["steps"]) == (str(adapter), 6)
 
 
+def test_a_training_that_diverged_is_not_recommended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    base = str(write_tiny(tmp_path / "tiny.gguf", "llama"))
+    messages = [{"role": "user", "content": "one"}, {"role": "assistant", "content": "XYZ%&(!"}]
+    (tmp_path / "held_out.jsonl").write_text(json.dumps({"messages": messages}))
+    held_out = str(tmp_path / "held_out.jsonl")
+    flags = ["--layers", "0", "--targets", "q,k,v,o,gate,up,down", "--learning-rate", "1", "--alpha", "900"]
+    command = needed(tmp_path, *flags, "--threads", "1", "--held-out", held_out, base=base)
+    for _ in range(2):  # the second one finds it done
+        assert main(command) == 0
+        said = capsys.readouterr().err
+        assert "warning: the held-out loss is worse than before the training" in said
+        assert "lower --learning-rate" in said
+        assert "Use it" not in said
+
+
 def test_prompts_that_are_asked_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("transformers")

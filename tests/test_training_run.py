@@ -32,8 +32,9 @@ from alignbeam_local.training.adapter import adapter_gguf, lora
 from alignbeam_local.training.adapter.adapter_gguf import BaseModel, write_adapter
 from alignbeam_local.training.adapter.peft_folder import PeftAdapter, read_peft
 from alignbeam_local.training.dequantised import load_model
-from alignbeam_local.training.looks.loss_row import Shares
+from alignbeam_local.training.looks.loss_row import LossRow, Shares
 from alignbeam_local.training.looks.plot import any_of
+from alignbeam_local.training.looks.verdict import faults
 from alignbeam_local.training.loop import StepDone
 from alignbeam_local.training.need import TrainingNeed
 from alignbeam_local.training.request import TrainingRequest
@@ -160,6 +161,60 @@ def test_the_model_above_the_cut_is_the_whole_model(base: Path) -> None:
             assert (
                 trunk.own_logits(above, torch.tensor(ids)) - whole[range(len(ids)), ids]
             ).abs().max() < 1e-4
+
+
+def test_the_held_out_loss_of_the_base_is_known(tmp_path: Path, base: Path) -> None:
+    held_out = rows_file(tmp_path / "held_out.jsonl", ROWS[:2])
+    *_, last = events_of(request_of(tmp_path, held_out=held_out), base)
+    assert isinstance(last, Finished)
+    assert last.result["held_out_loss"] < last.result["held_out_loss_before"]
+    assert last.result["faults"] == []
+
+
+@pytest.mark.parametrize(("after", "told"), [(2.0, False), (2.05, False), (2.2, True)])
+def test_an_adapter_that_made_the_model_worse_is_said_to(after: float, told: bool) -> None:
+    assert bool(faults([LossRow(1, 1.0, 1.0, 0.0, after, 0.1)], 2.0)) is told
+
+
+@pytest.mark.parametrize(("first", "last", "told"), [(3.0, 3.5, False), (3.0, 4.5, True)])
+def test_a_task_loss_that_rose_is_told(first: float, last: float, told: bool) -> None:
+    rows = [LossRow(n, loss, loss, 0.0, None, 0.1) for n, loss in enumerate([first] + [last] * 20, 1)]
+    assert bool(faults(rows, None)) is told
+
+
+def test_an_adapter_that_llama_cpp_cannot_use_is_no_adapter(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def huge(path: Path, adapter: PeftAdapter, *others: Any) -> None:
+        pairs = {name: (a * 1e20, b + 1e20) for name, (a, b) in adapter.pairs.items()}
+        write_adapter(path, replace(adapter, pairs=pairs), *others)
+
+    monkeypatch.setattr("alignbeam_local.training.run.write_adapter", huge)
+    with pytest.raises(ModelError, match=r"the new adapter cannot be used: .* not numbers") as caught:
+        events_of(request_of(tmp_path), base)
+    assert "--learning-rate" in caught.value.hint
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_an_adapter_that_is_no_number_ends_the_training_and_leaves_the_checkpoint(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step before the second checkpoint breaks it; its own loss was a number."""
+    running = train(request_of(tmp_path), Config(draft=str(base), threads=1), Registry.load())
+    for event in running:
+        if isinstance(event, StepDone) and event.row.step == 5:
+            break
+    checkpoint = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+
+    def break_it(parameters: list[Any], _: float) -> None:
+        for parameter in parameters:
+            parameter.grad.fill_(float("nan"))
+
+    monkeypatch.setattr("torch.nn.utils.clip_grad_norm_", break_it)
+    with pytest.raises(AlignBeamError, match="at step 6 its loss or its adapter is not a number") as caught:
+        list(running)
+    assert "--learning-rate below 0.01" in caught.value.hint
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == checkpoint
 
 
 # --- prompts that are asked on the way

@@ -45,6 +45,10 @@ Mode = Literal["repacked", "plain", "vocabulary"]
 
 _CRASHES = known_signals("SIGSEGV", "SIGILL", "SIGBUS", "SIGABRT", "SIGFPE", "SIGTRAP")
 _WINDOWS_EXCEPTION = 0xC0000000  # the bits of an exit code there that say: died of an exception
+_DIVERGED = (
+    "An adapter whose training diverged does that: leave it out (--lora none), or train it anew with a lower "
+    "learning rate. If it is an older one, copy or pull it again."
+)
 _ORDERLY = 3  # what the child exits with after an error of our own, told on its stdout
 _POLL_SECONDS, _LEAST_BYTES_PER_SECOND = 0.1, 10_000_000
 _LEAST_SECONDS = 600  # a busy machine may need minutes to start the child at all; Ctrl-C ends it before
@@ -285,9 +289,8 @@ def try_out(model: Path, mode: Mode, offload: Offload, adapters: Sequence[TriedA
             lm.extend({0: [token % vocabulary.size for token in tokens]})
             if not np.isfinite(lm.logits(0)).all():
                 names = " and ".join(map(str, [model, *(adapter.path for adapter in adapters)]))
-                raise ModelError(
-                    f"the weights of {names} give results that are not numbers", "Copy or pull it again."
-                )
+                hint = _DIVERGED if adapters else "Copy or pull it again."
+                raise ModelError(f"the weights of {names} give results that are not numbers", hint)
         lm.close()
     weights.close()
 

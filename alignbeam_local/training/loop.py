@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import AlignBeamError
-from .adapter.lora import Adapter, parameters
+from .adapter.lora import Adapter, is_finite, parameters
 from .looks.loss_row import LossRow, Shares
 from .objective import AnswerRows, Losses, ReferenceRows, SafetyTokens, losses
 from .prepared import Prepared, PreparedFolder
@@ -155,7 +155,8 @@ def steps(
         Every step's losses, from the first.
 
     Raises:
-        AlignBeamError: no room on the disk, a damaged checkpoint, or a loss that is not a number.
+        AlignBeamError: no room on the disk, a damaged checkpoint, or a loss or an adapter that is no number:
+            then the last checkpoint stays as it was.
     """
     history = _restored(trainer, files)
     total = num_steps(settings, len(data.samples))
@@ -164,9 +165,10 @@ def steps(
         found = trainer.step(data, batch_of(step, settings, len(data.samples)))
         is_look = (step + 1) % settings.save_every == 0 or step + 1 == total
         taken = perf_counter() - start
+        _require_numbers(trainer, step + 1, found.total, settings)
         seen = trainer.task_loss(held_out) if held_out and is_look else None
+        _require_numbers(trainer, step + 1, seen or 0.0, settings)
         history.append(LossRow(step + 1, *found, seen, taken, *(look(step + 1) if is_look else Shares())))
-        _require_number(history[-1])
         if is_look:
             files.save_checkpoint(trainer.state(), history)
         recent = [row.seconds for row in history[-_RECENT:]]
@@ -186,8 +188,11 @@ def _restored(trainer: Trainer, files: RunFiles) -> list[LossRow]:
     return [LossRow(*row) for row in saved["history"]]
 
 
-def _require_number(row: LossRow) -> None:
-    if not np.isfinite(row.total):
+def _require_numbers(trainer: Trainer, step: int, loss: float, settings: TrainingSettings) -> None:
+    """Raises: AlignBeamError: this loss, or what a step made of the adapter, is not a number."""
+    if not (np.isfinite(loss) and is_finite(trainer.adapter)):
+        own = ", or a lower λ (--weight)" if settings.needs_tokens else ""
         raise AlignBeamError(
-            f"the loss of step {row.step} is not a number", "Lower --learning-rate, or λ (--weight)."
+            f"the training diverged: at step {step} its loss or its adapter is not a number",
+            f"Train anew in another --out with a --learning-rate below {settings.learning_rate:g}{own}.",
         )

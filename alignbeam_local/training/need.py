@@ -50,7 +50,7 @@ def training_need(
     longest: int,
     longest_answer: int,
     disk: int,
-    asked: int = 0,
+    file: int = 0,
 ) -> TrainingNeed:
     """An estimate.
 
@@ -58,7 +58,7 @@ def training_need(
         trained: how many layers are.
         batch, longest, longest_answer: samples of a step, and the most tokens of one and of its answer.
         disk: bytes of states and checkpoints.
-        asked: bytes of the file that is opened beside it while prompts are asked; 0: none are.
+        file: bytes of the base's file, which llama.cpp opens beside it to ask prompts and to try the adapter.
     """
     head = size.vocabulary * size.width
     kept = trained * size.layer_parameters + head
@@ -66,7 +66,7 @@ def training_need(
     step = tokens * size.width * _ACTIVATIONS * trained
     step += batch * longest_answer * size.vocabulary * _LOGIT_COPIES
     loading = int(_LOADING * _FLOAT_BYTES * size.parameters) + _PROGRAM_BYTES
-    return TrainingNeed(loading, _FLOAT_BYTES * (kept + step) + _PROGRAM_BYTES + asked, disk)
+    return TrainingNeed(loading, _FLOAT_BYTES * (kept + step) + _PROGRAM_BYTES + file, disk)
 
 
 def require_room(need: TrainingNeed, out: Path, states: Path, free_memory: int | None = None) -> None:

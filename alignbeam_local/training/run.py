@@ -24,6 +24,7 @@ from .base import Base, read_base
 from .dequantised import Agreement, agreement, load_model, require_agreement
 from .looks.asking import Asking
 from .looks.loss_row import LossRow, Shares
+from .looks.verdict import faults, require_runs
 from .loop import Data, StepDone, Trainer, steps
 from .need import TrainingNeed, require_room, training_need
 from .prepared import PreparedFolder
@@ -126,13 +127,15 @@ class _Run:
         )
         trainer = Trainer(trunk, adapter, settings, self._base.tokens)
         held_out = self._held_out if self._held_out.samples else None
+        held_out_before = trainer.task_loss(held_out) if held_out else None
         history = yield from steps(
             *(trainer, self._data, settings, self._files),
             held_out=held_out,
             look=lambda step: self._look(adapter, step),
         )
+        yield Stage("trying the adapter in llama.cpp")
         self._export(adapter)
-        result = self._result(history, found, monotonic() - began)
+        result = self._result(history, found, held_out_before, monotonic() - began)
         if before:
             last = history[-1].shares._asdict()
             result["asked"] = {"prompts": len(self._asking), "base": before._asdict(), "last": last}
@@ -153,7 +156,7 @@ class _Run:
             longest=max(len(sample.ids) for sample in every),
             longest_answer=max(len(sample.answer) for sample in every),
             disk=states + checkpoint,
-            asked=self._base.model.path.stat().st_size if len(self._asking) else 0,
+            file=self._base.model.path.stat().st_size,
         )
 
     def _prepare(self, trunk: Trunk) -> Iterator[Event]:
@@ -182,6 +185,7 @@ class _Run:
         for name, content in peft_files(own, self._base.card.name).items():
             self._files.write(f"{PEFT_FOLDER}/{name}", content)
         self._write(self._files.path / ADAPTER, own)
+        require_runs(self._base.model.path, self._files.path / ADAPTER)
 
     def _own(self, adapter: lora.Adapter) -> PeftAdapter:
         pairs = {name: (p.a.detach().numpy(), p.b.detach().numpy()) for name, p in adapter.items()}
@@ -192,13 +196,17 @@ class _Run:
         with told_if_full(path):
             write_adapter(path, adapter, self._base.model, name)
 
-    def _result(self, history: list[LossRow], found: Agreement, seconds: float) -> dict[str, Any]:
+    def _result(
+        self, history: list[LossRow], found: Agreement, held_out_before: float | None, seconds: float
+    ) -> dict[str, Any]:
         last = history[-1]
         return {
             "steps": len(history),
             "task_loss_first": history[0].task,
             "task_loss_last": last.task,
+            "held_out_loss_before": held_out_before,
             "held_out_loss": last.held_out,
+            "faults": faults(history, held_out_before),
             "seconds": round(seconds, 1),
             "seconds_a_step": sorted(row.seconds for row in history)[len(history) // 2],
             "peak_memory_bytes": peak_memory(),

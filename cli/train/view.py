@@ -8,6 +8,7 @@ from typing import Any
 from alignbeam_local.machine.memory import gib
 from alignbeam_local.training.dequantised import Agreement
 from alignbeam_local.training.looks.loss_row import Shares
+from alignbeam_local.training.looks.verdict import ANEW
 from alignbeam_local.training.loop import StepDone
 from alignbeam_local.training.need import TrainingNeed
 from alignbeam_local.training.run import Event, Finished, Prepared, Stage
@@ -78,12 +79,16 @@ def _show_finished(finished: Finished, base: str, *, as_json: bool) -> None:
         say("this training is done already")
     print(printable(_text(result)))
     print(printable(f"{finished.adapter}"))
-    say(f"Use it: alignbeam chat --draft {base} --lora {finished.adapter}")
+    for fault in result.get("faults", ()):
+        say(f"warning: {fault}")
+    say(ANEW if result.get("faults") else f"Use it: alignbeam chat --draft {base} --lora {finished.adapter}")
 
 
 def _text(result: dict[str, Any]) -> str:
     held_out = result["held_out_loss"]
-    seen = f", held out {held_out:.3f}" if held_out is not None else ""
+    before = result.get("held_out_loss_before")
+    begun = f" {before:.3f} to" if before is not None else ""
+    seen = f", held out{begun} {held_out:.3f}" if held_out is not None else ""
     asked = f"; {_shares(Shares(**result['asked']['last']))}" if "asked" in result else ""
     return (
         f"{result['steps']} steps, task loss {result['task_loss_first']:.3f} to "

@@ -58,6 +58,11 @@ def parameters(adapter: Adapter) -> Iterable[Any]:
     return (parameter for pair in adapter.values() for parameter in pair)
 
 
+def is_finite(adapter: Adapter) -> bool:
+    """Whether all of its values are numbers."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in parameters(adapter))
+
+
 def _linear(layer: Any, target: Target) -> Any:
     try:
         return layer.get_submodule(PLACES[target])
