@@ -32,6 +32,7 @@ from alignbeam_local.training.adapter import adapter_gguf, lora
 from alignbeam_local.training.adapter.adapter_gguf import BaseModel, write_adapter
 from alignbeam_local.training.adapter.peft_folder import PeftAdapter, read_peft
 from alignbeam_local.training.dequantised import load_model
+from alignbeam_local.training.looks.asking import Asking
 from alignbeam_local.training.looks.loss_row import LossRow, Shares
 from alignbeam_local.training.looks.plot import any_of
 from alignbeam_local.training.looks.verdict import faults
@@ -245,6 +246,24 @@ def test_prompts_are_asked_at_every_checkpoint(tmp_path: Path, base: Path) -> No
     assert not list((tmp_path / "run").glob(".asked*"))
 
 
+def test_what_changes_answers_does_not_reach_a_training(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a system prompt nor tokens nor another adapter; how the machine is used does."""
+    seen: list[Config] = []
+
+    def asked(items: object, config: Config, registry: Registry) -> Any:
+        seen.append(config)
+        return asking(ITEMS[:1], config, registry)
+
+    asking = Asking
+    monkeypatch.setattr("alignbeam_local.training.run.Asking", asked)
+    knobs = {"system": "Refuse.", "lora": ("other.gguf",), "safety_tokens": "boost", "top_p": 0.5}
+    config = Config(draft=str(base), threads=1).with_values({**knobs, "safety_file": "tokens.json"})
+    list(train(request_of(tmp_path), config, Registry.load()))
+    assert seen == [Config(draft=str(base), threads=1)]
+
+
 def test_asking_changes_nothing_of_the_adapter(tmp_path: Path, base: Path) -> None:
     events_of(request_of(tmp_path, out=tmp_path / "unasked"), base)
     events_of(request_of(tmp_path, asked=ITEMS), base)
@@ -419,6 +438,20 @@ def test_weights_that_are_not_the_files_are_refused(tmp_path: Path, base: Path) 
     tiny_model("llama", seed=1).save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match=r"is not what llama\.cpp runs"):
         events_of(request_of(tmp_path, weights=tmp_path / "other"), base)
+
+
+def test_weights_that_are_no_folder_are_refused(tmp_path: Path, base: Path) -> None:
+    """A file, nothing, and a folder without a model: they were hashed as nothing, all alike."""
+    (tmp_path / "empty").mkdir()
+    for weights, complaint in (
+        (base, "is a file, not a folder"),
+        (tmp_path / "none", "is not there"),
+        (tmp_path / "empty", "holds no config"),
+    ):
+        with pytest.raises(UsageError, match=complaint) as caught:
+            events_of(request_of(tmp_path, weights=weights), base)
+        assert "safetensors" in caught.value.hint
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_of_weights_gives_the_same_adapter(tmp_path: Path, base: Path) -> None:

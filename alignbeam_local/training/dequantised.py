@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from hashlib import sha256
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import ModelError
+from ..errors import ModelError, UsageError
+from ..models.hashes import file_sha256
 from .losses import log_softmax
 
 Rows = npt.NDArray[np.float32]
@@ -36,6 +38,31 @@ class Agreement(NamedTuple):
     kl: float
     same_top: float
     num_rows: int
+
+
+def require_folder(folder: Path) -> None:
+    """Raises: UsageError: no folder of Hugging Face's with a model in safetensors."""
+    if folder.is_dir() and _weights_of(folder) and (folder / "config.json").is_file():
+        return
+    hint = (
+        "Name the folder of the model that the GGUF file was made from, with its config.json and safetensors."
+    )
+    if folder.is_file():
+        raise UsageError(
+            f"--weights {folder} is a file, not a folder", f"{hint} Of a GGUF file: --base alone."
+        )
+    lack = "holds no config.json or no safetensors" if folder.is_dir() else "is not there"
+    raise UsageError(f"the folder --weights {folder} {lack}", hint)
+
+
+def folder_sha256(folder: Path) -> str:
+    """A hash over those of all weights and of the configuration."""
+    lines = [f"{file.name} {file_sha256(file)}" for file in [*_weights_of(folder), folder / "config.json"]]
+    return sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+def _weights_of(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
 
 
 def load_model(weights: Path) -> Any:

@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from .. import __version__
-from ..config import Config
+from ..config import Config, knobs_of
 from ..llama.library import build
 from ..machine.machine import peak_memory
 from ..models.hashes import file_sha256
@@ -21,7 +21,7 @@ from .adapter import lora
 from .adapter.adapter_gguf import write_adapter
 from .adapter.peft_folder import PeftAdapter, peft_files
 from .base import Base, read_base
-from .dequantised import Agreement, agreement, load_model, require_agreement
+from .dequantised import Agreement, agreement, folder_sha256, load_model, require_agreement, require_folder
 from .looks.asking import Asking
 from .looks.loss_row import LossRow, Shares
 from .looks.verdict import faults, require_runs
@@ -74,6 +74,9 @@ def train(request: TrainingRequest, config: Config, registry: Registry) -> Itera
         UsageError, ModelError: data, base or settings that cannot be.
         AlignBeamError: no room on the disk, or a loss that is not a number.
     """
+    if request.weights:
+        require_folder(request.weights)
+    config = _plain(config)
     rows = read_conversations(request.data)
     held_out = read_conversations(request.held_out) if request.held_out else []
     yield Stage("reading the data with the base model")
@@ -95,7 +98,7 @@ class _Run:
         self._weights = request.weights or base.model.path
         first = max(base.size.layers - request.settings.layers, 0) if request.settings.layers else 0
         self._first = first
-        key = base.card.sha256 if request.weights is None else _folder_sha256(request.weights)
+        key = base.card.sha256 if request.weights is None else folder_sha256(request.weights)
         start = base.start if request.settings.needs_post else None
         parent = cache_dir() / "training"
         self._data = Data(base.samples, PreparedFolder(parent, key, first, base.samples, start))
@@ -223,7 +226,7 @@ def _manifest(request: TrainingRequest, base: Base, asking: Asking) -> dict[str,
         "what": "a LoRA adapter, trained by alignbeam train",
         "version": __version__,
         "base": {"name": base.card.name, "sha256": base.card.sha256},
-        "weights": request.weights and _folder_sha256(request.weights),
+        "weights": request.weights and folder_sha256(request.weights),
         "data": {"sha256": _sha256(request.data), "rows": len(base.samples)},
         "held_out": request.held_out and {"sha256": _sha256(request.held_out), "rows": len(base.held_out)},
         "tokens": base.tokens and {"ids": base.tokens.ids, "differences": base.tokens.differences},
@@ -235,12 +238,10 @@ def _manifest(request: TrainingRequest, base: Base, asking: Asking) -> dict[str,
     return dict(json.loads(json.dumps(manifest)))  # as it is read again
 
 
+def _plain(config: Config) -> Config:
+    """The model and how it is run here: what else changes answers is not of the training."""
+    return Config.of({name: getattr(config, name) for name in ("draft", *knobs_of("Machine"))})
+
+
 def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _folder_sha256(folder: Path) -> str:
-    """A hash over those of all weights and of the configuration."""
-    files = sorted([*folder.glob("*.safetensors"), *folder.glob("config.json")])
-    lines = [f"{file.name} {file_sha256(file)}" for file in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
