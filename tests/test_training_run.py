@@ -327,7 +327,7 @@ def test_the_same_command_again_finds_it_done(tmp_path: Path, base: Path) -> Non
 
 def test_another_training_in_the_same_place_is_refused(tmp_path: Path, base: Path) -> None:
     events_of(request_of(tmp_path), base)
-    with pytest.raises(UsageError, match="holds another training: settings differ"):
+    with pytest.raises(UsageError, match=r"holds another training: settings\.seed was 0, now 1$"):
         events_of(request_of(tmp_path, replace(SETTINGS, seed=1)), base)
     (tmp_path / "run" / "manifest.json").unlink()
     with pytest.raises(UsageError, match="is not empty and holds no training"):
@@ -422,12 +422,18 @@ def test_what_it_takes_is_said_before_anything_is_loaded(
     def never(_: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("alignbeam_local.training.run.load_model", never)
-    monkeypatch.setattr("alignbeam_local.training.need.psutil.virtual_memory", lambda: NoMemory)
-    running = train(request_of(tmp_path), Config(draft=str(base), threads=1), Registry.load())
-    assert any(isinstance(event, TrainingNeed) for event in running)
-    with pytest.raises(ModelError, match="not enough memory"):
-        next(running)
+    request = request_of(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("alignbeam_local.training.run.load_model", never)
+        patched.setattr("alignbeam_local.training.need.psutil.virtual_memory", lambda: NoMemory)
+        running = train(request, Config(draft=str(base), threads=1), Registry.load())
+        assert any(isinstance(event, TrainingNeed) for event in running)
+        with pytest.raises(ModelError, match="not enough memory"):
+            next(running)
+    changed = replace(
+        SETTINGS, batch=1, epochs=1
+    )  # as the hint says: nothing was begun that this would not be
+    assert steps_of(events_of(request_of(tmp_path, changed), base))
 
 
 class NoMemory:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -83,11 +83,12 @@ def train(request: TrainingRequest, config: Config, registry: Registry) -> Itera
     base = read_base(request, config, registry, rows, held_out)
     files = RunFiles(request.out)
     asking = Asking(request.asked, config, registry)
-    with files.opened(_manifest(request, base, asking)):
+    manifest = _manifest(request, base, asking)
+    with files.opened(manifest):
         if found := files.result():
             yield Finished(request.out / ADAPTER, found, was_done=True)
             return
-        yield from _Run(request, base, files, asking).events()
+        yield from _Run(request, base, files, asking).events(manifest)
 
 
 class _Run:
@@ -104,7 +105,8 @@ class _Run:
         self._data = Data(base.samples, PreparedFolder(parent, key, first, base.samples, start))
         self._held_out = Data(base.held_out, PreparedFolder(parent, key, first, base.held_out, start))
 
-    def events(self) -> Iterator[Event]:
+    def events(self, manifest: Mapping[str, Any]) -> Iterator[Event]:
+        """All of it; the manifest is written once nothing speaks against these settings any more."""
         settings, began = self._request.settings, monotonic()
         need = self._need()
         yield need
@@ -128,6 +130,7 @@ class _Run:
             alpha=settings.alpha,
             seed=settings.seed,
         )
+        self._files.begin(manifest)
         trainer = Trainer(trunk, adapter, settings, self._base.tokens)
         held_out = self._held_out if self._held_out.samples else None
         held_out_before = trainer.task_loss(held_out) if held_out else None

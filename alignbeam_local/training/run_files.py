@@ -24,6 +24,8 @@ MANIFEST, RESULT, CHECKPOINT, LOSSES, PLOT = (
     "losses.csv",
     "losses.png",
 )
+#: Characters of a setting in a message.
+_LONGEST = 60
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -35,32 +37,33 @@ class RunFiles:
 
     @contextmanager
     def opened(self, manifest: Mapping[str, Any]) -> Iterator[None]:
-        """Begin the run, or go on with it; no other process can meanwhile.
+        """Have the directory for this run, a new one or one to go on with; no other process can meanwhile.
 
         Raises:
             UsageError: the directory holds another run, something else, or a run that is being written.
         """
         ensure_dir(self.path)
         with sole_writer(self.path / ".lock", f"another process writes to {self.path}", "--out"):
-            self._adopt(manifest)
+            self._require_same(manifest)
             yield
 
-    def _adopt(self, manifest: Mapping[str, Any]) -> None:
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Make it this run's. Raises: AlignBeamError: no room on the disk."""
+        self._write_text(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
+    def _require_same(self, manifest: Mapping[str, Any]) -> None:
         file = self.path / MANIFEST
         if not file.exists():
             if any(not other.name.startswith(".") for other in self.path.iterdir()):
                 raise UsageError(f"{self.path} is not empty and holds no training", "Choose another --out.")
-            self._write_text(MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
             return
         try:
             old = parsed(file.read_bytes())
         except ValueError:
             raise UsageError(f"{file} is damaged", "Choose another --out, or delete it.") from None
-        known = old if isinstance(old, dict) else {}
-        differing = [name for name in manifest if known.get(name) != manifest[name]]
-        if differing:
+        if changes := list(_changes(old if isinstance(old, dict) else {}, manifest)):
             raise UsageError(
-                f"{self.path} holds another training: {', '.join(differing)} differ",
+                f"{self.path} holds another training: {'; '.join(changes)}",
                 "Choose another --out, or give the same command to go on.",
             )
 
@@ -133,6 +136,20 @@ class RunFiles:
     def _write_text(self, name: str, text: str) -> None:
         with told_if_full(self.path / name):
             write_atomic(self.path / name, text)
+
+
+def _changes(old: Any, new: Any, where: str = "") -> Iterator[str]:
+    """What differs between two values of JSON, each by its dotted name with both values."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            yield from _changes(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+    elif old != new:
+        yield f"{where} was {_short(old)}, now {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 @contextmanager
