@@ -440,6 +440,32 @@ class NoMemory:
     available = 1 << 28
 
 
+def test_what_the_adapter_itself_takes_is_counted(tmp_path: Path, base: Path) -> None:
+    """Parameters, gradients and moments, four bytes each: of q and v of one layer, 32 x 32 and 16 x 32."""
+    small, large = (
+        next(event for event in events_of(request, base) if isinstance(event, TrainingNeed))
+        for rank in (1, 16)
+        for request in [request_of(tmp_path, replace(SETTINGS, rank=rank), out=tmp_path / str(rank))]
+    )
+    assert large.training - small.training >= 4 * 4 * 15 * (32 + 32 + 16 + 32)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint", "hint"),
+    [
+        ({"rank": 17}, "--rank 17 is more than v has, which is 16 x 32", "At most 16"),
+        ({"layers": 999}, "--layers 999: the model has 2 layers", "At most 2"),
+    ],
+)
+def test_an_adapter_larger_than_its_base_is_refused(
+    tmp_path: Path, base: Path, changed: dict[str, int], complaint: str, hint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint) as caught:
+        events_of(request_of(tmp_path, replace(SETTINGS, **changed)), base)
+    assert hint in caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_that_are_not_the_files_are_refused(tmp_path: Path, base: Path) -> None:
     tiny_model("llama", seed=1).save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match=r"is not what llama\.cpp runs"):

@@ -21,6 +21,7 @@ from ..prompt.formats import PromptFormat
 from ..result import ModelCard
 from ..tokens.salient import rejection_templates
 from .adapter.adapter_gguf import BaseModel
+from .adapter.matrices import require_fit
 from .dequantised import Probe
 from .need import ModelSize
 from .request import TrainingRequest
@@ -72,6 +73,7 @@ def read_base(
         header = require_model(file.path)
         _require_context(header, context)
         model = BaseModel(file.path, model_sha256(file.path))
+        require_fit(request.settings, model, header.block_count)
         loader.place({"draft": (file.path, size)})
         list(loader.prepare(file.path))
         return _read(request, loader.open("draft", file, size), (model, header), rows, held_out)

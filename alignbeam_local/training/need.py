@@ -14,6 +14,8 @@ _FLOAT_BYTES = 4
 _LOADING = 1.6
 #: Rows of the vocabulary's size that a step holds at once: logits, their logarithms, and both gradients.
 _LOGIT_COPIES = 5
+#: Of each parameter of the adapter: itself, its gradient, two moments, and a checkpoint of three of them.
+_ADAPTER_COPIES = 7
 #: Floats that a token leaves in a layer for the way back, for each number of its width.
 _ACTIVATIONS = 40
 #: Python, torch, transformers.
@@ -46,6 +48,7 @@ def training_need(
     size: ModelSize,
     trained: int,
     *,
+    adapter: int,
     batch: int,
     longest: int,
     longest_answer: int,
@@ -56,6 +59,7 @@ def training_need(
 
     Args:
         trained: how many layers are.
+        adapter: its parameters.
         batch, longest, longest_answer: samples of a step, and the most tokens of one and of its answer.
         disk: bytes of states and checkpoints.
         file: bytes of the base's file, which llama.cpp opens beside it to ask prompts and to try the adapter.
@@ -65,6 +69,7 @@ def training_need(
     tokens = batch * longest
     step = tokens * size.width * _ACTIVATIONS * trained
     step += batch * longest_answer * size.vocabulary * _LOGIT_COPIES
+    kept += _ADAPTER_COPIES * adapter
     loading = int(_LOADING * _FLOAT_BYTES * size.parameters) + _PROGRAM_BYTES
     return TrainingNeed(loading, _FLOAT_BYTES * (kept + step) + _PROGRAM_BYTES + file, disk)
 

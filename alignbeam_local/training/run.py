@@ -19,6 +19,7 @@ from ..models.registry import Registry
 from ..paths import cache_dir
 from .adapter import lora
 from .adapter.adapter_gguf import write_adapter
+from .adapter.matrices import num_parameters
 from .adapter.peft_folder import PeftAdapter, peft_files
 from .base import Base, read_base
 from .dequantised import Agreement, agreement, folder_sha256, load_model, require_agreement, require_folder
@@ -153,11 +154,13 @@ class _Run:
         every = [*self._base.samples, *self._base.held_out]
         states = sum(data.states.size(size.width) for data in (self._data, self._held_out))
         trained = size.layers - self._first
-        # A matrix of a layer is at most so wide; a checkpoint holds each number thrice, and is written anew.
-        checkpoint = 6 * _FLOAT_BYTES * trained * len(settings.targets) * settings.rank * 8 * size.width
+        adapter = num_parameters(settings, self._base.model, size.layers)
+        # It holds each number thrice, and is written anew beside the old one.
+        checkpoint = 6 * _FLOAT_BYTES * adapter
         return training_need(
             size,
             trained,
+            adapter=adapter,
             batch=settings.batch,
             longest=max(len(sample.ids) for sample in every),
             longest_answer=max(len(sample.answer) for sample in every),

@@ -60,6 +60,14 @@ class BaseModel:
         shared = f"{self.architecture}.attention.head_count_kv"
         return self._number("attention.head_count_kv") if shared in self._fields else queries
 
+    def shape(self, module: str, layer: int) -> tuple[int, int] | None:
+        """Outputs and inputs of a layer's matrix, by its name in transformers; None: the file has none."""
+        place = _PLACES[module]
+        other = self.elements.get(f"blk.{layer}.{place}.weight", 0) // self.width
+        if not other:
+            return None
+        return (other, self.width) if place in _READS_WIDTH else (self.width, other)
+
     def _number(self, name: str) -> int:
         value = self._fields.get(f"{self.architecture}.{name}")
         if not isinstance(value, int) or value < 1:
