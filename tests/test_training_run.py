@@ -25,6 +25,7 @@ import torch
 from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
 from alignbeam_local.evaluation.suites.suites import Item
+from alignbeam_local.events import Notice
 from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.tokens.token_file import FoundToken, Source, TokenFile, write_tokens
@@ -470,6 +471,14 @@ def test_weights_that_are_not_the_files_are_refused(tmp_path: Path, base: Path) 
     tiny_model("llama", seed=1).save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match=r"is not what llama\.cpp runs"):
         events_of(request_of(tmp_path, weights=tmp_path / "other"), base)
+
+
+def test_rows_that_are_held_out_and_learnt_are_told(tmp_path: Path, base: Path) -> None:
+    held_out = rows_file(tmp_path / "held_out.jsonl", [*ROWS[:2], ("six", "a")])
+    settings = replace(SETTINGS, epochs=1)
+    events = events_of(request_of(tmp_path, settings, held_out=held_out), base)
+    told = [event for event in events if isinstance(event, Notice)]
+    assert [notice.message.split(":")[0] for notice in told] == ["2 rows are in --data and in --held-out"]
 
 
 def test_weights_that_are_no_folder_are_refused(tmp_path: Path, base: Path) -> None:

@@ -18,6 +18,7 @@ CONTROL = ("<|im_start|>", "<|im_end|>", "<s>", "</s>")
 VOCABULARY = fake_vocabulary("Hello", " Hello", control=CONTROL, bos="<s>", eos="</s>", eot="<|im_end|>")
 CHATML = prompt_format(templates.CHATML, VOCABULARY)
 ASK: dict[str, Any] = {"role": "user", "content": "How do I brew tea?"}
+SYSTEM: dict[str, Any] = {"role": "system", "content": "Be short."}
 ANSWER: dict[str, Any] = {"role": "assistant", "content": "Pour <|im_end|> water."}
 
 
@@ -87,19 +88,58 @@ def test_bos_stands_before_it_where_the_model_wants_one() -> None:
         ({"messages": [{"role": "user"}, ANSWER]}, "line 2: messages.0.content"),
         ({"text": "Hello"}, "line 2: messages: Field required"),
         (["Hello"], "line 2: .*object"),
+        ({"messages": [ANSWER, ASK, ANSWER]}, "line 2: a turn of assistant stands where one of user belongs"),
+        ({"messages": [ASK, ASK, ANSWER]}, "line 2: a turn of user stands where one of assistant belongs"),
+        (
+            {"messages": [ASK, ANSWER, SYSTEM, ASK, ANSWER]},
+            "line 2: a turn of system stands where",
+        ),
+        ({"messages": [{**ASK, "content": " \n"}, ANSWER]}, "line 2 has an empty turn of user"),
+        (
+            {"messages": [ASK, {**ANSWER, "content": ""}, ASK, ANSWER]},
+            "an empty turn of assistant",
+        ),
     ],
 )
 def test_a_line_that_is_no_conversation_is_named(tmp_path: Path, row: object, complaint: str) -> None:
     path = written(tmp_path, {"messages": [ASK, ANSWER], "source": "mine"}, row)
     with pytest.raises(UsageError, match=complaint) as caught:
         read_conversations(path)
-    assert '"messages"' in caught.value.hint
+    assert "messages" in caught.value.hint or "system turn" in caught.value.hint
 
 
 def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text('\n{"messages"')
     with pytest.raises(UsageError, match=r"line 2: Invalid JSON"):
+        read_conversations(path)
+
+
+def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    """The last one would be learnt, and nobody would know."""
+    path = written(tmp_path, {"messages": [ASK, ANSWER]})
+    path.write_text(path.read_text() + '\n{"messages": [], ' + path.read_text()[1:])
+    with pytest.raises(UsageError, match=r"line 2: .*'messages' is there twice"):
+        read_conversations(path)
+
+
+def test_a_system_turn_may_come_first(tmp_path: Path) -> None:
+    assert len(read_conversations(written(tmp_path, {"messages": [SYSTEM, ASK, ANSWER, ASK, ANSWER]}))) == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_without_a_mark_is_named(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"messages": [ASK, ANSWER]}), encoding=encoding)
+    with pytest.raises(UsageError, match="UTF-16 without a mark") as caught:
+        read_conversations(path)
+    assert "UTF-8" in caught.value.hint
+
+
+def test_an_array_is_not_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps([{"messages": [ASK, ANSWER]}], indent=1))
+    with pytest.raises(UsageError, match="begins a JSON array; what is read is JSON Lines"):
         read_conversations(path)
 
 
@@ -148,7 +188,8 @@ def test_a_model_that_reasons_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_template_that_refuses_a_row_names_its_line(tmp_path: Path) -> None:
-    path = written(tmp_path, {"messages": [ASK, ASK, ANSWER]})
-    layout = prompt_format(templates.LLAMA2, VOCABULARY)
+    path = written(tmp_path, {"messages": [ASK, ANSWER, ASK, ANSWER]})
+    refusing = "{% if messages|length > 2 %}{{ raise_exception('too many') }}{% endif %}"
+    layout = prompt_format(refusing + templates.CHATML, VOCABULARY)
     with pytest.raises(ModelError, match="line 1: "):
         encoded(path, read_conversations(path), layout, VOCABULARY, 500)

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..config import Config, knobs_of
+from ..events import Notice
 from ..llama.library import build
 from ..machine.machine import peak_memory
 from ..models.hashes import file_sha256
@@ -65,7 +66,7 @@ class Finished:
     was_done: bool
 
 
-Event = Stage | TrainingNeed | Agreement | Shares | Prepared | StepDone | Finished
+Event = Stage | Notice | TrainingNeed | Agreement | Shares | Prepared | StepDone | Finished
 
 
 def train(request: TrainingRequest, config: Config, registry: Registry) -> Iterator[Event]:
@@ -80,6 +81,8 @@ def train(request: TrainingRequest, config: Config, registry: Registry) -> Itera
     config = _plain(config)
     rows = read_conversations(request.data)
     held_out = read_conversations(request.held_out) if request.held_out else []
+    if both := len({row[1:] for row in rows} & {row[1:] for row in held_out}):
+        yield Notice(f"{both} rows are in --data and in --held-out: the held-out loss says less for them")
     yield Stage("reading the data with the base model")
     base = read_base(request, config, registry, rows, held_out)
     files = RunFiles(request.out)

@@ -14,6 +14,7 @@ from ..prompt.answers import answer_ids
 from ..prompt.formats import PromptFormat
 from ..prompt.message import Message
 from ..reading import decoded, whole_text
+from ..result_json import parsed_row
 
 _FORM = 'Each line: {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}.'
 _ENCODING = "Convert the file to UTF-8."
@@ -71,7 +72,7 @@ def read_conversations(path: Path) -> list[Conversation]:
 
     Raises:
         UsageError: the file can't be read or holds none; a line is in another encoding, is no conversation,
-            has no answer or no question before it.
+            has no answer or no question before it, names a key twice, or its turns do not alternate.
     """
     rows = [_conversation(path, number, line) for number, line in _lines(path) if line.strip()]
     if not rows:
@@ -108,6 +109,10 @@ def _lines(path: Path) -> Sequence[tuple[int, str]]:
         raise UsageError(f"cannot read {path}: {error.strerror}", _FORM) from None
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return list(enumerate(whole_text(raw, str(path), _ENCODING).split("\n"), 1))
+    if b"\0" in raw:  # JSON has none: it writes \u0000
+        raise UsageError(f"{path} is not UTF-8: it holds zero bytes, like UTF-16 without a mark", _ENCODING)
+    if raw.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        raise UsageError(f"{path} begins a JSON array; what is read is JSON Lines: one object a line", _FORM)
     lines = raw.removeprefix(codecs.BOM_UTF8).split(b"\n")
     return [(n, decoded(line, f"{path}, line {n}", hint=_ENCODING)) for n, line in enumerate(lines, 1)]
 
@@ -115,16 +120,34 @@ def _lines(path: Path) -> Sequence[tuple[int, str]]:
 def _conversation(path: Path, number: int, line: str) -> Conversation:
     try:
         row = _Row.model_validate_json(line)
+        parsed_row(line)  # a key that is there twice
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"{path}, line {number}: {where and f'{where}: '}{first['msg']}", _FORM) from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}, line {number}: {error}", _FORM) from None
     *before, last = row.messages or (_Turn(role="user", content=""),)
     if last.role != "assistant" or not last.content.strip():
         raise UsageError(f"{path}, line {number} has no answer", _FORM)
     if not before or before[-1].role != "user":
         raise UsageError(f"{path}, line {number} has no question before its answer", _FORM)
+    _require_order(f"{path}, line {number}", before)
     return Conversation(number, tuple(Message(t.role, t.content) for t in before), last.content)
+
+
+def _require_order(where: str, turns: Sequence[_Turn]) -> None:
+    """See that what stands before an answer is a talk. Raises: UsageError: naming what is not."""
+    talk = turns[1:] if turns[0].role == "system" else turns
+    for number, turn in enumerate(talk):
+        expected = ("user", "assistant")[number % 2]
+        if turn.role != expected:
+            raise UsageError(
+                f"{where}: a turn of {turn.role} stands where one of {expected} belongs",
+                "A system turn may come first; then user and assistant take turns, the user first.",
+            )
+        if not turn.content.strip():
+            raise UsageError(f"{where} has an empty turn of {turn.role}", _FORM)
 
 
 def _sample(

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from alignbeam_local.events import Notice
 from alignbeam_local.machine.memory import gib
 from alignbeam_local.training.dequantised import Agreement
 from alignbeam_local.training.looks.loss_row import Shares
@@ -24,7 +25,7 @@ def show(events: Iterator[Event], base: str, *, as_json: bool) -> None:
             for event in events:
                 if isinstance(event, Finished):
                     finished = event
-                elif isinstance(event, TrainingNeed | Agreement | Shares):
+                elif isinstance(event, Notice | TrainingNeed | Agreement | Shares):
                     say(_fact(event))
                 else:
                     tell(_progress(event))
@@ -34,7 +35,9 @@ def show(events: Iterator[Event], base: str, *, as_json: bool) -> None:
     _show_finished(finished, base, as_json=as_json)
 
 
-def _fact(event: TrainingNeed | Agreement | Shares) -> str:
+def _fact(event: Notice | TrainingNeed | Agreement | Shares) -> str:
+    if isinstance(event, Notice):
+        return f"note: {event.message}"
     if isinstance(event, Shares):
         return f"the base: {_shares(event)}"
     if isinstance(event, TrainingNeed):
