@@ -121,6 +121,21 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Another name to write under, with the mode that the umask gives; it becomes `path` without an error."""
+    ensure_dir(path.parent)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
 def locked(path: Path, timeout: float = -1) -> Iterator[None]:
     """While inside, no other process that asks for it has it: for files that are read and then written.
 

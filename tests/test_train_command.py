@@ -59,6 +59,7 @@ def test_what_it_needs_is_said(capsys: pytest.CaptureFixture[str]) -> None:
         (["--str-first", "5"], "--str-first is not for --method sft"),
         (["--targets", "q,w"], "no such target: 'w'"),
         (["--rank", "0"], "--rank"),
+        (["--context", "127"], "128"),
         (["--learning-rate", "nan"], "--learning-rate"),
         (["--method", "dpo"], "dpo"),
     ],
@@ -104,6 +105,8 @@ def test_a_whole_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert f"alignbeam chat --draft {base} --lora {adapter}" in said.err
     assert "of memory" in said.err
     assert "KL 0.0" in said.err
+    assert "\nstep 6 of 6: task loss" in said.err, "whole lines where it is no terminal"
+    assert "\r" not in said.err
     assert main([*command, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["adapter"], result["steps"]) == (str(adapter), 6)

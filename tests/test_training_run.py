@@ -305,6 +305,9 @@ def test_what_a_run_leaves(tmp_path: Path, base: Path) -> None:
         "manifest.json",
         "result.json",
     ]
+    os.umask(umask := os.umask(0))
+    modes = {str(path): path.stat().st_mode & 0o777 for path in map(run.joinpath, names[1:])}
+    assert set(modes.values()) == {0o666 & ~umask}, modes
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["settings"]["seed"] == 0
     assert len(manifest["base"]["sha256"]) == len(manifest["data"]["sha256"]) == 64
@@ -343,7 +346,11 @@ def test_a_run_that_stops_goes_on_to_the_same_result(last_step: int, tmp_path: P
     for event in train(request, Config(draft=str(base), threads=1), Registry.load()):
         if isinstance(event, StepDone) and event.row.step == last_step:
             break
-    rest = steps_of(events_of(request, base))
+    events = events_of(request, base)
+    told = [event.message for event in events if isinstance(event, Notice)]
+    saved = last_step // 3 * 3
+    assert told == ([f"going on from the checkpoint of step {saved} of 12"] if saved else [])
+    rest = steps_of(events)
     assert rest[0].row.step == last_step // 3 * 3 + 1, "it goes on from the last checkpoint"
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
@@ -459,7 +466,7 @@ def test_what_the_adapter_itself_takes_is_counted(tmp_path: Path, base: Path) ->
     ],
 )
 def test_an_adapter_larger_than_its_base_is_refused(
-    tmp_path: Path, base: Path, changed: dict[str, int], complaint: str, hint: str
+    tmp_path: Path, base: Path, changed: dict[str, Any], complaint: str, hint: str
 ) -> None:
     with pytest.raises(UsageError, match=complaint) as caught:
         events_of(request_of(tmp_path, replace(SETTINGS, **changed)), base)

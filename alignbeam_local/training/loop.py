@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ..errors import AlignBeamError
+from ..events import Notice
 from .adapter.lora import Adapter, is_finite, parameters
 from .looks.loss_row import LossRow, Shares
 from .objective import AnswerRows, Losses, ReferenceRows, SafetyTokens, losses
@@ -144,7 +145,7 @@ def steps(
     *,
     held_out: Data | None = None,
     look: Callable[[int], Shares] = lambda step: Shares(),
-) -> Generator[StepDone, None, list[LossRow]]:
+) -> Generator[Notice | StepDone, None, list[LossRow]]:
     """Train to the end, from the last checkpoint if there is one; the last step is saved too.
 
     Args:
@@ -160,6 +161,8 @@ def steps(
     """
     history = _restored(trainer, files)
     total = num_steps(settings, len(data.samples))
+    if history:
+        yield Notice(f"going on from the checkpoint of step {len(history)} of {total}")
     while len(history) < total:
         step, start = len(history), perf_counter()
         found = trainer.step(data, batch_of(step, settings, len(data.samples)))

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import AlignBeamError, UsageError
 from ..evaluation.runs.run_directory import sole_writer
-from ..paths import ensure_dir, open_atomic, write_atomic
+from ..paths import ensure_dir, replacing
 from ..result_json import parsed
 from .looks.loss_row import LossRow, Shares
 from .looks.plot import plot
@@ -122,8 +122,8 @@ class RunFiles:
     def write(self, name: str, content: bytes) -> Path:
         """A file of the run, whole or not at all. Raises: AlignBeamError: no room on the disk."""
         path = self.path / name
-        with told_if_full(path), open_atomic(path) as file:
-            file.write(content)
+        with told_if_full(path), replacing(path) as temporary:
+            temporary.write_bytes(content)
         return path
 
     def _write_losses(self, history: Sequence[LossRow]) -> None:
@@ -134,8 +134,7 @@ class RunFiles:
         self._write_text(LOSSES, text.getvalue())
 
     def _write_text(self, name: str, text: str) -> None:
-        with told_if_full(self.path / name):
-            write_atomic(self.path / name, text)
+        self.write(name, text.encode())
 
 
 def _changes(old: Any, new: Any, where: str = "") -> Iterator[str]:

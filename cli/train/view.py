@@ -2,7 +2,9 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from alignbeam_local.events import Notice
@@ -14,25 +16,53 @@ from alignbeam_local.training.loop import StepDone
 from alignbeam_local.training.need import TrainingNeed
 from alignbeam_local.training.run import Event, Finished, Prepared, Stage
 
-from ..console.terminal import for_stream, printable, say
+from ..console.terminal import for_stream, is_dumb, is_terminal, printable, say
 from ..console.waiting import waiting
+
+#: Lines of progress in a file are no closer than this.
+_SECONDS_A_LINE = 10.0
+Progress = Stage | Prepared | StepDone
 
 
 def show(events: Iterator[Event], base: str, *, as_json: bool) -> None:
     """Go through a training to its end."""
     try:
-        with waiting("training") as tell:
+        with _telling() as tell:
             for event in events:
                 if isinstance(event, Finished):
                     finished = event
                 elif isinstance(event, Notice | TrainingNeed | Agreement | Shares):
                     say(_fact(event))
                 else:
-                    tell(_progress(event))
+                    tell(event)
     except KeyboardInterrupt:
         say("stopped; the same command goes on from the last checkpoint")
         raise
     _show_finished(finished, base, as_json=as_json)
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[Progress], None]]:
+    """What is done now: a line that moves on a terminal, in a file whole lines, few of them."""
+    if is_terminal(sys.stderr) and not is_dumb():
+        with waiting("training") as tell:
+            yield lambda event: tell(_progress(event))
+        return
+    told = -_SECONDS_A_LINE
+
+    def line(event: Progress) -> None:
+        nonlocal told
+        if isinstance(event, Stage) or _is_last(event) or monotonic() - told >= _SECONDS_A_LINE:
+            told = monotonic()
+            say(_progress(event))
+
+    yield line
+
+
+def _is_last(event: Prepared | StepDone) -> bool:
+    if isinstance(event, Prepared):
+        return event.done == event.total
+    return event.row.step == event.num_steps
 
 
 def _fact(event: Notice | TrainingNeed | Agreement | Shares) -> str:
@@ -49,7 +79,7 @@ def _fact(event: Notice | TrainingNeed | Agreement | Shares) -> str:
     )
 
 
-def _progress(event: Stage | Prepared | StepDone) -> str:
+def _progress(event: Progress) -> str:
     if isinstance(event, Stage):
         return event.text
     if isinstance(event, Prepared):

@@ -1,8 +1,6 @@
 """A LoRA adapter as a GGUF file that llama.cpp loads beside its base."""
 
-import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from ...errors import ModelError
 from ...models.adapter import BASE_SHA256
 from ...models.gguf_header import parts_of
 from ...models.gguf_reader import read_contents
-from ...paths import ensure_dir
+from ...paths import replacing
 from .peft_folder import Array, PeftAdapter
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
@@ -83,7 +81,7 @@ def write_adapter(path: Path, adapter: PeftAdapter, base: BaseModel, name: str) 
         OSError: it can't be written.
     """
     tensors = dict(_tensors(adapter, base))
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         _write(temporary, tensors, adapter.alpha, base, name)
 
 
@@ -135,18 +133,3 @@ def _placed(b: Array, place: str, base: BaseModel) -> Array:
     if b.shape[0] % (2 * heads):
         raise ModelError(f"the rows of {place} are not of {heads} heads", _OTHER_BASE)
     return b.reshape(heads, 2, b.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(b.shape)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Another name to write under, which becomes `path` if there was no error."""
-    ensure_dir(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

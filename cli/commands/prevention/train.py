@@ -97,7 +97,7 @@ def train(
         int, typer.Option(min=0, max=MOST_SEED, help="of the adapter's start and of the samples' order")
     ] = TrainingSettings.seed,
     context: Annotated[
-        int, typer.Option(min=8, max=1 << 20, help="tokens of the longest sample")
+        int, typer.Option(min=128, max=1 << 20, help="tokens of the longest sample")
     ] = TrainingSettings.context,
     save_every: Annotated[
         int, typer.Option(min=1, max=1_000_000, help="steps from checkpoint to checkpoint")
