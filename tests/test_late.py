@@ -10,6 +10,7 @@ from alignbeam_local.cli.views.story import summary
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.answering.late import LateWatch
+from alignbeam_local.errors import Cancelled
 from alignbeam_local.events import (
     AnswerText,
     Event,
@@ -24,6 +25,7 @@ from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.prompt.text_stream import TextStream
 from alignbeam_local.result import Verdict
 from alignbeam_local.search.beam import Beam
+from alignbeam_local.search.beams import BeamSearch
 from tests.test_answer import ANCHOR, COOK, World, done, shown
 
 KIND = "Take a pan. Wash it well. "
@@ -231,6 +233,27 @@ def test_a_beam_that_ends_while_it_is_mixed_again_is_judged_and_done() -> None:
     )
     assert (result.text, result.finish_reason) == (KIND, "stop")
     assert result.beams[0].judge is not None
+
+
+@pytest.mark.parametrize("at", ["rewind", "extend", "drop"])
+@pytest.mark.parametrize("late", ["window", "judge"])
+@pytest.mark.parametrize("on_unsafe", ["refuse", "lowest"])
+def test_who_cancels_at_a_hit_is_left_with_nothing(
+    monkeypatch: pytest.MonkeyPatch, at: str, late: str, on_unsafe: str
+) -> None:
+    whole = getattr(BeamSearch, at)
+
+    def cancelled(search: BeamSearch, *given: Any, **steps: Any) -> Any:
+        if (at == "extend" and not steps) or (at == "drop" and given[0] != search.beams):
+            return whole(search, *given, **steps)
+        raise Cancelled("stopped")
+
+    monkeypatch.setattr(BeamSearch, at, cancelled)
+    tries = 0 if at == "drop" else 2  # all beams are dropped where it is given up
+    asked = {**READS, "late": late, "late_tries": tries, "on_unsafe": on_unsafe}
+    events = world().events(**asked, alpha=1.0, depth=2)
+    assert HARM[:20] in "".join(event.text for event in events if isinstance(event, AnswerText))
+    assert (shown(events), done(events).text, done(events).finish_reason) == ("", "", "cancelled")
 
 
 def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:
