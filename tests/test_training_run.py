@@ -485,7 +485,9 @@ def test_rows_that_are_held_out_and_learnt_are_told(tmp_path: Path, base: Path) 
     settings = replace(SETTINGS, epochs=1)
     events = events_of(request_of(tmp_path, settings, held_out=held_out), base)
     told = [event for event in events if isinstance(event, Notice)]
-    assert [notice.message.split(":")[0] for notice in told] == ["2 rows are in --data and in --held-out"]
+    assert [notice.message for notice in told] == [
+        "held-out rows that are in --data too: 2; their loss says less"
+    ]
 
 
 def test_weights_that_are_no_folder_are_refused(tmp_path: Path, base: Path) -> None:

@@ -82,7 +82,7 @@ def train(request: TrainingRequest, config: Config, registry: Registry) -> Itera
     rows = read_conversations(request.data)
     held_out = read_conversations(request.held_out) if request.held_out else []
     if both := len({row[1:] for row in rows} & {row[1:] for row in held_out}):
-        yield Notice(f"{both} rows are in --data and in --held-out: the held-out loss says less for them")
+        yield Notice(f"held-out rows that are in --data too: {both}; their loss says less")
     yield Stage("reading the data with the base model")
     base = read_base(request, config, registry, rows, held_out)
     files = RunFiles(request.out)
