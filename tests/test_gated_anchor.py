@@ -278,7 +278,7 @@ def test_a_run_records_the_file_where_the_gate_goes_by_it(tmp_path: Path) -> Non
         "contrastive:anchor_row=gated",
     ]
     entries = [parse_method(spec, base) for spec in specs]
-    methods = manifest(RunPlan([], entries, [1], 1), Registry({}, {}, ""))["methods"]
+    methods = manifest(RunPlan(entries, [], [1]), Registry({}, {}, ""))["methods"]
     assert [("safety_tokens" in about) for about in methods.values()] == [False, True, False, False]
     assert methods["alignbeam:anchor_row=gated"]["knobs"]["anchor_row"] == "gated"
 
