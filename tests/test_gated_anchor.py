@@ -28,6 +28,8 @@ from alignbeam_local.search.safety_tokens import SafetyTokens
 from tests.fake_lm import FakeLM, fake_vocabulary, hashed_row, scripted_row
 from tests.fake_loader import FakeLoader, FakeModel
 from tests.llama_models import write_tiny
+from tests.talk import DRAFT as TALKER
+from tests.talk import LONG, Kv, Talk
 from tests.test_answer import ANCHOR, DRAFT, HELP, REFUSAL
 from tests.test_safety_tokens import token_file
 from tests.test_several_anchors import ASKED, BOTH, answered, loader
@@ -194,6 +196,21 @@ def test_what_was_kept_goes_back_to_the_twin(monkeypatch: pytest.MonkeyPatch, tm
     engine.forget()
     assert engine.answer("Can I cook?", anchor_row="adacd").beams == told.beams, (
         "nothing of the other twin's stays"
+    )
+
+
+@pytest.mark.parametrize("kv", ["seq", "state"])
+def test_a_long_chat_goes_on_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kv: Kv) -> None:
+    """Turns are left out and read ahead, the twin holds what begins an answer, and nothing else."""
+    file = str(token_file(tmp_path / "tokens.json", "A", "1", vocabulary=TALKER))
+    talk = Talk(monkeypatch, script=LONG, kv=kv, context=200, depth=3, anchor_row="gated", safety_file=file)
+    for n in range(20):
+        assert talk.ask(f"{n}?").text == f"Answer {n}."
+        talk.read_ahead()
+    twin = talk.loader.opened["anchor"][-1]
+    assert ANCHOR.pieces(twin.tokens(0)).decode() == "assistant\n"
+    assert "0?" not in TALKER.pieces(talk.loader.opened["draft"][-1].tokens(0)).decode().split("\n"), (
+        "left out"
     )
 
 

@@ -40,7 +40,10 @@ class Gate:
         tuned = probabilities(draft_row, self._tokens, log_normaliser(draft_row))
         c = gate(_breadth(tuned), _breadth(self._landed(twin, bridge)))
         c = decayed(c, position, self._first, TAU)
-        return Said(np.asarray(mixed_reference(own, twin, c), np.float32) if c > 0 else own, c)
+        if c == 0:  # decayed to nothing
+            return Said(own, c)
+        mixed = mixed_reference(own.astype(np.float64), twin.astype(np.float64), c)
+        return Said(mixed.astype(np.float32), c)
 
     def _landed(self, twin: Logits, bridge: Bridge) -> Probabilities:
         """(K,) what of the twin's top B lands on each of S, as the mixture would have it."""
