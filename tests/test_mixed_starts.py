@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from math import exp
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -389,3 +390,20 @@ def test_beams_can_be_mixed_again_where_they_stand(seed: int, again: int, rule: 
     more = max(again, 2) if rule == "disagreement" else again  # that rule goes on to max_depth
     assert [len(beam.tokens) for beam in search.beams] == [5 + more] * 2
     assert len(steps) == 2 * more
+
+
+def test_mixed_again_the_gate_counts_from_the_answers_first_token() -> None:
+    """However often an answer is put back: what decays is the question's distance."""
+    rows = [nudged(hashed_row(ANCHOR.size, 8), nudges(ANCHOR, 0.0))]
+    world = World(nudged(hashed_row(DRAFT.size, 7), nudges(DRAFT, 0.0)), rows, has_twins=True)
+    config = Config(depth=2, beams=2, max_tokens=12, anchor="a", anchor_row="gated", ignore_eos=True)
+    search, _ = world.search(config)
+    list(search.complete(until=5))
+    events = list(search.extend(world.prompts(), steps=4))
+    asked = [event for event in events if isinstance(event, Step) and event.gates]
+    assert {step.beam for step in asked} == {0, 1}
+    slow = Slow(world, config)
+    for step in asked:
+        slow.anchor_row(0, search.beams[step.beam].tokens[: step.position], None)
+        assert list(step.gates) == [pytest.approx(slow.gates[-1])]
+        assert step.gates[0] < 0.74 * exp(-(5 - 2) / 8)
