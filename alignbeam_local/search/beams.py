@@ -137,7 +137,8 @@ class BeamSearch:
     def _starts(self, row: MixedRow) -> Ids:
         if row.is_mixed:
             return row.mixture.tokens[: self.config.beams]
-        self.count.unmixed += self.config.depth > 0 and row.anchor is None
+        if self.config.depth > 0 and row.anchor is None:
+            self._mixer.count_unmixed()
         likeliest = top_tokens(row.draft_row, self.config.beams, row.draft_normaliser).tokens
         return likeliest[np.isfinite(row.draft_row[likeliest])]
 
@@ -200,7 +201,8 @@ class BeamSearch:
             said = self.anchors.rows(beam, draft_row) if beam in asked else []
             row = self._accepted(self._mixed(draft_row, said, start.weight, start.prefix.count), beam)
             self._note(start.prefix, row)
-            self.count.unmixed += row.anchor is None
+            if row.anchor is None:
+                self._mixer.count_unmixed()
             yield from self._take(beam, row.best, row)
 
     def _probe(self) -> None:
