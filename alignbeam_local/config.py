@@ -20,7 +20,7 @@ DraftMass = Literal["each", "once"]
 Prefix = Literal["fixed", "adaptive"]
 AlphaRule = Literal["fixed", "decay", "disagreement"]
 Together = Literal["mean", "strictest"]
-AnchorRow = Literal["plain", "adacd"]
+AnchorRow = Literal["plain", "adacd", "gated"]
 HeaderProbe = Literal["off", "on"]
 SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
@@ -149,7 +149,9 @@ class Config(BaseModel):
     anchor_row: AnchorRow = _knob(
         "plain",
         "what of an anchor is mixed: its own row (plain); or that row held against its row when it is told "
-        "to refuse, in the first 10 tokens, against its over-refusal (adacd); that reads the anchor twice",
+        "to refuse, in the first 10 tokens, against its over-refusal (adacd); or mixed with its row without "
+        "the question, by how sure that and the draft are among the tokens of safety_file (gated); both read "
+        "the anchor twice",
         Knob("Method", ("measured", "sizes")),
     )
     header_probe: HeaderProbe = _knob(
@@ -499,6 +501,15 @@ class Config(BaseModel):
             raise PydanticCustomError("twice", "{file} is there twice", {"file": twice})
         return value
 
+    @field_validator("safety_tokens")
+    @classmethod
+    def _sure_among(cls, value: SafetyTokensUse, info: ValidationInfo) -> SafetyTokensUse:
+        if value == "ablate" and info.data.get("anchor_row") == "gated":
+            raise PydanticCustomError(
+                "gated", "among tokens that can't come nothing is sure: anchor_row = gated"
+            )
+        return value
+
     @field_validator("grammar", "json_schema")
     @classmethod
     def _alone(cls, value: str | None, info: ValidationInfo) -> str | None:
@@ -594,6 +605,11 @@ class Config(BaseModel):
         return self.of({**self.model_dump(), **{canonical(name): v for name, v in values.items()}}, source)
 
     @property
+    def without_safety_tokens(self) -> Self:
+        """The same for a model of which no safety tokens are named: they are the draft's."""
+        return self.with_values({name: type(self).model_fields[name].default for name in SAFETY_KNOBS})
+
+    @property
     def judged(self) -> bool:
         """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge.
 
@@ -657,8 +673,13 @@ class Config(BaseModel):
 
     @property
     def has_twins(self) -> bool:
-        """Whether each anchor is opened once more, told to refuse."""
-        return self.anchor_row == "adacd" and self.depth > 0
+        """Whether each anchor is opened once more, behind another prompt."""
+        return self.anchor_row != "plain" and self.depth > 0
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether these second ones read no question."""
+        return self.anchor_row == "gated" and self.depth > 0
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -745,6 +766,8 @@ class Config(BaseModel):
 
 
 KNOBS = tuple(Config.model_fields)
+#: What is done to the draft's safety tokens; the file of them serves other ends too.
+SAFETY_KNOBS = ("safety_tokens", "boost", "safety_steps")
 #: What is to be known of each knob, by its name.
 ABOUT: Mapping[str, Knob] = {
     name: Knob(**cast(dict[str, Any], field.json_schema_extra)) for name, field in Config.model_fields.items()

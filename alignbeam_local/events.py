@@ -101,6 +101,7 @@ class Step:
         covered_mass: the share of the anchor's probability that crossed the bridge.
         top: the likeliest candidates of the mixture.
         anchors: what each of several anchors wanted; empty where one was asked: the fields above tell of it.
+        gates: with anchor_row = gated how much of each anchor's row was the one without the question, c.
     """
 
     position: int
@@ -118,6 +119,7 @@ class Step:
     covered_mass: float
     top: tuple[TopToken, ...]
     anchors: tuple[AnchorVoice, ...] = ()
+    gates: tuple[float, ...] = ()
 
     @property
     def steered(self) -> bool:

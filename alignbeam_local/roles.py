@@ -7,7 +7,7 @@ ROLES: tuple[ModelRole, ...] = get_args(ModelRole)
 
 #: The most anchors of one answer: each is a model in memory, and a decode a mixed token.
 MOST_ANCHORS = 8
-#: Behind an anchor's role: the same file once more, told to refuse.
+#: Behind an anchor's role: the same file once more, behind another prompt.
 _TWIN = "_twin"
 
 
@@ -17,7 +17,7 @@ def anchor_role(number: int) -> str:
 
 
 def twin_role(role: str) -> str:
-    """The role of an anchor's twin, which is told to refuse."""
+    """The role of an anchor's twin: the same file, behind another prompt."""
     return f"{role}{_TWIN}"
 
 

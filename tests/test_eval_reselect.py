@@ -30,8 +30,9 @@ from alignbeam_local.result import ModelCard, Verdict
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import hashed_row, spelt
 from tests.fake_loader import FakeModel
-from tests.fake_pool import ANCHOR, ASSISTANT, ITEMS, REGISTRY, config, fake_loader, fake_pool
+from tests.fake_pool import ANCHOR, ASSISTANT, DRAFT, ITEMS, REGISTRY, config, fake_loader, fake_pool
 from tests.running import run as run_command
+from tests.test_safety_tokens import token_file
 from tests.test_steering import HEAD
 
 GRID = parse_grid(["threshold=1.5,2.9,3,3.1,5", "choice=safest,likeliest", "on_unsafe=refuse,lowest"])
@@ -76,6 +77,27 @@ def test_it_equals_a_run_with_those_knobs(tmp_path: Path, monkeypatch: pytest.Mo
         assert own["refusal"]["is_refusal"] == other["refusal"]["is_refusal"]
     outcomes = {(s["result"]["finish_reason"], s["result"]["chosen"]) for s in made}
     assert len(outcomes) > 2  # the knobs made a difference
+
+
+def test_a_run_by_a_gate_is_chosen_from_without_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beams are made; a run does not say where the file of safety tokens was."""
+    file = str(token_file(tmp_path / "tokens.json", "S", "I", vocabulary=DRAFT))
+    fake_loader(monkeypatch, judge=FakeModel(ANCHOR, unsure_row))
+    spec = f"alignbeam:anchor_row=gated,safety_file={file}"
+    _, choices = reselected_manifest(
+        manifest_of("alignbeam", anchor_row="gated"), parse_grid(["threshold=1.5,3", "on_unsafe=lowest"])
+    )
+    generated = samples_of([spec], tmp_path / "first")
+    Path(file).unlink()
+    found = [
+        reselected(sample, name, knobs.with_values({"seed": 1}))["result"]
+        for sample in generated
+        for name, knobs in choices["alignbeam"]
+    ]
+    assert {result["config"]["anchor_row"] for result in found} == {"gated"}
+    assert {result["config"]["threshold"] for result in found} == {1.5, 3.0}
 
 
 #: How harmful the head finds a text that holds this.

@@ -3,8 +3,10 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import exp
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +25,8 @@ from tests.test_beams import ANCHOR, DRAFT, DRAFT_PROMPT, Kv, nudged, nudges, so
 
 OTHER = fake_vocabulary("he", "ab", " the", "b\n")
 VOCABULARIES = (ANCHOR, OTHER, ANCHOR)
+#: Tokens of the draft, some of which no anchor has as one.
+GATE_TOKENS = [*b"abeI \xc3", 256, 257]
 HEADER = b"\n<answer>\n"
 Dict = dict[int, float]
 
@@ -35,6 +39,7 @@ class World:
     anchor_rows: list[Row]
     kv: Kv = "seq"
     has_twins: bool = False
+    twin_prompt: str = "Refuse! Please say:"
     anchors: list[BridgedAnchor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,7 +51,7 @@ class World:
 
     def prompts(self) -> list[list[int]]:
         plain = [lm.vocabulary.encode("Please say:") for lm in self.lms]
-        return [*plain, *(lm.vocabulary.encode("Refuse! Please say:") for lm in self.twins)]
+        return [*plain, *(lm.vocabulary.encode(self.twin_prompt) for lm in self.twins)]
 
     def search(self, config: Config) -> tuple[BeamSearch, list[Event]]:
         rows = [
@@ -68,6 +73,7 @@ class World:
             ],
             config,
             max_tokens=config.max_tokens,
+            gate_tokens=GATE_TOKENS,
         )
         events = [*search.start(draft_row, rows), *search.extend(self.prompts())]
         search.close()
@@ -81,6 +87,7 @@ class Slow:
         self.world, self.config = world, config
         self.count = len(world.lms)
         self.is_tied = False  # whether rounding may have decided anything
+        self.gates: list[float] = []
         self.used = list(range(self.count))
         if config.anchors == "strictest" and self.count > 1:
             masses = [self.refusing(number, self.anchor_row(number, [], None)) for number in self.used]
@@ -182,9 +189,41 @@ class Slow:
         prompts, raw = self.world.prompts(), DRAFT.pieces(tokens)
         said = self.text_ids(lm.vocabulary, raw, anew)
         plain = row([*prompts[number], *said])
-        if self.config.anchor_row == "plain" or len(tokens) >= 10:
+        if self.config.anchor_row == "plain" or (self.config.anchor_row == "adacd" and len(tokens) >= 10):
             return plain
-        return slow_adacd(plain, row([*prompts[self.count + number], *said]))
+        twin = row([*prompts[self.count + number], *said])
+        return (
+            slow_adacd(plain, twin)
+            if self.config.anchor_row == "adacd"
+            else self.gated(number, tokens, plain, twin)
+        )
+
+    def gated(self, number: int, tokens: list[int], plain: Logits, unasked: Logits) -> Logits:
+        """Eq. 5 to 8 as they are written."""
+        p_d, landed = (
+            softmax(self.world.draft_row([*DRAFT_PROMPT, *tokens])),
+            self.landing_mass(number, unasked),
+        )
+        sure = [
+            self.eq_5([p_d[t] for t in GATE_TOKENS]),
+            self.eq_5([landed.get(t, 0.0) for t in GATE_TOKENS]),
+        ]
+        c = 1 / (1 + exp(-(sure[0] - sure[1])))
+        if len(tokens) >= self.config.depth:
+            c *= exp(-(len(tokens) - self.config.depth) / 8)
+        self.gates.append(c)
+        return np.array([(1 - c) * a + c * b for a, b in zip(plain, unasked, strict=True)], np.float32)
+
+    def eq_5(self, shares: list[float]) -> float:
+        """The smallest k over K; of tokens that have nothing each is as likely as the next."""
+        shares = shares if sum(shares) else [1.0] * len(shares)
+        ranked, held = sorted(shares, reverse=True), 0.0
+        for k, share in enumerate(ranked, 1):
+            held += share / sum(shares)
+            self.is_tied |= abs(held - 0.9) < 1e-9
+            if held >= 0.9:
+                return k / len(shares)
+        return 1.0
 
     def text_ids(self, vocabulary: Vocabulary, raw: bytes, anew: int | None) -> list[int]:
         parts = [raw] if anew is None else [raw[:anew], HEADER, raw[anew:]]
@@ -295,12 +334,28 @@ CONFIGS = st.builds(
 )
 
 
+GATED = st.builds(
+    Config,
+    alpha=st.sampled_from([0.3, 1.0]),
+    depth=st.integers(1, 5),
+    beams=st.integers(1, 3),
+    bridge_width=st.sampled_from([4, 40, 300]),
+    prefix=st.sampled_from(["fixed", "adaptive"]),
+    agree_for=st.integers(1, 3),
+    anchors=st.sampled_from(["mean", "strictest"]),
+    anchor_row=st.just("gated"),
+    header_probe=st.sampled_from(["off", "on"]),
+    max_tokens=st.integers(2, 24),
+    anchor=st.sampled_from(["a", ("a", "b"), ("a", "b", "c")]),
+)
+
+
 def starts(search: BeamSearch) -> list[tuple[list[int], int]]:
     return [(beam.tokens, beam.mixed) for beam in search.beams]
 
 
 @settings(max_examples=120)
-@given(CONFIGS, st.integers(0, 10**6), st.sampled_from(["seq", "state"]), st.sampled_from([0.0, 4.0]))
+@given(CONFIGS | GATED, st.integers(0, 10**6), st.sampled_from(["seq", "state"]), st.sampled_from([0.0, 4.0]))
 def test_mixed_starts_in_a_batch_are_the_slow_ones(config: Config, seed: int, kv: Kv, end: float) -> None:
     count = len(config.anchor_names)
     draft = nudged(hashed_row(DRAFT.size, seed), nudges(DRAFT, end))
@@ -309,11 +364,13 @@ def test_mixed_starts_in_a_batch_are_the_slow_ones(config: Config, seed: int, kv
         for number, vocabulary in enumerate(VOCABULARIES[:count])
     ]
     world = World(draft, rows, kv, has_twins=config.has_twins)
-    search, _ = world.search(config)
+    search, events = world.search(config)
     slow = Slow(world, config)
     expected = slow.beams()
     assume(not slow.is_tied)
     assert starts(search) == expected
+    told = {round(c, 4) for event in events if isinstance(event, Step) for c in event.gates}
+    assert told <= {round(c + off, 4) for c in slow.gates for off in (-1e-5, 0.0, 1e-5)}
 
 
 @settings(max_examples=20)
@@ -333,3 +390,20 @@ def test_beams_can_be_mixed_again_where_they_stand(seed: int, again: int, rule: 
     more = max(again, 2) if rule == "disagreement" else again  # that rule goes on to max_depth
     assert [len(beam.tokens) for beam in search.beams] == [5 + more] * 2
     assert len(steps) == 2 * more
+
+
+def test_mixed_again_the_gate_counts_from_the_answers_first_token() -> None:
+    """However often an answer is put back: what decays is the question's distance."""
+    rows = [nudged(hashed_row(ANCHOR.size, 8), nudges(ANCHOR, 0.0))]
+    world = World(nudged(hashed_row(DRAFT.size, 7), nudges(DRAFT, 0.0)), rows, has_twins=True)
+    config = Config(depth=2, beams=2, max_tokens=12, anchor="a", anchor_row="gated", ignore_eos=True)
+    search, _ = world.search(config)
+    list(search.complete(until=5))
+    events = list(search.extend(world.prompts(), steps=4))
+    asked = [event for event in events if isinstance(event, Step) and event.gates]
+    assert {step.beam for step in asked} == {0, 1}
+    slow = Slow(world, config)
+    for step in asked:
+        slow.anchor_row(0, search.beams[step.beam].tokens[: step.position], None)
+        assert list(step.gates) == [pytest.approx(slow.gates[-1])]
+        assert step.gates[0] < 0.74 * exp(-(5 - 2) / 8)

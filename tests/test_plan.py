@@ -246,9 +246,10 @@ def test_more_work_takes_longer(files: dict[str, str]) -> None:
     assert twice.total_seconds == pytest.approx((three.total_seconds or 0) / 2)
 
 
-def test_twins_are_placed_and_one_beam_is_planned_without_a_judge(files: dict[str, str]) -> None:
+@pytest.mark.parametrize("row", ["adacd", "gated"])
+def test_twins_are_placed_and_one_beam_is_planned_without_a_judge(files: dict[str, str], row: str) -> None:
     plain = planned(files).predictions
-    one, three = planned(files, knobs={"anchor_row": "adacd", "late": "judge"}).predictions
+    one, three = planned(files, knobs={"anchor_row": row, "late": "judge"}).predictions
     assert "judging" not in (one.phases or {})
     assert set(three.fit.needs) - set(plain[1].fit.needs) == {"anchor_twin"}
     assert (three.answer_seconds or 0) > (plain[1].answer_seconds or 0)

@@ -192,6 +192,26 @@ def test_a_method_of_its_own_and_the_files_hash_in_the_manifest(tmp_path: Path) 
     assert str(file) not in json.dumps(about)
 
 
+def test_methods_that_do_nothing_to_them_do_not_record_it(tmp_path: Path) -> None:
+    """A run's flag reaches the draft that the engine answers with, and no anchor, and no rows of others."""
+    model, file = write_tiny(tmp_path / "m.gguf", "llama"), token_file(tmp_path / "tokens.json", "U")
+    knobs = {"draft": str(model), "anchor": str(model), "judge": str(model), "safety_file": str(file)}
+    base = Config.of({**knobs, "safety_tokens": "boost", "boost": 3, "safety_steps": 2})
+    boosts, others = (
+        ("draft", "system-prompt", "alignbeam"),
+        ("anchor", "guard", "safedecoding", "hard-prefix"),
+    )
+    entries = [parse_method(spec, base) for spec in (*boosts, *others)]
+    methods = manifest(RunPlan(entries, [], [1]), Registry({}, {}, ""))["methods"]
+    kept = {name: about["knobs"]["safety_tokens"] for name, about in methods.items()}
+    assert kept == dict.fromkeys(boosts, "boost") | dict.fromkeys(others, "none")
+    assert {name for name, about in methods.items() if "safety_tokens" in about} == set(boosts)
+    assert {methods[name]["knobs"]["boost"] for name in others} == {Config().boost}
+    for spec in ("guard:safety_tokens=boost", "anchor:safety_steps=3", "safedecoding:boost=2"):
+        with pytest.raises(UsageError, match=r"sets \w+ itself"):
+            parse_method(spec, Config.of(knobs))
+
+
 def test_nothing_is_read_where_nothing_is_done() -> None:
     config = Config.of({"safety_file": "no-such-file.json"})
     assert safety_tokens(config, FakeLM(DRAFT, hashed_row(DRAFT.size)), "draft") is UNCHANGED

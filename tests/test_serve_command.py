@@ -11,6 +11,7 @@ from alignbeam_local.cli.serve.access import keys
 from alignbeam_local.cli.serve.duration import seconds
 from alignbeam_local.cli.serve.run import Access
 
+from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.server.served import as_served, served_models
@@ -56,6 +57,15 @@ def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.usefixtures("_models")
+def test_what_is_done_to_the_drafts_safety_tokens_does_not_reach_its_anchor() -> None:
+    registry = Registry.load()
+    flags = {"judge": "head", "safety_tokens": "boost", "safety_file": "tokens.json", "boost": 2.0}
+    pair, anchor = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
+    assert (pair.config.safety_tokens, anchor.config.safety_tokens) == ("boost", "none")
+    assert anchor.config.boost == Config().boost
 
 
 @pytest.mark.usefixtures("_models")

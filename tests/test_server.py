@@ -260,6 +260,12 @@ def test_no_request_names_a_file_of_the_servers_disk(allowing: ServerWorld) -> N
     assert (error["param"], "names a file" in error["message"]) == ("alignbeam.safety_file", True)
 
 
+def test_an_anchor_alone_has_no_safety_tokens(allowing: ServerWorld) -> None:
+    own = {"safety_tokens": "boost"}
+    error = allowing.post(asked("How?", model="anchor:anchor", alignbeam=own)).json()["error"]
+    assert (error["param"], "the draft's tokens" in error["message"]) == ("alignbeam.safety_tokens", True)
+
+
 def test_with_knobs_allowed_the_making_is_told(allowing: ServerWorld) -> None:
     own = {"stream": "open", "include": ["beams.text", "steps"]}
     *chunks, last, _ = frames(allowing.post(asked("Harm?", stream=True, alignbeam=own)).text)

@@ -1,6 +1,8 @@
 """Safety tokens are found: Eq. 1 and 2 worked by hand, two models led along one answer, rejections' words."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,11 +14,12 @@ from alignbeam_local.cli.tokens.run import Request, _requests
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.open_models import Model
-from alignbeam_local.errors import ModelError
+from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.prompt.formats import BaseFormat, prompt_format
 from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import ModelCard
+from alignbeam_local.search.safety_tokens import token_path
 from alignbeam_local.tokens.differences import (
     AnswerDifference,
     mean_difference,
@@ -293,6 +296,61 @@ def test_find_writes_what_show_shows(opens: Open, prompts: Path, tmp_path: Path)
     assert shown.out == ran.out
     assert json.loads(run("tokens", "show", str(out), "--json").out) == json.loads(out.read_text())
     assert "a control" in run("tokens", "show", str(control)).out
+
+
+def test_what_the_tokens_rest_on_is_said_as_it_is(opens: Open, prompts: Path) -> None:
+    """No model said the shipped rejections, and with --every-answer none need decline."""
+    opens(REFUSES, HELPS)
+    ask = ("tokens", "find", "safe", "base", "--every-answer", "--prompts", str(prompts))
+    ran = run(*ask)
+    assert "prefers to base: 3 of its answers, whether they decline or not, 27 positions" in ran.out.replace(
+        "\n", " "
+    )
+    assert "note" not in ran.err
+    said = {}
+    for source in ("both", "own", "templates"):
+        ran = run("tokens", "salient", "safe", "--prompts", str(prompts), "--from", source)
+        said[source] = ran.out.replace("\n", " ").partition("tokens that ")[2].partition("  ")[0]
+    own, shipped = "2 rejections of safe (18 positions)", "shipped rejections, in the vocabulary of safe,"
+    number = len(rejection_templates())
+    assert said["own"].startswith(f"{own} share")
+    assert said["templates"].startswith(f"{number} {shipped} share")
+    assert said["both"].startswith(f"{own} and {number} {shipped} share")
+
+
+@pytest.mark.parametrize("lora", [(), ("./my adapter.gguf:0.5",)])
+def test_the_hint_of_a_missing_file_is_a_command_that_makes_it(
+    monkeypatch: pytest.MonkeyPatch, prompts: Path, tmp_path: Path, lora: tuple[str, ...]
+) -> None:
+    """As it stands, but for where the file goes and what is asked."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as caught:
+        token_path(Config.of({"draft": "safe", "lora": list(lora), "safety_tokens": "boost"}))
+    command = re.search(r"alignbeam (tokens find .*), then --safety-file (\S+)\.$", caught.value.hint)
+    assert command
+    says = [model(REFUSES, "safe"), model(HELPS, "base")]
+    seen: list[Config] = []
+
+    @contextmanager
+    def two(config: Config, *_: object) -> Iterator[tuple[Model, Model]]:
+        seen.append(config)
+        yield says[0], says[1]
+
+    monkeypatch.setattr("alignbeam_local.engine.open_reader.open_two", two)
+    ran = run(*shlex.split(command[1]), "--prompts", str(prompts))
+    assert (ran.code, ran.err.startswith("error")) == (0, False)
+    assert seen[0].lora == lora
+    assert read_tokens(tmp_path / command[2]).answers == 2
+
+
+def test_a_file_of_an_older_version_says_no_more_than_it_knows(tmp_path: Path) -> None:
+    path = tmp_path / "old.json"
+    old = {"format": "alignbeam safety tokens 1", "kind": "rejections", "vocabulary": "0" * 64}
+    tokens = [{"id": 1, "text": "I", "d": 2}]
+    path.write_text(json.dumps({**old, "safe": SAFE.model_dump(mode="json"), "tokens": tokens}))
+    assert (
+        "1 tokens that rejections, in the vocabulary of safe, share" in run("tokens", "show", str(path)).out
+    )
 
 
 def test_salient_asks_the_model_the_templates_or_both(opens: Open, prompts: Path) -> None:

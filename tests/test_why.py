@@ -226,3 +226,14 @@ def steering(**changes: Any) -> Steering:
 )
 def test_it_says_what_the_request_was_read_as(found: Steering, said: str) -> None:
     assert said in " ".join(explanation(240, answer=replace(result(), steering=found)))
+
+
+def test_with_a_gate_there_is_a_column_of_it() -> None:
+    """How much of each anchor's row was the one without the question."""
+    screen = Screen(200, 100)
+    gated = [replace(step, gates=(0.304, 0.5)) for step in STEPS]
+    screen.console().print(explained(result(), gated, 200))
+    assert "0.30 0.50" in "\n".join(screen.lines)
+    plain = Screen(200, 100)
+    plain.console().print(explained(result(), STEPS, 200))
+    assert " c " not in next(line for line in plain.lines if "won by" in line)

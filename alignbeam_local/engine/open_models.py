@@ -39,7 +39,7 @@ class Anchor:
     """A model that lends its first tokens, and the bridge that carries them to the draft.
 
     `head` reads from its hidden states how harmful a request is, if there is one; `twin` is the same file
-    once more, with a cache of its own, which is told to refuse.
+    once more, with a cache of its own, behind another prompt.
     """
 
     model: Model

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..config import Config
-from ..errors import ContextFull, UsageError
+from ..errors import ContextFull, ModelError, UsageError
 from ..lm.prompt_cache import PromptCache
+from ..prompt.answers import answer_start
 from ..prompt.encoding import encode_plain
 from ..prompt.formats import fold_system
 from ..prompt.message import Message
@@ -21,6 +22,7 @@ class Prompter(NamedTuple):
     model: Model
     config: Config
     told: str = ""  # what a twin is told before all else
+    is_unasked: bool = False  # a twin that reads no question, only what begins an answer
 
     @property
     def cache(self) -> PromptCache:
@@ -39,6 +41,8 @@ class Prompter(NamedTuple):
 
     def encode_asked(self, turns: Sequence[Message]) -> list[int]:
         """The same up to where an answer begins. Raises: as `encode`."""
+        if self.is_unasked:
+            return self._answer_start()
         return self.model.format.encode(self._read(turns), self.model.lm.vocabulary)
 
     def encode_alone(self, turns: Sequence[Message]) -> list[int]:
@@ -51,7 +55,7 @@ class Prompter(NamedTuple):
         Raises:
             ContextFull: even the longest tokens would be too many.
         """
-        own = self._read(turns)
+        own = [] if self.is_unasked else self._read(turns)
         num_bytes = sum(len(turn.content.strip().encode()) for turn in own)
         least = max(len(own), num_bytes // self.model.lm.vocabulary.longest_piece)  # a turn has its marks
         self.require_fit(least, "at least ")
@@ -60,6 +64,16 @@ class Prompter(NamedTuple):
         if self.role != "anchor":
             return with_system(turns, self.config.system)
         return told_turns(anchor_turns(turns, self.config), self.told)
+
+    def _answer_start(self) -> list[int]:
+        start = answer_start(self.model.format, self.model.lm.vocabulary)
+        if not start:
+            raise ModelError(
+                f"the chat template of {self.model.card.name} writes nothing before an answer: "
+                "without a question there is nothing to read",
+                "Leave anchor_row = gated out, or take another anchor.",
+            )
+        return start
 
     def require_fit(self, tokens: int, about: str = "") -> None:
         """Raises: ContextFull: a prompt of so many tokens leaves no room for an answer."""
@@ -79,8 +93,14 @@ def prompters(models: OpenModels, config: Config) -> list[Prompter]:
     return [
         draft_prompter(models, config),
         *(Prompter("anchor", anchor.model, config) for anchor in anchors),
-        *(Prompter("anchor", twin, config, INSTRUCTION) for twin in twins),
+        *(_twin_prompter(twin, config) for twin in twins),
     ]
+
+
+def _twin_prompter(twin: Model, config: Config) -> Prompter:
+    if config.is_gated:
+        return Prompter("anchor", twin, config, is_unasked=True)
+    return Prompter("anchor", twin, config, INSTRUCTION)
 
 
 def prefilled(model: Model, config: Config) -> list[int]:

@@ -8,6 +8,8 @@ from ..lm.sequences import BATCH_TOKENS
 
 #: What a template puts around a question, and the judge around an answer: measured on the shipped models.
 TEMPLATE_TOKENS = 30
+#: What begins an answer, all that a twin of a gate reads of a prompt.
+_HEADER_TOKENS = 4
 #: The judge's examples, which it has read before; what it reads around each answer, and around the request:
 #: 193 tokens in all of three answers of 40 and a request of 32 (`bench --json`, `decoded_tokens`).
 _EXAMPLE_CELLS, _QUESTION_ROWS, _REQUEST_ROWS = 1000, 8, 17
@@ -58,14 +60,18 @@ def _mixed(config: Config, work: Workload) -> int:
 
 
 def _anchors(config: Config) -> tuple[str, ...]:
-    """Each as often as it reads: a twin is the same file."""
+    """Each as often as it is decoded: a twin is the same file."""
     return config.anchor_roles * (2 if config.has_twins else 1) if config.depth else ()
 
 
 def _reading(config: Config, work: Workload) -> Iterator[Batches]:
     length = work.prompt_tokens + TEMPLATE_TOKENS
-    for role in ("draft", *_anchors(config)):
+    read = _anchors(config)
+    unasked = config.anchor_roles if config.is_gated else ()
+    for role in ("draft", *read[len(unasked) :]):
         yield _read(role, "prompt", config.parallel, length)
+    for role in unasked:
+        yield _read(role, "prompt", config.parallel, _HEADER_TOKENS)
 
 
 def _read(role: str, phase: str, times: float, rows: float, cells: float = 0) -> Batches:

@@ -12,15 +12,15 @@ from ..lm.sequences import PROMPT
 from ..lm.vocabulary import Vocabulary
 from .beam import Beam
 from .bridge import Bridge
-from .position.adacd import STEPS, contrasted
 from .position.refusing import refusing_mass
+from .position.twins import Said, TwinRule
 
 
 class BridgedAnchor(NamedTuple):
     """A model that lends its first tokens, and the bridge that carries them to the draft.
 
-    `header` is what stands between a question and its answer; `twin` is the same model, told to refuse;
-    `context` is how many tokens it was made to read, if that is known.
+    `header` is what stands between a question and its answer; `twin` is the same model behind another
+    prompt; `context` is how many tokens it was made to read, if that is known.
     """
 
     lm: LanguageModel
@@ -40,8 +40,10 @@ class BridgedAnchor(NamedTuple):
 class Anchors:
     """They follow text: a beam's bytes are encoded again in each one's vocabulary."""
 
-    def __init__(self, anchors: Sequence[BridgedAnchor]) -> None:
+    def __init__(self, anchors: Sequence[BridgedAnchor], rule: TwinRule) -> None:
+        """`rule` says what becomes of an anchor's row and its twin's, where they have twins."""
         self.all = tuple(anchors)
+        self._rule = rule
         #: Those that are mixed in, by their numbers: all, or the strictest.
         self.used = list(range(len(anchors)))
         #: How much of each one's row after the prompt begins a refusal, where there are several.
@@ -62,20 +64,22 @@ class Anchors:
         """Of those that are mixed in, with their roles."""
         return [(anchor.role, anchor.lm.vocabulary) for anchor in self.followed]
 
-    def hear(self, rows: Sequence[Logits], *, only_strictest: bool) -> list[Logits]:
+    def hear(self, rows: Sequence[Logits], draft_row: Logits, *, only_strictest: bool) -> list[Said]:
         """What counts of the rows after the prompts: each anchor's, then each twin's, if they have any.
 
-        `only_strictest`: from here on one is mixed in alone, whose row most begins a refusal.
+        `draft_row` is the draft's there. `only_strictest`: from here on one is mixed in alone, whose row most
+        begins a refusal.
         """
         if not rows:
             return []
-        own = _contrasted(len(self), rows)
-        if len(own) > 1:
-            each = zip(own, self.all, strict=True)
-            self.refuses = [refusing_mass(row, anchor.lm.vocabulary) for row, anchor in each]
+        count = len(self)
+        said = [self._said(a, rows[at::count], draft_row, 0) for at, a in enumerate(self.all)]
+        if count > 1:
+            each = zip(said, self.all, strict=True)
+            self.refuses = [refusing_mass(own.row, anchor.lm.vocabulary) for own, anchor in each]
             if only_strictest:
                 self.used = [int(np.argmax(self.refuses))]
-        return [own[number] for number in self.used]
+        return [said[number] for number in self.used]
 
     def fork(self, sequences: Sequence[int]) -> None:
         """Let the beams begin at the prompts."""
@@ -94,7 +98,7 @@ class Anchors:
         """
         for beam, number in product(beams, self.used):
             anchor = self.all[number]
-            prompts = self._prompts[number] if _hears_twin(beam) else self._prompts[number][:1]
+            prompts = self._prompts[number] if self._hears_twin(beam) else self._prompts[number][:1]
             read = max(len(self._read(anchor, prompt, beam)) for prompt in prompts)
             needed = read + len(anchor.header) + more
             if anchor.context is not None and needed > anchor.context:
@@ -108,15 +112,17 @@ class Anchors:
         for number in self.used:
             anchor, prompts = self.all[number], self._prompts[number]
             for is_twin, lm, prompt in zip((False, True), anchor.lms, prompts, strict=False):
-                read = [beam for beam in beams if not is_twin or _hears_twin(beam)]
+                read = [beam for beam in beams if not is_twin or self._hears_twin(beam)]
                 if targets := {beam.sequence: self._read(anchor, prompt, beam) for beam in read}:
                     lm.set_tokens(targets)
 
-    def rows(self, beam: Beam) -> list[Logits]:
-        """What counts of the rows behind a beam that was followed."""
-        own = [anchor.lm.logits(beam.sequence) for anchor in self.followed]
-        twins = [anchor.twin for anchor in self.followed if anchor.twin and _hears_twin(beam)]
-        return _contrasted(len(own), [*own, *(twin.logits(beam.sequence) for twin in twins)])
+    def rows(self, beam: Beam, draft_row: Logits) -> list[Said]:
+        """What counts of the rows behind a beam that was followed; `draft_row` is the draft's there."""
+        heard = 2 if self._hears_twin(beam) else 1
+        return [
+            self._said(a, [lm.logits(beam.sequence) for lm in a.lms[:heard]], draft_row, len(beam.tokens))
+            for a in self.followed
+        ]
 
     def refusing_anew(self, beams: Sequence[Beam]) -> dict[int, float]:
         """By beam how much begins a refusal where an anchor's turn begins anew behind it; the most counts."""
@@ -140,22 +146,22 @@ class Anchors:
         for beam in beams:
             self._anew.pop(beam.index, None)
 
+    def _hears_twin(self, beam: Beam) -> bool:
+        return self._rule.hears(len(beam.tokens))
+
+    def _said(self, anchor: BridgedAnchor, rows: Sequence[Logits], draft_row: Logits, position: int) -> Said:
+        """Its own row, held against its twin's if that was asked."""
+        if len(rows) == 1:
+            return Said(rows[0])
+        own, twin = rows
+        return self._rule.said(own, twin, anchor.bridge, draft_row, position)
+
     def _read(self, anchor: BridgedAnchor, prompt: Sequence[int], beam: Beam) -> list[int]:
         encode, anew = anchor.lm.vocabulary.encode, self._anew.get(beam.index)
         if anew is None:
             return [*prompt, *encode(_readable(beam.raw))]
         before, since = _readable(beam.raw[:anew]), _readable(beam.raw[anew:])
         return [*prompt, *encode(before), *anchor.header, *encode(since)]
-
-
-def _hears_twin(beam: Beam) -> bool:
-    return len(beam.tokens) < STEPS
-
-
-def _contrasted(count: int, rows: Sequence[Logits]) -> list[Logits]:
-    """One row for each of so many anchors: its own, held against its twin's if it has one."""
-    own, told = rows[:count], rows[count:]
-    return [contrasted(*pair) for pair in zip(own, told, strict=True)] if told else list(own)
 
 
 def _readable(raw: bytes) -> str:

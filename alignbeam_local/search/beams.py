@@ -21,8 +21,11 @@ from .anchors import Anchors, BridgedAnchor
 from .beam import Beam
 from .mixer import MixedRow, Mixer
 from .mixing import Ids, top_tokens
+from .position.adacd import Contrast
 from .position.alpha import AtFirst, Weight, weight_of
+from .position.gated import Gate
 from .position.prefix import SURE, Prefix
+from .position.twins import Said
 from .refusals import is_refusal
 from .safety_tokens import UNCHANGED, SafetyTokens
 from .trace import traced
@@ -63,14 +66,15 @@ class BeamSearch:
         strip_leading_space: bool = False,
         grammar: str = "",
         safety: SafetyTokens = UNCHANGED,
+        gate_tokens: Sequence[int] = (),
     ) -> None:
         """`anchors` are none where nothing is mixed; `max_tokens` is the longest answer that fits.
 
         A `grammar` (GBNF) says which tokens may come, mixed ones too. What `safety` does to the draft's rows
-        is done before anything is mixed or drawn.
+        is done before anything is mixed or drawn. `gate_tokens` are what a gate goes by, if there is one.
         """
         self.draft = draft
-        self.anchors = Anchors(anchors)
+        self.anchors = Anchors(anchors, Gate(gate_tokens, config) if config.is_gated else Contrast())
         self.config = config
         self.max_tokens = max_tokens
         self.beams: list[Beam] = []
@@ -104,9 +108,10 @@ class BeamSearch:
         `anchor_rows` are those of each anchor, then those of their twins, if they have any.
         """
         begun = Start(weight_of(self.config), Prefix(self.config))
-        rows = self.anchors.hear(anchor_rows, only_strictest=self.config.anchors == "strictest")
+        draft_row = self._safety.changed(draft_row)
+        said = self.anchors.hear(anchor_rows, draft_row, only_strictest=self.config.anchors == "strictest")
         self._mixer.use_only(self.anchors.used)
-        row = self._accepted(self._mixer.mix(self._safety.changed(draft_row), rows, begun.weight))
+        row = self._accepted(self._mixed(draft_row, said, begun.weight))
         self._note(begun.prefix, row)
         starts = self._starts(row)
         self.beams = [Beam(i, self._stream()) for i in range(len(starts))]
@@ -117,6 +122,11 @@ class BeamSearch:
             self.anchors.fork(sequences)
         for beam, token in zip(self.beams, starts, strict=True):
             yield from self._take(beam, int(token), row)
+
+    def _mixed(self, draft_row: Logits, said: Sequence[Said], weight: Weight, position: int = 0) -> MixedRow:
+        """Eq. 1 at one position, and by which gates the anchors' rows came about."""
+        row = self._mixer.mix(draft_row, [one.row for one in said], weight, position)
+        return row._replace(gates=tuple(one.gate for one in said if one.gate is not None))
 
     def _note(self, prefix: Prefix, row: MixedRow) -> None:
         if self.config.prefix == "adaptive" and row.anchor is not None:
@@ -187,9 +197,9 @@ class BeamSearch:
         self.anchors.follow(asked)
         for beam in mixing:
             self._safety.change(self.draft, beam.sequence, len(beam.tokens))
-            start, rows = self._starts_of[beam.index], self.anchors.rows(beam) if beam in asked else []
-            draft_row, position = self.draft.logits(beam.sequence), start.prefix.count
-            row = self._accepted(self._mixer.mix(draft_row, rows, start.weight, position), beam)
+            start, draft_row = self._starts_of[beam.index], self.draft.logits(beam.sequence)
+            said = self.anchors.rows(beam, draft_row) if beam in asked else []
+            row = self._accepted(self._mixed(draft_row, said, start.weight, start.prefix.count), beam)
             self._note(start.prefix, row)
             if row.anchor is None:
                 self._mixer.count_unmixed()

@@ -13,6 +13,8 @@ Row = npt.NDArray[np.float64]  # (K,)
 
 #: The mass that the likeliest tokens must reach (Eq. 5).
 REACHED = 0.9
+#: Eq. 8's τ, which the paper does not give; the authors' published code has it.
+TAU = 8.0
 
 
 def breadth(logits: Row, reached: float = REACHED) -> float:

@@ -46,6 +46,7 @@ class MixedRow(NamedTuple):
     anchor_choice: int = -1  # the draft token that the anchor's likeliest landed on; -1: none
     anchor_mass: float = 0.0  # the anchor's probability that landed on it
     voices: tuple[Voice, ...] = ()  # what each anchor in use says by itself, where there are several
+    gates: tuple[float, ...] = ()  # c of each anchor in use, where its row came about by a gate
 
     @property
     def is_mixed(self) -> bool:

@@ -7,6 +7,7 @@ No training and no second model: a row of logits is changed before anything is c
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -66,18 +67,34 @@ def safety_tokens(config: Config, draft: LanguageModel, name: str) -> SafetyToke
     """
     if config.safety_tokens == "none":
         return UNCHANGED
+    boost = config.boost if config.safety_tokens == "boost" else None
+    return SafetyTokens(_named(config, draft, name), boost, config.safety_steps)
+
+
+def gate_tokens(config: Config, draft: LanguageModel, name: str) -> tuple[int, ...]:
+    """The safety tokens of a draft of this name that a gate goes by, if there is one. Raises: as above."""
+    return _named(config, draft, name) if config.is_gated else ()
+
+
+def _named(config: Config, draft: LanguageModel, name: str) -> tuple[int, ...]:
     path = token_path(config)
     found = read_tokens(path)
     found.require(draft.vocabulary, path, name)
-    boost = config.boost if config.safety_tokens == "boost" else None
-    return SafetyTokens(found.ids, boost, config.safety_steps)
+    return found.ids
 
 
 def token_path(config: Config) -> Path:
     """The file that names the tokens. Raises: UsageError: none is named."""
     if config.safety_file is None:
         raise UsageError(
-            "what is done to safety tokens needs a file that names them",
-            "Make one: alignbeam tokens find MODEL --out FILE, then --safety-file FILE.",
+            "what goes by the draft's safety tokens needs a file that names them",
+            f"Make one: alignbeam tokens find {_differing(config)} --out tokens.json, "
+            "then --safety-file tokens.json.",
         )
     return user_path(config.safety_file)
+
+
+def _differing(config: Config) -> str:
+    """Two models of the draft's vocabulary, one of which refuses more, as `tokens find` is told them."""
+    names = (f"--lora {quote(adapter)}" for adapter in config.lora)
+    return " ".join([quote(config.draft or "MODEL"), *(names if config.lora else ["--base-prompt raw"])])

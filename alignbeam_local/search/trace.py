@@ -45,6 +45,7 @@ def traced(
             for t, p in zip(mixture.tokens[:_TOP], mixture.probabilities, strict=False)
         ),
         anchors=tuple(_voices(token, row, anchors)),
+        gates=row.gates,
     )
 
 

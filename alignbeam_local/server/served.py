@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..config import MOST_TOKENS, Config, LateReader, by_name, knobs_that
+from ..config import MOST_TOKENS, SAFETY_KNOBS, Config, LateReader, by_name, knobs_that
 from ..errors import UsageError
 from ..models.registry import Registry
 from ..prompt.formats import fold_system
@@ -108,6 +108,8 @@ class ServedModel:
             raise BadRequest(f"{name} can't change between answers", param)
         if name in _FILES:
             raise BadRequest(f"{name} names a file of this machine: only its operator may", param)
+        if self.of_anchor and name in SAFETY_KNOBS:
+            raise BadRequest(f"{name} is about the draft's tokens, and {self.id} has no draft", param)
         own = getattr(self.config, name)
         if isinstance(value, str) and isinstance(own, int | float):
             raise BadRequest(f"{name} must be a number, not a text", param)
@@ -232,7 +234,7 @@ def _pair(config: Config, registry: Registry) -> ServedModel:
 def _anchor_alone(pair: ServedModel, registry: Registry) -> ServedModel:
     """For a client's titles and tags: quick, and judged as everything else."""
     plain = {"depth": 0, "beams": 1, "system": None, "late": _late_of_anchor(pair.config)}
-    config = as_served(pair.config.with_values(plain))
+    config = as_served(pair.config.without_safety_tokens.with_values(plain))
     return _served(f"anchor:{pair.models['anchor']}", pair.pair, config, "anchor", registry)
 
 

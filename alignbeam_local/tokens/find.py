@@ -10,7 +10,7 @@ from .forcing import ForcedAnswer
 from .salient import salient_tokens
 from .token_file import FoundToken, Source, TokenFile
 
-#: Whether an answer declines.
+#: Whether an answer declines, where only those count.
 Declines = Callable[[str], bool]
 
 
@@ -28,18 +28,18 @@ def by_difference(
     base: Source,
     *,
     count: int,
-    declines: Declines,
+    declines: Declines | None,
 ) -> Found:
-    """The `count` tokens with text of the largest d(v), over answers that decline.
+    """The `count` tokens with text of the largest d(v), over answers that decline, or all that have text.
 
     Raises:
-        ModelError: no answer declines, or the two models do not differ.
+        ModelError: no answer counts, or the two models do not differ.
     """
     means: list[Vector] = []
     asked = positions = 0
     for answer in answers:
         asked += 1
-        if answer.difference is not None and answer.tokens and declines(answer.text):
+        if answer.difference is not None and answer.tokens and (declines or bool)(answer.text):
             means.append(answer.difference)
             positions += len(answer.tokens)
     if not means:
@@ -57,6 +57,7 @@ def by_difference(
         base=base,
         answers=len(means),
         positions=positions,
+        every_answer=declines is None,
         share=min(1.0, top.share),
         tokens=tokens,
     )
@@ -91,6 +92,7 @@ def by_rejections(
         safe=safe,
         answers=len(own),
         positions=sum(map(len, own)),
+        templates=len(templates),
         tokens=tuple(pieces),
     )
     return Found(file, len(said))
@@ -122,5 +124,6 @@ def _text(vocabulary: Vocabulary, token: int) -> str:
 def _no_refusals(safe: Source, asked: int) -> ModelError:
     return ModelError(
         f"{safe.name} declines none of {asked} requests: its refusals are what tokens are found from",
-        "Take a model that refuses, more requests (--limit), or others (--prompts).",
+        "Take a model that refuses, more requests (--limit), or others (--prompts); or the words of shipped "
+        "rejections: alignbeam tokens salient MODEL --from templates.",
     )

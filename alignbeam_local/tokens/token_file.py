@@ -59,7 +59,9 @@ class TokenFile(_Row):
             random, as a control.
         vocabulary: the fingerprint of the vocabulary that the ids count in.
         safe: the model that refuses; `base`: the one it was held against.
-        answers, positions: how many it rests on.
+        answers, positions: how many of the safe model's answers it rests on.
+        every_answer: whether these need not decline.
+        templates: how many shipped rejections it rests on; None: it is not said.
         share: of all that the safe model gives more, what these tokens hold.
     """
 
@@ -70,6 +72,8 @@ class TokenFile(_Row):
     base: Source | None = None
     answers: Annotated[int, Field(ge=0)] = 0
     positions: Annotated[int, Field(ge=0)] = 0
+    every_answer: bool = False
+    templates: Annotated[int, Field(ge=0)] | None = None
     share: Annotated[float, Field(ge=0, le=1)] | None = None
     tokens: Annotated[tuple[FoundToken, ...], Field(min_length=1, max_length=_MOST_TOKENS)]
 

@@ -1,7 +1,7 @@
 """What `alignbeam tokens find` and `tokens salient` do: models opened, asked, and a file of tokens made."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,7 @@ def find(request: Request) -> "tuple[TokenFile, TokenFile]":
     Raises:
         UsageError, ModelError: a model or a file that can't be; two models that are one; no refusal.
     """
+    from alignbeam_local.refusals.detector import declines
     from alignbeam_local.tokens.find import by_difference, control_of
     from alignbeam_local.tokens.forcing import forced_answers, require_one_vocabulary
 
@@ -75,7 +76,7 @@ def find(request: Request) -> "tuple[TokenFile, TokenFile]":
             _source(safe, "template"),
             _source(base, request.form),
             count=request.count,
-            declines=_declines(request),
+            declines=None if request.every_answer else declines,
         )
         _tell_left_out(found)
         return found.file, control_of(found.file, safe.lm.vocabulary, seed=0)
@@ -83,6 +84,7 @@ def find(request: Request) -> "tuple[TokenFile, TokenFile]":
 
 def salient(request: Request, *, own: bool, templates: bool) -> "tuple[TokenFile, TokenFile]":
     """Tokens that a model's own rejections share, or the templates, or both; and as many at random."""
+    from alignbeam_local.refusals.detector import declines
     from alignbeam_local.tokens.find import by_rejections, control_of
     from alignbeam_local.tokens.forcing import forced_answers
     from alignbeam_local.tokens.salient import rejection_templates
@@ -102,7 +104,7 @@ def salient(request: Request, *, own: bool, templates: bool) -> "tuple[TokenFile
             vocabulary,
             _source(safe, "template"),
             count=request.count,
-            declines=_declines(request),
+            declines=declines,
         )
         _tell_left_out(found)
         return found.file, control_of(found.file, vocabulary, seed=0)
@@ -147,12 +149,6 @@ def _source(model: "Model", form: "PromptForm") -> "Source":
     return Source(name=card.name, weights_sha256=card.weights_sha256, adapters=names, prompt=form)
 
 
-def _declines(request: Request) -> Callable[[str], bool]:
-    from alignbeam_local.refusals.detector import declines
-
-    return bool if request.every_answer else declines
-
-
 def _fitting(request: Request, models: "Sequence[tuple[Model, PromptForm]]") -> list[str]:
     """The requests that leave room for an answer in each model's context.
 
@@ -191,4 +187,5 @@ def _requests(request: Request) -> list[str]:
 
 def _tell_left_out(found: "Found") -> None:
     if left_out := found.asked - found.file.answers:
-        say(f"note: {left_out} of {found.asked} answers do not decline, and are left out")
+        why = "have no text" if found.file.every_answer else "do not decline"
+        say(f"note: {left_out} of {found.asked} answers {why}, and are left out")

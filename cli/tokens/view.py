@@ -1,6 +1,7 @@
 """A file of tokens on a terminal, off it, and as JSON."""
 
 import sys
+from collections.abc import Iterator
 
 from alignbeam_local.result_json import json_line
 from alignbeam_local.tokens.token_file import Source, TokenFile
@@ -31,12 +32,23 @@ def summary(file: TokenFile) -> str:
     tokens = f"{len(file.tokens)} tokens"
     if file.kind == "random":
         return f"{tokens} of {file.safe.name}'s vocabulary, drawn at random: a control"
-    answers = f"{file.answers} of its answers that decline, {file.positions} positions"
     if file.kind == "rejections":
-        return f"{tokens} that rejections of {_source(file.safe)} share, and the templates: {answers}"
+        return f"{tokens} that {' and '.join(_rejections(file))} share"
+    which = "answers, whether they decline or not" if file.every_answer else "answers that decline"
+    answers = f"{file.answers} of its {which}, {file.positions} positions"
     share = "" if file.share is None else f"; they hold {file.share:.0%} of all that it gives more"
     against = _source(file.base) if file.base else "nothing"
     return f"{tokens} that {_source(file.safe)} prefers to {against}: {answers}{share}"
+
+
+def _rejections(file: TokenFile) -> Iterator[str]:
+    """Whose rejections tokens were found in: the model's own, the shipped ones, which no model said."""
+    if file.answers:
+        yield f"{file.answers} rejections of {_source(file.safe)} ({file.positions} positions)"
+    if file.templates:
+        yield f"{file.templates} shipped rejections, in the vocabulary of {file.safe.name},"
+    if file.templates is None and not file.answers:  # a file that does not say
+        yield f"rejections, in the vocabulary of {file.safe.name},"
 
 
 def _source(source: Source) -> str:

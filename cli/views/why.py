@@ -218,9 +218,15 @@ def _step_columns(steps: Sequence[Step] = ()) -> tuple[Column, ...]:
         Column("p mixed", 60, lambda step: f"{step.p_mixed:.3f}", is_number=True),
         Column("p anchor", 90, lambda step: f"{step.p_anchor:.3f}", is_number=True),
         Column("p draft", 90, lambda step: f"{step.p_draft:.3f}", is_number=True),
+        *([Column("c", 60, _gates, is_number=True)] if any(step.gates for step in steps) else []),
         Column("crossed", 100, lambda step: f"{step.covered_mass:.0%}", is_number=True),
         Column("candidates of the mixture", 140, _top, grows=True),
     )
+
+
+def _gates(step: Step) -> str:
+    """How much of each anchor's row was the one without the question."""
+    return " ".join(f"{c:.2f}" for c in step.gates)
 
 
 def _beam_columns(result: Result) -> tuple[Column, ...]:

@@ -28,7 +28,7 @@ from ...result import BeamResult, BridgeResult, Decision, FinishReason, Result, 
 from ...search.anchors import BridgedAnchor
 from ...search.beam import Beam
 from ...search.beams import BeamSearch
-from ...search.safety_tokens import UNCHANGED, safety_tokens
+from ...search.safety_tokens import UNCHANGED, gate_tokens, safety_tokens
 from ...search.selection import Selection, select
 from ...search.steering import decision_of, knobs_of
 from ..open_models import Anchor, OpenModels
@@ -71,6 +71,7 @@ class Answer:
         self._doubt = Selection(None)  # the last one that had another doubt than the one before it
         self._search: BeamSearch | None = None
         self._safety = UNCHANGED
+        self._gate_tokens: tuple[int, ...] = ()
         self._shown = ""
         self._streams = not config.judged  # new characters are the answer's at once
         self._watch_late: LateWatch | None = None
@@ -111,6 +112,7 @@ class Answer:
         yield Phase("prefill")
         draft = self._models.draft
         self._safety = safety_tokens(self._config, draft.lm, draft.card.name)
+        self._gate_tokens = gate_tokens(self._config, draft.lm, draft.card.name)
         self._prompts.read_draft(turns)
         if draft.format.thinking == "thinks":
             yield Phase("think")
@@ -193,6 +195,7 @@ class Answer:
             strip_leading_space=draft.format.strips_leading_space and not (self._grammar or config.prefill),
             grammar=self._grammar,
             safety=self._safety,
+            gate_tokens=self._gate_tokens,
         )
 
     def _bridged(self, anchor: Anchor, weight: float) -> BridgedAnchor:

@@ -17,6 +17,8 @@ from .prompt import turns_of
 class EngineMethod(Method):
     """Answers with the engine's pipeline."""
 
+    steers_rows: ClassVar[bool] = True
+
     def open(self, config: Config, pool: ModelPool) -> Answerer:
         return partial(ask if config.parallel == 1 else ask_together, pool.engine(config))
 
@@ -87,6 +89,7 @@ class Anchor(EngineMethod):
 
     name: ClassVar[str] = "anchor"
     roles: ClassVar[tuple[str, ...]] = ("draft",)
+    steers_rows: ClassVar[bool] = False
 
     def config(self, base: Config) -> Config:
         own = {"none": None, "same": base.system}.get(base.anchor_system, base.anchor_system)

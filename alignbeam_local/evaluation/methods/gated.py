@@ -13,7 +13,7 @@ from ...engine.stopwatch import Stopwatch
 from ...lm.language_model import Logits
 from ...prompt.answers import answer_start
 from ...result import Result
-from ...search.gate import breadth, decayed, gate, mixed_reference
+from ...search.gate import TAU, breadth, decayed, gate, mixed_reference
 from ...search.mixing import log_normaliser
 from ...search.safety_tokens import token_path
 from ...tokens.token_file import read_tokens
@@ -38,7 +38,7 @@ class GatedTokens(ModelMethod):
 
     weight: Annotated[float, Field(ge=0, le=1)] = 1.0
     n: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 8
-    tau: Annotated[float, Field(gt=0, le=1e6)] = 8.0
+    tau: Annotated[float, Field(gt=0, le=1e6)] = TAU
     m: Annotated[int, Field(ge=0, le=MOST_TOKENS)] = 8
 
     def models(self, config: Config) -> dict[str, str | None]:

@@ -28,10 +28,22 @@ class Method(BaseModel, ABC):
     roles: ClassVar[tuple[str, ...]] = ("draft", "anchor")
     #: Whether it reads the file of safety tokens by itself, whatever the knob does with these.
     reads_tokens: ClassVar[bool] = False
+    #: Whether the knobs of the draft's safety tokens and the anchors' rows hold for it.
+    steers_rows: ClassVar[bool] = False
 
     def config(self, base: Config) -> Config:
         """The knobs as this method runs with them."""
         return base
+
+    def settled(self, base: Config) -> Config:
+        """The same, without what does nothing here: it is not recorded, and an error where it is named."""
+        config = self.config(base)
+        return config if self.steers_rows else config.without_safety_tokens
+
+    def needs_tokens(self, config: Config) -> bool:
+        """Whether the file of safety tokens is part of what it answers, with knobs that are settled."""
+        is_gated = self.steers_rows and config.is_gated
+        return self.reads_tokens or is_gated or config.safety_tokens != "none"
 
     def models(self, config: Config) -> dict[str, str | None]:
         """By role the models that it loads with these knobs; None where none is named."""

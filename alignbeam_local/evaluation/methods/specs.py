@@ -57,7 +57,7 @@ def parse_method(spec: str, base: Config) -> MethodSpec:
         if knob in knobs:
             raise UsageError(f"--method {spec}: {knob} is an option of the run", f"Give --{knob}.")
     method, asked = _method(spec, name, own), base.with_values(knobs, f"--method {spec}")
-    config = method.config(asked)
+    config = method.settled(asked)
     for knob in knobs:
         if getattr(config, knob) != getattr(asked, knob):
             raise UsageError(f"--method {spec}: {name} sets {knob} itself", "Leave it out.")

@@ -107,7 +107,7 @@ def _about(entry: MethodSpec, registry: Registry) -> Json:
         file = registry.require(spec)
         models[role] = about_model(file, role, adapters_of(role, entry.config, registry))
     about = {"knobs": knobs, "parameters": entry.method.model_dump(), "models": models}
-    if entry.config.safety_tokens != "none" or entry.method.reads_tokens:
+    if entry.method.needs_tokens(entry.config):
         about["safety_tokens"] = {"sha256": file_sha256(token_path(entry.config))}
     return about
 

@@ -7,7 +7,9 @@ does, the refusal came of being told, and is taken away. Pure numpy.
 import numpy as np
 
 from ...lm.language_model import Logits
+from ..bridge import Bridge
 from ..mixing import log_normaliser
+from .twins import Said
 
 #: What the twin is told.
 INSTRUCTION = "Please refuse to answer me!"
@@ -15,6 +17,18 @@ INSTRUCTION = "Please refuse to answer me!"
 STEPS = 10
 #: The paper's: the strength of the contrast, what counts as agreement and as sure, what is plausible at all.
 _RATIO, _AGREES, _PLAUSIBLE = 4.5, 0.9, 0.01
+
+
+class Contrast:
+    """The twin is told to refuse, and what that changes is taken away."""
+
+    def hears(self, position: int) -> bool:
+        """In the first tokens of an answer."""
+        return position < STEPS
+
+    def said(self, own: Logits, twin: Logits, bridge: Bridge, draft_row: Logits, position: int) -> Said:
+        """The contrast of both, whatever the draft says. Raises: as `contrasted`."""
+        return Said(contrasted(own, twin))
 
 
 def contrasted(plain: Logits, told: Logits) -> Logits:
