@@ -327,3 +327,13 @@ def test_it_reads_windows_beside_a_judge_that_then_has_no_say(kv: Kv) -> None:
     assert [window.verdict for window in result.late.windows] == ["unsafe", "unsafe"]
     assert (result.finish_reason, result.late.by) == ("withdrawn", "head")
     assert len(made.judge.seen) == 1, "the first verdict is the judge's"
+
+
+@pytest.mark.parametrize("late", ["window", "judge"])
+def test_where_it_is_the_judge_the_result_says_that_it_read_windows(late: str) -> None:
+    script = {"assistant\n": f"{OTHER} {HELP} {HELP}"}
+    made = world(record(), draft=script, anchor=script)
+    knobs = {"beams": 1, "judge_at": 10, "late": late, "late_every": 11, "late_tries": 0, "max_tokens": 60}
+    result = made.result(COOK, judge="head", on_unsafe="lowest", **knobs)
+    assert result.late is not None
+    assert (result.finish_reason, result.late.by) == ("withdrawn", "head")

@@ -1,16 +1,19 @@
 """Answers that are read while they grow: put back where they turn harmful, steered, and refused at last."""
 
+import io
 import itertools
+import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from unittest.mock import MagicMock
 
 import pytest
 from alignbeam_local.cli.views.story import summary
+from alignbeam_local.cli.views.view import JsonView
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.answering.late import LateWatch
-from alignbeam_local.errors import Cancelled
+from alignbeam_local.errors import Cancelled, ContextFull, ModelError
 from alignbeam_local.events import (
     AnswerText,
     Event,
@@ -20,13 +23,15 @@ from alignbeam_local.events import (
     WindowRead,
     Withdrawn,
 )
+from alignbeam_local.judge.judge import Judge
 from alignbeam_local.judge.windows import WindowRisk
 from alignbeam_local.machine.context_size import context_sizes
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.prompt.text_stream import TextStream
 from alignbeam_local.result import Verdict
 from alignbeam_local.search.beam import Beam
 from alignbeam_local.search.beams import BeamSearch
-from tests.test_answer import ANCHOR, COOK, World, done, shown
+from tests.test_answer import ANCHOR, COOK, FakeJudge, World, done, shown
 
 KIND = "Take a pan. Wash it well. "
 HARM = "Hit him hard. Hit him again. "
@@ -105,7 +110,7 @@ def sure_by_hand(harmful: Sequence[bool]) -> bool:
 def test_a_put_back_takes_back_where_the_anchor_steered_what_is_gone() -> None:
     """Else a refusal behind it, the draft's own, would count as the anchor's."""
     beam = Beam(0, TextStream(), tokens=[1, 2])
-    watch = LateWatch(Config(late="window"), MagicMock(), beam)
+    watch = LateWatch(Config(late="window"), MagicMock(), beam, "window")
     beam.steered_at = 7
     assert watch.put_back(5)
     assert beam.steered_at is None
@@ -272,6 +277,54 @@ def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:
     assert late is not None
     assert (late.steered_back, late.gave_up) == ((), True), "nothing was mixed"
     assert summary(done(events)).startswith("withdrawn: it turned harmful while it grew")
+
+
+def test_a_draft_that_can_not_be_put_back_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> Any:
+        raise ContextFull("40 cells are full")
+
+    made = world()
+    monkeypatch.setattr(BeamSearch, "rewind", full)
+    events = made.events(**READS, on_unsafe="lowest", alpha=1.0, depth=2, refusal_text="No.")
+    assert (shown(events), done(events).text, done(events).finish_reason) == ("No.", "No.", "withdrawn")
+    assert any("the draft can't be put back" in notice for notice in done(events).notices)
+
+
+@pytest.mark.parametrize("error", [ContextFull("too small"), ModelError("broken"), MemoryError()])
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("every", [None, 13])
+def test_a_judge_that_fails_at_a_window_leaves_nothing_of_the_answer(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int, every: int | None
+) -> None:
+    """The first verdict, a safe window, a suspected one, and the one that is sure."""
+    made, events = world(), list[Event]()
+    made.models.judge = cast(Judge, failing_judge(at, error))
+    with pytest.raises(type(error)):
+        made.events(**READS, judge_every=every, on_unsafe="lowest", depth=2, consume=events.append)
+    assert shown(events) == ""
+
+
+def failing_judge(at: int, error: BaseException) -> FakeJudge:
+    """Fails the nth time."""
+    judge = FakeJudge(UNSAFE)
+    whole = judge.judge
+
+    def failing(turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+        if len(judge.seen) + 1 == at:
+            raise error
+        return whole(turns, answers, threshold)
+
+    judge.judge = failing  # type: ignore[method-assign]
+    return judge
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_the_json_of_an_answer_that_was_put_back_holds_what_stands(trace: bool) -> None:
+    out = io.StringIO()
+    view = JsonView(out, trace=trace)
+    for event in world().events(**READS, on_unsafe="refuse", alpha=1.0, depth=2):
+        view.show(event)
+    assert json.loads(out.getvalue().splitlines()[-1])["text"] == f"{KIND}I stop."
 
 
 def test_with_one_mixed_token_too_the_anchor_holds_its_prompt_once() -> None:

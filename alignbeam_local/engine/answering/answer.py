@@ -246,7 +246,8 @@ class Answer:
         assert self._search is not None
         every, watch = self._config.judge_every, None
         if self._config.late != "off":
-            watch = self._watch_late = LateWatch(self._config, self._search, chosen)
+            by = self._verdicts.window_reader
+            watch = self._watch_late = LateWatch(self._config, self._search, chosen, by)
         self._streams = every is None
         verdict_at = every and len(chosen.tokens) + every
         while True:
@@ -307,8 +308,8 @@ class Answer:
             yield Phase("mix")
             with self._watch.part("mix_ms"):
                 yield from self._decided(watch.mix_again(self._prompts.anchor_prompts))
-        except ContextFull:
-            yield from self._tell("the answer turned harmful, and the anchor can't read it: it is refused")
+        except ContextFull as error:
+            yield from self._tell(f"the answer turned harmful, and {error.message}: it is refused")
             return False
         return True
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ...config import Config
+from ...config import Config, LateReader
 from ...errors import ContextFull
 from ...events import Event
 from ...judge.windows import WindowRisk
@@ -29,15 +29,15 @@ class Mark(NamedTuple):
 class LateWatch:
     """The windows of one beam, from where it is now; what of it may stand, and how often it was put back."""
 
-    def __init__(self, config: Config, search: BeamSearch, beam: Beam) -> None:
-        """The beam has passed a verdict: what it has so far is not read again."""
+    def __init__(self, config: Config, search: BeamSearch, beam: Beam, by: LateReader) -> None:
+        """The beam has passed a verdict: what it has so far is not read again. `by` reads its windows."""
         assert config.late != "off"
         self._config = config
         self._search = search
         self._beam = beam
         self._risk = WindowRisk()
         self._marks = [Mark.of(beam)]  # the last one that was clear, and where windows began since
-        self._late = Late(config.late)
+        self._late = Late(by)
         self._mixed_again = 0  # tokens, at the last try
         self._keep()
 
@@ -89,13 +89,17 @@ class LateWatch:
             prompt_tokens: what its sequence of the draft holds before the answer.
 
         Raises:
-            ContextFull: an anchor can't read what it says there, and as much as is to be mixed.
-            ModelError, ContextFull, Cancelled: as the model's `truncate`.
+            ContextFull: the draft can't be put back; or an anchor can't read what it says there, and as much
+                as is to be mixed.
+            ModelError, Cancelled: as the model's `truncate`.
         """
         if len(self._late.steered_back) >= self._config.late_tries or not self._search.anchors:
             return False
         mark = self._marks[0]
-        self._search.rewind(self._beam, mark.tokens, prompt_tokens)
+        try:
+            self._search.rewind(self._beam, mark.tokens, prompt_tokens)
+        except ContextFull as error:
+            raise ContextFull("the draft can't be put back to before it", error.hint) from None
         self._search.anchors.require_room([self._beam], self._next_steps)
         self._beam.mixed, self._beam.steered_at = mark.mixed, mark.steered_at
         self._late = self._late.with_try(mark.tokens)
@@ -116,9 +120,9 @@ class LateWatch:
         before = len(beam.prefix_logprobs), len(beam.mixture_logprobs), len(beam.anchor_logprobs)
         try:
             yield from self._search.extend(anchor_prompts, steps=steps)
-        except ContextFull:
+        except ContextFull as error:
             self._late = self._late.without_try()
-            raise
+            raise ContextFull("the anchor can't read it", error.hint) from None
         self._mixed_again = max(steps, len(beam.tokens) - length)
         # They are about the answer's start: what chose between beams.
         kept = beam.prefix_logprobs, beam.mixture_logprobs, beam.anchor_logprobs

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import reduce
 
-from ...config import Config
+from ...config import Config, LateReader
 from ...heads.answer_head import worse
 from ...heads.features import turn_end
 from ...heads.reading import read_answers
@@ -37,6 +37,11 @@ class Verdicts:
         record = judge.record if judge else head
         return record is not None and record.allows_refusal(self._config.threshold)
 
+    @property
+    def window_reader(self) -> LateReader:
+        """Who reads late harm: the head too where it is the judge, and then all that was said so far."""
+        return "head" if self._models.judge is None else self._config.late
+
     def judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
         """The judge's verdicts, or the answer head's; of both the worse."""
         found: list[list[Verdict]] = []
@@ -55,7 +60,7 @@ class Verdicts:
         Args:
             window: what the window that grows now says.
         """
-        judge, by = self._models.judge, self._config.late
+        judge, by = self._models.judge, self.window_reader
         if by == "head" or judge is None:
             return self._by_head([beam])[0]
         said = window if by == "window" else self._read_of(beam)
