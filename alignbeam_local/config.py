@@ -682,6 +682,11 @@ class Config(BaseModel):
         return self.anchor_row == "gated" and self.depth > 0
 
     @property
+    def goes_by_tokens(self) -> bool:
+        """Whether what the file of safety tokens names is part of an answer."""
+        return self.safety_tokens != "none" or self.is_gated
+
+    @property
     def weights(self) -> tuple[float, ...]:
         """What each anchor counts, in their order; they sum to 1.
 

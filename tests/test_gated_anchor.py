@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alignbeam_local.cluster.model_work import roles_about
 from alignbeam_local.config import Config
 from alignbeam_local.engine.snapshot import capture, restore
 from alignbeam_local.errors import ContextFull, ModelError, UsageError
@@ -298,6 +299,22 @@ def test_a_run_records_the_file_where_the_gate_goes_by_it(tmp_path: Path) -> Non
     methods = manifest(RunPlan(entries, [], [1]), Registry({}, {}, ""))["methods"]
     assert [("safety_tokens" in about) for about in methods.values()] == [False, True, False, False]
     assert methods["alignbeam:anchor_row=gated"]["knobs"]["anchor_row"] == "gated"
+
+
+@pytest.mark.parametrize("knobs", [{"anchor_row": "gated"}, {"safety_tokens": "boost"}])
+def test_a_worker_with_other_tokens_is_told_apart(tmp_path: Path, knobs: dict[str, Any]) -> None:
+    """Its file has the same path on another machine."""
+    model, file = write_tiny(tmp_path / "m.gguf", "llama"), tmp_path / "tokens.json"
+    files = {"draft": str(model), "anchor": str(model), "safety_file": str(file)}
+    config, registry = Config.of({**files, "beams": 1, **knobs}), Registry({}, {}, "")
+    about = []
+    for words in ("U", "V"):
+        token_file(file, words)
+        about.append(roles_about(config, registry))
+    assert about[0]["draft"] != about[1]["draft"]
+    file.unlink()
+    with pytest.raises(ModelError, match="cannot read"):
+        roles_about(config, registry)
 
 
 def test_a_trace_says_c(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

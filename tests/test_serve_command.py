@@ -12,7 +12,7 @@ from alignbeam_local.cli.serve.duration import seconds
 from alignbeam_local.cli.serve.run import Access
 
 from alignbeam_local.config import Config
-from alignbeam_local.errors import UsageError
+from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
@@ -60,12 +60,24 @@ def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
 
 
 @pytest.mark.usefixtures("_models")
-def test_what_is_done_to_the_drafts_safety_tokens_does_not_reach_its_anchor() -> None:
-    registry = Registry.load()
-    flags = {"judge": "head", "safety_tokens": "boost", "safety_file": "tokens.json", "boost": 2.0}
+def test_what_is_done_to_the_drafts_safety_tokens_does_not_reach_its_anchor(tmp_path: Path) -> None:
+    registry, file = Registry.load(), tmp_path / "tokens.json"
+    file.write_text("{}")
+    flags = {"judge": "head", "safety_tokens": "boost", "safety_file": str(file), "boost": 2.0}
     pair, anchor = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
     assert (pair.config.safety_tokens, anchor.config.safety_tokens) == ("boost", "none")
     assert anchor.config.boost == Config().boost
+    assert len(pair.sha256s) == len(pair.config.roles) + 1, "its fingerprint tells other tokens"
+
+
+@pytest.mark.usefixtures("_models")
+@pytest.mark.parametrize("flags", [{"anchor_row": "gated"}, {"safety_tokens": "boost"}])
+def test_a_server_without_the_file_that_it_goes_by_does_not_start(flags: dict[str, str]) -> None:
+    registry = Registry.load()
+    for named, message in ((None, "needs a file that names them"), ("none.json", "cannot read none.json")):
+        given = {**flags, "judge": "head", **({"safety_file": named} if named else {})}
+        with pytest.raises(AlignBeamError, match=message):
+            served_models([as_served(resolve(given, registry, {}).config)], registry)
 
 
 @pytest.mark.usefixtures("_models")

@@ -368,3 +368,11 @@ def test_what_the_request_was_read_as_is_told_where_all_is() -> None:
     done = heard(wire.told(Done(replace(fake_result("x", Config()), steering=steering))))
     assert isinstance(done, Done)
     assert done.result.steering == steering
+
+
+def test_a_gate_that_no_twin_is_open_for_is_an_error_that_names_the_knob(allowing: ServerWorld) -> None:
+    for stream in (False, True):
+        reply = allowing.post(asked("How?", stream=stream, alignbeam={"anchor_row": "gated"}))
+        assert reply.status_code == 400
+        assert "no other anchor_row than the server's own" in reply.json()["error"]["message"]
+    assert allowing.post(asked("How?")).status_code == 200

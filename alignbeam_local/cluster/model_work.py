@@ -10,9 +10,11 @@ from ..cancellation import Cancellation
 from ..config import Config
 from ..engine.engine import Engine
 from ..errors import AlignBeamError
+from ..models.hashes import file_sha256
 from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
+from ..search.safety_tokens import token_path
 from .about_model import about_model, adapters_of
 from .builds import builds
 from .crew import Json
@@ -52,11 +54,18 @@ class ModelWork(ABC):
 
 
 def roles_about(config: Config, registry: Registry) -> Json:
-    """By role the model's hash and what is on record of it. Raises: UsageError, ModelError: none is here."""
+    """By role the model's hash and what is on record of it, the draft's with its safety tokens.
+
+    Raises:
+        UsageError, ModelError: a model or the file of these tokens is not here.
+    """
     files = {role: registry.require(config.model_named(role)) for role in config.roles}
-    return {
+    about = {
         role: about_model(file, role, adapters_of(role, config, registry)) for role, file in files.items()
     }
+    if config.goes_by_tokens:
+        about["draft"]["safety_tokens"] = file_sha256(token_path(config))
+    return about
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 from ..config import MOST_TOKENS, SAFETY_KNOBS, Config, LateReader, by_name, knobs_that
 from ..errors import UsageError
+from ..models.hashes import file_sha256
 from ..models.registry import Registry
 from ..prompt.formats import fold_system
 from ..prompt.message import Message
 from ..roles import ROLES, ModelRole
+from ..search.safety_tokens import token_path
 from ..settings import near_knob
 from ..warm.found_server import adapter_paths
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
@@ -207,7 +209,8 @@ def served_models(configs: Sequence[Config], registry: Registry) -> dict[str, Se
     Each is as `as_served` makes it, and its files are there.
 
     Raises:
-        UsageError: two would have the same name.
+        UsageError: two would have the same name, or go by safety tokens that no file names.
+        ModelError: the file of these can't be read.
     """
     pairs = [_pair(config, registry) for config in configs]
     found = {model.id: model for model in pairs}
@@ -249,6 +252,8 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     files = {each: registry.resolve(config.model_named(each)) for each in config.roles}
     files.setdefault(role, registry.resolve(config.model_named(role)))  # an anchor alone mixes nothing
     sums = tuple(file.entry.sha256 or "" for file in files.values())
+    if config.goes_by_tokens:
+        sums = (*sums, file_sha256(token_path(config)))
     changed = int(files[role].path.stat().st_mtime)
     names = dict.fromkeys((*ROLES, *files))
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}

@@ -94,7 +94,8 @@ class Pair:
         try:
             if not self.engine.serves(job.asked.config):
                 raise UsageError(
-                    "these knobs need larger contexts than are open", "Ask for less depth or beams."
+                    "these knobs need more or larger contexts than are open",
+                    "Ask for less depth or beams, and for no other anchor_row than the server's own.",
                 )
             answers.require_fit(job.asked)
         except ModelError as error:
