@@ -85,6 +85,16 @@ class Registry:
             "model", spec, self.models, "Or give the path of a .gguf file, or hf:owner/repo/file.gguf."
         )
 
+    def is_one_file(self, spec: str, other: str) -> bool:
+        """Whether both name one file; what is no model at all names none."""
+        try:
+            paths = self.resolve(spec).path, self.resolve(other).path
+        except UsageError:
+            return False
+        if all(map(os.path.exists, paths)):
+            return os.path.samefile(*paths)
+        return paths[0].absolute() == paths[1].absolute()
+
     def lasting(self, spec: str) -> str:
         """What names the same model from any directory. Raises: UsageError: as `resolve`."""
         spec = unpasted(spec)

@@ -218,7 +218,7 @@ def _run(
 
     require_extra()
     registry = Registry.load()
-    wanted = {"draft": base, "threads": threads, "context": str(settings.context)}
+    wanted = {"draft": base, "lora": "none", "threads": threads, "context": str(settings.context)}
     config = resolve(wanted, registry, os.environ).config
     num_threads = config.threads or default_threads()
     load_torch(num_threads)
