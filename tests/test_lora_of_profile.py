@@ -1,4 +1,4 @@
-"""A profile's adapters go with its draft: they stay where that is meant, and are never left out in silence."""
+"""A profile's adapters go with its draft: they stay where it is meant, and are not left out in silence."""
 
 import os
 from pathlib import Path
