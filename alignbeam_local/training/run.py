@@ -20,6 +20,7 @@ from ..paths import cache_dir
 from .adapter import lora
 from .adapter.adapter_gguf import write_adapter
 from .adapter.peft_folder import PeftAdapter, peft_files
+from .adapter.trained_on import TRAINED_ON, trained_on
 from .base import Base, read_base
 from .dequantised import Agreement, agreement, load_model, require_agreement
 from .looks.asking import Asking
@@ -181,6 +182,8 @@ class _Run:
         own = self._own(adapter)
         for name, content in peft_files(own, self._base.card.name).items():
             self._files.write(f"{PEFT_FOLDER}/{name}", content)
+        about = trained_on(self._base.model, self._base.card.name)
+        self._files.write(f"{PEFT_FOLDER}/{TRAINED_ON}", about)
         self._write(self._files.path / ADAPTER, own)
 
     def _own(self, adapter: lora.Adapter) -> PeftAdapter:
