@@ -1,12 +1,16 @@
-"""Adapters of a server's draft: in its list of models, beside the file's hash, in the mark of what answers."""
+"""Adapters of a server's draft: in its list of models, beside the file's hash, in its fingerprint."""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.scheduler import Asked
+from alignbeam_local.evaluation.workers.server_client import ServerClient
+from alignbeam_local.evaluation.workers.server_work import ServerPayload, made
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import user_file
@@ -89,3 +93,17 @@ def test_a_kept_answer_has_them_without_their_paths() -> None:
     saved = saved_answer("hi", answer, ())
     assert saved["models"]["draft"]["adapters"] == SHOWN
     assert "someone" not in str(saved["models"])
+
+
+def test_a_run_on_servers_has_them_in_its_results() -> None:
+    """As it has of its own: the same file, hash and adapters; where they lie is the server's own."""
+    shown = {"name": "base", "sha256": "ab" * 32, "adapters": SHOWN}
+    own = {"beams": [], "outcome": "answered", "by": None, "covered_mass": 0.0, "timings": {}, "notices": []}
+    own |= {"batched_with": 0, "models": {"draft": shown}}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+    answer = {"alignbeam": own, "text": "hi", "finish": "stop", "usage": usage, "system_fingerprint": "ab"}
+    client = cast(ServerClient, SimpleNamespace(ask=lambda _: answer, url=""))
+    (found,) = made(client, ServerPayload("m", "hi", 1, {}, 1))
+    draft = found["result"]["models"]["draft"]
+    assert draft["sha256"] == "ab" * 32
+    assert draft["adapters"] == [{**SHOWN[0], "path": ""}]
