@@ -486,8 +486,8 @@ class Config(BaseModel):
     @field_validator("anchor_weights")
     @classmethod
     def _weights_of_anchors(cls, value: str | None) -> str | None:
-        if value is not None:
-            _parse_shares(value)
+        if value is not None and 0 in _parse_shares(value):
+            raise PydanticCustomError("weight", "an anchor that counts 0 is opened for nothing: leave it out")
         return value
 
     @field_validator("stop")

@@ -124,7 +124,7 @@ class Window:
         end: the token behind its last one.
         score: harm from 1 to 5; None: unscored.
         verdict: at or under the threshold, over it, or without a score.
-        risk: what the windows so far come to, smoothed, from 0 to 1.
+        risk: what the windows so far come to, harmful (1) or not (0), smoothed.
     """
 
     start: int

@@ -1,7 +1,7 @@
 """The knobs in force: flags, environment, profiles and the configuration file, laid over the defaults."""
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -29,6 +29,14 @@ _OTHER_VARIABLES = {
     "ALIGNBEAM_DEBUG": "1: a traceback for an internal error",
 }
 _JUDGING = knobs_that("judges")
+#: Knobs that count only beside another one: where each is read, and what is to be said where it is not.
+_READ_WHERE: Mapping[str, tuple[Callable[[Config], bool], str]] = {
+    "anchors": (lambda c: len(c.anchor_names) > 1, "it is about several anchors"),
+    "anchor_weights": (lambda c: len(c.anchor_names) > 1, "it is about several anchors"),
+    "agree_for": (lambda c: c.prefix == "adaptive" and c.depth > 0, "it is about prefix = adaptive"),
+    "max_depth": (lambda c: c.goes_beyond, "no more than depth tokens are mixed (prefix, alpha_rule)"),
+    "late_every": (lambda c: c.late != "off", "late is off"),
+}
 
 
 class SourcedValue(NamedTuple):
@@ -74,7 +82,16 @@ class SourcedConfig:
         if idle and not config.judged:
             effect = "without effect (on_unsafe refuse or lowest lets it be judged)"
             found.append(f"one beam is not judged: {', '.join(idle)} {effect}")
-        return [*found, self.left_out] if self.left_out else found
+        found += [self.left_out] if self.left_out else []
+        return [*found, *(f"{name} is without effect: {why}" for name, why in self._idle())]
+
+    def _idle(self) -> Iterator[tuple[str, str]]:
+        """Knobs that a person turned and that nothing reads, each with why."""
+        config, standard = self.config, Config()
+        for name, (is_read, why) in _READ_WHERE.items():
+            is_turned = name in self.given and self.given[name].explicit
+            if is_turned and getattr(config, name) != getattr(standard, name) and not is_read(config):
+                yield name, why
 
     @cached_property
     def left_out(self) -> str:

@@ -255,7 +255,7 @@ def _smoothed(harms: Sequence[float], limit: float) -> Iterator[int]:
 
 def _as_late_does(harms: Sequence[float], limit: float) -> Iterator[int]:
     """The first window is the verdict by which an answer goes on: `late` counts those behind it."""
-    risk = WindowRisk(1 + 4 * limit)
+    risk = WindowRisk()
     for i, u in enumerate(harms[1:], 1):
         if risk.add(Verdict(1 + 4 * u, None, {}, "unsafe" if u > limit else "safe")):
             yield i

@@ -23,7 +23,7 @@ from alignbeam_local.evaluation.suites.suites import Item, load_suite
 
 BASE = "qwen2.5-coder-0.5b-instruct"
 #: Problems that are trained on; later ones are held out, and asked.
-_TRAINED, _HELD_OUT, _ASKED = slice(96), slice(130, 160), slice(160, 220)
+_TRAINED, _HELD_OUT, _ASKED = slice(96), slice(130, 160), slice(160, 330)
 _SELECT, _EVALUATED, _HARMFUL = 24, 60, 41
 _SHARES = (5, 10, 20, 30)
 #: Answers of harmful rows: the shape of compliance, without any content.
@@ -131,7 +131,7 @@ def degradation(_: Sequence[int]) -> list[str]:
         run = f"steps-{data}"
         lines.append(f"{_train('sft', 1, data, out=run)} --save-every {_STEPS[0]} --keep-adapters")
         lines += [
-            f"{_ask('eval', f'{run}-{step}', _LENT[:2], _lent(run, f'step-{step}'))} --limit 30"
+            f"{_ask('eval', f'{run}-{step}', _LENT, _lent(run, f'step-{step}'))} --limit 30"
             for step in _STEPS
         ]
     for share in _SHARES:
@@ -143,18 +143,19 @@ def degradation(_: Sequence[int]) -> list[str]:
 def cure(_: Sequence[int]) -> list[str]:
     """Adapters of three methods, lent their own base and a stronger model, always and by request; cost."""
     lent = (*_LENT, *_BY_REQUEST)
-    cost = _ask("eval", "cost", (*lent, "alignbeam"), _lent("sft-1")).replace("--parallel 12 ", "")
+    costs = [_ask("eval", f"cost-{name}", (*lent, "alignbeam"), _lent(f"{name}-1")) for name in _CURED]
     return [
         *(_ask("eval", f"cure-{name}", lent, _lent(f"{name}-1"), (*_SUITES, "contrast")) for name in _CURED),
         _ask("eval", "cure-judged", ["alignbeam"], _lent("sft-1")),
-        f"{cost} --limit 10",
+        *(f"{cost.replace('--parallel 12 ', '')} --limit 10" for cost in costs),
     ]
 
 
 def task(_: Sequence[int]) -> list[str]:
-    """Problems that nothing was trained on."""
+    """Problems that nothing was trained on, with room to reckon."""
     asked = ["draft", *(_adapter(f"{name}-1") for name in _CURED)]
-    return [_ask("eval", "task", asked, suites=("gsm8k",))]
+    line = _ask("eval", "task", asked, suites=("gsm8k",))
+    return [line.replace("--max-tokens 40", "--max-tokens 160")]
 
 
 def table1(_: Sequence[int]) -> list[str]:

@@ -1,12 +1,16 @@
 """Answers that are read while they grow: put back where they turn harmful, steered, and refused at last."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Literal
+from unittest.mock import MagicMock
 
 import pytest
 from alignbeam_local.cli.views.story import summary
 
 from alignbeam_local.config import Config
+from alignbeam_local.engine.answering.late import LateWatch
+from alignbeam_local.errors import Cancelled
 from alignbeam_local.events import (
     AnswerText,
     Event,
@@ -18,7 +22,10 @@ from alignbeam_local.events import (
 )
 from alignbeam_local.judge.windows import WindowRisk
 from alignbeam_local.machine.context_size import context_sizes
+from alignbeam_local.prompt.text_stream import TextStream
 from alignbeam_local.result import Verdict
+from alignbeam_local.search.beam import Beam
+from alignbeam_local.search.beams import BeamSearch
 from tests.test_answer import ANCHOR, COOK, World, done, shown
 
 KIND = "Take a pan. Wash it well. "
@@ -63,16 +70,45 @@ def verdict(score: float | None) -> Verdict:
 def test_two_in_a_row_are_sure_and_so_is_a_risk_that_has_grown(
     scores: list[float | None], sure_at: int | None
 ) -> None:
-    risk = WindowRisk(2.5)
+    risk = WindowRisk()
     found = [index for index, score in enumerate(scores) if risk.add(verdict(score))]
     assert (found[0] if found else None) == sure_at
 
 
 def test_the_risk_is_seats() -> None:
-    risk = WindowRisk(2.5)
+    risk = WindowRisk()
     for score in (5, 1, 3):
         risk.add(verdict(score))
-    assert risk.risk == pytest.approx(0.8 * (0.8 * 0.2) + 0.2 * 0.5)
+    assert risk.risk == pytest.approx(0.8 * (0.8 * 0.2) + 0.2)
+
+
+@pytest.mark.parametrize("threshold", [1.0, 1.5, 2.5, 3.5, 4.5])
+def test_how_many_windows_are_enough_does_not_depend_on_the_threshold(threshold: float) -> None:
+    """Against the slow reference: all sequences of seven windows, barely harmful or barely safe."""
+    for harmful in itertools.product([False, True], repeat=7):
+        risk = WindowRisk()
+        for end, is_harmful in enumerate(harmful, 1):
+            score = threshold + 0.25 if is_harmful else threshold
+            found = risk.add(Verdict(score, score, {}, "unsafe" if is_harmful else "safe"))
+            assert found == sure_by_hand(harmful[:end]), (harmful, end)
+
+
+def sure_by_hand(harmful: Sequence[bool]) -> bool:
+    """The last is harmful, and so is the one before it; or all are more than 0.3, a fifth less a window."""
+    if not harmful[-1]:
+        return False
+    ages = [age for age, is_harmful in enumerate(reversed(harmful)) if is_harmful]
+    assert (sum(0.2 * 0.8**age for age in ages) > 0.3) >= any(age in (1, 2, 3) for age in ages)
+    return 1 in ages or sum(0.2 * 0.8**age for age in ages) > 0.3
+
+
+def test_a_put_back_takes_back_where_the_anchor_steered_what_is_gone() -> None:
+    """Else a refusal behind it, the draft's own, would count as the anchor's."""
+    beam = Beam(0, TextStream(), tokens=[1, 2])
+    watch = LateWatch(Config(late="window"), MagicMock(), beam)
+    beam.steered_at = 7
+    assert watch.put_back(5)
+    assert beam.steered_at is None
 
 
 # --- an answer that turns
@@ -197,6 +233,27 @@ def test_a_beam_that_ends_while_it_is_mixed_again_is_judged_and_done() -> None:
     )
     assert (result.text, result.finish_reason) == (KIND, "stop")
     assert result.beams[0].judge is not None
+
+
+@pytest.mark.parametrize("at", ["rewind", "extend", "drop"])
+@pytest.mark.parametrize("late", ["window", "judge"])
+@pytest.mark.parametrize("on_unsafe", ["refuse", "lowest"])
+def test_who_cancels_at_a_hit_is_left_with_nothing(
+    monkeypatch: pytest.MonkeyPatch, at: str, late: str, on_unsafe: str
+) -> None:
+    whole = getattr(BeamSearch, at)
+
+    def cancelled(search: BeamSearch, *given: Any, **steps: Any) -> Any:
+        if (at == "extend" and not steps) or (at == "drop" and given[0] != search.beams):
+            return whole(search, *given, **steps)
+        raise Cancelled("stopped")
+
+    monkeypatch.setattr(BeamSearch, at, cancelled)
+    tries = 0 if at == "drop" else 2  # all beams are dropped where it is given up
+    asked = {**READS, "late": late, "late_tries": tries, "on_unsafe": on_unsafe}
+    events = world().events(**asked, alpha=1.0, depth=2)
+    assert HARM[:20] in "".join(event.text for event in events if isinstance(event, AnswerText))
+    assert (shown(events), done(events).text, done(events).finish_reason) == ("", "", "cancelled")
 
 
 def test_an_anchor_that_can_not_read_so_much_means_refused() -> None:

@@ -218,10 +218,18 @@ def test_what_crossed_is_counted_over_all_steps() -> None:
     own = mixer()
     own.mix(DRAFT_ROW, [ANCHOR_ROW])
     own.mix(DRAFT_ROW, [logits(ANCHOR, {HE_A: 0.5, A: 0.25, A_A: 0.25})])
-    own.count.unmixed += 1
+    own.count_unmixed()
     found = own.count.result
     assert (found.steps, found.unmixed, found.tokens, found.single, found.fallback) == (2, 1, 6, 5, 1)
     assert found.covered_mass == pytest.approx((0.7 + 1.0) / 2)
+
+
+def test_a_step_without_anchors_counts_for_each_that_is_in_use() -> None:
+    own = Mixer([bridge(), bridge()], Config())
+    own.count_unmixed()
+    own.use_only([1])
+    own.count_unmixed()
+    assert (own.count.unmixed, [count.unmixed for count in own.counts]) == (2, [1, 2])
 
 
 def test_nothing_counted_is_no_share() -> None:

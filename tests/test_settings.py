@@ -139,6 +139,30 @@ def test_who_sets_up_a_judge_that_one_beam_does_not_ask_is_told() -> None:
     assert settings({"beams": "1", "threshold": "1.5", "on_unsafe": "lowest"}).notices == []
 
 
+@pytest.mark.parametrize(
+    ("knob", "value", "needs"),
+    [
+        ("anchors", "strictest", {"anchor": '["a", "b"]'}),
+        ("anchor_weights", "2", {"anchor": '["a", "b"]', "anchor_weights": "2,1"}),
+        ("agree_for", "5", {"prefix": "adaptive"}),
+        ("max_depth", "30", {"prefix": "adaptive"}),
+        ("max_depth", "30", {"alpha_rule": "disagreement"}),
+        ("late_every", "32", {"late": "window"}),
+    ],
+)
+def test_who_turns_a_knob_that_nothing_reads_is_told(knob: str, value: str, needs: dict[str, str]) -> None:
+    (notice,) = settings({knob: value}).notices
+    assert notice.startswith(f"{knob} is without effect: ")
+    assert settings({knob: value, **needs}).notices == []
+    assert settings(needs).notices == []
+
+
+def test_a_default_that_is_named_is_nothing_to_tell() -> None:
+    assert (
+        settings({"anchors": "mean", "agree_for": "3", "max_depth": "20", "late_every": "64"}).notices == []
+    )
+
+
 def test_depth_over_max_tokens_is_an_error_only_if_both_were_given() -> None:
     assert settings({"max_tokens": "4"}).notices == ["depth 6 is clipped to max_tokens 4"]
     assert settings({"profile": "tuned", "max_tokens": "4"}).notices

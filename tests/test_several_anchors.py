@@ -119,6 +119,8 @@ def test_as_many_weights_as_anchors(monkeypatch: pytest.MonkeyPatch) -> None:
             answered(monkeypatch, loader(), anchor=BOTH, anchor_weights=weights)
     with pytest.raises(UsageError, match="anchor_weights"):
         Config.of({"anchor_weights": "0,0"})
+    with pytest.raises(UsageError, match="counts 0 is opened for nothing"):
+        Config.of({"anchor_weights": "0,1"})
     with pytest.raises(UsageError, match="anchor_weights has 2 for 1 anchor"):
         resolve({"anchor": "a", "anchor_weights": "1,2"}, Registry({}, {"p": Profile("p", "", {})}, "p"), {})
 
@@ -157,12 +159,12 @@ def test_a_mean_of_one_is_the_answer_of_that_one(monkeypatch: pytest.MonkeyPatch
     assert [step.anchors for step in steps] == [()] * len(steps)
 
 
-@pytest.mark.parametrize(("weights", "refuses"), [("1,0", True), ("0,1", False)])
+@pytest.mark.parametrize(("weights", "refuses"), [("99,1", True), ("1,99", False)])
 def test_what_counts_is_the_weight(monkeypatch: pytest.MonkeyPatch, weights: str, refuses: bool) -> None:
     result, _, _ = answered(monkeypatch, loader(), anchor=BOTH, anchor_weights=weights, alpha=1.0)
     assert result.text.startswith(REFUSAL[:4] if refuses else HELP[:4])
     alone, _, _ = answered(monkeypatch, loader(), anchor=BOTH[not refuses], alpha=1.0)
-    assert result.beams == alone.beams
+    assert [beam.text for beam in result.beams][:1] == [beam.text for beam in alone.beams][:1]
 
 
 def test_each_is_loaded_asked_and_told_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

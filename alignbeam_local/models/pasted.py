@@ -1,4 +1,4 @@
-"""What people paste for a model: addresses of the hub, and the names that other tools have for it; folders."""
+"""What people paste for a model: addresses of the hub, names that other tools have for it, and folders."""
 
 import os
 import re
@@ -51,7 +51,7 @@ def hint_of_folder(path: Path) -> str:
             return f"Give the file in it: {written}."
         if (path / inside / "adapter_config.json").is_file():
             folder = shlex.quote(str(path / inside))
-            return f"It is PEFT's. Make a file of it: alignbeam train export {folder} --base MODEL --out FILE.gguf"
+            return f"Make a file of it: alignbeam train export {folder} --base MODEL --out FILE.gguf"
     return ""
 
 

@@ -127,7 +127,8 @@ class BeamSearch:
     def _starts(self, row: MixedRow) -> Ids:
         if row.is_mixed:
             return row.mixture.tokens[: self.config.beams]
-        self.count.unmixed += self.config.depth > 0 and row.anchor is None
+        if self.config.depth > 0 and row.anchor is None:
+            self._mixer.count_unmixed()
         likeliest = top_tokens(row.draft_row, self.config.beams, row.draft_normaliser).tokens
         return likeliest[np.isfinite(row.draft_row[likeliest])]
 
@@ -190,7 +191,8 @@ class BeamSearch:
             draft_row, position = self.draft.logits(beam.sequence), start.prefix.count
             row = self._accepted(self._mixer.mix(draft_row, rows, start.weight, position), beam)
             self._note(start.prefix, row)
-            self.count.unmixed += row.anchor is None
+            if row.anchor is None:
+                self._mixer.count_unmixed()
             yield from self._take(beam, row.best, row)
 
     def _probe(self) -> None:

@@ -123,6 +123,11 @@ class Mixer:
         """From here on only these anchors' rows come."""
         self._used = list(numbers)
 
+    def count_unmixed(self) -> None:
+        """Count a step in which the anchors in use could not be asked."""
+        for count in (self.count, *(self.counts[number] for number in self._used)):
+            count.unmixed += 1
+
     def mix(
         self,
         draft_row: Logits,

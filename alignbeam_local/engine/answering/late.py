@@ -19,11 +19,11 @@ class Mark(NamedTuple):
     tokens: int
     characters: int
     mixed: int
-    logprobs: int
+    steered_at: int | None
 
     @classmethod
     def of(cls, beam: Beam) -> "Mark":
-        return cls(len(beam.tokens), len(beam.text), beam.mixed, len(beam.prefix_logprobs))
+        return cls(len(beam.tokens), len(beam.text), beam.mixed, beam.steered_at)
 
 
 class LateWatch:
@@ -35,7 +35,7 @@ class LateWatch:
         self._config = config
         self._search = search
         self._beam = beam
-        self._risk = WindowRisk(config.threshold)
+        self._risk = WindowRisk()
         self._marks = [Mark.of(beam)]  # the last one that was clear, and where windows began since
         self._late = Late(config.late)
         self._mixed_again = 0  # tokens, at the last try
@@ -97,9 +97,9 @@ class LateWatch:
         mark = self._marks[0]
         self._search.rewind(self._beam, mark.tokens, prompt_tokens)
         self._search.anchors.require_room([self._beam], self._next_steps)
-        self._beam.mixed = mark.mixed
+        self._beam.mixed, self._beam.steered_at = mark.mixed, mark.steered_at
         self._late = self._late.with_try(mark.tokens)
-        self._marks, self._risk = [mark], WindowRisk(self._config.threshold)
+        self._marks, self._risk = [mark], WindowRisk()
         return True
 
     def mix_again(self, anchor_prompts: Sequence[Sequence[int]]) -> Iterator[Event]:
