@@ -1,6 +1,7 @@
 """A profile's adapters go with its draft: they stay where it is meant, and are not left out in silence."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,12 @@ def test_a_training_takes_the_file_without_them(
     from alignbeam_local.training import run as training
 
     configs: list[Config] = []
-    monkeypatch.setattr(training, "train", lambda _, config, __: configs.append(config) or iter(()))
+
+    def train(_: object, config: Config, __: object) -> Iterator[None]:
+        configs.append(config)
+        return iter(())
+
+    monkeypatch.setattr(training, "train", train)
     monkeypatch.setenv("ALIGNBEAM_LORA", "mine")
     run("train", "--method", "sft", "--base", "base", "--data", "none", "--out", str(tmp_path / "run"))
     assert [config.lora for config in configs] == [()]

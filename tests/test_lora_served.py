@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -98,7 +98,14 @@ def test_a_kept_answer_has_them_without_their_paths() -> None:
 def test_a_run_on_servers_has_them_in_its_results() -> None:
     """As it has of its own: the same file, hash and adapters; where they lie is the server's own."""
     shown = {"name": "base", "sha256": "ab" * 32, "adapters": SHOWN}
-    own = {"beams": [], "outcome": "answered", "by": None, "covered_mass": 0.0, "timings": {}, "notices": []}
+    own: dict[str, Any] = {
+        "beams": [],
+        "outcome": "answered",
+        "by": None,
+        "covered_mass": 0.0,
+        "timings": {},
+        "notices": [],
+    }
     own |= {"batched_with": 0, "models": {"draft": shown}}
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     answer = {"alignbeam": own, "text": "hi", "finish": "stop", "usage": usage, "system_fingerprint": "ab"}
