@@ -218,7 +218,7 @@ def _run(
 
     require_extra()
     registry = Registry.load()
-    wanted = {"draft": base, "threads": threads, "context": str(settings.context), "lora": "none"}
+    wanted = {"draft": base, "lora": "none", "threads": threads, "context": str(settings.context)}
     config = resolve(wanted, registry, os.environ).config
     num_threads = config.threads or default_threads()
     load_torch(num_threads)
@@ -255,7 +255,8 @@ def export(
 ) -> None:
     """Write a LoRA adapter of PEFT's as a GGUF file for llama.cpp, for one base model.
 
-    For llama, qwen2, qwen3 and gemma3. DoRA, biases and saved modules are refused by name.
+    For llama, qwen2, qwen3 and gemma3. DoRA, biases and saved modules are refused by name, and a base that
+    the folder was not trained on, as far as it says which that is.
 
     ```sh
     alignbeam train export ./my-lora --base qwen2.5-coder-0.5b-instruct --out my-lora.gguf
@@ -266,6 +267,7 @@ def export(
     from alignbeam_local.models.registry import Registry
     from alignbeam_local.training.adapter.adapter_gguf import BaseModel, write_adapter
     from alignbeam_local.training.adapter.peft_folder import read_peft
+    from alignbeam_local.training.adapter.trained_on import require_trained_on
     from alignbeam_local.training.run_files import told_if_full
 
     if base is None or out is None:
@@ -273,9 +275,12 @@ def export(
     if out.suffix.lower() != ".gguf":
         raise UsageError(f"--out {out} does not end in .gguf", "llama.cpp's files do.")
     require_no_model(out, "--out")
-    path = Registry.load().require(base).path
-    adapter = read_peft(folder)
+    registry = Registry.load()
+    file, adapter = registry.require(base), read_peft(folder)
+    model = BaseModel(file.path, model_sha256(file.path))
+    if unknown := require_trained_on(folder, model, file, registry):
+        say(f"note: {unknown}")
     with told_if_full(out):
-        write_adapter(out, adapter, BaseModel(path, model_sha256(path)), folder.absolute().name)
+        write_adapter(out, adapter, model, folder.absolute().name)
     matrices = f"{len(adapter.pairs)} matrices of rank {adapter.rank}, alpha {adapter.alpha:g}"
     say(f"written: {out} ({matrices})")
