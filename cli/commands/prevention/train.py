@@ -167,7 +167,7 @@ def train(
             raise UsageError("flags of a training stand before a sub-command", "alignbeam train --help")
         return
     if method is None or base is None or data is None or out is None:
-        raise UsageError("--method, --base, --data and --out are needed", "alignbeam train --help")
+        raise _needed("train", method=method, base=base, data=data, out=out)
     flags = MethodFlags(
         *(weight, tokens, rejections, str_on, str_first, variant),
         *(mass_weight, gated_positions, decay),
@@ -198,6 +198,11 @@ class _Files:
     def __init__(self, data: Path, out: Path, *others: Path | None) -> None:
         self.data, self.out = data, out
         self.held_out, self.weights, self.tokens, self.rejections = others
+
+
+def _needed(command: str, **flags: object) -> UsageError:
+    missing = " and ".join(f"--{name}" for name, value in flags.items() if value is None)
+    return UsageError(f"needed: {missing}", f"alignbeam {command} --help")
 
 
 def _run(
@@ -271,7 +276,7 @@ def export(
     from alignbeam_local.training.run_files import told_if_full
 
     if base is None or out is None:
-        raise UsageError("--base and --out are needed", "alignbeam train export --help")
+        raise _needed("train export", base=base, out=out)
     if out.suffix.lower() != ".gguf":
         raise UsageError(f"--out {out} does not end in .gguf", "llama.cpp's files do.")
     require_no_model(out, "--out")
