@@ -169,7 +169,12 @@ def table1(_: Sequence[int]) -> list[str]:
             _ask("eval", f"random-{name}", methods[::3], f"{draft} --safety-file random.json".strip()),
         ]
     gated = f"{eroded} --anchor {BASE} --safety-file tokens.json"
-    return [*lines, _ask("eval", "gated", ["gated-tokens"], gated)]
+    rows = [f"{method},anchor_row=gated" for method in _LENT[1:]]
+    return [
+        *lines,
+        _ask("eval", "gated", ["gated-tokens"], gated),
+        _ask("eval", "gated-rows", rows, gated, (*_SUITES, "contrast")),
+    ]
 
 
 _PARTS = {part.__name__: part for part in (choose, benign, mixed, degradation, cure, task, table1)}
