@@ -146,7 +146,7 @@ def cure(_: Sequence[int]) -> list[str]:
     costs = [_ask("eval", f"cost-{name}", (*lent, "alignbeam"), _lent(f"{name}-1")) for name in _CURED]
     return [
         *(_ask("eval", f"cure-{name}", lent, _lent(f"{name}-1"), (*_SUITES, "contrast")) for name in _CURED),
-        _ask("eval", "cure-judged", ["alignbeam"], _lent("sft-1")),
+        *(_ask("eval", f"cure-judged-{name}", ["alignbeam"], _lent(f"{name}-1")) for name in _CURED[:2]),
         *(f"{cost.replace('--parallel 12 ', '')} --limit 10" for cost in costs),
     ]
 
