@@ -1,6 +1,7 @@
 """The project as a library: from model names and knobs to an engine that is ready to answer."""
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -41,6 +42,8 @@ def load(
     registry = Registry.load()
     environment = os.environ if environ is None else environ
     settings = resolve(given, registry, environment, name_of=str).one_at_a_time()
+    if settings.left_out:
+        warnings.warn(settings.left_out, stacklevel=2)
     with ExitStack() as opened:
         engine = opened.enter_context(Engine(settings.config, registry))
         for _ in engine.load():

@@ -68,6 +68,12 @@ class LoraSpec(NamedTuple):
     file: str
     scale: float
 
+    @property
+    def text(self) -> str:
+        """What names the same once more: the scale to its last digit."""
+        short = f"{self.scale:g}"
+        return f"{self.file}:{short if float(short) == self.scale else repr(self.scale)}"
+
 
 def _knob(default: Any, description: str, about: Knob) -> Any:
     """A field of `Config`: its default, its meaning, and what else is to be known of it."""
@@ -497,6 +503,8 @@ class Config(BaseModel):
     @classmethod
     def _each_an_adapter(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         files = [_lora_spec(text).file for text in value]
+        if "none" in files:
+            raise PydanticCustomError("none", "none says that there is no adapter: it stands alone")
         if twice := next((file for file in files if files.count(file) > 1), None):
             raise PydanticCustomError("twice", "{file} is there twice", {"file": twice})
         return value
@@ -814,7 +822,13 @@ def _lora_spec(text: str) -> LoraSpec:
     file, colon, last = text.rpartition(":")
     try:
         scale = float(last) if colon else 1.0
-    except ValueError:  # the colon is the file's own, as in hf:owner/repo/file.gguf
+    except ValueError:
+        if not _ends_a_file(file, last):
+            raise PydanticCustomError(
+                "scale",
+                "{text} is no scale: that is a number, such as 0.5",
+                {"text": repr(last)},
+            ) from None
         file, scale = text, 1.0
     file = file if colon else text
     if not file.strip():
@@ -822,6 +836,11 @@ def _lora_spec(text: str) -> LoraSpec:
     if not isfinite(scale) or abs(scale) > _LARGEST_SCALE:
         raise PydanticCustomError("scale", f"a scale is a number, at most {_LARGEST_SCALE:g}")
     return LoraSpec(file, scale)
+
+
+def _ends_a_file(before: str, last: str) -> bool:
+    """Whether a colon is the file's own, as in hf:owner/repo/file.gguf."""
+    return before == "hf" or last.lower().endswith(".gguf") or not {"/", "\\"}.isdisjoint(last)
 
 
 def _texts(value: str) -> Any:

@@ -256,6 +256,11 @@ class AdapterCard:
     sha256: str
     scale: float
 
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What others may know of it: not where it lies."""
+        return {"name": self.name, "sha256": self.sha256, "scale": self.scale}
+
 
 def adapted_sha256(model_sha256: str, adapters: Sequence[AdapterCard]) -> str:
     """What a model with these adapters is known by: its own hash, or one over it, theirs and their scales."""

@@ -2,8 +2,9 @@
 
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,27 +40,37 @@ _READ_WHERE: Mapping[str, tuple[Callable[[Config], bool], str]] = {
 
 
 class SourcedValue(NamedTuple):
-    """A knob's value, where it came from, and whether a person gave it (not a profile or a default)."""
+    """A knob's value, where it came from, and whether a person gave it (not a profile or a default).
+
+    `profile` names the profile that it came from; empty if it is from elsewhere.
+    """
 
     value: Any
     source: str
     explicit: bool
+    profile: str = ""
 
 
 @dataclass(frozen=True)
 class SourcedConfig:
-    """A configuration that knows where each of its values came from."""
+    """A configuration that knows where each of its values came from.
+
+    Attributes:
+        given: all that was given, also a profile's adapters where the draft is none of theirs now.
+        registry: the models and profiles that names stand for.
+    """
 
     given: Mapping[str, SourcedValue]
+    registry: Registry
 
     @property
     def config(self) -> Config:
-        return Config.of({name: given.value for name, given in self.given.items()})
+        return Config.of({name: given.value for name, given in self._in_force.items()})
 
     @property
     def sources(self) -> dict[str, str]:
         """For every knob: a flag, a variable, a profile, a file, or the default."""
-        return {name: self.given[name].source if name in self.given else DEFAULT for name in KNOBS}
+        return {name: self._in_force[name].source if name in self._in_force else DEFAULT for name in KNOBS}
 
     @property
     def notices(self) -> list[str]:
@@ -71,6 +82,7 @@ class SourcedConfig:
         if idle and not config.judged:
             effect = "without effect (on_unsafe refuse or lowest lets it be judged)"
             found.append(f"one beam is not judged: {', '.join(idle)} {effect}")
+        found += [self.left_out] if self.left_out else []
         return [*found, *(f"{name} is without effect: {why}" for name, why in self._idle())]
 
     def _idle(self) -> Iterator[tuple[str, str]]:
@@ -81,21 +93,46 @@ class SourcedConfig:
             if is_turned and getattr(config, name) != getattr(standard, name) and not is_read(config):
                 yield name, why
 
+    @cached_property
+    def left_out(self) -> str:
+        """Which adapters of a profile are not on the draft, and why; empty if all are."""
+        lora, draft = self.given.get("lora"), self.given.get("draft")
+        if not (lora and lora.value and lora.profile and draft):
+            return ""
+        theirs = self.registry.profile(lora.profile).get("draft")
+        if theirs is None or lora.profile == draft.profile:
+            return ""
+        if draft.explicit and self.registry.is_one_file(theirs, draft.value):
+            return ""
+        return (
+            f"{lora.source}: its adapters ({', '.join(lora.value)}) are for its draft {theirs} and are left "
+            f"out: the draft is {draft.value} ({draft.source}); lora puts some on it, lora = none says none"
+        )
+
+    @cached_property
+    def _in_force(self) -> Mapping[str, SourcedValue]:
+        """What counts of all that was given."""
+        if not self.left_out:
+            return self.given
+        return {**self.given, "lora": SourcedValue((), f"not {self.given['lora'].source}", explicit=False)}
+
+    def with_value(self, knob: str, value: SourcedValue) -> "SourcedConfig":
+        """With one knob changed, by whoever its source says."""
+        return replace(self, given={**self.given, knob: value})
+
     def override(self, values: Mapping[str, Any], source: str) -> "SourcedConfig":
         """With some knobs changed by a person.
 
         Raises:
             UsageError: an unknown knob, a value out of range, or more mixed tokens than the answer may have.
         """
-        changed = SourcedConfig(_without_stray({**self.given, **_given(values, source)}))
+        changed = replace(self, given={**self.given, **_given(values, source)})
         changed.check()
         return changed
 
     def one_at_a_time(self) -> "SourcedConfig":
         """For whoever answers one prompt at a time: more room would be for nothing."""
-        return SourcedConfig(
-            {**self.given, "parallel": SourcedValue(1, "one prompt at a time", explicit=False)}
-        )
+        return self.with_value("parallel", SourcedValue(1, "one prompt at a time", explicit=False))
 
     def with_profile(self, name: str, registry: Registry, source: str) -> "SourcedConfig":
         """With the models and knobs of this profile, and without those of the one before.
@@ -105,8 +142,7 @@ class SourcedConfig:
         """
         own = {knob: given for knob, given in self.given.items() if given.explicit}
         profile = _profile(registry, SourcedValue(name, source, True))
-        given = {**_default_profile(registry, whole=False), **own, **profile}
-        changed = SourcedConfig(_without_stray(given))
+        changed = SourcedConfig({**_default_profile(registry, profile), **own, **profile}, registry)
         changed.check()
         return changed
 
@@ -148,25 +184,18 @@ def resolve(
     from_environment = _environment(environ)
     from_file = _config_file(config_file())
     named = from_flags.get("profile") or from_environment.get("profile")
-    profiles = [given for given in (named, from_file.get("profile")) if given]
+    below, above = _profile(registry, from_file.get("profile")), _profile(registry, named)
     given = {
-        **_default_profile(registry, whole=not profiles),
-        **_profile(registry, from_file.get("profile")),
+        **_default_profile(registry, {**below, **above}),
+        **below,
         **from_file,
-        **_profile(registry, named),
+        **above,
         **from_environment,
         **from_flags,
     }
-    settings = SourcedConfig(_without_stray(given))
+    settings = SourcedConfig(given, registry)
     settings.check()
     return settings
-
-
-def _without_stray(given: Mapping[str, SourcedValue]) -> dict[str, SourcedValue]:
-    """Without a profile's adapters where its draft does not count: they are for that one."""
-    lora, draft = given.get("lora"), given.get("draft")
-    is_stray = lora and not lora.explicit and draft and draft.source != lora.source
-    return {knob: value for knob, value in given.items() if knob != "lora" or not is_stray}
 
 
 def near_knob(name: str) -> str | None:
@@ -175,9 +204,11 @@ def near_knob(name: str) -> str | None:
     return close[0] if close and name not in (*KNOBS, *ALIASES) else None
 
 
-def _given(values: Mapping[str, Any], source: str, *, explicit: bool = True) -> dict[str, SourcedValue]:
+def _given(values: Mapping[str, Any], source: str, *, profile: str = "") -> dict[str, SourcedValue]:
     config = Config.of(values, source)
-    return {name: SourcedValue(getattr(config, name), source, explicit) for name in by_name(values)}
+    return {
+        name: SourcedValue(getattr(config, name), source, not profile, profile) for name in by_name(values)
+    }
 
 
 def _environment(environ: Mapping[str, str]) -> dict[str, SourcedValue]:
@@ -219,12 +250,18 @@ def _profile(registry: Registry, named: SourcedValue | None) -> dict[str, Source
         knobs = registry.profile(named.value)
     except UsageError as error:
         raise UsageError(f"{named.source}: {error.message}", error.hint) from None
-    return {"profile": named, **_given(knobs, f"profile {named.value}", explicit=False)}
+    return {"profile": named, **_given(knobs, f"profile {named.value}", profile=named.value)}
 
 
-def _default_profile(registry: Registry, *, whole: bool) -> dict[str, SourcedValue]:
-    """Its knobs, or only its models where another profile is named."""
+def _default_profile(registry: Registry, named: Mapping[str, SourcedValue]) -> dict[str, SourcedValue]:
+    """Its knobs; where profiles are named, of which these are the knobs, only its models.
+
+    Its draft has its adapters with it, so they are not there where another profile's draft is.
+    """
     name = registry.default_profile
-    knobs = {knob: v for knob, v in registry.profile(name).items() if whole or knob in ROLES}
-    profile = {"profile": SourcedValue(name, DEFAULT, False)} if whole else {}
-    return {**profile, **_given(knobs, f"default profile {name}", explicit=False)}
+    knobs = registry.profile(name)
+    if named:
+        with_draft = ("lora",) if "draft" in knobs and "draft" not in named else ()
+        knobs = {knob: value for knob, value in knobs.items() if knob in (*ROLES, *with_draft)}
+    profile = {} if named else {"profile": SourcedValue(name, DEFAULT, False)}
+    return {**profile, **_given(knobs, f"default profile {name}", profile=name)}

@@ -58,7 +58,7 @@ def with_cpus(settings: SourcedConfig) -> SourcedConfig:
         return settings
     cpus = min((int(node.cpus) for node in nodes() if node.cpus >= 1), default=1)
     threads = SourcedValue(cpus, "CPUs of a node", explicit=False)
-    return SourcedConfig({**settings.given, "threads": threads})
+    return settings.with_value("threads", threads)
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,14 @@ def prepare(
     if options.show_config:
         print(config_json(session.settings) if options.json else config_table(session.settings))
         raise typer.Exit
-    for notice in session.settings.notices:
-        say(f"note: {notice}")
+    tell_notices(session.settings)
     return session
+
+
+def tell_notices(settings: SourcedConfig) -> None:
+    """Say what the user should know of the values given."""
+    for notice in settings.notices:
+        say(f"note: {notice}")
 
 
 def refuse_loading_knobs(names: Iterable[str]) -> None:

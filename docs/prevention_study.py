@@ -146,7 +146,7 @@ def cure(_: Sequence[int]) -> list[str]:
     costs = [_ask("eval", f"cost-{name}", (*lent, "alignbeam"), _lent(f"{name}-1")) for name in _CURED]
     return [
         *(_ask("eval", f"cure-{name}", lent, _lent(f"{name}-1"), (*_SUITES, "contrast")) for name in _CURED),
-        _ask("eval", "cure-judged", ["alignbeam"], _lent("sft-1")),
+        *(_ask("eval", f"cure-judged-{name}", ["alignbeam"], _lent(f"{name}-1")) for name in _CURED[:2]),
         *(f"{cost.replace('--parallel 12 ', '')} --limit 10" for cost in costs),
     ]
 
@@ -169,7 +169,12 @@ def table1(_: Sequence[int]) -> list[str]:
             _ask("eval", f"random-{name}", methods[::3], f"{draft} --safety-file random.json".strip()),
         ]
     gated = f"{eroded} --anchor {BASE} --safety-file tokens.json"
-    return [*lines, _ask("eval", "gated", ["gated-tokens"], gated)]
+    rows = [f"{method},anchor_row=gated" for method in _LENT[1:]]
+    return [
+        *lines,
+        _ask("eval", "gated", ["gated-tokens"], gated),
+        _ask("eval", "gated-rows", rows, gated, (*_SUITES, "contrast")),
+    ]
 
 
 _PARTS = {part.__name__: part for part in (choose, benign, mixed, degradation, cure, task, table1)}

@@ -35,6 +35,7 @@ def write_tiny(
     has_weights: bool = True,
     part_tensors: int = 0,
     heads: int = 2,
+    name: str = "",
     **extra: int,
 ) -> Path:
     """A whole random model with a SentencePiece vocabulary that adds a space and falls back to bytes.
@@ -45,6 +46,8 @@ def write_tiny(
     writer = gguf.GGUFWriter(
         path, architecture, split_max_tensors=part_tensors, small_first_shard=part_tensors > 0
     )
+    if name:
+        writer.add_name(name)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *WORDS])
     writer.add_token_scores([0.0] * (SIZE - len(WORDS)) + [-float(n) for n in range(len(WORDS), 0, -1)])

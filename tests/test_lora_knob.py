@@ -21,6 +21,7 @@ from alignbeam_local.result import AdapterCard, ModelCard
 from alignbeam_local.settings import SourcedConfig, resolve
 from tests.adapters import write_adapter
 from tests.llama_models import write_tiny
+from tests.running import run
 from tests.test_answer_heads import record as answer_record
 
 TOML = """
@@ -54,7 +55,9 @@ def test_files_and_scales(given: object, specs: list[tuple[str, float]]) -> None
     assert Config.of({"lora": given}).adapters == tuple(LoraSpec(*spec) for spec in specs)
 
 
-@pytest.mark.parametrize("given", ["", ":1", "a:nan", "a:inf", "a:101", ["a", "a:2"], True, 3])
+@pytest.mark.parametrize(
+    "given", ["", ":1", "a:nan", "a:inf", "a:101", ["a", "a:2"], True, 3, "a:", ["none", "a"], ["a", "none"]]
+)
 def test_what_cannot_be(given: object) -> None:
     with pytest.raises(UsageError, match="lora = "):
         Config.of({"lora": given})
@@ -123,3 +126,60 @@ def test_a_sweeps_profile_names_adapters_so_that_they_are_found_from_anywhere(tm
     assert "lora" not in profile_table(
         "new", "", parse_method("draft", Config.of({"draft": str(mine)})), Registry({}, {}, "")
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["f:abc"], "'abc' is no scale: that is a number, such as 0.5"),
+        (["f.gguf:0,5"], "'0,5' is no scale"),
+        (["none", "f.gguf"], "none says that there is no adapter: it stands alone"),
+    ],
+)
+def test_what_is_wrong_with_an_adapter_is_said(flags: list[str], told: str) -> None:
+    ran = run("ask", "hi", *(word for flag in flags for word in ("--lora", flag)))
+    assert ran.code == 2
+    assert told in ran.err
+
+
+def test_a_colon_may_be_the_files_own() -> None:
+    for text in ("hf:o/r/f.gguf", "./a:b.gguf", "hf:o", "c:/a/b"):
+        assert Config.of({"lora": text}).adapters == (LoraSpec(text, 1.0),)
+
+
+def test_a_folder_is_no_adapter_and_it_is_said_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "run" / "adapter").mkdir(parents=True)
+    config = tmp_path / "run" / "adapter" / "adapter_config.json"
+    config.touch()
+    base = write_tiny(tmp_path / "base.gguf", "llama")
+
+    def hint(folder: Path) -> str:
+        flags = ("--draft", str(base), "--anchor", str(base), "--judge", str(base))
+        ran = run("ask", "hi", *flags, "--lora", str(folder))
+        assert (ran.code, "is a directory" in ran.err) == (3, True)
+        return " ".join(ran.err.split())
+
+    export = f"alignbeam train export {config.parent} --base MODEL --out FILE.gguf"
+    assert export in hint(config.parent)
+    assert export in hint(tmp_path / "run")
+    written = write_adapter(tmp_path / "run" / "adapter.gguf")
+    assert f"Give the file in it: {written}" in hint(tmp_path / "run")
+    assert "train export" not in hint(tmp_path)
+
+
+def test_how_a_method_names_two_adapters() -> None:
+    with pytest.raises(UsageError, match="lora is given twice") as error:
+        parse_method("draft:lora=a,lora=b", Config())
+    assert error.value.hint == """Several are one list: --method 'draft:lora=["A","B"]'."""
+    assert parse_method('draft:lora=["a:0.5","b"]', Config()).config.lora == ("a:0.5", "b")
+    with pytest.raises(UsageError) as other:
+        parse_method("draft:alpha=0.1,alpha=0.2", Config())
+    assert other.value.hint == "Give it once."
+
+
+def test_a_scale_is_kept_to_its_last_digit(tmp_path: Path) -> None:
+    mine = str(write_adapter(tmp_path / "mine.gguf"))
+    for scale in (0.123456789, 1.0, 0.5, -2.0, 1 / 3, 1e-7):
+        kept = Registry({}, {}, "").lasting_adapter(LoraSpec(mine, scale))
+        assert Config.of({"lora": kept}).adapters == (LoraSpec(mine, scale),)
+    assert LoraSpec("a", 1.0).text == "a:1"

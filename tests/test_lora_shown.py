@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from alignbeam_local.cli.chat.greeting import loaded
 from alignbeam_local.cli.start.own_base import propose_own_base
@@ -12,6 +13,7 @@ from alignbeam_local.cli.start.own_base import propose_own_base
 from alignbeam_local.config import Config
 from alignbeam_local.machine import probe
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.paths import models_dir
 from alignbeam_local.result import AdapterCard, ModelCard
 from alignbeam_local.search.bridge import Bridge
 from alignbeam_local.settings import resolve
@@ -62,6 +64,15 @@ def test_an_adapter_is_imported_under_a_name(mine: Path, tmp_path: Path) -> None
     ran = run("models", "import", str(bad))
     assert (ran.code, "has no alpha" in ran.err) == (3, True)
     assert "bad" not in Registry.load().models
+
+
+def test_an_adapter_of_no_numbers_is_not_imported(tmp_path: Path) -> None:
+    values = halves()
+    values["blk.0.attn_q.weight.lora_a"][1, 2] = np.nan
+    ran = run("models", "import", str(write_adapter(tmp_path / "bad.gguf", values)))
+    assert (ran.code, "that are not numbers" in ran.err) == (3, True)
+    assert "bad" not in Registry.load().models
+    assert not list(models_dir().glob("*"))
 
 
 # --- doctor

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from alignbeam_local.cli.main import main
 
+from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.training import extra
+from alignbeam_local.training.adapter.adapter_gguf import BaseModel
 from alignbeam_local.training.adapter.peft_folder import PeftAdapter, peft_files
+from alignbeam_local.training.adapter.trained_on import TRAINED_ON, trained_on
 from tests.llama_models import WIDTH, write_tiny
 from tests.test_adapter_gguf import adapter_of, folder_of
 
@@ -48,7 +51,9 @@ def test_without_the_extra_it_says_what_to_install(
 def test_what_it_needs_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 2
     assert main(["train", "--method", "sft"]) == 2
-    assert capsys.readouterr().err.count("--method, --base, --data and --out are needed") == 2
+    said = capsys.readouterr().err
+    assert "needed: --method and --base and --data and --out\n" in said
+    assert "needed: --base and --data and --out\n" in said
 
 
 @pytest.mark.parametrize(
@@ -110,6 +115,8 @@ def test_a_whole_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert main([*command, "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["adapter"], result["steps"]) == (str(adapter), 6)
+    about = json.loads((tmp_path / "run" / "adapter" / TRAINED_ON).read_text())["base"]
+    assert about == {"name": "tiny", "sha256": file_sha256(Path(base)), "architecture": "llama"}
 
 
 def test_a_training_that_diverged_is_not_recommended(
@@ -197,7 +204,7 @@ def test_no_model_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_export_needs_a_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "export", str(tmp_path)]) == 2
-    assert "--base and --out are needed" in capsys.readouterr().err
+    assert "needed: --base and --out" in capsys.readouterr().err
 
 
 def test_peft_can_read_what_is_written() -> None:
@@ -210,3 +217,59 @@ def test_peft_can_read_what_is_written() -> None:
         in content["adapter_model.safetensors"]
     )
     assert f"[2, {WIDTH}]".encode() in content["adapter_model.safetensors"]
+
+
+# --- which base it was trained on
+
+
+def test_a_folder_trained_here_is_for_its_base_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = exporting(tmp_path, adapter_of("self_attn.v_proj"))
+    base, other = tmp_path / "tiny.gguf", write_tiny(tmp_path / "other.gguf", "llama", seed=7)
+    about = trained_on(BaseModel(base, file_sha256(base)), "tiny")
+    (tmp_path / "peft" / TRAINED_ON).write_bytes(about)
+    assert main(command) == 0
+    assert "note" not in capsys.readouterr().err
+    (tmp_path / "mine.gguf").unlink()
+    command[command.index("--base") + 1] = str(other)
+    assert main(command) == 3
+    said = capsys.readouterr().err
+    for file, name in ((base, "tiny (llama"), (other, "other.gguf (llama")):
+        assert f"{name}, sha256 {file_sha256(file)[:12]}…)" in " ".join(said.split())
+    (tmp_path / "peft" / TRAINED_ON).write_text('{"base": {}}')
+    assert main(command) == 3
+    assert "does not say what the adapter was trained on" in capsys.readouterr().err
+    assert not (tmp_path / "mine.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "told"),
+    [
+        ("Owner/My-Model-7B-Instruct-bnb-4bit", 0, ""),
+        ("my_model-7b-instruct", 0, ""),
+        ("tiny", 0, ""),
+        ("owner/My-Model-7B", 3, "was trained on 'owner/My-Model-7B', and"),
+        ("qwen2.5-coder-0.5b-instruct", 3, "was trained on 'qwen2.5-coder-0.5b-instruct', and"),
+        ("./checkpoint-500", 0, "it is not known whether"),
+        ("/data/models/my-model-7b", 0, "it is not known whether"),
+        (None, 0, "does not say which base it was trained on"),
+    ],
+)
+def test_what_a_foreign_folder_calls_its_base(
+    tmp_path: Path, says: str | None, code: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = exporting(tmp_path, adapter_of("self_attn.v_proj"), base_model_name_or_path=says)
+    write_tiny(tmp_path / "tiny.gguf", "llama", name="My Model 7B Instruct")
+    assert main(command) == code
+    said = capsys.readouterr().err
+    assert told in said
+    assert bool(told) == ("note: " in said or "error" in said)
+    assert (tmp_path / "mine.gguf").exists() == (code == 0)
+
+
+def test_a_base_that_has_no_name_cannot_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(exporting(tmp_path, adapter_of("self_attn.v_proj"), base_model_name_or_path="o/m")) == 0
+    assert "it is not known whether" in capsys.readouterr().err

@@ -19,7 +19,7 @@ def about_model(file: ModelFile, role: str, adapters: Sequence[AdapterCard] = ()
     if file.entry.reasons is False:
         about["reasons"] = False
     if adapters:
-        about["adapters"] = [{"name": a.name, "sha256": a.sha256, "scale": a.scale} for a in adapters]
+        about["adapters"] = [adapter.shown for adapter in adapters]
     if found := heads_hash(role, adapted_sha256(about["sha256"], adapters)):
         about["head"] = found
     if role == "judge":

@@ -32,10 +32,13 @@ def examine(
     yield from servers()
     try:
         registry = Registry.load()
-        config = resolve(flags, registry, environ).config
+        settings = resolve(flags, registry, environ)
+        config = settings.config
     except AlignBeamError as error:
         yield problem("settings", error)
     else:
+        if settings.left_out:
+            yield Finding("lora", "warning", settings.left_out)
         yield Finding("settings", "ok", f"profile {config.profile}" if config.profile else "no profile")
         if llama_cpp.level != "problem":
             yield from _with_llama_cpp(config, registry, verify=verify)

@@ -103,6 +103,14 @@ def require_adapter(path: Path, base: Path, base_sha256: str) -> Adapter:
     return adapter
 
 
+def require_sound(path: Path) -> Adapter:
+    """An adapter that some model could use: its own parts hold. Raises: ModelError: as `require_adapter`."""
+    contents = read_contents(path)
+    adapter = _adapter(path, contents)
+    _require_numbers(adapter, contents)
+    return adapter
+
+
 def read_adapter(path: Path) -> Adapter:
     """What an adapter's file says of itself.
 

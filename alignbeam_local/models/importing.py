@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from ..errors import ModelError, UsageError
 from ..paths import ensure_dir, models_dir
-from .adapter import is_adapter, read_adapter
+from .adapter import is_adapter, require_sound
 from .entry import ModelEntry
 from .gguf_header import read_header
 from .hashes import HashProgress, file_sha256, fresh_sha256, remember_hash
@@ -63,7 +63,7 @@ def import_model(
         ModelError: not a whole GGUF file, an adapter that is none, or no room on the disk.
     """
     if is_adapter(path):
-        read_adapter(path)  # one that could never be used is not taken in
+        require_sound(path)  # one that could never be used is not taken in
     if read_header(path).split_count > 1:
         raise UsageError(
             f"{path} is one of several parts of a model",

@@ -1,7 +1,9 @@
-"""What people paste for a model: addresses of the hub, and the names that other tools have for its files."""
+"""What people paste for a model: addresses of the hub, names that other tools have for it, and folders."""
 
 import os
 import re
+import shlex
+from pathlib import Path
 from urllib.parse import unquote
 
 from ..errors import UsageError
@@ -39,6 +41,17 @@ def hint_of_hub(spec: str) -> str:
         return f"If it is a file of the hub, write hf:{spec}."
     if repository := _REPOSITORY.fullmatch(spec):
         return f"If it is a repository of the hub, name one of its files: hf:{repository['repo']}/FILE.gguf."
+    return ""
+
+
+def hint_of_folder(path: Path) -> str:
+    """What to give instead of a folder that an adapter is in; empty for any other."""
+    for inside in ("", "adapter"):
+        if (written := path / inside / "adapter.gguf").is_file():
+            return f"Give the file in it: {written}."
+        if (path / inside / "adapter_config.json").is_file():
+            folder = shlex.quote(str(path / inside))
+            return f"Make a file of it: alignbeam train export {folder} --base MODEL --out FILE.gguf"
     return ""
 
 

@@ -15,7 +15,7 @@ from ..roles import ROLES
 from . import toml_files as models_toml
 from .entry import Hub, ModelEntry
 from .gguf_reader import open_file
-from .pasted import hint_of_hub, unpasted
+from .pasted import hint_of_folder, hint_of_hub, unpasted
 from .toml_files import Profile
 
 _NOTHING_KNOWN = ModelEntry()
@@ -85,6 +85,16 @@ class Registry:
             "model", spec, self.models, "Or give the path of a .gguf file, or hf:owner/repo/file.gguf."
         )
 
+    def is_one_file(self, spec: str, other: str) -> bool:
+        """Whether both name one file; what is no model at all names none."""
+        try:
+            paths = self.resolve(spec).path, self.resolve(other).path
+        except UsageError:
+            return False
+        if all(map(os.path.exists, paths)):
+            return os.path.samefile(*paths)
+        return paths[0].absolute() == paths[1].absolute()
+
     def lasting(self, spec: str) -> str:
         """What names the same model from any directory. Raises: UsageError: as `resolve`."""
         spec = unpasted(spec)
@@ -98,7 +108,7 @@ class Registry:
 
     def lasting_adapter(self, spec: LoraSpec) -> str:
         """What names the same adapter and scale from any directory. Raises: UsageError: as `resolve`."""
-        return f"{self.lasting(spec.file)}:{spec.scale:g}"
+        return spec._replace(file=self.lasting(spec.file)).text
 
     def require(self, spec: str) -> ModelFile:
         """The file behind a spec, which must be there.
@@ -118,7 +128,8 @@ class Registry:
         try:
             open_file(file.path).close()
         except ModelError as error:
-            raise ModelError(error.message, self.meant_by_path(spec) or error.hint) from None
+            hint = hint_of_folder(file.path) or self.meant_by_path(spec) or error.hint
+            raise ModelError(error.message, hint) from None
         return file
 
     def meant_by_path(self, spec: str) -> str:

@@ -4,12 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..cluster.about_model import adapters_of
 from ..config import MOST_TOKENS, SAFETY_KNOBS, Config, LateReader, by_name, knobs_that
 from ..errors import UsageError
 from ..models.hashes import file_sha256
 from ..models.registry import Registry
 from ..prompt.formats import fold_system
 from ..prompt.message import Message
+from ..result import AdapterCard
 from ..roles import ROLES, ModelRole
 from ..search.safety_tokens import token_path
 from ..settings import near_knob
@@ -53,7 +55,8 @@ class ServedModel:
         of_anchor: the anchor alone answers; it is judged as everything else.
         created: when the file that answers was last changed, in seconds of Unix time.
         models: the names of draft, anchor and judge, and of further anchors.
-        sha256s: of their files, as far as they are known.
+        adapters: what is on the draft; an anchor alone has none.
+        sha256s: of all these files, as far as they are known.
         files: where these are.
     """
 
@@ -65,11 +68,13 @@ class ServedModel:
     models: Mapping[str, str | None]
     sha256s: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    adapters: tuple[AdapterCard, ...] = ()
 
     @property
     def as_object(self) -> dict[str, Any]:
         """As `/v1/models` lists it."""
         kind = "anchor" if self.of_anchor else "pair"
+        own = {"kind": kind, "profile": self.config.profile, **self.models}
         return {
             "id": self.id,
             "object": "model",
@@ -77,7 +82,7 @@ class ServedModel:
             "owned_by": "alignbeam",
             "parent": None,
             "root": self.models["anchor" if self.of_anchor else "draft"],
-            "alignbeam": {"kind": kind, "profile": self.config.profile, **self.models},
+            "alignbeam": {**own, "adapters": [adapter.shown for adapter in self.adapters]},
         }
 
     def settled(self, request: ChatRequest, *, allows_knobs: bool) -> Settled:
@@ -229,7 +234,8 @@ def _pair(config: Config, registry: Registry) -> ServedModel:
     if config.profile is not None and config.profile in registry.profiles:
         own = registry.profile(config.profile)
         named = Config.of(own)
-        if all(named.named(role) == config.named(role) for role in config.roles):
+        same = all(named.named(role) == config.named(role) for role in config.roles)
+        if same and named.lora == config.lora:
             name = config.profile
     return _served(name, name, config, "draft", registry)
 
@@ -251,11 +257,13 @@ def _late_of_anchor(config: Config) -> LateReader:
 def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:
     files = {each: registry.resolve(config.model_named(each)) for each in config.roles}
     files.setdefault(role, registry.resolve(config.model_named(role)))  # an anchor alone mixes nothing
-    sums = tuple(file.entry.sha256 or "" for file in files.values())
+    adapters = () if role == "anchor" else tuple(adapters_of(role, config, registry))
+    sums = [file.entry.sha256 or "" for file in files.values()] + [one.sha256 for one in adapters]
     if config.goes_by_tokens:
-        sums = (*sums, file_sha256(token_path(config)))
+        sums.append(file_sha256(token_path(config)))
     changed = int(files[role].path.stat().st_mtime)
     names = dict.fromkeys((*ROLES, *files))
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}
     paths = {each: str(file.path.resolve()) for each, file in files.items()} | adapter_paths(config, registry)
-    return ServedModel(name, pair, config, role == "anchor", changed, models, sums, paths)
+    of_anchor = role == "anchor"
+    return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), paths, adapters)

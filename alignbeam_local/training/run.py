@@ -22,6 +22,7 @@ from .adapter import lora
 from .adapter.adapter_gguf import write_adapter
 from .adapter.matrices import num_parameters
 from .adapter.peft_folder import PeftAdapter, peft_files
+from .adapter.trained_on import TRAINED_ON, trained_on
 from .base import Base, read_base
 from .dequantised import Agreement, agreement, folder_sha256, load_model, require_agreement, require_folder
 from .looks.asking import Asking
@@ -196,6 +197,8 @@ class _Run:
         own = self._own(adapter)
         for name, content in peft_files(own, self._base.card.name).items():
             self._files.write(f"{PEFT_FOLDER}/{name}", content)
+        about = trained_on(self._base.model, self._base.card.name)
+        self._files.write(f"{PEFT_FOLDER}/{TRAINED_ON}", about)
         self._write(self._files.path / ADAPTER, own)
         require_runs(self._base.model.path, self._files.path / ADAPTER)
 

@@ -171,8 +171,7 @@ class Chat:
             require_models(new, self.registry)
             self.play(self.conversation.change_models(new))
         self.settings = settings
-        for notice in settings.notices:
-            say(f"note: {notice}")
+        session.tell_notices(settings)
 
     def toolbar(self) -> str:
         """The knobs that steer the next answer, the most telling first."""
@@ -205,7 +204,7 @@ class Chat:
         is_adopted = before.source == _ADOPTED
         if not self.transcript.exchanges:
             if is_adopted:
-                self.change(SourcedConfig({**self.settings.given, "system": self._configured_system}))
+                self.change(self.settings.with_value("system", self._configured_system))
             return
         if before.explicit and not is_adopted:
             return

@@ -1,5 +1,7 @@
 """A chat's own defaults, laid over the knobs that nobody gave."""
 
+from dataclasses import replace
+
 from alignbeam_local.config import CHAT_JUDGE_AT
 from alignbeam_local.settings import SourcedConfig, SourcedValue
 
@@ -18,7 +20,7 @@ def with_chat_defaults(settings: SourcedConfig) -> SourcedConfig:
     own = SourcedValue(CHAT_JUDGE_AT, _DEFAULT, explicit=False)
     given = settings.one_at_a_time().given
     others = {name: value for name, value in given.items() if (name, value) != ("judge_at", own)}
-    plain = SourcedConfig(others)
+    plain = replace(settings, given=others)
     if "judge_at" in others or (plain.config.beams == 1 and not plain.config.steers_by_request):
         return plain
-    return SourcedConfig({**others, "judge_at": own})
+    return plain.with_value("judge_at", own)

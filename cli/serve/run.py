@@ -89,6 +89,9 @@ def run(
 def _configs(prepared: Session, also: Sequence[str]) -> list[Config]:
     """Of the profile in force and of the others; what was given as a flag holds for all."""
     others = [prepared.settings.with_profile(name, prepared.registry, "--also") for name in also]
+    for settings in others:
+        if settings.left_out:
+            say(f"note: {settings.left_out}")
     return [settings.config for settings in (prepared.settings, *others)]
 
 

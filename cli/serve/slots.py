@@ -11,4 +11,4 @@ def with_slots(settings: SourcedConfig) -> SourcedConfig:
     if given is not None and given.explicit:
         return settings
     slots = SourcedValue(_SLOTS, "default of serve", explicit=False)
-    return SourcedConfig({**settings.given, "parallel": slots})
+    return settings.with_value("parallel", slots)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignbeam_local.config import Config
+from alignbeam_local.config import Config, LoraSpec
 from alignbeam_local.errors import UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
@@ -145,7 +145,7 @@ def _source(model: "Model", form: "PromptForm") -> "Source":
     from alignbeam_local.tokens.token_file import Source
 
     card = model.card
-    names = tuple(f"{adapter.name}:{adapter.scale:g}" for adapter in card.adapters)
+    names = tuple(LoraSpec(adapter.name, adapter.scale).text for adapter in card.adapters)
     return Source(name=card.name, weights_sha256=card.weights_sha256, adapters=names, prompt=form)
 
 

@@ -19,6 +19,8 @@ _METHODS: tuple[type[Method], ...] = (
     *(Draft, Anchor, AlignBeam, SystemPrompt, BestOfK, HardPrefix),
     *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging, SafetyTokens, GatedTokens),
 )
+#: Knobs that may have several values.
+_LISTS = ("anchor", "lora", "stop")
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHODS}
 
 
@@ -77,7 +79,11 @@ def spec_values(spec: str) -> dict[str, str]:
             raise UsageError(f"--method {spec}: '{key}' has no value", "Write NAME:KNOB=VALUE,KNOB=VALUE.")
     names = [canonical(key) for key, _, _ in pairs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"--method {spec}: {twice} is given twice", "Give it once.")
+        method = spec.partition(":")[0]
+        hint = f"""Several are one list: --method '{method}:{twice}=["A","B"]'."""
+        raise UsageError(
+            f"--method {spec}: {twice} is given twice", hint if twice in _LISTS else "Give it once."
+        )
     return {name: value for name, (_, _, value) in zip(names, pairs, strict=True)}
 
 

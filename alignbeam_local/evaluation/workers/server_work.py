@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from ...config import Config
 from ...errors import AlignBeamError, ContextFull, UsageError
 from ...result import (
+    AdapterCard,
     BeamResult,
     BridgeResult,
     FinishReason,
@@ -127,11 +128,16 @@ def _result(asked: ServerPayload, answer: Json) -> Result:
         usage=Usage(usage["prompt_tokens"], usage["completion_tokens"]),
         timings=Timings(**own["timings"]),
         config={**asked.knobs, "seed": asked.seed, "parallel": max(asked.parallel, 1 + own["batched_with"])},
-        models={role: ModelCard(**one, path="", quantisation="") for role, one in own["models"].items()},
+        models={role: _card(one) for role, one in own["models"].items()},
         version="",
         llama_cpp="",
         notices=tuple(own["notices"]),
     )
+
+
+def _card(one: Json) -> ModelCard:
+    adapters = tuple(AdapterCard(path="", **adapter) for adapter in one["adapters"])
+    return ModelCard(one["name"], "", one["sha256"], "", adapters)
 
 
 def _beam(beam: Json) -> BeamResult:

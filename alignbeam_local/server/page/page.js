@@ -57,6 +57,9 @@ function showAbout(run) {
   if (typeof mass === "number") fact("crossed", `${percent(mass)} of the anchor's probability, on average`);
   for (const [role, card] of Object.entries(DATA.saved?.models ?? {})) {
     if (card) fact(role, `${card.name} · ${card.quantisation} · sha256 ${card.sha256.slice(0, 16)}…`);
+    for (const { name, scale, sha256 } of card?.adapters ?? []) {
+      fact("adapter", `${name} · scale ${scale} · sha256 ${sha256.slice(0, 16)}…`);
+    }
   }
   for (const [knob, value] of Object.entries(DATA.saved?.knobs ?? {})) fact(knob, knobText(value));
 }
@@ -235,12 +238,18 @@ async function loadModels() {
 }
 
 function nameModels() {
-  const { draft } = models.pair.alignbeam;
-  if (panels.draft) panels.draft.models = draft;
+  const { draft, adapters } = models.pair.alignbeam;
+  if (panels.draft) panels.draft.models = adapted(draft, adapters);
   if (panels.anchor) panels.anchor.models = models.anchor.alignbeam.anchor ?? models.anchor.id;
   const isRole = (key) => /^(draft|anchor\d*|judge)$/.test(key);
   const named = Object.entries(models.pair.alignbeam).filter(([key, name]) => isRole(key) && name);
-  panels.alignbeam.models = named.map(([role, name]) => `${role} ${name}`).join(" · ");
+  panels.alignbeam.models = named
+    .map(([role, name]) => `${role} ${adapted(name, role === "draft" ? adapters : [])}`)
+    .join(" · ");
+}
+
+function adapted(name, adapters) {
+  return [name, ...(adapters ?? []).map((adapter) => adapter.name)].join(" + ");
 }
 
 // Of this server only: an address of elsewhere is not followed.
@@ -269,7 +278,7 @@ function startSaved(saved) {
   choice.start(saved.knobs);
   addPanels(["alignbeam"]);
   const named = Object.entries(saved.models).filter(([, card]) => card);
-  panels.alignbeam.models = named.map(([role, card]) => `${role} ${card.name}`).join(" · ");
+  panels.alignbeam.models = named.map(([role, card]) => `${role} ${adapted(card.name, card.adapters)}`).join(" · ");
   runs.alignbeam = Run.saved(saved);
   draw();
 }

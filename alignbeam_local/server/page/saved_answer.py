@@ -49,4 +49,9 @@ def _card(result: Result, role: str) -> Json | None:
     card = result.models[role]
     if card is None:
         return None
-    return {"name": card.name, "sha256": card.sha256, "quantisation": card.quantisation}
+    return {
+        "name": card.name,
+        "sha256": card.sha256,
+        "quantisation": card.quantisation,
+        "adapters": [adapter.shown for adapter in card.adapters],
+    }

@@ -86,7 +86,7 @@ class Head:
 
 
 def fingerprint(config: Mapping[str, Any], sha256s: Sequence[str | None]) -> str:
-    """Changes with the models, the knobs and this program's version."""
+    """Changes with the models, their adapters, the knobs and this program's version."""
     text = json.dumps([__version__, json_safe(dict(config)), list(sha256s)], sort_keys=True)
     return f"ab-{__version__}-{sha256(text.encode()).hexdigest()[:12]}"
 
@@ -170,7 +170,14 @@ def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> 
     return {**found, **beside}
 
 
-def _models(result: Result) -> dict[str, dict[str, str]]:
-    """By role the name and the hash of the file that played it; not where it lies."""
-    cards = {role: card for role, card in result.models.items() if card is not None}
-    return {role: {"name": card.name, "sha256": card.weights_sha256} for role, card in cards.items()}
+def _models(result: Result) -> dict[str, dict[str, Any]]:
+    """By role the name and the hash of the file that played it, and its adapters; not where they lie."""
+    return {
+        role: {
+            "name": card.name,
+            "sha256": card.sha256,
+            "adapters": [adapter.shown for adapter in card.adapters],
+        }
+        for role, card in result.models.items()
+        if card is not None
+    }

@@ -41,6 +41,7 @@ class BaseModel:
         parts = [read_contents(part) for part in parts_of(path)]
         self.path, self.sha256 = path, sha256
         self._fields: Mapping[str, Any] = parts[0].fields
+        self.name = str(self._fields.get("general.name", ""))
         self.architecture = str(self._fields.get("general.architecture", ""))
         if self.architecture not in ARCHITECTURES:
             raise ModelError(

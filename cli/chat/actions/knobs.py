@@ -143,8 +143,9 @@ def _change(chat: Chat, values: dict[str, Any]) -> None:
 
 
 def _tell_changes(chat: Chat, before: Config, knobs: Iterable[str]) -> None:
-    """One line: what these are now, and what those were that changed."""
+    """One line: what these are now, and what those were that changed; also a draft's adapters."""
     after = chat.settings.config
+    knobs = [*knobs, *(["lora"] if before.lora != after.lora and "lora" not in knobs else [])]
     say(", ".join(_told(knob, getattr(before, knob), getattr(after, knob)) for knob in knobs))
 
 

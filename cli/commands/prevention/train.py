@@ -167,7 +167,7 @@ def train(
             raise UsageError("flags of a training stand before a sub-command", "alignbeam train --help")
         return
     if method is None or base is None or data is None or out is None:
-        raise UsageError("--method, --base, --data and --out are needed", "alignbeam train --help")
+        raise _needed("train", method=method, base=base, data=data, out=out)
     flags = MethodFlags(
         *(weight, tokens, rejections, str_on, str_first, variant),
         *(mass_weight, gated_positions, decay),
@@ -200,6 +200,11 @@ class _Files:
         self.held_out, self.weights, self.tokens, self.rejections = others
 
 
+def _needed(command: str, **flags: object) -> UsageError:
+    missing = " and ".join(f"--{name}" for name, value in flags.items() if value is None)
+    return UsageError(f"needed: {missing}", f"alignbeam {command} --help")
+
+
 def _run(
     base: str,
     threads: str | None,
@@ -218,7 +223,7 @@ def _run(
 
     require_extra()
     registry = Registry.load()
-    wanted = {"draft": base, "threads": threads, "context": str(settings.context), "lora": "none"}
+    wanted = {"draft": base, "lora": "none", "threads": threads, "context": str(settings.context)}
     config = resolve(wanted, registry, os.environ).config
     num_threads = config.threads or default_threads()
     load_torch(num_threads)
@@ -255,7 +260,8 @@ def export(
 ) -> None:
     """Write a LoRA adapter of PEFT's as a GGUF file for llama.cpp, for one base model.
 
-    For llama, qwen2, qwen3 and gemma3. DoRA, biases and saved modules are refused by name.
+    For llama, qwen2, qwen3 and gemma3. DoRA, biases and saved modules are refused by name, and a base that
+    the folder was not trained on, as far as it says which that is.
 
     ```sh
     alignbeam train export ./my-lora --base qwen2.5-coder-0.5b-instruct --out my-lora.gguf
@@ -266,16 +272,20 @@ def export(
     from alignbeam_local.models.registry import Registry
     from alignbeam_local.training.adapter.adapter_gguf import BaseModel, write_adapter
     from alignbeam_local.training.adapter.peft_folder import read_peft
+    from alignbeam_local.training.adapter.trained_on import require_trained_on
     from alignbeam_local.training.run_files import told_if_full
 
     if base is None or out is None:
-        raise UsageError("--base and --out are needed", "alignbeam train export --help")
+        raise _needed("train export", base=base, out=out)
     if out.suffix.lower() != ".gguf":
         raise UsageError(f"--out {out} does not end in .gguf", "llama.cpp's files do.")
     require_no_model(out, "--out")
-    path = Registry.load().require(base).path
-    adapter = read_peft(folder)
+    registry = Registry.load()
+    file, adapter = registry.require(base), read_peft(folder)
+    model = BaseModel(file.path, model_sha256(file.path))
+    if unknown := require_trained_on(folder, model, file, registry):
+        say(f"note: {unknown}")
     with told_if_full(out):
-        write_adapter(out, adapter, BaseModel(path, model_sha256(path)), folder.absolute().name)
+        write_adapter(out, adapter, model, folder.absolute().name)
     matrices = f"{len(adapter.pairs)} matrices of rank {adapter.rank}, alpha {adapter.alpha:g}"
     say(f"written: {out} ({matrices})")
