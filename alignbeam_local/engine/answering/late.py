@@ -31,7 +31,7 @@ class LateWatch:
 
     def __init__(self, config: Config, search: BeamSearch, beam: Beam, by: LateReader) -> None:
         """The beam has passed a verdict: what it has so far is not read again. `by` reads its windows."""
-        assert config.late != "off"
+        assert by != "off"
         self._config = config
         self._search = search
         self._beam = beam
