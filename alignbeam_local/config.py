@@ -21,7 +21,6 @@ Prefix = Literal["fixed", "adaptive"]
 AlphaRule = Literal["fixed", "decay", "disagreement"]
 Together = Literal["mean", "strictest"]
 AnchorRow = Literal["plain", "adacd", "gated"]
-HeaderProbe = Literal["off", "on"]
 SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
 Steer = Literal["always", "by_request"]
@@ -125,8 +124,7 @@ class Config(BaseModel):
     )
     max_depth: Annotated[int, Field(ge=1, le=512)] = _knob(
         20,
-        "no token is mixed behind this many, where more than N may be; N if that is more; where header_probe "
-        "finds that the anchor would refuse, N more",
+        "no token is mixed behind this many, where more than N may be; N if that is more",
         Knob("Method", ("measured", "sizes")),
     )
     agree_for: Annotated[int, Field(ge=1, le=512)] = _knob(
@@ -158,12 +156,6 @@ class Config(BaseModel):
         "to refuse, in the first 10 tokens, against its over-refusal (adacd); or mixed with its row without "
         "the question, by how sure that and the draft are among the tokens of safety_file (gated); both read "
         "the anchor twice",
-        Knob("Method", ("measured", "sizes")),
-    )
-    header_probe: HeaderProbe = _knob(
-        "off",
-        "ask the anchor behind the mixed tokens, as if its turn began anew, whether it would refuse; if so "
-        "the beam goes on mixed from there for N tokens",
         Knob("Method", ("measured", "sizes")),
     )
     safety_tokens: SafetyTokensUse = _knob(
@@ -754,23 +746,13 @@ class Config(BaseModel):
 
     @property
     def goes_beyond(self) -> bool:
-        """Whether more than N tokens may be mixed, unless the anchor is asked behind them."""
+        """Whether more than N tokens may be mixed."""
         return (self.prefix == "adaptive" or self.alpha_rule == "disagreement") and self.depth > 0
-
-    @property
-    def is_probed(self) -> bool:
-        """Whether the anchor is asked behind the mixed tokens if it would refuse."""
-        return self.header_probe == "on"
-
-    @property
-    def longest_start(self) -> int:
-        """The most tokens that may be mixed before the anchor is asked behind them, if it is."""
-        return max(self.depth, self.max_depth) if self.goes_beyond else self.depth
 
     @property
     def longest_prefix(self) -> int:
         """The most tokens that may be mixed, however long the answer: N, or what it may go on to."""
-        return self.longest_start + (self.depth if self.is_probed else 0)
+        return max(self.depth, self.max_depth) if self.goes_beyond else self.depth
 
     @property
     def mixed_depth(self) -> int:

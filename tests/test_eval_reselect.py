@@ -100,6 +100,13 @@ def test_a_run_by_a_gate_is_chosen_from_without_its_file(
     assert {result["config"]["threshold"] for result in found} == {1.5, 3.0}
 
 
+def test_a_run_whose_manifest_has_a_knob_that_is_no_more_is_chosen_from() -> None:
+    manifest = manifest_of("alignbeam")
+    manifest["methods"]["alignbeam"]["knobs"]["header_probe"] = "off"
+    changed, choices = reselected_manifest(manifest, parse_grid(["on_unsafe=lowest"]))
+    assert [name for name, _ in choices["alignbeam"]] == list(changed["methods"])
+
+
 #: How harmful the head finds a text that holds this.
 READS = {b"": -4.0, b"Burn?": 4.0, b"2+2?": 0.0}
 RULES = parse_grid(

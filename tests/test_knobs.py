@@ -31,13 +31,13 @@ MARKED: dict[Mark, str] = {
         draft_gpu anchor_gpu judge_gpu split_mode rpc
         flash_attn cache_type_k cache_type_v kv prompt_cache force""",
     "places": "gpu_layers main_gpu tensor_split draft_gpu anchor_gpu judge_gpu split_mode rpc",
-    "sizes": """prefix max_depth alpha_rule anchor_row header_probe steer late head_votes beams
+    "sizes": """prefix max_depth alpha_rule anchor_row steer late head_votes beams
         max_tokens draft anchor judge profile lora context gpu_layers main_gpu tensor_split
         draft_gpu anchor_gpu judge_gpu split_mode rpc flash_attn cache_type_k cache_type_v""",
     "judges": "threshold choice min_start late on_unsafe head_votes judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
-        anchors anchor_weights anchor_row header_probe safety_tokens boost safety_steps
+        anchors anchor_weights anchor_row safety_tokens boost safety_steps
         safety_file steer clear_below harmful_above request_by threshold choice min_start judge_at judge_every
         late late_every late_tries on_unsafe head_votes
         temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
@@ -47,7 +47,7 @@ MARKED: dict[Mark, str] = {
 
 UNDER = {
     "Method": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
-        anchors anchor_weights anchor_row header_probe safety_tokens boost safety_steps safety_file""",
+        anchors anchor_weights anchor_row safety_tokens boost safety_steps safety_file""",
     "Steering": "steer clear_below harmful_above request_by read_request",
     "Judge": """threshold choice min_start judge_at judge_every late late_every late_tries on_unsafe
         head_votes refusal_text""",
@@ -73,7 +73,6 @@ DEFAULTS: dict[str, Any] = {
     "anchors": "mean",
     "anchor_weights": None,
     "anchor_row": "plain",
-    "header_probe": "off",
     "safety_tokens": "none",
     "boost": 5.0,
     "safety_steps": None,
@@ -458,10 +457,10 @@ def test_no_more_is_mixed_than_said(depth: int, longest: int, mixed: int) -> Non
     assert Config.of({"depth": depth, "max_tokens": longest}).mixed_depth == mixed
 
 
-def test_where_the_anchor_is_asked_behind_the_start_n_tokens_more_may_be_mixed() -> None:
-    for rule, longest in ({}, 14), ({"max_depth": 3}, 14), ({"prefix": "adaptive"}, 27):
-        assert Config.of({"depth": 7, "header_probe": "on", **rule}).longest_prefix == longest
-    assert Config.of({"depth": 0, "header_probe": "on"}).longest_prefix == 0
+def test_n_tokens_are_mixed_or_to_where_they_may_go_on() -> None:
+    for rule, longest in ({}, 7), ({"max_depth": 3, "prefix": "adaptive"}, 7), ({"prefix": "adaptive"}, 20):
+        assert Config.of({"depth": 7, **rule}).longest_prefix == longest
+    assert Config.of({"depth": 0, "prefix": "adaptive"}).longest_prefix == 0
 
 
 def test_changed_values_are_checked_anew_and_take_symbols() -> None:

@@ -14,12 +14,11 @@ from alignbeam_local.config import AlphaRule, Config
 from alignbeam_local.events import Event, Step
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
-from alignbeam_local.lm.vocabulary import Vocabulary, is_unfinished
+from alignbeam_local.lm.vocabulary import is_unfinished
 from alignbeam_local.search.anchors import BridgedAnchor
 from alignbeam_local.search.beams import BeamSearch
 from alignbeam_local.search.bridge import Bridge
 from alignbeam_local.search.position.refusing import first_tokens
-from alignbeam_local.search.refusals import is_refusal
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, hashed_row
 from tests.test_beams import ANCHOR, DRAFT, DRAFT_PROMPT, Kv, nudged, nudges, softmax
 
@@ -27,7 +26,6 @@ OTHER = fake_vocabulary("he", "ab", " the", "b\n")
 VOCABULARIES = (ANCHOR, OTHER, ANCHOR)
 #: Tokens of the draft, some of which no anchor has as one.
 GATE_TOKENS = [*b"abeI \xc3", 256, 257]
-HEADER = b"\n<answer>\n"
 Dict = dict[int, float]
 
 
@@ -66,7 +64,6 @@ class World:
                     Bridge(DRAFT, lm.vocabulary, draft_turn_end=DRAFT.turn_end(True)),
                     f"anchor{number}",
                     config.weights[number],
-                    lm.vocabulary.encode(HEADER),
                     self.twins[number] if self.twins else None,
                 )
                 for number, lm in enumerate(self.lms)
@@ -90,23 +87,21 @@ class Slow:
         self.gates: list[float] = []
         self.used = list(range(self.count))
         if config.anchors == "strictest" and self.count > 1:
-            masses = [self.refusing(number, self.anchor_row(number, [], None)) for number in self.used]
+            masses = [self.refusing(number, self.anchor_row(number, [])) for number in self.used]
             self.used = [masses.index(max(masses))]
 
     def beams(self) -> list[tuple[list[int], int]]:
         """By beam its mixed start, and how many of its tokens were mixed."""
-        first = self.position([], 0.0, None)
+        first = self.position([], 0.0)
         starts = sorted(first.f, key=lambda t: (-first.f[t], t)) or self.draft_order([])
         return [self.run(token) for token in starts[: self.config.beams]]
 
     def run(self, token: int) -> tuple[list[int], int]:
         config = self.config
         tokens: list[int] = []
-        mixed, together, least, anew, probed = 0, 0, config.depth, None, False
-        most, whole = config.longest_start, 0
-        potential = 0.0
+        mixed, together, potential = 0, 0, 0.0
         while True:
-            at = self.position(tokens, potential, anew, whole)
+            at = self.position(tokens, potential)
             potential = at.potential
             together = 0 if at.parts else together + at.asked
             if not tokens:
@@ -119,24 +114,12 @@ class Slow:
             mixed += bool(at.f)
             if len(tokens) == config.max_tokens:
                 return tokens, mixed
-            goes_on = self.goes_on(len(tokens), least, together, most)
-            is_over = len(tokens) >= least and not (config.prefix == "adaptive" and goes_on)
-            raw = DRAFT.pieces(tokens)
-            is_asked = config.is_probed and not probed and is_over
-            is_asked = is_asked and not is_refusal(raw.decode("utf-8", "replace"))
-            if is_asked and is_unfinished(raw):
-                continue
-            if is_asked:
-                probed = True
-                if self.would_refuse(tokens):
-                    least, together, anew = len(tokens) + config.depth, 0, len(raw)
-                    most, whole = max(most, least), least
-                    continue
-            if not goes_on:
+            if not self.goes_on(len(tokens), together):
                 return tokens, mixed
 
-    def goes_on(self, count: int, least: int, together: int, most: int) -> bool:
-        if count >= most or count < least:
+    def goes_on(self, count: int, together: int) -> bool:
+        most = self.config.longest_prefix
+        if count >= most or count < self.config.depth:
             return count < most
         if self.config.prefix == "adaptive":
             return together < self.config.agree_for
@@ -151,12 +134,12 @@ class Slow:
         parts: bool
         asked: int  # 1, or 0: what says nothing
 
-    def position(self, tokens: list[int], potential: float, anew: int | None, whole: int = 0) -> At:
+    def position(self, tokens: list[int], potential: float) -> At:
         config = self.config
         raw = DRAFT.pieces(tokens)
         if is_unfinished(raw):
             return self.At({}, potential, False, 0)
-        rows = [self.anchor_row(number, tokens, anew) for number in self.used]
+        rows = [self.anchor_row(number, tokens) for number in self.used]
         weights = [config.weights[number] for number in self.used]
         p_d = self.draft_probabilities(tokens)
         landed = self.mean(
@@ -170,7 +153,6 @@ class Slow:
             fires = potential >= 1
             potential *= 0.6 if fires else 1
             alpha = config.alpha if fires or len(tokens) < config.depth else None
-        alpha = config.alpha if len(tokens) < whole else alpha
         mixtures = [self.eq_1(n, row, p_d, alpha or 0.0) for n, row in zip(self.used, rows, strict=True)]
         f = {} if alpha is None else self.mean(mixtures, weights)
         best = self.draft_order(tokens)[0]
@@ -184,10 +166,10 @@ class Slow:
         self.is_tied |= abs(landed.get(choice, 0.0) - 0.5) < 1e-6 or near_tie(f) or near_tie(landed)
         return self.At(f, potential, parts, 1)
 
-    def anchor_row(self, number: int, tokens: list[int], anew: int | None) -> Logits:
+    def anchor_row(self, number: int, tokens: list[int]) -> Logits:
         lm, row = self.world.lms[number], self.world.anchor_rows[number]
-        prompts, raw = self.world.prompts(), DRAFT.pieces(tokens)
-        said = self.text_ids(lm.vocabulary, raw, anew)
+        prompts = self.world.prompts()
+        said = lm.vocabulary.encode(DRAFT.pieces(tokens).decode("utf-8", "replace"))
         plain = row([*prompts[number], *said])
         if self.config.anchor_row == "plain" or (self.config.anchor_row == "adacd" and len(tokens) >= 10):
             return plain
@@ -225,22 +207,9 @@ class Slow:
                 return k / len(shares)
         return 1.0
 
-    def text_ids(self, vocabulary: Vocabulary, raw: bytes, anew: int | None) -> list[int]:
-        parts = [raw] if anew is None else [raw[:anew], HEADER, raw[anew:]]
-        return [token for part in parts for token in vocabulary.encode(part.decode("utf-8", "replace"))]
-
     def refusing(self, number: int, row: Logits) -> float:
         p = softmax(row)
         return sum(p[int(token)] for token in first_tokens(VOCABULARIES[number]))
-
-    def would_refuse(self, tokens: list[int]) -> bool:
-        raw = DRAFT.pieces(tokens)
-        masses = []
-        for number in self.used:
-            vocabulary = VOCABULARIES[number]
-            ids = [*self.world.prompts()[number], *self.text_ids(vocabulary, raw, len(raw))]
-            masses.append(self.refusing(number, self.world.anchor_rows[number](ids)))
-        return max(masses) >= 0.5
 
     def landing(self, number: int, sid: int) -> list[int]:
         vocabulary = VOCABULARIES[number]
@@ -328,7 +297,6 @@ CONFIGS = st.builds(
     alpha_rule=st.sampled_from(["fixed", "decay", "disagreement"]),
     anchors=st.sampled_from(["mean", "strictest"]),
     anchor_row=st.sampled_from(["plain", "adacd"]),
-    header_probe=st.sampled_from(["off", "on"]),
     max_tokens=st.integers(2, 16),
     anchor=st.sampled_from(["a", ("a", "b"), ("a", "b", "c")]),
 )
@@ -344,7 +312,6 @@ GATED = st.builds(
     agree_for=st.integers(1, 3),
     anchors=st.sampled_from(["mean", "strictest"]),
     anchor_row=st.just("gated"),
-    header_probe=st.sampled_from(["off", "on"]),
     max_tokens=st.integers(2, 24),
     anchor=st.sampled_from(["a", ("a", "b"), ("a", "b", "c")]),
 )
@@ -404,6 +371,6 @@ def test_mixed_again_the_gate_counts_from_the_answers_first_token() -> None:
     assert {step.beam for step in asked} == {0, 1}
     slow = Slow(world, config)
     for step in asked:
-        slow.anchor_row(0, search.beams[step.beam].tokens[: step.position], None)
+        slow.anchor_row(0, search.beams[step.beam].tokens[: step.position])
         assert list(step.gates) == [pytest.approx(slow.gates[-1])]
         assert step.gates[0] < 0.74 * exp(-(5 - 2) / 8)

@@ -234,42 +234,6 @@ def test_an_answer_that_asks_for_a_twin_opens_it(monkeypatch: pytest.MonkeyPatch
     assert list(engine.models.by_role) == ["draft", "anchor", "anchor_twin"]
 
 
-def test_a_draft_that_complies_is_probed_and_goes_on_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The anchor goes along with a text that is there, and refuses where its turn begins anew."""
-    opened = loader()
-    script = {ASKED: HELP, f"{HELP[:4]}{BEGIN}": REFUSAL}
-    opened.models["anchor"] = FakeModel(ANCHOR, scripted_row(ANCHOR, script))
-    plain, _, _ = answered(monkeypatch, opened, anchor="anchor")
-    probed, _, _ = answered(monkeypatch, opened, anchor="anchor", header_probe="on", alpha=1.0)
-    assert plain.text == HELP
-    assert probed.text.startswith(HELP[:4] + REFUSAL[:4])
-    assert (plain.beams[0].mixed, probed.beams[0].mixed) == (4, 8)
-
-
-@pytest.mark.parametrize(
-    ("said", "depth", "knobs", "mixed"),
-    [
-        (HELP, 4, {"alpha_rule": "disagreement"}, 17),
-        (HELP, 4, {"alpha_rule": "disagreement", "max_depth": 4}, 8),
-        (HELP, 4, {"max_depth": 4}, 8),
-        (HELP, 4, {"prefix": "adaptive", "max_depth": 4}, 8),
-        ("ab\u4f60\u597d", 3, {}, 6),  # the start ends inside a character of three tokens
-    ],
-)
-def test_a_draft_is_probed_wherever_its_start_ends(
-    monkeypatch: pytest.MonkeyPatch, said: str, depth: int, knobs: dict[str, Any], mixed: int
-) -> None:
-    opened = loader()
-    begun = said[: max(depth, 3)]
-    script = {ASKED: said, f"{begun}{BEGIN}": REFUSAL}
-    opened.models["draft"] = FakeModel(DRAFT, scripted_row(DRAFT, {ASKED: said}))
-    opened.models["anchor"] = FakeModel(ANCHOR, scripted_row(ANCHOR, script))
-    asked: dict[str, Any] = {"depth": depth, "alpha": 1.0, "header_probe": "on", **knobs}
-    probed, _, _ = answered(monkeypatch, opened, anchor="anchor", **asked)
-    assert probed.text.startswith(begun + REFUSAL[:depth])
-    assert probed.beams[0].mixed == mixed
-
-
 # --- heads
 
 

@@ -70,12 +70,6 @@ def shared_prefix(encode: Callable[[str], Sequence[int]]) -> list[int]:
     return list(one[: common_prefix(one, other)])
 
 
-def answer_header(prompt_format: PromptFormat, vocabulary: Vocabulary) -> list[int]:
-    """The ids between a question and its answer: they end the turn and begin an answer's."""
-    one, other = (prompt_format.encode([Message("user", text)], vocabulary)[::-1] for text in PROBES)
-    return one[: common_prefix(one, other)][::-1]
-
-
 def prompt_format(
     template: str | None,
     vocabulary: Vocabulary,

@@ -19,15 +19,14 @@ from .position.twins import Said, TwinRule
 class BridgedAnchor(NamedTuple):
     """A model that lends its first tokens, and the bridge that carries them to the draft.
 
-    `header` is what stands between a question and its answer; `twin` is the same model behind another
-    prompt; `context` is how many tokens it was made to read, if that is known.
+    `twin` is the same model behind another prompt; `context` is how many tokens it was made to read, if that
+    is known.
     """
 
     lm: LanguageModel
     bridge: Bridge
     role: str = "anchor"
     weight: float = 1.0
-    header: Sequence[int] = ()
     twin: LanguageModel | None = None
     context: int | None = None
 
@@ -49,7 +48,6 @@ class Anchors:
         #: How much of each one's row after the prompt begins a refusal, where there are several.
         self.refuses: list[float] = []
         self._prompts: Sequence[Sequence[Sequence[int]]] = ()  # by anchor its own, then its twin's
-        self._anew: dict[int, int] = {}  # beams behind whose first bytes the header stands once more
 
     def __len__(self) -> int:
         return len(self.all)
@@ -100,7 +98,7 @@ class Anchors:
             anchor = self.all[number]
             prompts = self._prompts[number] if self._hears_twin(beam) else self._prompts[number][:1]
             read = max(len(self._read(anchor, prompt, beam)) for prompt in prompts)
-            needed = read + len(anchor.header) + more
+            needed = read + more
             if anchor.context is not None and needed > anchor.context:
                 raise ContextFull(
                     f"the answer so far needs {needed} tokens of the {anchor.role}, "
@@ -124,28 +122,6 @@ class Anchors:
             for a in self.followed
         ]
 
-    def refusing_anew(self, beams: Sequence[Beam]) -> dict[int, float]:
-        """By beam how much begins a refusal where an anchor's turn begins anew behind it; the most counts."""
-        most = dict.fromkeys((beam.index for beam in beams), 0.0)
-        for number in self.used if beams else ():
-            anchor, prompt = self.all[number], self._prompts[number][0]
-            anchor.lm.set_tokens(
-                {beam.sequence: [*self._read(anchor, prompt, beam), *anchor.header] for beam in beams}
-            )
-            for beam in beams:
-                mass = refusing_mass(anchor.lm.logits(beam.sequence), anchor.lm.vocabulary)
-                most[beam.index] = max(most[beam.index], mass)
-        return most
-
-    def begin_anew(self, beam: Beam) -> None:
-        """From here on the header stands behind what the beam has said so far."""
-        self._anew[beam.index] = len(beam.raw)
-
-    def go_on(self, beams: Iterable[Beam]) -> None:
-        """From here on these beams are read as one answer again."""
-        for beam in beams:
-            self._anew.pop(beam.index, None)
-
     def _hears_twin(self, beam: Beam) -> bool:
         return self._rule.hears(len(beam.tokens))
 
@@ -156,13 +132,6 @@ class Anchors:
         own, twin = rows
         return self._rule.said(own, twin, anchor.bridge, draft_row, position)
 
-    def _read(self, anchor: BridgedAnchor, prompt: Sequence[int], beam: Beam) -> list[int]:
-        encode, anew = anchor.lm.vocabulary.encode, self._anew.get(beam.index)
-        if anew is None:
-            return [*prompt, *encode(_readable(beam.raw))]
-        before, since = _readable(beam.raw[:anew]), _readable(beam.raw[anew:])
-        return [*prompt, *encode(before), *anchor.header, *encode(since)]
-
-
-def _readable(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace")
+    @staticmethod
+    def _read(anchor: BridgedAnchor, prompt: Sequence[int], beam: Beam) -> list[int]:
+        return [*prompt, *anchor.lm.vocabulary.encode(beam.raw.decode("utf-8", "replace"))]

@@ -22,11 +22,10 @@ from .beam import Beam
 from .mixer import MixedRow, Mixer
 from .mixing import Ids, top_tokens
 from .position.adacd import Contrast
-from .position.alpha import AtFirst, Weight, weight_of
+from .position.alpha import Weight, weight_of
 from .position.gated import Gate
-from .position.prefix import SURE, Prefix
+from .position.prefix import Prefix
 from .position.twins import Said
-from .refusals import is_refusal
 from .safety_tokens import UNCHANGED, SafetyTokens
 from .trace import traced
 
@@ -45,11 +44,6 @@ class Start(NamedTuple):
     def fork(self) -> "Start":
         """The same for another beam that begins likewise."""
         return Start(self.weight.fork(), self.prefix.fork())
-
-    def lengthened(self, config: Config) -> "Start":
-        """It goes on for N tokens more, which get the whole alpha."""
-        self.prefix.lengthen(config.depth)
-        return Start(AtFirst(config.alpha, self.prefix.count + config.depth, self.weight), self.prefix)
 
 
 class BeamSearch:
@@ -81,7 +75,6 @@ class BeamSearch:
         self._mixer = Mixer([a.bridge for a in anchors], config, [a.weight for a in anchors])
         self.count = self._mixer.count
         self._starts_of: dict[int, Start] = {}
-        self._probed: set[int] = set()
         self._stop_strings = stop_strings
         self._strip_leading_space = strip_leading_space
         self._grammar = grammar
@@ -169,7 +162,6 @@ class BeamSearch:
         """
         self.anchors.read_prompts(anchor_prompts)
         if steps is not None:
-            self.anchors.go_on(self.active)
             for beam in self.active:
                 again = Start(weight_of(self.config, steps), Prefix(self.config, steps))
                 self._starts_of[beam.index] = again
@@ -180,15 +172,7 @@ class BeamSearch:
 
     def _mixing(self) -> list[Beam]:
         """The beams whose next token is mixed."""
-        if self.config.is_probed:
-            self._probe()
-        return [beam for beam in self.active if self._goes_on(beam)]
-
-    def _goes_on(self, beam: Beam) -> bool:
-        """Whether its next token is mixed: also to the end of a character, where an anchor is to be asked."""
-        return self._starts_of[beam.index].prefix.goes_on or (
-            self._may_be_probed(beam) and is_unfinished(beam.raw)
-        )
+        return [beam for beam in self.active if self._starts_of[beam.index].prefix.goes_on]
 
     def _extend(self, mixing: Sequence[Beam]) -> Iterator[Event]:
         """One mixed token more for each of these beams."""
@@ -204,24 +188,6 @@ class BeamSearch:
             if row.anchor is None:
                 self._mixer.count_unmixed()
             yield from self._take(beam, row.best, row)
-
-    def _probe(self) -> None:
-        """Let beams whose start has ended go on where an anchor, its turn begun anew, would refuse.
-
-        ADA (arXiv 2510.18081). Each beam is asked once, and none that refuses already.
-        """
-        ended = [beam for beam in self.active if self._may_be_probed(beam) and not is_unfinished(beam.raw)]
-        self._probed |= {beam.index for beam in ended}
-        refusing = self.anchors.refusing_anew(ended)
-        for beam in ended:
-            if refusing[beam.index] >= SURE:
-                self.anchors.begin_anew(beam)
-                self._starts_of[beam.index] = self._starts_of[beam.index].lengthened(self.config)
-
-    def _may_be_probed(self, beam: Beam) -> bool:
-        """Whether the anchor is to be asked here, behind its start, wherever that ends."""
-        is_new = self.config.is_probed and beam.index not in self._probed
-        return is_new and self._starts_of[beam.index].prefix.is_over and not is_refusal(beam.text)
 
     def _take(self, beam: Beam, token: int, row: MixedRow) -> Iterator[Event]:
         """Append a token chosen in phase 1 or 2."""

@@ -22,7 +22,6 @@ from ...events import (
 )
 from ...lm.grammar import grammar_of
 from ...lm.language_model import Logits
-from ...prompt.formats import answer_header
 from ...prompt.message import Message
 from ...result import BeamResult, BridgeResult, Decision, FinishReason, Result, Usage
 from ...search.anchors import BridgedAnchor
@@ -205,7 +204,6 @@ class Answer:
             anchor.bridge,
             anchor.role,
             weight,
-            answer_header(model.format, model.lm.vocabulary) if self._config.is_probed else (),
             twin.lm if twin else None,
             model.trained_context,
         )

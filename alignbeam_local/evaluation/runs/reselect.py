@@ -98,9 +98,10 @@ def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
 
 
 def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
+    known = {knob: knobs[knob] for knob in Config.model_fields if knob in knobs}  # others have made the beams
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        config = Config.of(knobs).with_values(chosen, "--grid")
+        config = Config.of(known).with_values(chosen, "--grid")
         if config.on_unsafe == "auto":
             raise UsageError(
                 "what on_unsafe = auto does depends on the judge's record at each threshold",

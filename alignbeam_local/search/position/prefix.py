@@ -6,7 +6,7 @@ from typing import Self
 from ...config import Config
 
 #: The anchor is sure of its own choice where at least this much of its probability landed on it.
-SURE = 0.5
+_SURE = 0.5
 
 
 class Prefix:
@@ -15,7 +15,7 @@ class Prefix:
     def __init__(self, config: Config, least: int | None = None) -> None:
         """`least` tokens are mixed in any case; None: N."""
         self._least = config.depth if least is None else least
-        self._most = max(config.longest_start, self._least)
+        self._most = max(config.longest_prefix, self._least)
         self._is_adaptive = config.prefix == "adaptive"
         self._is_long = config.alpha_rule == "disagreement"
         self._agree_for = config.agree_for
@@ -30,19 +30,13 @@ class Prefix:
             anchor_choice: the draft's token that the anchor's likeliest landed on; -1: it crossed onto none.
             anchor_mass: the anchor's probability that landed on it.
         """
-        parts = anchor_choice not in (-1, draft_choice) and anchor_mass >= SURE
+        parts = anchor_choice not in (-1, draft_choice) and anchor_mass >= _SURE
         self.count += 1
         self._together = 0 if parts else self._together + 1
 
     def note_plain(self) -> None:
         """Take a token that says nothing about their parting: no anchor could be asked, or none need be."""
         self.count += 1
-
-    def lengthen(self, tokens: int) -> None:
-        """At least so many tokens more are mixed, however many it was to be."""
-        self._least = self.count + tokens
-        self._most = max(self._most, self._least)
-        self._together = 0
 
     @property
     def goes_on(self) -> bool:
@@ -52,11 +46,6 @@ class Prefix:
         if self.count < self._least:
             return True
         return self._together < self._agree_for if self._is_adaptive else self._is_long
-
-    @property
-    def is_over(self) -> bool:
-        """Whether all that is mixed in any case is there; the weight's rule may mix single ones behind it."""
-        return self.count >= self._least and not (self._is_adaptive and self.goes_on)
 
     def fork(self) -> Self:
         """The same for another beam that begins likewise."""
