@@ -20,7 +20,7 @@ DraftMass = Literal["each", "once"]
 Prefix = Literal["fixed", "adaptive"]
 AlphaRule = Literal["fixed", "decay", "disagreement"]
 Together = Literal["mean", "strictest"]
-AnchorRow = Literal["plain", "adacd", "gated"]
+AnchorRow = Literal["plain", "gated"]
 SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
 Steer = Literal["always", "by_request"]
@@ -152,9 +152,8 @@ class Config(BaseModel):
     )
     anchor_row: AnchorRow = _knob(
         "plain",
-        "what of an anchor is mixed: its own row (plain); or that row held against its row when it is told "
-        "to refuse, in the first 10 tokens, against its over-refusal (adacd); or mixed with its row without "
-        "the question, by how sure that and the draft are among the tokens of safety_file (gated); both read "
+        "what of an anchor is mixed: its own row (plain); or that row mixed with its row without the "
+        "question, by how sure that and the draft are among the tokens of safety_file (gated), which reads "
         "the anchor twice",
         Knob("Method", ("measured", "sizes")),
     )
@@ -672,13 +671,8 @@ class Config(BaseModel):
         return tuple(anchor_role(number) for number in range(max(1, len(self.anchor_names))))
 
     @property
-    def has_twins(self) -> bool:
-        """Whether each anchor is opened once more, behind another prompt."""
-        return self.anchor_row != "plain" and self.depth > 0
-
-    @property
     def is_gated(self) -> bool:
-        """Whether these second ones read no question."""
+        """Whether each anchor is opened once more, and this twin reads no question."""
         return self.anchor_row == "gated" and self.depth > 0
 
     @property

@@ -63,11 +63,10 @@ def test_everything_is_looked_at(tiny: Path) -> None:
     assert set(found["memory"].details["needed"]["draft"]) == {"weights", "cache", "logits", "compute"}
 
 
-@pytest.mark.parametrize("row", ["adacd", "gated"])
-def test_each_of_several_anchors_is_looked_at(tmp_path: Path, tiny: Path, row: str) -> None:
+def test_each_of_several_anchors_is_looked_at(tmp_path: Path, tiny: Path) -> None:
     other = tmp_path / "other.gguf"
     other.write_bytes(tiny.read_bytes())
-    flags = {"draft": str(tiny), "anchor": [str(tiny), str(other)], "beams": 1, "anchor_row": row}
+    flags = {"draft": str(tiny), "anchor": [str(tiny), str(other)], "beams": 1, "anchor_row": "gated"}
     found = examine({**flags, "force": True}, {})
     told = {finding.topic: finding for finding in found}
     assert {"draft", "anchor", "anchor2", "memory"} <= told.keys()

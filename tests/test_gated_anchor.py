@@ -193,11 +193,6 @@ def test_what_was_kept_goes_back_to_the_twin(monkeypatch: pytest.MonkeyPatch, tm
     engine.forget()
     assert restore(engine.models, held)
     assert engine.answer("Can I cook?").text == result.text
-    told = engine.answer("Can I cook?", anchor_row="adacd")
-    engine.forget()
-    assert engine.answer("Can I cook?", anchor_row="adacd").beams == told.beams, (
-        "nothing of the other twin's stays"
-    )
 
 
 @pytest.mark.parametrize("kv", ["seq", "state"])
@@ -213,6 +208,24 @@ def test_a_long_chat_goes_on_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert "0?" not in TALKER.pieces(talk.loader.opened["draft"][-1].tokens(0)).decode().split("\n"), (
         "left out"
     )
+
+
+def test_an_answer_that_asks_for_the_twin_opens_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, _, engine = gated(monkeypatch, tmp_path, anchor_row="plain")
+    engine.answer("Can I cook?", anchor_row="gated")
+    assert list(engine.models.by_role) == ["draft", "anchor", "anchor_twin"]
+
+
+def test_what_was_kept_of_one_more_anchor_goes_back_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _, _, engine = gated(monkeypatch, tmp_path, anchor=BOTH)
+    held = capture(engine.models)
+    assert len(held.prompts) == 5
+    engine.forget()
+    assert restore(engine.models, held)
+    prompts = [model.prompt.save() for model in engine.models.followers]
+    assert [p and p.prompt for p in prompts] == [p and p.prompt for p in held.prompts]
 
 
 # --- what does not fit

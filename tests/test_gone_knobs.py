@@ -12,8 +12,11 @@ from tests.running import run
 from tests.test_eval_report import sample, write_run
 
 COUNTS = Path(__file__).parents[1] / "docs/evaluation/prefix.json"
-METHODS = ("alignbeam:beams=1,header_probe=on",)
-GONE: list[tuple[dict[str, Any], str]] = [({"header_probe": "on"}, "unknown knob 'header_probe'")]
+METHODS = ("alignbeam:beams=1,header_probe=on", "alignbeam:beams=1,anchor_row=adacd")
+GONE: list[tuple[dict[str, Any], str]] = [
+    ({"header_probe": "on"}, "unknown knob 'header_probe'"),
+    ({"anchor_row": "adacd"}, "anchor_row = 'adacd': input should be 'plain' or 'gated'"),
+]
 
 
 @pytest.mark.parametrize(("knobs", "told"), GONE)

@@ -171,14 +171,9 @@ class Slow:
         prompts = self.world.prompts()
         said = lm.vocabulary.encode(DRAFT.pieces(tokens).decode("utf-8", "replace"))
         plain = row([*prompts[number], *said])
-        if self.config.anchor_row == "plain" or (self.config.anchor_row == "adacd" and len(tokens) >= 10):
+        if self.config.anchor_row == "plain":
             return plain
-        twin = row([*prompts[self.count + number], *said])
-        return (
-            slow_adacd(plain, twin)
-            if self.config.anchor_row == "adacd"
-            else self.gated(number, tokens, plain, twin)
-        )
+        return self.gated(number, tokens, plain, row([*prompts[self.count + number], *said]))
 
     def gated(self, number: int, tokens: list[int], plain: Logits, unasked: Logits) -> Logits:
         """Eq. 5 to 8 as they are written."""
@@ -273,18 +268,6 @@ def half_l1(landed: Dict, p_d: Dict) -> float:
     )
 
 
-def slow_adacd(plain: Logits, told: Logits) -> Logits:
-    """The published code of AdaCD, token by token."""
-    z, z_s = [float(v) for v in plain], [float(v) for v in told]
-    p, p_s = softmax(plain), softmax(told)
-    best = z_s.index(max(z_s))
-    rank = sum(value > z[best] for value in z)
-    refuses = 1 / (rank + 1) >= 0.9 and max(p) >= 0.9 * max(p_s)
-    row = [s + 4.5 * (s - own) if refuses else s - 4.5 * (s - own) for own, s in zip(z, z_s, strict=True)]
-    kept = [value if p[token] >= 0.01 * max(p) else -np.inf for token, value in enumerate(row)]
-    return np.array(kept, np.float32)
-
-
 CONFIGS = st.builds(
     Config,
     alpha=st.sampled_from([0.3, 0.5, 1.0]),
@@ -296,7 +279,6 @@ CONFIGS = st.builds(
     agree_for=st.integers(1, 3),
     alpha_rule=st.sampled_from(["fixed", "decay", "disagreement"]),
     anchors=st.sampled_from(["mean", "strictest"]),
-    anchor_row=st.sampled_from(["plain", "adacd"]),
     max_tokens=st.integers(2, 16),
     anchor=st.sampled_from(["a", ("a", "b"), ("a", "b", "c")]),
 )
@@ -330,7 +312,7 @@ def test_mixed_starts_in_a_batch_are_the_slow_ones(config: Config, seed: int, kv
         nudged(hashed_row(vocabulary.size, seed + 1 + number), nudges(vocabulary, end) | {ord("I"): 9.0})
         for number, vocabulary in enumerate(VOCABULARIES[:count])
     ]
-    world = World(draft, rows, kv, has_twins=config.has_twins)
+    world = World(draft, rows, kv, has_twins=config.is_gated)
     search, events = world.search(config)
     slow = Slow(world, config)
     expected = slow.beams()

@@ -9,16 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignbeam_local.config import Config
-from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.search.mixer import Mixer
 from alignbeam_local.search.mixing import RULES, Mixture, TopTokens, log_normaliser, mix, top_tokens
-from alignbeam_local.search.position.adacd import contrasted
 from alignbeam_local.search.position.alpha import weight_of
 from alignbeam_local.search.position.prefix import Prefix
 from alignbeam_local.search.position.refusing import first_tokens, refusing_mass
 from alignbeam_local.search.position.several import Voice, distance, mean
 from tests.fake_lm import fake_vocabulary, hashed_row
-from tests.test_mixed_starts import slow_adacd
 from tests.test_mixer import ANCHOR, DRAFT, bridge
 
 SHARES = st.lists(st.floats(0.01, 1), min_size=1, max_size=6)
@@ -210,37 +207,7 @@ def test_a_fixed_start_is_n_tokens_whatever_the_models_do(depth: int) -> None:
 # --- what of a row counts
 
 
-@given(st.integers(0, 10**6), st.floats(0, 8))
-def test_adacd_is_its_published_code(seed: int, sure: float) -> None:
-    plain, told = (hashed_row(40, seed + n)([]) for n in (0, 1))
-    told[int(plain.argmax())] += np.float32(sure)
-    found, expected = contrasted(plain, told), slow_adacd(plain, told)
-    assert np.isfinite(found).tolist() == np.isfinite(expected).tolist()
-    assert found[np.isfinite(found)] == pytest.approx(expected[np.isfinite(expected)], rel=1e-4, abs=1e-3)
-
-
-def row(size: int, **logits: float) -> Logits:
-    made = np.zeros(size, np.float32)
-    for name, value in logits.items():
-        made[int(name[1:])] = value
-    return made
-
-
-@pytest.mark.parametrize(
-    ("plain", "told", "taken"),
-    [
-        ({"t0": 9, "t1": 5}, {"t0": 9.2, "t1": 5}, 0),  # sure of its refusal without being told
-        ({"t0": 6, "t1": 5.5}, {"t0": 20, "t1": 1}, 1),  # only being told makes it sure
-        ({"t0": 5, "t1": 6}, {"t0": 20, "t1": 1}, 1),  # it would not, untold
-    ],
-)
-def test_adacd_takes_away_a_refusal_that_comes_of_being_told(
-    plain: dict[str, float], told: dict[str, float], taken: int
-) -> None:
-    assert int(contrasted(row(4, **plain), row(4, **told)).argmax()) == taken
-
-
-def test_what_adacd_leaves_out_is_not_mixed() -> None:
+def test_what_a_row_leaves_out_is_not_mixed() -> None:
     anchor = hashed_row(ANCHOR.size, 1)([])
     anchor[5:] = -np.inf
     found = Mixer([bridge()], config(bridge_width=50)).mix(hashed_row(DRAFT.size, 0)([]), [anchor])

@@ -1,7 +1,6 @@
 """Several anchors, from a flag to the result: each is loaded, asked, counted and told by itself."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from alignbeam_local.models.toml_files import Profile
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
 from alignbeam_local.roles import MOST_ANCHORS, anchor_number, is_anchor, is_twin, twin_role
-from alignbeam_local.search.position.adacd import INSTRUCTION
 from alignbeam_local.search.steering import reading_of, steering_of, unread
 from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
@@ -88,7 +86,7 @@ def test_each_anchor_has_a_role_and_a_twin_only_where_it_is_asked() -> None:
     assert config.roles == ("draft", "anchor", "anchor2", "judge")
     assert [config.model_named(role) for role in config.roles] == ["d", "a", "b", "j"]
     assert list(context_sizes(config)) == ["draft", "anchor", "anchor2", "judge"]
-    told = config.with_values({"anchor_row": "adacd"})
+    told = config.with_values({"anchor_row": "gated"})
     assert list(context_sizes(told)) == ["draft", "anchor", "anchor2", "anchor_twin", "anchor2_twin", "judge"]
     assert told.model_named("anchor2_twin") == "b"
     assert told.roles == config.roles, "a twin is no model of its own"
@@ -201,10 +199,8 @@ def test_the_strictest_is_the_one_that_begins_to_refuse(
 
 def test_several_share_batches_with_other_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = loader()
-    alone, _, _ = answered(monkeypatch, loader(), anchor=BOTH, anchor_row="adacd")
-    engine, config = fake_engine(
-        monkeypatch, opened, **{**PLAIN, "anchor": BOTH, "parallel": 2, "anchor_row": "adacd"}
-    )
+    alone, _, _ = answered(monkeypatch, loader(), anchor=BOTH)
+    engine, config = fake_engine(monkeypatch, opened, **{**PLAIN, "anchor": BOTH, "parallel": 2})
     list(engine.load())
     from alignbeam_local.prompt.message import Message
 
@@ -212,26 +208,6 @@ def test_several_share_batches_with_other_answers(monkeypatch: pytest.MonkeyPatc
     for result in engine.parallel().answers(asked):
         assert isinstance(result, Result)
         assert (result.beams, result.anchors) == (alone.beams, alone.anchors)
-
-
-def test_a_twin_is_the_same_file_and_is_told_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = loader()
-    result, _, engine = answered(monkeypatch, opened, anchor="anchor", anchor_row="adacd")
-    own, twin = opened.opened["anchor"]
-    read = [ANCHOR.pieces(lm.tokens(0)).decode() for lm in (own, twin)]
-    assert [INSTRUCTION in text for text in read] == [False, True]
-    assert list(engine.models.by_role) == ["draft", "anchor", "anchor_twin"]
-    assert list(result.models) == ["draft", "anchor", "judge"]
-    again = engine.answer("Can I cook?", anchor_row="plain")
-    before = twin.decoded_tokens
-    assert (again.config["anchor_row"], twin.decoded_tokens) == ("plain", before)
-
-
-def test_an_answer_that_asks_for_a_twin_opens_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = loader()
-    _, _, engine = answered(monkeypatch, opened, anchor="anchor")
-    engine.answer("Can I cook?", anchor_row="adacd")
-    assert list(engine.models.by_role) == ["draft", "anchor", "anchor_twin"]
 
 
 # --- heads
@@ -279,19 +255,6 @@ def test_the_library_takes_several(monkeypatch: pytest.MonkeyPatch) -> None:
     knobs = {**PLAIN, "force": True}
     with load(draft="draft", anchor=["anchor", Path("other")], environ={}, **knobs) as engine:
         assert list(engine.models.by_role) == ["draft", "anchor", "anchor2"]
-
-
-def test_what_was_kept_of_one_more_anchor_goes_back_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from alignbeam_local.engine.snapshot import capture, restore
-
-    _, _, engine = answered(monkeypatch, loader(), anchor=BOTH, anchor_row="adacd")
-    held = capture(engine.models)
-    assert len(held.prompts) == 5
-    engine.forget()
-    assert restore(engine.models, held)
-    prompts = [model.prompt.save() for model in engine.models.followers]
-    assert [p and p.prompt for p in prompts] == [p and p.prompt for p in held.prompts]
-    assert replace(engine.models).by_role.keys() == engine.models.by_role.keys()
 
 
 def test_no_open_anchor_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

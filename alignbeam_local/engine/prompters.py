@@ -11,7 +11,6 @@ from ..prompt.encoding import encode_plain
 from ..prompt.formats import fold_system
 from ..prompt.message import Message
 from ..roles import ModelRole
-from ..search.position.adacd import INSTRUCTION
 from .open_models import Model, OpenModels
 
 
@@ -21,7 +20,6 @@ class Prompter(NamedTuple):
     role: ModelRole
     model: Model
     config: Config
-    told: str = ""  # what a twin is told before all else
     is_unasked: bool = False  # a twin that reads no question, only what begins an answer
 
     @property
@@ -63,7 +61,7 @@ class Prompter(NamedTuple):
     def _read(self, turns: Sequence[Message]) -> list[Message]:
         if self.role != "anchor":
             return with_system(turns, self.config.system)
-        return told_turns(anchor_turns(turns, self.config), self.told)
+        return anchor_turns(turns, self.config)
 
     def _answer_start(self) -> list[int]:
         start = answer_start(self.model.format, self.model.lm.vocabulary)
@@ -89,18 +87,12 @@ class Prompter(NamedTuple):
 def prompters(models: OpenModels, config: Config) -> list[Prompter]:
     """The draft's, each anchor's where tokens are mixed, then those of their twins, if these are asked."""
     anchors = models.anchors if config.depth > 0 else ()
-    twins = [anchor.twin for anchor in anchors if anchor.twin and config.has_twins]
+    twins = [anchor.twin for anchor in anchors if anchor.twin and config.is_gated]
     return [
         draft_prompter(models, config),
         *(Prompter("anchor", anchor.model, config) for anchor in anchors),
-        *(_twin_prompter(twin, config) for twin in twins),
+        *(Prompter("anchor", twin, config, is_unasked=True) for twin in twins),
     ]
-
-
-def _twin_prompter(twin: Model, config: Config) -> Prompter:
-    if config.is_gated:
-        return Prompter("anchor", twin, config, is_unasked=True)
-    return Prompter("anchor", twin, config, INSTRUCTION)
 
 
 def prefilled(model: Model, config: Config) -> list[int]:
@@ -142,11 +134,3 @@ def anchor_turns(turns: Sequence[Message], config: Config) -> list[Message]:
         return with_system(turns, config.system)
     asked = fold_system(turns)
     return asked if config.anchor_system == "none" else [Message("system", config.anchor_system), *asked]
-
-
-def told_turns(turns: Sequence[Message], told: str) -> list[Message]:
-    """The same, told this before all else, if anything."""
-    if not told:
-        return list(turns)
-    system = [told, *(turn.content for turn in turns if turn.role == "system")]
-    return [Message("system", "\n\n".join(system)), *(turn for turn in turns if turn.role != "system")]

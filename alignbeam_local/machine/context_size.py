@@ -42,7 +42,7 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
     said = 2 * _longest(config) if config.late != "off" else 0
     anchor = ContextSize(sequences, config.context + read + said, copied)
     followers = {role: draft if role == "draft" else anchor for role in config.roles if role != "judge"}
-    if config.has_twins:
+    if config.is_gated:
         followers |= {twin_role(role): anchor for role in config.anchor_roles}
     every = {role: size.times(config.parallel) for role, size in followers.items()}
     return every | ({"judge": judge_context_size(config)} if "judge" in config.roles else {})

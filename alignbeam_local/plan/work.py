@@ -61,16 +61,14 @@ def _mixed(config: Config, work: Workload) -> int:
 
 def _anchors(config: Config) -> tuple[str, ...]:
     """Each as often as it is decoded: a twin is the same file."""
-    return config.anchor_roles * (2 if config.has_twins else 1) if config.depth else ()
+    return config.anchor_roles * (2 if config.is_gated else 1) if config.depth else ()
 
 
 def _reading(config: Config, work: Workload) -> Iterator[Batches]:
     length = work.prompt_tokens + TEMPLATE_TOKENS
-    read = _anchors(config)
-    unasked = config.anchor_roles if config.is_gated else ()
-    for role in ("draft", *read[len(unasked) :]):
+    for role in ("draft", *(config.anchor_roles if config.depth else ())):
         yield _read(role, "prompt", config.parallel, length)
-    for role in unasked:
+    for role in config.anchor_roles if config.is_gated else ():
         yield _read(role, "prompt", config.parallel, _HEADER_TOKENS)
 
 

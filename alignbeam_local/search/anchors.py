@@ -12,8 +12,8 @@ from ..lm.sequences import PROMPT
 from ..lm.vocabulary import Vocabulary
 from .beam import Beam
 from .bridge import Bridge
+from .position.gated import Gate, Said
 from .position.refusing import refusing_mass
-from .position.twins import Said, TwinRule
 
 
 class BridgedAnchor(NamedTuple):
@@ -39,10 +39,10 @@ class BridgedAnchor(NamedTuple):
 class Anchors:
     """They follow text: a beam's bytes are encoded again in each one's vocabulary."""
 
-    def __init__(self, anchors: Sequence[BridgedAnchor], rule: TwinRule) -> None:
-        """`rule` says what becomes of an anchor's row and its twin's, where they have twins."""
+    def __init__(self, anchors: Sequence[BridgedAnchor], gate: Gate | None = None) -> None:
+        """`gate` mixes an anchor's row with its twin's, where they have twins."""
         self.all = tuple(anchors)
-        self._rule = rule
+        self._gate = gate
         #: Those that are mixed in, by their numbers: all, or the strictest.
         self.used = list(range(len(anchors)))
         #: How much of each one's row after the prompt begins a refusal, where there are several.
@@ -96,8 +96,7 @@ class Anchors:
         """
         for beam, number in product(beams, self.used):
             anchor = self.all[number]
-            prompts = self._prompts[number] if self._hears_twin(beam) else self._prompts[number][:1]
-            read = max(len(self._read(anchor, prompt, beam)) for prompt in prompts)
+            read = max(len(self._read(anchor, prompt, beam)) for prompt in self._prompts[number])
             needed = read + more
             if anchor.context is not None and needed > anchor.context:
                 raise ContextFull(
@@ -109,28 +108,22 @@ class Anchors:
         """Read these beams' text so far, which ends in no character."""
         for number in self.used:
             anchor, prompts = self.all[number], self._prompts[number]
-            for is_twin, lm, prompt in zip((False, True), anchor.lms, prompts, strict=False):
-                read = [beam for beam in beams if not is_twin or self._hears_twin(beam)]
-                if targets := {beam.sequence: self._read(anchor, prompt, beam) for beam in read}:
-                    lm.set_tokens(targets)
+            for lm, prompt in zip(anchor.lms, prompts, strict=True) if beams else ():
+                lm.set_tokens({beam.sequence: self._read(anchor, prompt, beam) for beam in beams})
 
     def rows(self, beam: Beam, draft_row: Logits) -> list[Said]:
         """What counts of the rows behind a beam that was followed; `draft_row` is the draft's there."""
-        heard = 2 if self._hears_twin(beam) else 1
         return [
-            self._said(a, [lm.logits(beam.sequence) for lm in a.lms[:heard]], draft_row, len(beam.tokens))
+            self._said(a, [lm.logits(beam.sequence) for lm in a.lms], draft_row, len(beam.tokens))
             for a in self.followed
         ]
 
-    def _hears_twin(self, beam: Beam) -> bool:
-        return self._rule.hears(len(beam.tokens))
-
     def _said(self, anchor: BridgedAnchor, rows: Sequence[Logits], draft_row: Logits, position: int) -> Said:
-        """Its own row, held against its twin's if that was asked."""
-        if len(rows) == 1:
+        """Its own row, by the gate mixed with its twin's if there is one."""
+        if self._gate is None:
             return Said(rows[0])
         own, twin = rows
-        return self._rule.said(own, twin, anchor.bridge, draft_row, position)
+        return self._gate.said(own, twin, anchor.bridge, draft_row, position)
 
     @staticmethod
     def _read(anchor: BridgedAnchor, prompt: Sequence[int], beam: Beam) -> list[int]:

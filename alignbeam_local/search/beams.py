@@ -21,11 +21,9 @@ from .anchors import Anchors, BridgedAnchor
 from .beam import Beam
 from .mixer import MixedRow, Mixer
 from .mixing import Ids, top_tokens
-from .position.adacd import Contrast
 from .position.alpha import Weight, weight_of
-from .position.gated import Gate
+from .position.gated import Gate, Said
 from .position.prefix import Prefix
-from .position.twins import Said
 from .safety_tokens import UNCHANGED, SafetyTokens
 from .trace import traced
 
@@ -68,7 +66,7 @@ class BeamSearch:
         is done before anything is mixed or drawn. `gate_tokens` are what a gate goes by, if there is one.
         """
         self.draft = draft
-        self.anchors = Anchors(anchors, Gate(gate_tokens, config) if config.is_gated else Contrast())
+        self.anchors = Anchors(anchors, Gate(gate_tokens, config) if config.is_gated else None)
         self.config = config
         self.max_tokens = max_tokens
         self.beams: list[Beam] = []

@@ -198,7 +198,7 @@ class Answer:
         )
 
     def _bridged(self, anchor: Anchor, weight: float) -> BridgedAnchor:
-        model, twin = anchor.model, anchor.twin if self._config.has_twins else None
+        model, twin = anchor.model, anchor.twin if self._config.is_gated else None
         return BridgedAnchor(
             model.lm,
             anchor.bridge,

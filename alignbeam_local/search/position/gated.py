@@ -5,6 +5,7 @@ ours. Pure numpy.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,10 +14,16 @@ from ...lm.language_model import Logits
 from ..bridge import Bridge
 from ..gate import TAU, breadth, decayed, gate, mixed_reference
 from ..mixing import RULES, Ids, Probabilities, log_normaliser, probabilities, top_tokens
-from .twins import Said
 
 #: In place of a probability of 0: behind all others, and of tokens that all have none each is as likely.
 _LEAST = 1e-300
+
+
+class Said(NamedTuple):
+    """The row (V,) of an anchor that counts at a position; `gate` is c, where one was asked (Eq. 6)."""
+
+    row: Logits
+    gate: float | None = None
 
 
 class Gate:
@@ -31,12 +38,12 @@ class Gate:
         self._tokens: Ids = np.array(tokens, np.int64)
         self._width, self._rule, self._first = config.bridge_width, RULES[config.variant], config.depth
 
-    def hears(self, position: int) -> bool:
-        """At every mixed position."""
-        return True
-
     def said(self, own: Logits, twin: Logits, bridge: Bridge, draft_row: Logits, position: int) -> Said:
-        """Eq. 7 of the anchor's two rows, in its own vocabulary, and c."""
+        """Eq. 7 of the anchor's two rows (V_s,), and c; `draft_row` (V_d,) is the draft's there.
+
+        Raises:
+            ModelError: a row holds no numbers.
+        """
         tuned = probabilities(draft_row, self._tokens, log_normaliser(draft_row))
         c = gate(_breadth(tuned), _breadth(self._landed(twin, bridge)))
         c = decayed(c, position, self._first, TAU)
