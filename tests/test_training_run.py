@@ -301,6 +301,7 @@ def test_what_a_run_leaves(tmp_path: Path, base: Path) -> None:
         "adapter.gguf",
         "adapter/adapter_config.json",
         "adapter/adapter_model.safetensors",
+        "adapter/alignbeam.json",
         "losses.csv",
         "manifest.json",
         "result.json",
