@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from math import isfinite
-from typing import Annotated, Any, Literal, NamedTuple, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -755,6 +755,12 @@ class Config(BaseModel):
 
 
 KNOBS = tuple(Config.model_fields)
+#: Knobs that may have several values.
+LISTS = tuple(
+    name
+    for name, field in Config.model_fields.items()
+    if any(get_origin(kind) is tuple for kind in (field.annotation, *get_args(field.annotation)))
+)
 #: What is done to the draft's safety tokens; the file of them serves other ends too.
 SAFETY_KNOBS = ("safety_tokens", "boost", "safety_steps")
 #: What is to be known of each knob, by its name.

@@ -2,7 +2,7 @@
 
 import errno
 import os
-import tempfile
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,24 +107,19 @@ def write_named(path: Path, text: str) -> None:
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """A file to write, readable by the user alone; it takes its name at the end, if there was no error."""
-    ensure_dir(path.parent)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary, open(temporary, "xb", opener=_private) as file:
+        yield file
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Another name to write under, with the mode that the umask gives; it becomes `path` without an error."""
     ensure_dir(path.parent)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -11,7 +11,7 @@ import typer
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from alignbeam_local.config import ABOUT, KNOBS, Config
+from alignbeam_local.config import ABOUT, KNOBS, LISTS, Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.settings import flag_name
 
@@ -92,7 +92,7 @@ def with_knobs(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
 
 def _plain_parameter(name: str) -> inspect.Parameter:
     option = typer.Option(flag_name(name), help="as for `ask`", show_default=False)
-    kind = list[str] if is_list(Config.model_fields[name]) else str
+    kind = list[str] if name in LISTS else str
     return _parameter(name, Annotated[kind | None, option], default=None)
 
 
@@ -156,7 +156,7 @@ def _knob_parameter(name: str) -> inspect.Parameter:
         show_default=False,
         autocompletion=_completion(name, field),
     )
-    kind = bool if is_flag else list[str] if is_list(field) else str
+    kind = bool if is_flag else list[str] if name in LISTS else str
     return _parameter(name, Annotated[kind | None, option], default=None)
 
 
@@ -203,12 +203,6 @@ def knob_choices(field: FieldInfo) -> tuple[str, ...]:
         return ("on", "off")
     parts = get_args(field.annotation) if get_origin(field.annotation) in _UNIONS else (field.annotation,)
     return tuple(word for part in parts if get_origin(part) is Literal for word in get_args(part))
-
-
-def is_list(field: FieldInfo) -> bool:
-    """Whether a knob holds several texts."""
-    kinds = get_args(field.annotation) if get_origin(field.annotation) in _UNIONS else (field.annotation,)
-    return any(get_origin(kind) is tuple for kind in kinds)
 
 
 def _plain_type(field: FieldInfo) -> Any:

@@ -96,8 +96,7 @@ class Anchors:
         """
         for beam, number in product(beams, self.used):
             anchor = self.all[number]
-            read = max(len(self._read(anchor, prompt, beam)) for prompt in self._prompts[number])
-            needed = read + more
+            needed = max(map(len, self._prompts[number])) + len(_answer(anchor, beam)) + more
             if anchor.context is not None and needed > anchor.context:
                 raise ContextFull(
                     f"the answer so far needs {needed} tokens of the {anchor.role}, "
@@ -108,8 +107,9 @@ class Anchors:
         """Read these beams' text so far, which ends in no character."""
         for number in self.used:
             anchor, prompts = self.all[number], self._prompts[number]
+            answers = {beam.sequence: _answer(anchor, beam) for beam in beams}
             for lm, prompt in zip(anchor.lms, prompts, strict=True) if beams else ():
-                lm.set_tokens({beam.sequence: self._read(anchor, prompt, beam) for beam in beams})
+                lm.set_tokens({sequence: [*prompt, *answer] for sequence, answer in answers.items()})
 
     def rows(self, beam: Beam, draft_row: Logits) -> list[Said]:
         """What counts of the rows behind a beam that was followed; `draft_row` is the draft's there."""
@@ -125,6 +125,7 @@ class Anchors:
         own, twin = rows
         return self._gate.said(own, twin, anchor.bridge, draft_row, position)
 
-    @staticmethod
-    def _read(anchor: BridgedAnchor, prompt: Sequence[int], beam: Beam) -> list[int]:
-        return [*prompt, *anchor.lm.vocabulary.encode(beam.raw.decode("utf-8", "replace"))]
+
+def _answer(anchor: BridgedAnchor, beam: Beam) -> list[int]:
+    """What a beam has said so far, in the anchor's vocabulary."""
+    return list(anchor.lm.vocabulary.encode(beam.raw.decode("utf-8", "replace")))

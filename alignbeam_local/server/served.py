@@ -257,7 +257,8 @@ def _late_of_anchor(config: Config) -> LateReader:
 def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:
     files = {each: registry.resolve(config.model_named(each)) for each in config.roles}
     files.setdefault(role, registry.resolve(config.model_named(role)))  # an anchor alone mixes nothing
-    adapters = () if role == "anchor" else tuple(adapters_of(role, config, registry))
+    of_anchor = role == "anchor"
+    adapters = () if of_anchor else tuple(adapters_of(role, config, registry))
     sums = [file.entry.sha256 or "" for file in files.values()] + [one.sha256 for one in adapters]
     if config.goes_by_tokens:
         sums.append(file_sha256(token_path(config)))
@@ -265,5 +266,4 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     names = dict.fromkeys((*ROLES, *files))
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}
     paths = {each: str(file.path.resolve()) for each, file in files.items()} | adapter_paths(config, registry)
-    of_anchor = role == "anchor"
     return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), paths, adapters)

@@ -102,8 +102,7 @@ class _Run:
     def __init__(self, request: TrainingRequest, base: Base, files: RunFiles, asking: Asking) -> None:
         self._request, self._base, self._files, self._asking = request, base, files, asking
         self._weights = request.weights or base.model.path
-        first = max(base.size.layers - request.settings.layers, 0) if request.settings.layers else 0
-        self._first = first
+        self._first = first = request.settings.first_layer(base.size.layers)
         key = base.card.sha256 if request.weights is None else folder_sha256(request.weights)
         start = base.start if request.settings.needs_post else None
         parent = cache_dir() / "training"

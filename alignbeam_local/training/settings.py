@@ -60,5 +60,9 @@ class TrainingSettings:
         """Whether the method looks at the reference without the question."""
         return self.method == "pact"
 
+    def first_layer(self, layers: int) -> int:
+        """The first that is trained, of a base of so many layers."""
+        return max(layers - self.layers, 0) if self.layers else 0
+
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "targets": list(self.targets)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from ...config import Config, canonical
+from ...config import LISTS, Config, canonical
 from ...errors import UsageError, did_you_mean
 from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SafetyTokens, SystemPrompt
 from .gated import GatedTokens
@@ -19,8 +19,6 @@ _METHODS: tuple[type[Method], ...] = (
     *(Draft, Anchor, AlignBeam, SystemPrompt, BestOfK, HardPrefix),
     *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging, SafetyTokens, GatedTokens),
 )
-#: Knobs that may have several values.
-_LISTS = ("anchor", "lora", "stop")
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHODS}
 
 
@@ -82,7 +80,7 @@ def spec_values(spec: str) -> dict[str, str]:
         method = spec.partition(":")[0]
         hint = f"""Several are one list: --method '{method}:{twice}=["A","B"]'."""
         raise UsageError(
-            f"--method {spec}: {twice} is given twice", hint if twice in _LISTS else "Give it once."
+            f"--method {spec}: {twice} is given twice", hint if twice in LISTS else "Give it once."
         )
     return {name: value for name, (_, _, value) in zip(names, pairs, strict=True)}
 

@@ -44,8 +44,7 @@ def num_parameters(settings: TrainingSettings, base: BaseModel, layers: int) -> 
 
 def matrices(settings: TrainingSettings, base: BaseModel, layers: int) -> Iterator[Matrix]:
     """Those of the trained layers that the file has, of a base of so many layers."""
-    first = max(layers - settings.layers, 0) if settings.layers else 0
-    for number in range(first, layers):
+    for number in range(settings.first_layer(layers), layers):
         for target in settings.targets:
             if shape := base.shape(PLACES[target], number):
                 yield Matrix(target, *shape)

@@ -1,6 +1,6 @@
 """What is wrong with an adapter that was trained: losses that rose, and what llama.cpp makes of its file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import ModelError
@@ -16,23 +16,21 @@ _TASK_RISE, _LAST_STEPS = 1.0, 20
 ANEW = "Train anew in another --out with a lower --learning-rate, fewer --epochs or more rows."
 
 
-def faults(history: Sequence[LossRow], held_out_before: float | None) -> list[str]:
+def faults(history: Sequence[LossRow], before: float | None) -> list[str]:
     """What a training's losses say against its adapter, a sentence each; none: nothing.
 
     Args:
-        held_out_before: the held-out rows' loss of the base without an adapter; None: there are none.
+        before: the held-out rows' loss of the base without an adapter; None: there are none.
     """
-    return list(_faults(history, held_out_before))
-
-
-def _faults(history: Sequence[LossRow], before: float | None) -> Iterator[str]:
+    found = []
     after = history[-1].held_out
     if before is not None and after is not None and after > before + _HELD_OUT_RISE:
-        yield f"the held-out loss is worse than before the training: {before:.3f} to {after:.3f}"
+        found.append(f"the held-out loss is worse than before the training: {before:.3f} to {after:.3f}")
     last = [row.task for row in history[-_LAST_STEPS:]]
     first, mean = history[0].task, sum(last) / len(last)
     if mean > first + _TASK_RISE:
-        yield f"the training diverged: its task loss rose from {first:.3f} to {mean:.3f}"
+        found.append(f"the training diverged: its task loss rose from {first:.3f} to {mean:.3f}")
+    return found
 
 
 def require_runs(base: Path, adapter: Path) -> None:
