@@ -152,10 +152,15 @@ def cure(_: Sequence[int]) -> list[str]:
 
 
 def task(_: Sequence[int]) -> list[str]:
-    """Problems that nothing was trained on, with room to reckon."""
+    """Problems that nothing was trained on, with room to reckon; fewer of them for the other adapters."""
     asked = ["draft", *(_adapter(f"{name}-1") for name in _CURED)]
-    line = _ask("eval", "task", asked, suites=("gsm8k",))
-    return [line.replace("--max-tokens 40", "--max-tokens 160")]
+    others = [_adapter(f"{name}-1") for name in _CHOSEN if name not in _CURED]
+    others += [_adapter(f"mixed20-{name}-1") for name in _CHOSEN_MIXED]
+    lines = [
+        _ask("eval", "task", asked, suites=("gsm8k",)),
+        _ask("eval", "task-more", others, suites=("gsm8k_first",)),
+    ]
+    return [line.replace("--max-tokens 40", "--max-tokens 160") for line in lines]
 
 
 def table1(_: Sequence[int]) -> list[str]:
@@ -219,6 +224,7 @@ def write_files(data: Path, out: Path) -> None:
     _write(out / "rows.jsonl", rows[_TRAINED])
     _write(out / "held.jsonl", rows[_HELD_OUT])
     _write(out / "eval" / "gsm8k.jsonl", map(_prompt, problems[_ASKED]))
+    _write(out / "eval" / "gsm8k_first.jsonl", map(_prompt, problems[_ASKED][:_EVALUATED]))
     _write(out / "rows_asked.jsonl", map(_prompt, [*problems[_TRAINED], *questions]))
     answers = [_row(item.prompt, _FILLERS[n % len(_FILLERS)]) for n, item in enumerate(questions)]
     benign_rows = rows[_TRAINED]
