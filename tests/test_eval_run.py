@@ -182,6 +182,11 @@ def test_what_is_partial_is_said() -> None:
         "draft on good: 1 of 2 samples",
         "draft on sums: 0 of 2 samples",
     ]
+    several = {"methods": ["guard"], "suites": {name: {"prompts": 3} for name in "abcd"}, "seeds": [1, 2]}
+    assert partial_notes(several, [("guard", "a")] * 6 + [("guard", "b")]) == [
+        "guard on b: 1 of 6 samples",
+        "guard on c and 1 more: 0 of 12 samples",
+    ]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Callable[..., Result]) -> list[Any]:

@@ -216,11 +216,13 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
 def partial_notes(manifest: Json, samples: Iterable[tuple[str, str]]) -> list[str]:
     """What of a run is missing, a sentence each; of a sample its method and suite are given."""
     counts = Counter(samples)
+    suites = {name: about["prompts"] * len(manifest["seeds"]) for name, about in manifest["suites"].items()}
     notes = []
     for method in manifest["methods"]:
-        for suite, about in manifest["suites"].items():
-            whole = about["prompts"] * len(manifest["seeds"])
-            done = counts[method, suite]
-            if done < whole:
-                notes.append(f"{method} on {suite}: {done} of {whole} samples")
+        begun = [name for name in suites if 0 < counts[method, name] < suites[name]]
+        notes += [f"{method} on {name}: {counts[method, name]} of {suites[name]} samples" for name in begun]
+        untouched = [name for name in suites if not counts[method, name] and suites[name]]
+        if untouched:
+            named = untouched[0] if len(untouched) == 1 else f"{untouched[0]} and {len(untouched) - 1} more"
+            notes.append(f"{method} on {named}: 0 of {sum(suites[name] for name in untouched)} samples")
     return notes
