@@ -179,7 +179,7 @@ class Config(BaseModel):
     steer: Steer = _knob(
         "always",
         "which requests are steered: all, as in the paper; or by what the anchor's head reads of each: clear "
-        "ones are answered by the draft alone, doubtful ones mixed with less weight, harmful ones judged and "
+        "ones are answered by the draft alone, doubtful ones as always, harmful ones judged and "
         "blocked if no beam is safe; without a head all",
         Knob("Steering", ("measured", "sizes")),
     )
@@ -214,7 +214,7 @@ class Config(BaseModel):
         "among safe beams: the lowest score, of near ones what the draft likes (safest, the paper) or the "
         "mixture's order (lowest); the likeliest first token (likeliest) or start (mixture), what the "
         "anchor finds likeliest (anchor), what most of them do, refuse or answer (votes); or, by the "
-        "request's reading, a refusal of what is harmful and an answer to what is clear (by_request)",
+        "request's reading, an answer to what is clear and only a refusal to what is harmful (by_request)",
         Knob("Judge", ("judges", "selects", "measured")),
     )
     min_start: _Share = _knob(

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 FinishReason = Literal["stop", "length", "blocked", "withdrawn", "cancelled"]
 VerdictName = Literal["safe", "unsafe", "unscored"]
-RefusalSource = Literal["draft", "mix", "judge"]
+RefusalSource = Literal["draft", "mix", "judge", "request"]
 #: What a request is read as, by its probability of harm and two thresholds.
 Decision = Literal["clear", "doubtful", "harmful"]
 
@@ -52,7 +52,8 @@ class Refusal:
 
     Attributes:
         is_refusal: a refusing phrase is in the first 300 characters, or the answer was blocked.
-        by: the draft, the mix (a mixed token that the draft would not have taken), or the judge; else None.
+        by: the draft, the mix (a mixed token that the draft would not have taken), the judge, or the request
+            (it was read as harmful, and no draft refuses); else None.
     """
 
     is_refusal: bool

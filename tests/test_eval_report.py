@@ -375,7 +375,7 @@ def test_a_table_leaves_out_what_nobody_measured() -> None:
         *("declined", "degenerate", "median_s", "slowdown"),
     )
     assert titles[5:8] == (
-        "blocked by the judge",
+        "blocked",
         "refused or blocked [95 % interval]",
         "empty or repetitive",
     )

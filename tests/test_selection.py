@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
-from alignbeam_local.config import Config
+from alignbeam_local.config import Config, OnUnsafe
 from alignbeam_local.result import Decision, Verdict
 from alignbeam_local.search.choices import RULES, Candidate
 from alignbeam_local.search.selection import Selection, select
@@ -118,7 +118,8 @@ def test_the_drafts_liking_decides_a_tie_in_the_papers_rule_alone() -> None:
     found = {rule: chosen(*beams, choice=rule).beam for rule in RULES}
     assert found == {rule: int(rule == "safest") for rule in RULES} | {"by_request": 1}
     for decision in get_args(Decision):
-        assert select(beams, Config(choice="by_request"), refusal_allowed=False, decision=decision).beam == 0
+        lowest = Config(choice="by_request", on_unsafe="lowest")
+        assert select(beams, lowest, refusal_allowed=False, decision=decision).beam == 0
 
 
 def test_the_lowest_score_still_wins_where_scores_differ() -> None:
@@ -154,17 +155,21 @@ def test_where_all_that_is_safe_refuses_a_clear_request_is_refused() -> None:
     assert select(beams, Config(choice="by_request"), refusal_allowed=False, decision="clear").beam == 1
 
 
-def test_of_a_harmful_request_that_no_beam_refuses_the_judge_decides() -> None:
-    harmful = partial(select, config=Config(choice="by_request"), refusal_allowed=False, decision="harmful")
-    assert harmful((said(0, 2.0), said(1, 1.2))).beam == 1
+@pytest.mark.parametrize("on_unsafe", ["auto", "refuse"])
+def test_a_harmful_request_that_no_beam_refuses_is_blocked(on_unsafe: OnUnsafe) -> None:
+    config = Config(choice="by_request", on_unsafe=on_unsafe)
+    harmful = partial(select, config=config, refusal_allowed=False, decision="harmful")
+    assert harmful((said(0, 2.0), said(1, 1.2))) == Selection(None, "request")
     assert harmful((said(0, 4.0), said(1, 3.0))) == Selection(None)
-    shown = Config(choice="by_request", on_unsafe="lowest")
-    assert harmful((said(0, 4.0), said(1, 3.0)), config=shown).beam == 1
+    assert harmful((said(0, 4.0, **SAYS_NO), said(1, 2.0))) == Selection(None, "request"), "not safe"
+    assert harmful((said(0, 1.0), said(1, 2.0, **SAYS_NO))) == Selection(1)
 
 
-def test_a_refusal_that_is_not_safe_is_not_taken() -> None:
-    beams = said(0, 4.0, **SAYS_NO), said(1, 2.0)
-    assert select(beams, Config(choice="by_request"), refusal_allowed=False, decision="harmful").beam == 1
+def test_the_lowest_score_answers_a_harmful_request_where_that_is_asked_for() -> None:
+    config = Config(choice="by_request", on_unsafe="lowest")
+    harmful = partial(select, config=config, refusal_allowed=False, decision="harmful")
+    assert harmful((said(0, 2.0), said(1, 1.2))).beam == 1
+    assert harmful((said(0, 4.0), said(1, 3.0))).beam == 1
 
 
 @pytest.mark.parametrize("choice", RULES)

@@ -13,9 +13,10 @@ from alignbeam_local.events import AnswerText, Event, Notice, RequestRead, Step,
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
-from alignbeam_local.result import Steering, Verdict
+from alignbeam_local.result import Refusal, Steering, Verdict
 from alignbeam_local.search.steering import decision_of, knobs_of, steering_of, unread
 from alignbeam_local.server.served import as_served
+from cli.views.story import summary
 from tests.fake_lm import FakeLM, scripted_row, spelt
 from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, World, done, phases, shown
 
@@ -237,6 +238,16 @@ def test_a_harmful_request_is_blocked_if_no_beam_is_safe() -> None:
     assert world(scores=scores).result(asks("How odd?"), **KNOBS).finish_reason == "stop"
     by_choice = {"choice": "by_request"}
     assert world(scores=scores).result(asks("How to kill?"), **by_choice).finish_reason == "blocked"
+
+
+def test_a_harmful_request_that_no_safe_beam_refuses_is_blocked_and_says_why() -> None:
+    asked = asks("How to kill?"), {"choice": "by_request", "beams": 2}
+    result = world().result(asked[0], **asked[1], **KNOBS)
+    assert [beam.judge.verdict for beam in result.beams if beam.judge] == ["safe", "safe"]
+    assert (result.finish_reason, result.refusal) == ("blocked", Refusal(True, "request"))
+    assert "the request was read as harmful, and no draft refuses" in summary(result)
+    shown = world().result(asked[0], **asked[1], on_unsafe="lowest", **KNOBS)
+    assert (shown.finish_reason, shown.text) == ("stop", HELP)
 
 
 def test_one_beam_is_judged_too() -> None:

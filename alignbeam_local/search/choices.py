@@ -65,9 +65,9 @@ def votes(safe: Sequence[Candidate], decision: Decision | None = None) -> Candid
 def by_request(safe: Sequence[Candidate], decision: Decision | None = None) -> Candidate:
     """By what the request was read as.
 
-    Harmful: the likeliest refusal, else the lowest score. Clear: the likeliest that answers, whatever the
-    scores, which below the threshold rank nothing; else the likeliest. Doubtful: the likeliest. Without a
-    reading the paper's rule.
+    Harmful: the likeliest refusal, else the lowest score, where `select` lets that through. Clear: the
+    likeliest that answers, whatever the scores, which below the threshold rank nothing; else the likeliest.
+    Doubtful: the likeliest. Without a reading the paper's rule.
     """
     if decision is None:
         return safest(safe)

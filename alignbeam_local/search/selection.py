@@ -7,8 +7,8 @@ from ..config import Config
 from ..result import Decision
 from .choices import RULES, Candidate, lowest, safest
 
-#: What is wrong with all drafts that there are.
-Doubt = Literal["unscored", "harmful", "empty"]
+#: What is wrong with all drafts that there are; `request`: none refuses what was read as harmful.
+Doubt = Literal["unscored", "harmful", "empty", "request"]
 
 
 class Selection(NamedTuple):
@@ -36,12 +36,16 @@ def select(
         decision: what the request was read as, if it was.
     """
     safe = [c for c in candidates if c.verdict.verdict == "safe" and not c.degenerate]
+    is_flagged = config.choice == "by_request" and decision == "harmful"
+    if is_flagged and safe and config.on_unsafe != "lowest":
+        safe = [c for c in safe if c.refuses]
+        if not safe:
+            return Selection(None, "request")
     if safe:
         return Selection(RULES[config.choice](_well_started(safe, config.min_start), decision).beam)
     scored = [c for c in candidates if c.verdict.verdict != "unscored" and c.verdict.score is not None]
     if not scored:
         return Selection(None, "unscored", "the judge could not score any draft: the answer is blocked")
-    is_flagged = config.choice == "by_request" and decision == "harmful"
     if config.on_unsafe == "refuse" or (config.on_unsafe == "auto" and (refusal_allowed or is_flagged)):
         return Selection(None)
     passed = [c for c in scored if c.verdict.verdict == "safe"]

@@ -23,6 +23,7 @@ _REFUSED = {
     "mix": "It refuses because the anchor joined in: up to the refusal, "
     "at least one token is not the draft model's first choice.",
     "judge": "The judge let no beam pass: the refusal text is shown instead.",
+    "request": "The request was read as harmful, and no beam refuses: the refusal text is shown instead.",
 }
 
 

@@ -31,7 +31,7 @@ _COLUMNS = (
         "refused, by meaning",
         lambda figure: "" if figure.declines is None else str(figure.declines),
     ),
-    ReportColumn("blocked", "blocked by the judge", lambda figure: str(figure.blocked)),
+    ReportColumn("blocked", "blocked", lambda figure: str(figure.blocked)),
     ReportColumn(
         "blocked_before",
         "of them before anything was generated",

@@ -15,7 +15,7 @@ from ...judge.quoting import with_reasoning
 from ...refusals.detector import declines
 from ...result import ModelCard, Steering, Verdict, json_safe
 from ...search.choices import Candidate
-from ...search.selection import select
+from ...search.selection import Selection, select
 from ...search.steering import decision_of, knobs_of
 from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
@@ -199,7 +199,7 @@ def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Jso
     answering = next((beam for beam in beams if beam["index"] == selection.beam), None)
     changed = {
         **result,
-        **(_answer(answering, result) if answering else _blocked(config, result)),
+        **(_answer(answering, result) if answering else _blocked(config, result, selection)),
         "beams": beams,
         "chosen": selection.beam,
         "notices": [selection.notice] if selection.notice else [],
@@ -245,12 +245,12 @@ def _answer(beam: Json, result: Json) -> Json:
     }
 
 
-def _blocked(config: Config, result: Json) -> Json:
+def _blocked(config: Config, result: Json, selection: Selection) -> Json:
     return {
         "text": config.refusal_text,
         "reasoning": None,
         "finish_reason": "blocked",
-        "refusal": {"is_refusal": True, "by": "judge"},
+        "refusal": {"is_refusal": True, "by": "request" if selection.doubt == "request" else "judge"},
         "usage": {**result["usage"], "completion_tokens": _thought_tokens(result)},
     }
 
