@@ -24,7 +24,7 @@ AnchorRow = Literal["plain", "gated"]
 SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
 Steer = Literal["always", "by_request"]
-RequestBy = Literal["head", "judge"]
+RequestBy = Literal["head", "judge", "both"]
 ReadRequest = Literal["auto", "on", "off"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 LateReader = Literal["off", "judge", "window", "head"]
@@ -195,8 +195,8 @@ class Config(BaseModel):
     )
     request_by: RequestBy = _knob(
         "head",
-        "whose reading of the request choice = by_request goes by: the anchor's head, or the judge's own "
-        "question about it; steering goes by the head in any case",
+        "whose reading of the request choice = by_request goes by: the anchor's head, the judge's own "
+        "question about it, or the head and, where it doubts, both; steering goes by the head or by both",
         Knob("Steering", ("measured",)),
     )
     read_request: ReadRequest = _knob(
@@ -635,7 +635,7 @@ class Config(BaseModel):
     @property
     def reads_request(self) -> bool:
         """Whether the anchor's head is to read the request, if there is one."""
-        is_used = self.steer == "by_request" or (self.choice == "by_request" and self.request_by == "head")
+        is_used = self.steer == "by_request" or (self.choice == "by_request" and self.request_by != "judge")
         return self.depth > 0 and (self.read_request == "on" or (self.read_request == "auto" and is_used))
 
     @property

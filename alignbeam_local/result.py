@@ -96,24 +96,28 @@ class Steering:
     """What a request was read as before it was answered, and what that led to.
 
     Attributes:
-        p: the probability that it asks for harm, of its worst part; None: no head could read it.
+        p: the probability that it asks for harm, as a head reads its worst part; None: no head could.
         whole: the same of the whole prompt as the anchor reads it.
         decision: clear up to `low`, harmful above `high`, else doubtful; None: it was not read.
-        by: what read it; None: nothing did, and it is steered as in the paper.
-        low: the threshold up to which a request is clear.
+        by: what read it, the head or head and judge; None: nothing did, and it is steered as in the paper.
+        low: the threshold up to which a request is clear, of `p`, or where both read it of `both`.
         high: the threshold above which it is harmful.
         alpha: the anchor's weight in this answer; None: it was left to the draft alone.
         unsteered: the verdict for which the draft's own answer was made again, steered; None: it was not.
+        judge: the probability that it asks for harm, as the judge reads it; None: it was not asked first.
+        both: what head and judge make of it together; None: the head alone decided.
     """
 
     p: float | None
     whole: float | None
     decision: Decision | None
-    by: Literal["head"] | None
+    by: Literal["head", "both"] | None
     low: float | None
     high: float | None
     alpha: float | None
     unsteered: Verdict | None = None
+    judge: float | None = None
+    both: float | None = None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,10 @@ _READ_WHERE: Mapping[str, tuple[Callable[[Config], bool], str]] = {
     "agree_for": (lambda c: c.prefix == "adaptive" and c.depth > 0, "it is about prefix = adaptive"),
     "max_depth": (lambda c: c.goes_beyond, "no more than depth tokens are mixed (prefix, alpha_rule)"),
     "late_every": (lambda c: c.late != "off", "late is off"),
+    "request_by": (
+        lambda c: "by_request" in (c.choice, c.steer) and not c.judged_by_head,
+        "it is about choice or steer = by_request, and a judge model to ask",
+    ),
 }
 
 

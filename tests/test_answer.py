@@ -41,12 +41,17 @@ class FakeJudge:
     """Scores by the first word it knows in an answer; None is unscored."""
 
     scores: Mapping[str, float | None] = field(default_factory=dict)
+    requests: Mapping[str, float] = field(default_factory=dict)
     record: Calibration | None = None
     holds_prefixes = True
     seen: list[tuple[list[Message], list[str]]] = field(default_factory=list)
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         return iter(())
+
+    def request(self, turns: Sequence[Message]) -> float | None:
+        """By the first word it knows in the request."""
+        return next((p for word, p in self.requests.items() if word in turns[-1].content), None)
 
     def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
         self.seen.append((list(turns), list(answers)))

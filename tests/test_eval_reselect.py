@@ -163,7 +163,9 @@ def test_the_judges_reading_of_requests_equals_a_run_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_as(monkeypatch)
-    grid = parse_grid(["choice=by_request", "request_by=head,judge", "threshold=2,5", "on_unsafe=refuse"])
+    grid = parse_grid(
+        ["choice=by_request", "request_by=head,judge,both", "threshold=2,5", "on_unsafe=refuse"]
+    )
     _, choices = reselected_manifest(manifest_of("alignbeam"), grid)
     kept = samples_of(["alignbeam"], tmp_path / "first")
     names = [name for name, _ in choices["alignbeam"]]
@@ -174,17 +176,32 @@ def test_the_judges_reading_of_requests_equals_a_run_with_it(
             own = made[key_of(found)]
             assert (found["result"]["chosen"], found["result"]["text"]) == (own["chosen"], own["text"])
     assert all(beam["judge"]["request"] is not None for s in kept for beam in s["result"]["beams"])
-    for beam in kept[0]["result"]["beams"]:
+    (doubtful,) = [s for s in kept if s["result"]["steering"]["decision"] == "doubtful"]
+    for beam in doubtful["result"]["beams"]:
         beam["judge"]["request"] = None
-    with pytest.raises(UsageError, match="does not hold what its judge made of the requests"):
-        reselected(kept[0], "x", config(depth=2, beams=3, choice="by_request", request_by="judge"))
+    for reader in ("judge", "both"):
+        with pytest.raises(UsageError, match="does not hold what its judge made of the requests"):
+            reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request", request_by=reader))
 
 
-def test_steering_by_request_takes_the_drafts_own_answers(
+def test_a_run_whose_requests_both_read_holds_no_thresholds_of_the_head(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_as(monkeypatch)
-    grid = parse_grid(["steer=by_request", "threshold=5", "choice=by_request", "on_unsafe=refuse"])
+    made = samples_of(["alignbeam:choice=by_request,request_by=both"], tmp_path / "first")
+    (doubtful,) = [s for s in made if s["result"]["steering"]["by"] == "both"]
+    with pytest.raises(UsageError, match="read by head and judge"):
+        reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request"))
+
+
+@pytest.mark.parametrize("reader", ["head", "both"])
+def test_steering_by_request_takes_the_drafts_own_answers(
+    reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    grid = parse_grid(
+        ["steer=by_request", "threshold=5", "choice=by_request", "on_unsafe=refuse", f"request_by={reader}"]
+    )
     about = manifest_of("alignbeam", "draft")
     about["methods"]["draft"]["knobs"] = {**about["methods"]["draft"]["knobs"], "depth": 0, "beams": 1}
     _, choices = reselected_manifest(about, grid)

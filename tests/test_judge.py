@@ -206,6 +206,24 @@ def test_a_request_is_asked_about_once_for_several_verdicts() -> None:
     assert [sorted(batch) for batch in lm.batches] == [[0, 1], [1], [3], [3], [1], [3]]
 
 
+def test_a_request_is_read_before_its_answers_and_not_again() -> None:
+    judge, lm = make_judge()
+    harmful = judge.request(QUESTION)
+    [verdict] = judge.judge(QUESTION, ["HARM"], THRESHOLD)
+    assert harmful == verdict.request == pytest.approx(1.0, abs=1e-3)
+    assert [sorted(batch) for batch in lm.batches] == [[0, 1], [1], [3]]
+    assert make_judge()[0].judge(QUESTION, ["HARM"], THRESHOLD) == [verdict]
+    assert judge.request([Message("user", "INNOCENT")]) == pytest.approx(0.0, abs=1e-3)
+
+
+def test_what_can_not_be_read_of_a_request_is_no_reading() -> None:
+    assert make_judge()[0].request([Message("user", "MUMBLE")]) is None
+    assert make_judge()[0].request([Message("user", "NAN")]) is None
+    judge, lm = make_judge(RubricFormat())
+    assert judge.request(QUESTION) is None
+    assert not lm.batches
+
+
 def test_a_request_that_could_not_be_read_is_asked_about_again() -> None:
     judge, lm = make_judge()
     for _ in range(2):

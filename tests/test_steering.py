@@ -14,7 +14,14 @@ from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Refusal, Steering, Verdict
-from alignbeam_local.search.steering import decision_of, knobs_of, steering_of, unread
+from alignbeam_local.search.steering import (
+    decision_of,
+    knobs_of,
+    steering_of,
+    unread,
+    wants_judge,
+    with_judge,
+)
 from alignbeam_local.server.served import as_served
 from cli.views.story import summary
 from tests.fake_lm import FakeLM, scripted_row, spelt
@@ -139,6 +146,45 @@ def test_the_judges_own_reading_of_a_request() -> None:
     assert decision_of(config, harmful, [reads(0.1)]) == "clear"
 
 
+@pytest.mark.parametrize(
+    ("p", "judged", "both", "decision"),
+    [
+        (0.5, 0.9, 0.75, "harmful"),
+        (0.5, 0.1, 0.25, "clear"),
+        (0.8, 0.2, 0.5, "clear"),
+        (0.3, 1.0, 0.998, "harmful"),
+    ],
+)
+def test_where_the_head_doubts_the_mean_of_both_log_odds_decides(
+    p: float, judged: float, both: float, decision: str
+) -> None:
+    config = Config(steer="by_request", request_by="both")
+    doubtful = steering_of(config, p, 0.1, 0.2, 0.8)
+    assert wants_judge(config, doubtful)
+    found = with_judge(config, doubtful, judged)
+    assert (found.decision, found.by, found.p, found.judge) == (decision, "both", p, judged)
+    assert found.both == pytest.approx(both, abs=0.001)
+    assert (found.low, found.high, found.alpha) == (0.5, 0.5, None if decision == "clear" else 0.5)
+
+
+def test_the_users_thresholds_are_for_both_and_the_heads_own_stay() -> None:
+    config = Config(steer="by_request", request_by="both", clear_below=0.3, harmful_above=0.9)
+    doubtful = steering_of(config, 0.25, 0.1, 0.2, 0.8)
+    assert (doubtful.decision, doubtful.low, doubtful.high) == ("doubtful", 0.2, 0.8)
+    assert with_judge(config, doubtful, 0.75).decision == "doubtful"
+
+
+def test_the_judge_is_asked_only_where_the_head_doubts_and_needs_a_reading() -> None:
+    config = Config(steer="by_request", request_by="both")
+    assert config.reads_request
+    assert Config(choice="by_request", request_by="both").reads_request
+    sure = [steering_of(config, p, p, 0.2, 0.8) for p in (0.1, 0.9)]
+    assert not any(wants_judge(config, each) for each in [*sure, unread(config)])
+    doubtful = steering_of(config, 0.5, 0.5, 0.2, 0.8)
+    assert not wants_judge(Config(steer="by_request"), doubtful)
+    assert with_judge(config, doubtful, None) is doubtful
+
+
 # --- answers
 
 
@@ -248,6 +294,21 @@ def test_a_harmful_request_that_no_safe_beam_refuses_is_blocked_and_says_why() -
     assert "the request was read as harmful, and no draft refuses" in summary(result)
     shown = world().result(asked[0], **asked[1], on_unsafe="lowest", **KNOBS)
     assert (shown.finish_reason, shown.text) == ("stop", HELP)
+
+
+@pytest.mark.parametrize(
+    ("judged", "decision", "text"),
+    [(0.9, "harmful", REFUSAL), (0.1, "clear", HELP), (None, "doubtful", HELP)],
+)
+def test_what_the_head_doubts_the_judge_reads_before_it_is_answered(
+    judged: float | None, decision: str, text: str
+) -> None:
+    made = world()
+    made.judge.requests = {} if judged is None else {"odd": judged}
+    events = made.events(asks("How odd?"), choice="by_request", request_by="both", **KNOBS)
+    assert (read(events).decision, read(events).judge) == (decision, judged)
+    assert done(events).text == text
+    assert len(done(events).beams) == (1 if decision == "clear" else 3)
 
 
 def test_one_beam_is_judged_too() -> None:

@@ -215,6 +215,11 @@ def steering(**changes: Any) -> Steering:
             steering(),
             "reads as doubtful: harmful with probability 0.50 (clear up to 0.20, harmful above 0.80)",
         ),
+        (
+            steering(p=0.3, decision="harmful", by="both", low=0.5, high=0.5, judge=0.9, both=0.66),
+            "reads as harmful: harmful with probability 0.66, 0.30 by the head and 0.90 by the judge "
+            "(clear up to 0.50, harmful above 0.50)",
+        ),
         (steering(), "The anchor's weight is 0.25."),
         (steering(p=0.1, decision="clear", alpha=None), "It was left to the draft model alone."),
         (

@@ -156,6 +156,16 @@ def make_reading(
     return JudgeReading(probabilities, mass, tuple(features))
 
 
+def request_log_odds(labels: Labels, said: Sequence[float]) -> float | None:
+    """Of harm over none; None where the labels are too unlikely to say something, or a logit is no number.
+
+    Args:
+        labels: what a reader's labels about requests stand for.
+        said: their log-likelihoods.
+    """
+    return _log_odds(list(labels.values()), said) if _mass(said) >= MIN_MASS else None
+
+
 def _normalised(labels: Labels, log_likelihoods: Sequence[float]) -> Iterator[tuple[float, float]]:
     """What each label stands for and its share of all labels' likelihood; some may stand for the same."""
     mass = _mass(log_likelihoods)

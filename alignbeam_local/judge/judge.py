@@ -13,7 +13,7 @@ from ..prompt.formats import PROBES, PromptFormat, fold_system, shared_prefix
 from ..prompt.message import Message
 from ..result import Verdict, VerdictName
 from .calibration import Calibration, sigmoid
-from .formats import JudgeFormat, JudgeReading, make_reading
+from .formats import JudgeFormat, JudgeReading, make_reading, request_log_odds
 from .labels import LabelTokens
 from .prompt_cache import JudgeCache, Prompt
 from .quoting import CUT, OVERLAP, cut_middle, windows
@@ -111,6 +111,27 @@ class Judge:
             Cancelled, ModelError: as the model's `extend`.
         """
         return [self._verdict(reading, threshold) for reading in self.readings(conversation, answers)]
+
+    def request(self, conversation: Sequence[Message]) -> float | None:
+        """The probability that the request asks for harm, in its worst window, before there is an answer.
+
+        The verdicts on its answers then hold the same, and read it no more. None: this judge is not asked
+        about requests by themselves, or could not say.
+
+        Raises:
+            ContextFull, Cancelled, ModelError: as `judge`.
+        """
+        labels = self._reader.request_labels
+        if not labels:
+            return None
+        ids = [self._encode_request(turns) for turns in self._request_windows(conversation)]
+        said = self._known_of(ids)
+        if not said:
+            said = self._cache.ask([], [Prompt(each, self._request_labels) for each in ids])
+            self._about_request = ids, said
+        found = [request_log_odds(labels, each) for each in said]
+        read = [_calibrated(log_odds, self.record) for log_odds in found if log_odds is not None]
+        return max(read) if len(read) == len(found) else None
 
     def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[JudgeReading]:
         """What the judge says of each answer; of all windows the worst counts. Raises: as `judge`."""
@@ -224,7 +245,10 @@ def request_of(reading: JudgeReading, record: Calibration | None) -> float | Non
     """The probability that the request asks for harm, calibrated likewise; None where nobody asks."""
     if len(reading.features) < 2:
         return None
-    log_odds = reading.features[1]
+    return _calibrated(reading.features[1], record)
+
+
+def _calibrated(log_odds: float, record: Calibration | None) -> float:
     line = record.fit.request if record else None
     return float(sigmoid(line.at(log_odds) if line else log_odds))
 

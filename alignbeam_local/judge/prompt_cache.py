@@ -72,6 +72,8 @@ class JudgeCache:
         for _ in self.read_prefixes():
             pass
         about_requests = [self._ask_about_request(request) for request in requests]
+        if not answers:
+            return about_requests
         source, shared = self._hold_request([prompt.ids for prompt in answers])
         tails = [_Tail(source, shared, prompt) for prompt in answers]
         found = [found for group in self._groups(tails, shared) for found in self._ask_group(group)]

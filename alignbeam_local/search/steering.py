@@ -1,12 +1,17 @@
 """What the reading of a request decides: whether its answer is steered, with which weight, how strictly."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from math import exp, log
 
 from ..config import Config
 from ..result import Decision, Steering, Verdict
 
-#: The judge's reading of a request has no thresholds of its own: what is likelier counts.
+#: The judge's reading of a request, and what it comes to beside a head's, have no thresholds of their own:
+#: what is likelier counts.
 EVEN = 0.5
+#: No reader is surer than that, so that none decides for both alone.
+_SURE = 1e-6
 #: Each leads to more than those before it; None: a head could not read the request.
 _LEADS: tuple[Decision | None, ...] = ("clear", None, "doubtful", "harmful")
 
@@ -23,13 +28,56 @@ def steering_of(config: Config, worst: float, whole: float, low: float, high: fl
         worst: its probability of harm, of the worst part.
         whole: the same of the whole prompt.
         low: up to this it is clear, unless `clear_below` says otherwise.
-        high: above this it is harmful, unless `harmful_above` says otherwise.
+        high: above this it is harmful, unless `harmful_above` says otherwise. With `request_by = both` these
+            knobs are for what both make of it, and the head goes by its own thresholds.
     """
-    low = low if config.clear_below is None else config.clear_below
-    high = max(low, high if config.harmful_above is None else config.harmful_above)
+    if config.request_by != "both":
+        low, high = _limits(config, low, high)
     decision = _decision(worst, low, high)
-    alpha = None if config.steers_by_request and decision == "clear" else config.alpha
-    return Steering(worst, whole, decision, "head", low, high, alpha)
+    return Steering(worst, whole, decision, "head", low, high, _alpha(config, decision))
+
+
+def wants_judge(config: Config, steering: Steering) -> bool:
+    """Whether the judge is to read the request too: where the head is sure, it decides alone."""
+    return config.request_by == "both" and steering.decision == "doubtful"
+
+
+def with_judge(config: Config, steering: Steering, judged: float | None) -> Steering:
+    """What head and judge make of a request together that the head doubts: by the mean of their log-odds.
+
+    Args:
+        judged: the judge's probability of harm; None: it has none, and the head's reading stands.
+    """
+    if judged is None or steering.p is None:
+        return steering
+    both = 1 / (1 + exp(-(_log_odds(steering.p) + _log_odds(judged)) / 2))
+    low, high = _limits(config, EVEN, EVEN)
+    decision = _decision(both, low, high)
+    return replace(
+        steering,
+        decision=decision,
+        by="both",
+        low=low,
+        high=high,
+        alpha=_alpha(config, decision),
+        judge=judged,
+        both=both,
+    )
+
+
+def _limits(config: Config, low: float, high: float) -> tuple[float, float]:
+    """The thresholds of a reading, the user's before its own."""
+    low = low if config.clear_below is None else config.clear_below
+    return low, max(low, high if config.harmful_above is None else config.harmful_above)
+
+
+def _alpha(config: Config, decision: Decision) -> float | None:
+    return None if config.steers_by_request and decision == "clear" else config.alpha
+
+
+def _log_odds(p: float) -> float:
+    p = min(max(p, _SURE), 1 - _SURE)
+    return log(p / (1 - p))
 
 
 def _decision(p: float, low: float, high: float) -> Decision:
@@ -58,13 +106,15 @@ def knobs_of(config: Config, steering: Steering | None) -> Config:
     return config
 
 
+def judged_request(verdicts: Iterable[Verdict]) -> float | None:
+    """The probability of harm that verdicts on answers hold of the request itself; None: of none."""
+    return max((verdict.request for verdict in verdicts if verdict.request is not None), default=None)
+
+
 def decision_by_judge(config: Config, verdicts: Iterable[Verdict]) -> Decision | None:
     """What the judge's own question about the request comes to; None where it was not asked."""
-    read = [verdict.request for verdict in verdicts if verdict.request is not None]
-    if not read:
-        return None
-    low = EVEN if config.clear_below is None else config.clear_below
-    return _decision(max(read), low, max(low, EVEN if config.harmful_above is None else config.harmful_above))
+    read = judged_request(verdicts)
+    return None if read is None else _decision(read, *_limits(config, EVEN, EVEN))
 
 
 def decision_of(config: Config, steering: Steering | None, verdicts: Iterable[Verdict]) -> Decision | None:

@@ -133,8 +133,11 @@ def _request(steering: Steering, threshold: float) -> Iterator[str]:
     if steering.p is None or steering.low is None or steering.high is None:
         yield "The request could not be read: there is no head for this anchor, or it does not fit."
         return
+    read = f"{steering.p:.2f}"
+    if steering.both is not None and steering.judge is not None:
+        read = f"{steering.both:.2f}, {read} by the head and {steering.judge:.2f} by the judge"
     yield (
-        f"The request reads as {steering.decision}: harmful with probability {steering.p:.2f} "
+        f"The request reads as {steering.decision}: harmful with probability {read} "
         f"(clear up to {steering.low:.2f}, harmful above {steering.high:.2f})."
     )
     if steering.unsteered:

@@ -20,16 +20,17 @@ from ...events import (
     WindowRead,
     Withdrawn,
 )
+from ...judge.judge import Judge
 from ...lm.grammar import grammar_of
 from ...lm.language_model import Logits
 from ...prompt.message import Message
-from ...result import BeamResult, BridgeResult, Decision, FinishReason, Result, Usage
+from ...result import BeamResult, BridgeResult, Decision, FinishReason, Result, Steering, Usage
 from ...search.anchors import BridgedAnchor
 from ...search.beam import Beam
 from ...search.beams import BeamSearch
 from ...search.safety_tokens import UNCHANGED, gate_tokens, safety_tokens
 from ...search.selection import Selection, select
-from ...search.steering import decision_of, knobs_of
+from ...search.steering import decision_of, knobs_of, wants_judge, with_judge
 from ..open_models import Anchor, OpenModels
 from ..stopwatch import Stopwatch
 from .late import LateWatch
@@ -125,6 +126,8 @@ class Answer:
         draft_row = self._prompts.draft_row()
         anchor_rows = self._prompts.read_anchors(turns)
         if steering := self._prompts.steering:
+            if wants_judge(self._asked, steering):
+                steering = self._prompts.steering = yield from self._asked_too(turns, steering)
             yield RequestRead(steering)
             self._config = knobs_of(self._asked, steering)
             if steering.alpha is None and (yield from self._unsteered(turns, draft_row)):
@@ -140,6 +143,18 @@ class Answer:
             yield from self._done(search.beams[0])
         else:
             yield from self._judged(turns)
+
+    # --- what is read of the request
+
+    def _asked_too(self, turns: Sequence[Message], steering: Steering) -> Generator[Event, None, Steering]:
+        """What the judge reads beside the head; its verdicts then need not read the request again."""
+        judge = self._models.judge
+        if judge is None:
+            return steering
+        yield from self._ready(judge)
+        with self._watch.part("judge_ms"):
+            judged = judge.request(turns)
+        return with_judge(self._asked, steering, judged)
 
     # --- requests that are clear
 
@@ -357,13 +372,17 @@ class Answer:
 
     def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
         if judge := self._models.judge:
-            with self._watch.part("load_ms"):
-                yield from self._models.examples.rest(judge)
+            yield from self._ready(judge)
         yield Phase("judge")
         with self._watch.part("judge_ms"):
             verdicts = self._verdicts.judge(turns, beams)
         for beam, verdict in zip(beams, verdicts, strict=True):
             yield Judged(beam.index, verdict, self._config.threshold)
+
+    def _ready(self, judge: Judge) -> Iterator[Event]:
+        """What is left to read of the judge's examples."""
+        with self._watch.part("load_ms"):
+            yield from self._models.examples.rest(judge)
 
     def _doubted(self, selection: Selection, *, is_shown: bool) -> Iterator[Event]:
         """What a selection says takes the place of what the one before it said; the same is said once."""

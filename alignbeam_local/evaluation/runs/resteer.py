@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ...config import Config, knobs_of
 from ...errors import UsageError
 from ...result import Steering, Verdict
-from ...search.steering import steering_of, unread
+from ...search.steering import judged_request, steering_of, unread, wants_judge, with_judge
 from .run_directory import Json
 
 #: Knobs of steering that a kept run can be asked about; the others say how beams are made.
@@ -62,8 +62,10 @@ def require_alone(methods: Mapping[str, Json], name: str, config: Config) -> Non
 def steering_anew(result: Json, config: Config) -> Steering | None:
     """What these knobs make of a sample's request; None where they do not go by it.
 
+    Where the judge is to read it too, what its verdicts on the beams hold counts.
+
     Raises:
-        UsageError: the request was not read when the sample was made.
+        UsageError: the request was not read when the sample was made, or not by the head alone.
     """
     if not config.with_values({"read_request": "auto"}).reads_request:
         return None
@@ -75,12 +77,23 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
         )
     if kept["p"] is None:
         return unread(config)
-    return steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
+    if kept["by"] == "both":
+        raise UsageError(
+            "the run's requests were read by head and judge, and the head's own thresholds are not kept",
+            "Run it with request_by=head.",
+        )
+    found = steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
+    if not wants_judge(config, found):
+        return found
+    verdicts = [Verdict(**beam["judge"]) for beam in result["beams"] if beam["judge"]]
+    require_request(config, verdicts)
+    return with_judge(config, found, judged_request(verdicts))
 
 
 def require_request(config: Config, verdicts: Iterable[Verdict]) -> None:
-    """Raises: UsageError: the choice goes by what the run's judge did not say of the request."""
-    if config.choice != "by_request" or config.request_by != "judge":
+    """Raises: UsageError: the knobs go by what the run's judge did not say of the request."""
+    is_read = config.choice == "by_request" or config.steer == "by_request"
+    if not is_read or config.request_by == "head":
         return
     if all(verdict.request is None for verdict in verdicts):
         raise UsageError(
