@@ -1,0 +1,93 @@
+"""How well head and judge tell harmful requests from benign ones, in kept runs of `alignbeam eval run`.
+
+    python docs/measure_readers.py RUN...
+
+Of each run and suite, from the samples of its method `alignbeam`: the AUC of the head's reading, of the
+judge's question about the request, and of the mean of their log-odds, and how much more that is than the
+head. 95 % intervals of 2,000 bootstrap samples of the prompts.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from alignbeam_local.evaluation.runs.run_directory import RunDirectory
+from alignbeam_local.judge.calibration import auc
+
+Floats = npt.NDArray[np.float64]
+SAMPLES = 2000
+SURE = 1e-6
+
+
+class Readings(NamedTuple):
+    """Log-odds of harm, and which requests are harmful, shape (prompts,) each."""
+
+    head: Floats
+    judge: Floats
+    is_harmful: npt.NDArray[np.bool_]
+
+    def at(self, places: npt.NDArray[np.int64]) -> "Readings":
+        return Readings(self.head[places], self.judge[places], self.is_harmful[places])
+
+
+def readings(samples: list[dict[str, Any]]) -> Readings:
+    """Those of the samples whose request both have read."""
+    rows = []
+    for sample in samples:
+        p = sample["result"]["steering"]["p"]
+        judged = [beam["judge"]["request"] for beam in sample["result"]["beams"] if beam["judge"]]
+        if p is not None and judged and None not in judged:
+            rows.append((p, max(judged), sample["label"] == "harmful"))
+    by_head, by_judge, is_harmful = (np.array(column) for column in zip(*rows, strict=True))
+    return Readings(log_odds(by_head), log_odds(by_judge), is_harmful.astype(bool))
+
+
+def log_odds(p: Floats) -> Floats:
+    p = p.clip(SURE, 1 - SURE)
+    return np.log(p / (1 - p))
+
+
+def area(scores: Floats, is_harmful: npt.NDArray[np.bool_]) -> float:
+    return auc(list(scores[is_harmful]), list(scores[~is_harmful]))
+
+
+FIGURES: dict[str, Callable[[Readings], float]] = {
+    "head": lambda read: area(read.head, read.is_harmful),
+    "judge": lambda read: area(read.judge, read.is_harmful),
+    "both": lambda read: area(read.head + read.judge, read.is_harmful),
+    "both, more than the head": lambda read: FIGURES["both"](read) - FIGURES["head"](read),
+}
+
+
+def figure(read: Readings, value: Callable[[Readings], float]) -> str:
+    """The value with its interval."""
+    rng, n = np.random.default_rng(0), len(read.is_harmful)
+    places = [rng.integers(0, n, n) for _ in range(SAMPLES)]
+    low, high = np.nanquantile([value(read.at(drawn)) for drawn in places], [0.025, 0.975])
+    return f"{value(read):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path)
+    for run in parser.parse_args().runs:
+        suites = defaultdict(list)
+        for sample in RunDirectory(run).samples():
+            if sample["method"] == "alignbeam" and sample.get("result", {}).get("steering"):
+                suites[sample["suite"]].append(sample)
+        for suite, samples in suites.items():
+            read = readings(samples)
+            print(f"{run.name} {suite}: {read.is_harmful.sum()} harmful, {(~read.is_harmful).sum()} benign")
+            for name, value in FIGURES.items():
+                print(f"  {name}: {figure(read, value)}")
+
+
+if __name__ == "__main__":
+    main()
