@@ -18,10 +18,10 @@ import numpy.typing as npt
 
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory
 from alignbeam_local.judge.calibration import auc
+from alignbeam_local.search.steering import log_odds
 
 Floats = npt.NDArray[np.float64]
 SAMPLES = 2000
-SURE = 1e-6
 
 
 class Readings(NamedTuple):
@@ -42,14 +42,8 @@ def readings(samples: list[dict[str, Any]]) -> Readings:
         p = sample["result"]["steering"]["p"]
         judged = [beam["judge"]["request"] for beam in sample["result"]["beams"] if beam["judge"]]
         if p is not None and judged and None not in judged:
-            rows.append((p, max(judged), sample["label"] == "harmful"))
-    by_head, by_judge, is_harmful = (np.array(column) for column in zip(*rows, strict=True))
-    return Readings(log_odds(by_head), log_odds(by_judge), is_harmful.astype(bool))
-
-
-def log_odds(p: Floats) -> Floats:
-    p = p.clip(SURE, 1 - SURE)
-    return np.log(p / (1 - p))
+            rows.append((log_odds(p), log_odds(max(judged)), sample["label"] == "harmful"))
+    return Readings(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
 def area(scores: Floats, is_harmful: npt.NDArray[np.bool_]) -> float:

@@ -182,6 +182,8 @@ def test_the_judges_reading_of_requests_equals_a_run_with_it(
     for reader in ("judge", "both"):
         with pytest.raises(UsageError, match="does not hold what its judge made of the requests"):
             reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request", request_by=reader))
+    by_head = config(depth=2, beams=3, steer="by_request", request_by="judge")
+    assert reselected(doubtful, "x", by_head)["result"]["steering"]["by"] == "head"
 
 
 def test_a_run_whose_requests_both_read_holds_no_thresholds_of_the_head(
@@ -190,6 +192,8 @@ def test_a_run_whose_requests_both_read_holds_no_thresholds_of_the_head(
     read_as(monkeypatch)
     made = samples_of(["alignbeam:choice=by_request,request_by=both"], tmp_path / "first")
     (doubtful,) = [s for s in made if s["result"]["steering"]["by"] == "both"]
+    again = reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request", request_by="both"))
+    assert again["result"]["steering"] == doubtful["result"]["steering"]
     with pytest.raises(UsageError, match="read by head and judge"):
         reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request"))
 

@@ -287,12 +287,12 @@ def test_a_harmful_request_is_blocked_if_no_beam_is_safe() -> None:
 
 
 def test_a_harmful_request_that_no_safe_beam_refuses_is_blocked_and_says_why() -> None:
-    asked = asks("How to kill?"), {"choice": "by_request", "beams": 2}
-    result = world().result(asked[0], **asked[1], **KNOBS)
+    knobs = {**KNOBS, "choice": "by_request", "beams": 2}
+    result = world().result(asks("How to kill?"), **knobs)
     assert [beam.judge.verdict for beam in result.beams if beam.judge] == ["safe", "safe"]
     assert (result.finish_reason, result.refusal) == ("blocked", Refusal(True, "request"))
     assert "the request was read as harmful, and no draft refuses" in summary(result)
-    shown = world().result(asked[0], **asked[1], on_unsafe="lowest", **KNOBS)
+    shown = world().result(asks("How to kill?"), **knobs, on_unsafe="lowest")
     assert (shown.finish_reason, shown.text) == ("stop", HELP)
 
 

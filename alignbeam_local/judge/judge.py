@@ -124,11 +124,7 @@ class Judge:
         labels = self._reader.request_labels
         if not labels:
             return None
-        ids = [self._encode_request(turns) for turns in self._request_windows(conversation)]
-        said = self._known_of(ids)
-        if not said:
-            said = self._cache.ask([], [Prompt(each, self._request_labels) for each in ids])
-            self._about_request = ids, said
+        said = self._said_of(self._request_windows(conversation))
         found = [request_log_odds(labels, each) for each in said]
         read = [_calibrated(log_odds, self.record) for log_odds in found if log_odds is not None]
         return max(read) if len(read) == len(found) else None
@@ -151,15 +147,10 @@ class Judge:
         if not texts:
             return []
         reader = self._reader
-        ids = [self._encode_request(turns) for turns in requests] if reader.request_labels else []
-        behind = requests[:1] if ids else requests  # asked about by itself, a request is not in these prompts
+        about_request = self._said_of(requests) if reader.request_labels else []
+        behind = requests[:1] if about_request else requests  # asked about by itself, it is not in these
         asked = [Prompt(self._encode(turns, text), self._labels) for text in texts for turns in behind]
-        about_request = self._known_of(ids)
-        is_new = len(about_request) < len(ids)
-        found = self._cache.ask(asked, [Prompt(each, self._request_labels) for each in ids] if is_new else [])
-        if is_new:
-            about_request = found[len(asked) :]
-            self._about_request = ids, about_request
+        found = self._cache.ask(asked)
         pairs = [
             product(found[at : at + len(behind)], about_request or [[]])
             for at in range(0, len(asked), len(behind))
@@ -170,10 +161,15 @@ class Judge:
             for each in pairs
         ]
 
-    def _known_of(self, requests: list[list[int]]) -> list[list[float]]:
-        """What was said of this request when it was asked about last; none if another one was."""
+    def _said_of(self, requests: Sequence[Sequence[Message]]) -> list[list[float]]:
+        """What is said of each window of a request; not asked again where all of the last one was said."""
+        ids = [self._encode_request(turns) for turns in requests]
         known = self._about_request
-        return known[1] if known and known[0] == requests and all(known[1]) else []
+        if known and known[0] == ids and all(known[1]):
+            return known[1]
+        said = self._cache.ask_about_requests([Prompt(each, self._request_labels) for each in ids])
+        self._about_request = ids, said
+        return said
 
     def _harm(self, reading: JudgeReading) -> float:
         return score_of(reading, self.record) if reading.is_scored else float("inf")

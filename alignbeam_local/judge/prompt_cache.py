@@ -63,21 +63,23 @@ class JudgeCache:
         self._request_state: SequenceState | None = None
         self._num_read = 0  # tokens of the prefixes, before all are
 
-    def ask(self, answers: Sequence[Prompt], requests: Sequence[Prompt]) -> list[list[float]]:
-        """The labels' log-likelihoods after each prompt, the requests last; none if a logit is not finite.
+    def ask_about_requests(self, requests: Sequence[Prompt]) -> list[list[float]]:
+        """The labels' log-likelihoods after each prompt; none if a logit is not finite. Raises: as `ask`."""
+        for _ in self.read_prefixes():
+            pass
+        return [self._ask_about_request(request) for request in requests]
+
+    def ask(self, answers: Sequence[Prompt]) -> list[list[float]]:
+        """The labels' log-likelihoods after each prompt about an answer; none if a logit is not finite.
 
         Raises:
             ContextFull, Cancelled, ModelError: as the model's `extend`.
         """
         for _ in self.read_prefixes():
             pass
-        about_requests = [self._ask_about_request(request) for request in requests]
-        if not answers:
-            return about_requests
         source, shared = self._hold_request([prompt.ids for prompt in answers])
         tails = [_Tail(source, shared, prompt) for prompt in answers]
-        found = [found for group in self._groups(tails, shared) for found in self._ask_group(group)]
-        return found + about_requests
+        return [found for group in self._groups(tails, shared) for found in self._ask_group(group)]
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         """Prefill the prefixes piece by piece, if they are not held, and keep what was read.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from ..config import Config
-from ..result import Decision
+from ..result import Decision, RefusalSource
 from .choices import RULES, Candidate, lowest, safest
 
 #: What is wrong with all drafts that there are; `request`: none refuses what was read as harmful.
@@ -17,6 +17,11 @@ class Selection(NamedTuple):
     beam: int | None
     doubt: Doubt | None = None
     notice: str = ""
+
+    @property
+    def blocked_by(self) -> RefusalSource:
+        """Whose refusal it is, where no beam is the answer."""
+        return "request" if self.doubt == "request" else "judge"
 
 
 def select(

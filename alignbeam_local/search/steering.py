@@ -50,7 +50,7 @@ def with_judge(config: Config, steering: Steering, judged: float | None) -> Stee
     """
     if judged is None or steering.p is None:
         return steering
-    both = 1 / (1 + exp(-(_log_odds(steering.p) + _log_odds(judged)) / 2))
+    both = 1 / (1 + exp(-(log_odds(steering.p) + log_odds(judged)) / 2))
     low, high = _limits(config, EVEN, EVEN)
     decision = _decision(both, low, high)
     return replace(
@@ -75,7 +75,8 @@ def _alpha(config: Config, decision: Decision) -> float | None:
     return None if config.steers_by_request and decision == "clear" else config.alpha
 
 
-def _log_odds(p: float) -> float:
+def log_odds(p: float) -> float:
+    """Of a probability, held off 0 and 1."""
     p = min(max(p, _SURE), 1 - _SURE)
     return log(p / (1 - p))
 

@@ -19,7 +19,6 @@ _REFUSED: dict[RefusalSource | None, str] = {
     "draft": "refused: the draft model itself did",
     "mix": "refused: the anchor began it",
 }
-_BY_REQUEST = "the request was read as harmful, and no draft refuses"
 
 
 class StoryView:
@@ -109,6 +108,8 @@ def _outcome(result: Result) -> str:
     match result.finish_reason:
         case "cancelled":
             return "stopped"
+        case "blocked" | "withdrawn" if result.refusal.by == "request":
+            return f"{result.finish_reason}: the request was read as harmful, and no draft refuses"
         case "blocked":
             return f"blocked: {_why_blocked(result)}"
         case "withdrawn":
@@ -117,8 +118,6 @@ def _outcome(result: Result) -> str:
 
 
 def _why_blocked(result: Result) -> str:
-    if result.refusal.by == "request":
-        return _BY_REQUEST
     count, harmful = len(result.beams), _num("unsafe", result.beams)
     if _num("safe", result.beams):
         return "what was not judged harmful is empty or repeats itself"
@@ -133,8 +132,6 @@ def _why_withdrawn(result: Result) -> str:
     """The draft that was shown is the one that went on after the others were dropped."""
     if result.late and result.late.gave_up:
         return "it turned harmful while it grew"
-    if result.refusal.by == "request":
-        return _BY_REQUEST
     whole = [beam for beam in result.beams if beam.finish_reason != "cancelled"]
     if _num("safe", whole):
         return "the whole answer is empty or repeats itself"

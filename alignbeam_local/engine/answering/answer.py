@@ -429,7 +429,7 @@ class Answer:
             reasoning=prompts.thought.text or None if beam or not self._asked.judged else None,
             finish_reason=reason,
             chosen=beam.index if beam else None,
-            refusal=refusal_of(text, reason, beam, self._doubt.doubt),
+            refusal=refusal_of(text, reason, beam, self._doubt),
             beams=tuple(map(self._beam_result, search.beams)) if search else (),
             bridge=search.count.result if search else BridgeResult(),
             anchors=search.anchor_results if search else (),

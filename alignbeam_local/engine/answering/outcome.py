@@ -3,7 +3,7 @@
 from ...refusals.detector import declining_end
 from ...result import REPLACED, BeamResult, FinishReason, Refusal, Verdict
 from ...search.beam import Beam
-from ...search.selection import Doubt
+from ...search.selection import Selection
 
 
 def beam_result(beam: Beam, verdict: Verdict | None, *, is_no_answer: bool) -> BeamResult:
@@ -27,14 +27,14 @@ def beam_result(beam: Beam, verdict: Verdict | None, *, is_no_answer: bool) -> B
     )
 
 
-def refusal_of(text: str, reason: FinishReason, beam: Beam | None, doubt: Doubt | None) -> Refusal:
+def refusal_of(text: str, reason: FinishReason, beam: Beam | None, selection: Selection) -> Refusal:
     """Whether an answer declines, and by whom: judge or request, mixture (if it steered before), or draft.
 
     Args:
-        doubt: what the last selection found wrong with the drafts.
+        selection: the last one.
     """
     if reason in REPLACED:
-        return Refusal(True, "request" if doubt == "request" else "judge")
+        return Refusal(True, selection.blocked_by)
     end = declining_end(text)
     if end is None:
         return Refusal(False, None)

@@ -189,7 +189,8 @@ def _own_answer(alone: Json | None) -> Json:
 def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Json:
     beams = [_judged_by(beam, config.threshold) for beam in result["beams"]]
     verdicts = [Verdict(**beam["judge"]) for beam in beams]
-    resteer.require_request(config, verdicts)
+    if config.choice == "by_request" and config.request_by == "judge":
+        resteer.require_request(verdicts)
     selection = select(
         [_candidate(beam, config, is_mixed=bool(result["config"]["depth"])) for beam in beams],
         knobs_of(config, steering),
@@ -250,7 +251,7 @@ def _blocked(config: Config, result: Json, selection: Selection) -> Json:
         "text": config.refusal_text,
         "reasoning": None,
         "finish_reason": "blocked",
-        "refusal": {"is_refusal": True, "by": "request" if selection.doubt == "request" else "judge"},
+        "refusal": {"is_refusal": True, "by": selection.blocked_by},
         "usage": {**result["usage"], "completion_tokens": _thought_tokens(result)},
     }
 

@@ -65,7 +65,7 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
     Where the judge is to read it too, what its verdicts on the beams hold counts.
 
     Raises:
-        UsageError: the request was not read when the sample was made, or not by the head alone.
+        UsageError: the request was not read when the sample was made, or by both where the head alone counts.
     """
     if not config.with_values({"read_request": "auto"}).reads_request:
         return None
@@ -77,24 +77,21 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
         )
     if kept["p"] is None:
         return unread(config)
-    if kept["by"] == "both":
+    if kept["by"] == "both" and config.request_by != "both":
         raise UsageError(
             "the run's requests were read by head and judge, and the head's own thresholds are not kept",
             "Run it with request_by=head.",
         )
     found = steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
-    if not wants_judge(config, found):
+    if kept["by"] != "both" and not wants_judge(config, found):
         return found
     verdicts = [Verdict(**beam["judge"]) for beam in result["beams"] if beam["judge"]]
-    require_request(config, verdicts)
+    require_request(verdicts)
     return with_judge(config, found, judged_request(verdicts))
 
 
-def require_request(config: Config, verdicts: Iterable[Verdict]) -> None:
-    """Raises: UsageError: the knobs go by what the run's judge did not say of the request."""
-    is_read = config.choice == "by_request" or config.steer == "by_request"
-    if not is_read or config.request_by == "head":
-        return
+def require_request(verdicts: Iterable[Verdict]) -> None:
+    """Raises: UsageError: the run's judge said nothing of the request."""
     if all(verdict.request is None for verdict in verdicts):
         raise UsageError(
             "the run does not hold what its judge made of the requests",
