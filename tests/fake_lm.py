@@ -169,7 +169,7 @@ def spelt(vocabulary: Vocabulary, tokens: Sequence[int]) -> bytes:
 class FakeLM:
     """`LanguageModel` on a function from tokens to logits; no arithmetic but the sampler's.
 
-    `hidden` does the same for hidden states; the default ones look random.
+    `hidden` does the same for hidden states, of every layer; the default ones look random.
 
     `batches` records every decode as sequence -> number of tokens. Rows handed out are filled with NaN at
     the next decode, and asking for a row that the last decode did not make is an AssertionError.
@@ -187,8 +187,12 @@ class FakeLM:
         cancellation: Cancellation | None = None,
         hidden: Row | None = None,
         saves: bool = True,
+        reads_layers: bool = False,
     ) -> None:
         self.vocabulary = vocabulary
+        self.num_layers = 4
+        self.layer: int | None = None
+        self._reads_layers = reads_layers
         self.num_sequences = num_sequences
         self.num_cells = num_cells
         self.kv_strategy = kv_strategy
@@ -260,6 +264,12 @@ class FakeLM:
             tails[sequence] = ids[self._rewind(sequence, keep) :]
         return tails
 
+    def read_at(self, layer: int | None) -> None:
+        assert self._reads_layers, "this context makes answers"
+        if layer is not None and not 0 <= layer < self.num_layers - 1:
+            raise ModelError(f"the model has {self.num_layers} layers: nothing is behind {layer}")
+        self.layer = layer
+
     def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
         tails = self._new_tails(targets)
         if before := {sequence: tail[:-1] for sequence, tail in tails.items() if len(tail) > 1}:
@@ -268,6 +278,7 @@ class FakeLM:
         return {sequence: self._hidden(self._tokens[sequence]).copy() for sequence in tails}
 
     def logits(self, sequence: int) -> Logits:
+        assert not self._reads_layers, "this context reads, and makes no answers"
         assert sequence in self._rows, f"sequence {sequence} has no row, or a stale one"
         return self._rows[sequence]
 

@@ -70,7 +70,7 @@ class FakeLoader:
     def prepare(self, *models: Path) -> Iterator[Notice]:
         yield Notice("this machine is slow")
 
-    def open(self, role: str, file: ModelFile, size: ContextSize) -> Model:
+    def open(self, role: str, file: ModelFile, size: ContextSize, *, reads: bool = False) -> Model:
         model = self.models[file.name]
         lm = FakeLM(
             model.vocabulary,
@@ -82,6 +82,7 @@ class FakeLoader:
             cancellation=self._cancellation,
             hidden=model.hidden,
             saves=model.saves,
+            reads_layers=reads,
         )
         self.opened[file.name].append(lm)
         context = min(self._config.context, model.trained_context)

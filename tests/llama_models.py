@@ -36,6 +36,7 @@ def write_tiny(
     part_tensors: int = 0,
     heads: int = 2,
     name: str = "",
+    blocks: int = 1,
     **extra: int,
 ) -> Path:
     """A whole random model with a SentencePiece vocabulary that adds a space and falls back to bytes.
@@ -60,13 +61,13 @@ def write_tiny(
     writer.add_vocab_size(SIZE)
     writer.add_context_length(2048)
     writer.add_embedding_length(WIDTH)
-    writer.add_block_count(1)
+    writer.add_block_count(blocks)
     writer.add_layer_norm_rms_eps(1e-5)
     for key, value in extra.items():
         writer.add_uint32(f"{architecture}.{key}", value)
-    shapes = _llama(writer, heads) if architecture == "llama" else _mamba(writer)
+    shapes = _llama(writer, heads) if architecture == "llama" else _mamba(writer, blocks)
     if has_weights:
-        _write_weights(writer, shapes, architecture, seed)
+        _write_weights(writer, shapes, architecture, seed, blocks)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -75,12 +76,20 @@ def write_tiny(
 
 
 def _write_weights(
-    writer: gguf.GGUFWriter, shapes: dict[str, tuple[int, ...]], architecture: str, seed: int
+    writer: gguf.GGUFWriter, shapes: dict[str, tuple[int, ...]], architecture: str, seed: int, blocks: int
 ) -> None:
+    """`shapes` are those of the first block."""
     random = np.random.default_rng(seed)
-    for name, shape in {"token_embd.weight": (SIZE, WIDTH), "output.weight": (SIZE, WIDTH), **shapes}.items():
+    more = {
+        name.replace("blk.0.", f"blk.{block}."): shape
+        for block in range(1, blocks)
+        for name, shape in shapes.items()
+    }
+    outer = {"token_embd.weight": (SIZE, WIDTH), "output.weight": (SIZE, WIDTH)}
+    for name, shape in {**outer, **shapes, **more}.items():
         writer.add_tensor(name, random.normal(0, 0.3, shape).astype(np.float32))
-    for name in ("output_norm", "blk.0.attn_norm", *(["blk.0.ffn_norm"] if architecture == "llama" else [])):
+    norms = ("attn_norm", "ffn_norm") if architecture == "llama" else ("attn_norm",)
+    for name in ("output_norm", *(f"blk.{block}.{norm}" for block in range(blocks) for norm in norms)):
         writer.add_tensor(f"{name}.weight", np.ones(WIDTH, np.float32))
 
 
@@ -94,7 +103,7 @@ def _llama(writer: Any, heads: int) -> dict[str, tuple[int, ...]]:
     return {**square, **wide, "blk.0.ffn_down.weight": (WIDTH, 64)}
 
 
-def _mamba(writer: Any) -> dict[str, tuple[int, ...]]:
+def _mamba(writer: Any, blocks: int) -> dict[str, tuple[int, ...]]:
     inner, state, rank, kernel = 64, 8, 4, 4
     writer.add_feed_forward_length(0)
     writer.add_head_count(0)
@@ -102,7 +111,8 @@ def _mamba(writer: Any) -> dict[str, tuple[int, ...]]:
     writer.add_ssm_state_size(state)
     writer.add_ssm_time_step_rank(rank)
     writer.add_ssm_conv_kernel(kernel)
-    writer.add_tensor("blk.0.ssm_a", -np.ones((inner, state), np.float32))
+    for block in range(blocks):
+        writer.add_tensor(f"blk.{block}.ssm_a", -np.ones((inner, state), np.float32))
     return {
         "blk.0.ssm_in.weight": (2 * inner, WIDTH),
         "blk.0.ssm_conv1d.weight": (inner, kernel),

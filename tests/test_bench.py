@@ -195,6 +195,9 @@ def test_a_decode_reads_all_weights_but_a_table_of_embeddings(tmp_path: Path) ->
     path = write_tiny(tmp_path / "a.gguf", "llama")
     tensors = {tensor.name: int(tensor.n_bytes) for tensor in gguf.GGUFReader(path).tensors}
     assert bytes_per_decode(path) == sum(tensors.values()) - tensors["token_embd.weight"]
+    deep = write_tiny(tmp_path / "deep.gguf", "llama", blocks=3)
+    block = sum(size for name, size in tensors.items() if name.startswith("blk.0."))
+    assert bytes_per_decode(deep, 1) == 2 * block, "nothing behind the layer"
 
 
 def test_the_peak_is_not_under_what_is_held() -> None:
@@ -322,7 +325,7 @@ def talk(monkeypatch: pytest.MonkeyPatch) -> Talk:
     monkeypatch.setattr(bench, "PlainDraft", FakePlain)
     monkeypatch.setattr(bench, "LlamaLM", object)
     monkeypatch.setattr(bench, "require_model", _Header)
-    monkeypatch.setattr(bench, "bytes_per_decode", lambda _: 100)
+    monkeypatch.setattr(bench, "bytes_per_decode", lambda *_: 100)
     talk = Talk(monkeypatch, max_tokens=12, beams=3, judge_at=4, ignore_eos=True)
     judging = fake_vocabulary()
     talk.loader.models["judge"] = FakeModel(judging, judge_row(judging))

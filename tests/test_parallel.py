@@ -143,14 +143,15 @@ def test_each_answer_is_what_it_is_alone(
     asked: list[tuple[str, dict[str, Any]]], num_slots: int, kv: Kv, seed: int, piece: int | None
 ) -> None:
     # The judge is open from the start, as it is where any prompt before needed it.
-    # So is what an anchor needs to read all that an answer says.
-    one, config = opened(models(kv, seed), on_unsafe="refuse", late="window")
-    many, shared = opened(models(kv, seed), on_unsafe="refuse", late="window", parallel=num_slots)
-    config, shared = (each.with_values({"late": "off"}) for each in (config, shared))
-    expected = [alone(one, said(text), config.with_values(knobs)) for text, knobs in asked]
+    # So is what reads requests, and what an anchor needs to read all that an answer says.
+    knobs: dict[str, Any] = {"on_unsafe": "refuse", "late": "window", "read_request": "on"}
+    one, config = opened(models(kv, seed), **knobs)
+    many, shared = opened(models(kv, seed), **knobs, parallel=num_slots)
+    config, shared = (each.with_values({"late": "off", "read_request": "auto"}) for each in (config, shared))
+    expected = [alone(one, said(text), config.with_values(own)) for text, own in asked]
     answers = many.parallel()
     answers.read_in_pieces(piece)
-    found = answers.answers([(said(text), shared.with_values(knobs)) for text, knobs in asked])
+    found = answers.answers([(said(text), shared.with_values(own)) for text, own in asked])
     assert list(map(plain, found)) == list(map(plain, expected))
 
 

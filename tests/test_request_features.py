@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local.heads.features import NUM_SEQUENCES, RequestReader
+from alignbeam_local.heads.features import RequestReader
 from alignbeam_local.heads.parts import MAX_RUNS, MIN_BYTES, parts, sentences
 from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.prompt.message import Message
@@ -27,7 +27,7 @@ def texts(*conversation: Message) -> list[str]:
     return [f"{len(part) - 1} {part[-1].content}" for part in parts(conversation)]
 
 
-def fake_reader(num_sequences: int = NUM_SEQUENCES, kv: Kv = "seq") -> tuple[RequestReader, FakeLM]:
+def fake_reader(num_sequences: int = 9, kv: Kv = "seq") -> tuple[RequestReader, FakeLM]:
     assert kv != "auto"
     lm = FakeLM(VOCABULARY, hashed_row(VOCABULARY.size), num_sequences=num_sequences, kv_strategy=kv)
     return RequestReader(lm, FORMAT), lm
@@ -86,7 +86,7 @@ def test_many_sentences_make_a_bounded_number_of_parts() -> None:
 
 
 @pytest.mark.parametrize("kv", ["seq", "state"])
-@pytest.mark.parametrize("num_sequences", [2, 3, NUM_SEQUENCES])
+@pytest.mark.parametrize("num_sequences", [2, 3, 9])
 def test_states_are_those_at_the_end_of_the_rendered_prompts(num_sequences: int, kv: Kv) -> None:
     reader, _ = fake_reader(num_sequences, kv)
     hidden = hashed_row(WIDTH, seed=1)

@@ -20,7 +20,7 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import Profile
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result
-from alignbeam_local.roles import MOST_ANCHORS, anchor_number, is_anchor, is_twin, twin_role
+from alignbeam_local.roles import MOST_ANCHORS, anchor_number, file_role, is_anchor, reader_role, twin_role
 from alignbeam_local.search.steering import reading_of, steering_of, unread
 from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
@@ -96,11 +96,13 @@ def test_each_anchor_has_a_role_and_a_twin_only_where_it_is_asked() -> None:
 def test_the_names_of_roles() -> None:
     assert [
         role
-        for role in ("draft", "anchor", "anchor2", "anchor12_twin", "anchored", "judge")
+        for role in ("draft", "anchor", "anchor2", "anchor12_twin", "anchor_reader", "anchored", "judge")
         if is_anchor(role)
-    ] == [*("anchor", "anchor2", "anchor12_twin")]
+    ] == [*("anchor", "anchor2", "anchor12_twin", "anchor_reader")]
     assert (anchor_number("anchor"), anchor_number("anchor12_twin")) == (0, 11)
-    assert (is_twin(twin_role("anchor")), is_twin("anchor2")) == (True, False)
+    assert [file_role(role) for role in (twin_role("anchor2"), reader_role("anchor"), "judge")] == [
+        *("anchor2", "anchor", "judge")
+    ]
 
 
 @pytest.mark.parametrize(

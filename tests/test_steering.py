@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from alignbeam_local.config import MOST_TOKENS, Config
+from alignbeam_local.engine.open_models import Anchor
 from alignbeam_local.events import AnswerText, Event, Notice, RequestRead, Step, Withdrawn
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
 from alignbeam_local.lm.language_model import Logits
@@ -24,7 +25,7 @@ from alignbeam_local.search.steering import (
 )
 from alignbeam_local.server.served import as_served
 from cli.views.story import summary
-from tests.fake_lm import FakeLM, scripted_row, spelt
+from tests.fake_lm import FakeLM, Row, scripted_row, spelt
 from tests.test_answer import ANCHOR, HELP, OTHER, REFUSAL, World, done, phases, shown
 
 #: Words of a request, and the logit of what the head makes of a text that holds them; the last one counts.
@@ -58,9 +59,28 @@ HEAD = RequestHead(
 
 def world(*, head: RequestHead | None = HEAD, **knobs: Any) -> World:
     made = World(SCRIPT, SCRIPT, **knobs)
-    made.anchor._hidden = hidden
-    made.models.anchors = tuple(replace(anchor, head=head) for anchor in made.models.anchors)
+    made.models.anchors = tuple(with_reader(anchor, head, made.anchor) for anchor in made.models.anchors)
     return made
+
+
+def with_reader(anchor: Anchor, head: RequestHead | None, like: FakeLM, states: Row = hidden) -> Anchor:
+    """The anchor with a head, and opened once more to read; without a head it has no reader."""
+    lm = FakeLM(
+        ANCHOR,
+        scripted_row(ANCHOR, {}),
+        hidden=states,
+        kv_strategy=like.kv_strategy,
+        num_cells=like.num_cells,
+        reads_layers=True,
+    )
+    return replace(anchor, head=head, reader=replace(anchor.model, lm=lm) if head else None)
+
+
+def reader_of(made: World) -> FakeLM:
+    reader = made.models.anchors[0].reader
+    assert reader is not None
+    assert isinstance(reader.lm, FakeLM)
+    return reader.lm
 
 
 def asks(*texts: str) -> list[Message]:
@@ -351,16 +371,23 @@ def test_a_system_prompt_of_the_anchors_is_read_with_the_prompt_and_clears_nothi
 def test_a_second_answer_to_the_same_prompt_decodes_it_no_more() -> None:
     made = world()
     made.result(asks("How to cook?"), **KNOBS)
-    before = made.anchor.decoded_tokens
+    before = reader_of(made).decoded_tokens
     assert made.result(asks("How to cook?"), **KNOBS).text == HELP
-    assert made.anchor.decoded_tokens == before
+    assert reader_of(made).decoded_tokens == before
 
 
-def test_a_row_that_was_taken_without_its_state_is_read_again() -> None:
+def test_of_a_clear_request_the_anchor_decodes_nothing() -> None:
     made = world()
-    made.result(asks("How to cook?"))
-    assert made.result(asks("How to cook?"), **KNOBS).steering is not None
+    made.result(asks("How to cook?"), **KNOBS)
+    assert made.anchor.decoded_tokens == 0
+    made.result(asks("How to kill?"), **KNOBS)
+    assert made.anchor.decoded_tokens > 0
+
+
+def test_nothing_is_read_where_nothing_goes_by_it() -> None:
+    made = world()
     assert made.result(asks("How to cook?")).steering is None
+    assert reader_of(made).decoded_tokens == 0
 
 
 # --- failing to always
@@ -373,7 +400,7 @@ def test_without_a_reading_it_is_steered_as_in_the_paper(why: str) -> None:
     question = "How NAN?" if why == "no number" else "How to cook?"
     if why == "too long":
         question = f"{'x' * 60}. {'y' * 60}. {question}"
-        made.anchor.num_cells = 220
+        reader_of(made).num_cells = 220
     events = made.events(asks(question), **KNOBS)
     assert read(events) == unread(Config())
     result = done(events)
@@ -387,16 +414,15 @@ def test_one_head_of_several_that_can_not_read_means_steered(order: int) -> None
     """What the other one finds clear may be what this one would have found harmful."""
     made = world()
     (own,) = made.models.anchors
-    lm = FakeLM(ANCHOR, scripted_row(ANCHOR, SCRIPT), hidden=lambda _: np.full(2, np.nan, np.float32))
-    other = replace(own, model=replace(own.model, lm=lm))
+    lm = FakeLM(ANCHOR, scripted_row(ANCHOR, SCRIPT))
+    blind = with_reader(own, HEAD, lm, lambda _: np.full(2, np.nan, np.float32))
+    other = replace(blind, model=replace(own.model, lm=lm))
     pair = (own, other)[::order]
     made.models.anchors = tuple(replace(one, role=role) for one, role in zip(pair, TWO, strict=True))
     events = made.events(asks("How to cook?"), anchor=TWO, **KNOBS)
     assert read(events) == unread(Config())
     assert done(events).beams[0].mixed == 6
-    made.models.anchors = tuple(
-        replace(one, head=own.head if one.model is own.model else None) for one in pair
-    )
+    made.models.anchors = tuple(one if one.model is own.model else with_reader(one, None, lm) for one in pair)
     assert read(made.events(asks("How to cook?"), anchor=TWO, **KNOBS)).decision == "clear", (
         "no head is no reading"
     )

@@ -23,6 +23,7 @@ from ..machine.memory import cell_bytes
 from ..models.gguf_header import require_model
 from ..prompt.formats import REASONS_HINT
 from ..prompt.message import Message
+from ..roles import reader_role
 from .cases import BenchPlan, Case, Shape, sweep_cases, table_cases
 from .floor import bytes_per_decode
 from .prompts import prompt_of
@@ -218,9 +219,11 @@ class Rounds:
         self._plan = plan
         self._prompts = prompts
         self._tell = tell
-        cards = engine.models.cards
+        models = engine.models
+        layers = {reader_role(anchor.role): anchor.head.layer for anchor in models.anchors if anchor.head}
         self.bytes_per_decode = {
-            role: bytes_per_decode(Path(card.path)) for role, card in cards.items() if card
+            role: bytes_per_decode(Path(model.card.path), layers.get(role))
+            for role, model in models.by_role.items()
         }
 
     def compare(self, cases: Sequence[Case]) -> tuple[tuple[Alone, ...], tuple[MeasuredCase, ...]]:

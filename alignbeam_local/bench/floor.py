@@ -11,8 +11,10 @@ _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 _EXPERTS = "_exps."
 
 
-def bytes_per_decode(path: Path) -> int:
+def bytes_per_decode(path: Path, layer: int | None = None) -> int:
     """The bytes of a model's weights that every batch reads, however many tokens it has.
+
+    With a `layer` the batch ends behind it.
 
     Of a table of embeddings a batch reads a few rows, unless the same tensor makes the logits. Of a model of
     experts it reads the chosen ones: there this is too much. A model in several files counts whole.
@@ -23,7 +25,11 @@ def bytes_per_decode(path: Path) -> int:
     header = require_model(path)
     if header.split_count > 1:
         return header.bytes
-    return weights_of(read_contents(path).tensors).bytes
+    tensors = read_contents(path).tensors
+    if layer is not None:
+        blocks = tuple(f"blk.{block}." for block in range(layer + 1))
+        tensors = [tensor for tensor in tensors if tensor.name.startswith(blocks)]
+    return weights_of(tensors).bytes
 
 
 class Weights(NamedTuple):

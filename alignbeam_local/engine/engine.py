@@ -23,7 +23,7 @@ from ..models.registry import Registry
 from ..pair.check import check_pair
 from ..prompt.message import Message
 from ..result import Result
-from ..roles import anchor_number, is_anchor, is_twin, twin_role
+from ..roles import anchor_number, file_role, is_anchor, is_reader, reader_role, twin_role
 from ..search.bridge import bridge_between
 from .answering.answer import Answer
 from .background import Background
@@ -296,12 +296,14 @@ class Engine:
         if not loader.place(needs, spare=self._aside.num_bytes if self._aside else 0):
             self._aside = None  # its memory is what is missing: what was held is read anew
         yield from loader.prepare(*(file.path for file in files.values()))
-        opened = {role: loader.open(role, files[role], size) for role, size in wanted.items()}
+        opened = {
+            role: loader.open(role, files[role], size) for role, size in wanted.items() if not is_reader(role)
+        }
         for role, model in opened.items():
             if role != "draft":
                 require_silent_chat(role, model.card.name, model.format)
         draft, judge = opened["draft"], opened.get("judge")
-        own = sorted((r for r in opened if is_anchor(r) and not is_twin(r)), key=anchor_number)
+        own = sorted((r for r in opened if is_anchor(r) and r == file_role(r)), key=anchor_number)
         for model in (draft, *(opened[role] for role in own)):
             if model.context < config.context:
                 yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
@@ -309,7 +311,12 @@ class Engine:
         for role in own:
             bridged = _bridged(draft, opened[role], role, opened.get(twin_role(role)))
             yield from _checked_pair(bridged, config, is_one_of_several=len(own) > 1)
-            anchors.append((yield from _with_head(bridged)))
+            bridged = yield from _with_head(bridged)
+            if bridged.head and (size := wanted.get(reader_role(role))):
+                reader = loader.open(reader_role(role), files[role], size, reads=True)
+                reader.lm.read_at(bridged.head.layer)
+                bridged = replace(bridged, reader=reader)
+            anchors.append(bridged)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
         head = _answer_head(draft) if config.needs_answer_head else None

@@ -143,8 +143,10 @@ class Loader:
         if wants_gpu and not usable_gpus(self._config) and probe.says_no_offload():
             yield Notice(probe.NO_OFFLOAD)
 
-    def open(self, role: str, file: ModelFile, size: ContextSize) -> Model:
+    def open(self, role: str, file: ModelFile, size: ContextSize, *, reads: bool = False) -> Model:
         """Load a model where it was placed, or share its weights, and make a context on them.
+
+        With `reads` it is to read, at any of its layers, and makes no answers.
 
         Raises:
             ModelError: llama.cpp can't, or the file is not the one that was found.
@@ -163,6 +165,7 @@ class Loader:
             adapters=[_load_adapter(weights, adapter) for adapter in adapters],
             cancellation=self._cancellation,
             starvation=self.starvation,
+            reads_layers=reads,
         )
         self._contexts.append(lm)
         info = weights.info

@@ -13,7 +13,7 @@ from ..lm.prompt_cache import PromptCache
 from ..machine.context_size import ContextSize, context_sizes
 from ..prompt.formats import PromptFormat
 from ..result import ModelCard
-from ..roles import ROLES, is_twin, twin_role
+from ..roles import ROLES, file_role, reader_role, twin_role
 from ..search.bridge import Bridge
 from .examples import ExampleReading
 
@@ -38,8 +38,8 @@ class Model:
 class Anchor:
     """A model that lends its first tokens, and the bridge that carries them to the draft.
 
-    `head` reads from its hidden states how harmful a request is, if there is one; `twin` is the same file
-    once more, with a cache of its own, behind another prompt.
+    The same file may be open once more, with a cache of its own: `twin` reads another prompt, `reader` reads
+    requests at the layer of `head`, which tells from its states how harmful they are.
     """
 
     model: Model
@@ -47,6 +47,7 @@ class Anchor:
     head: RequestHead | None = None
     role: str = "anchor"
     twin: Model | None = None
+    reader: Model | None = None
 
 
 @dataclass
@@ -69,13 +70,18 @@ class OpenModels:
         yield from (anchor.twin for anchor in self.anchors if anchor.twin)
 
     @property
+    def readers(self) -> list[Model]:
+        """What reads requests, where a head does."""
+        return [anchor.reader for anchor in self.anchors if anchor.reader]
+
+    @property
     def anchor_alone(self) -> "OpenModels":
         """The same with the first anchor in the draft's place, and nothing to mix."""
         return replace(self, draft=self.anchors[0].model, anchors=())
 
     def forget_prompts(self) -> None:
         """Drop what draft and anchors hold of conversations."""
-        for model in self.followers:
+        for model in (*self.followers, *self.readers):
             model.prompt.clear()
 
     @property
@@ -83,26 +89,25 @@ class OpenModels:
         """The opened models under the names of their roles; what plays none is left out."""
         anchors = [anchor.role for anchor in self.anchors]
         twins = [twin_role(anchor.role) for anchor in self.anchors if anchor.twin]
-        models = (*self.followers, self.judge_model)
-        return {
-            role: model
-            for role, model in zip(("draft", *anchors, *twins, "judge"), models, strict=True)
-            if model
-        }
+        readers = [reader_role(anchor.role) for anchor in self.anchors if anchor.reader]
+        roles = ("draft", *anchors, *twins, *readers, "judge")
+        models = (*self.followers, *self.readers, self.judge_model)
+        return {role: model for role, model in zip(roles, models, strict=True) if model}
 
     @property
     def cards(self) -> dict[str, ModelCard | None]:
         """Which file plays which role: the three, and further anchors."""
-        models = {role: model for role, model in self.by_role.items() if not is_twin(role)}
+        models = {role: model for role, model in self.by_role.items() if role == file_role(role)}
         return {role: models[role].card if role in models else None for role in (*ROLES, *further(models))}
 
     def with_contexts(self, lms: Sequence[LanguageModel]) -> "OpenModels":
-        """The same models on other contexts, in the order of `followers`."""
+        """The same models on other contexts, in the order of `followers`, then of `readers`."""
         rest = iter(lms)
         draft = replace(self.draft, lm=next(rest))
         anchors = [replace(anchor, model=replace(anchor.model, lm=next(rest))) for anchor in self.anchors]
         twins = [replace(a, twin=replace(a.twin, lm=next(rest))) if a.twin else a for a in anchors]
-        return replace(self, draft=draft, anchors=tuple(twins))
+        read = [replace(a, reader=replace(a.reader, lm=next(rest))) if a.reader else a for a in twins]
+        return replace(self, draft=draft, anchors=tuple(read))
 
     def serves(self, config: Config) -> bool:
         """Whether an answer with these knobs needs nothing that is not open."""

@@ -5,9 +5,8 @@ from contextlib import contextmanager
 
 from ..cancellation import Cancellation
 from ..config import Config
-from ..heads.features import NUM_SEQUENCES, RequestReader
-from ..lm.sequences import BATCH_TOKENS
-from ..machine.context_size import ContextSize
+from ..heads.features import RequestReader
+from ..machine.context_size import ContextSize, reader_context_size
 from ..models.registry import Registry
 from ..result import ModelCard
 from ..roles import ModelRole
@@ -25,12 +24,12 @@ def open_reader(
         UsageError, ModelError: it is not named, not there, damaged, or can't play this role.
     """
     loader = Loader(config, registry, Cancellation())
-    size = ContextSize(NUM_SEQUENCES, config.context + BATCH_TOKENS, NUM_SEQUENCES * config.context)
+    size = reader_context_size(config)
     try:
         file = loader.find(role)
         loader.place({role: (file.path, size)})
         list(loader.prepare(file.path))
-        model = loader.open(role, file, size)
+        model = loader.open(role, file, size, reads=True)
         if role != "draft":
             require_silent_chat(role, model.card.name, model.format)
         yield RequestReader(model.lm, model.format), model.card

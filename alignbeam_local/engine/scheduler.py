@@ -132,7 +132,8 @@ class AnswerScheduler(SlotScheduler):
 
     def __init__(self, models: OpenModels, num_slots: int, make_answer: AnswerMaker) -> None:
         """The contexts of `models` have room for so many answers, and serve nothing else meanwhile."""
-        shared = [SharedContext(model.lm, num_slots) for model in models.followers]
+        opened = (*models.followers, *models.readers)
+        shared = [SharedContext(model.lm, num_slots) for model in opened]
         draft, *anchors = shared
         # Mixing is short, and whoever waits for it is missing in the draft's batches: anchors begin.
         super().__init__([*anchors, draft], num_slots)

@@ -19,18 +19,29 @@ States = npt.NDArray[np.float32]
 
 _PREFIX = 0
 _FIRST = 1
-#: Sequences that reading several parts in one batch takes: what all begin with, and one a part.
-NUM_SEQUENCES = 9
 
 
 class RequestReader:
     """Reads requests with one model, each as if it were the first: what was read before changes nothing."""
 
     def __init__(self, lm: LanguageModel, prompt_format: PromptFormat) -> None:
-        """`lm` is the reader's own: two sequences or more, `NUM_SEQUENCES` for the fewest batches."""
+        """`lm` is the reader's own: one sequence holds what all prompts begin with, each other a part."""
         self._lm = lm
         self._format = prompt_format
         self._prefix = shared_prefix(lambda text: self._encode([Message("user", text)]))
+
+    @property
+    def num_layers(self) -> int:
+        """The model's layers."""
+        return self._lm.num_layers
+
+    def read_at(self, layer: int | None) -> None:
+        """Give the states of this layer from now on, from 0; None: those after the final norm.
+
+        Raises:
+            ModelError: the model has no such layer, or nothing behind it.
+        """
+        self._lm.read_at(layer)
 
     @cached_property
     def key(self) -> str:

@@ -17,6 +17,8 @@ from .labelled_requests import ORDINARY, LabelledRequest
 
 #: How little the weights are held back: the inverse of the regularisation's strength.
 C = 0.01
+#: How far up a model's layers its states tell most of a request: behind the middle (docs/heads.md).
+READ_AT = 0.55
 #: Thresholds are chosen by heads that have not seen what they read: topics are left out in so many turns.
 FOLDS = 5
 #: At most this share of harmful requests is up to the low threshold, read as clear: that comes first.
@@ -50,8 +52,17 @@ def require_fittable(requests: Iterable[LabelledRequest]) -> None:
                 )
 
 
-def fit_head(items: Sequence[ReadRequest], card: ModelCard, key: str) -> RequestHead:
+def best_layer(num_layers: int) -> int:
+    """The layer that a head is fitted on if none is named, from 0; it is not the last one."""
+    return min(round(READ_AT * num_layers), num_layers - 2)
+
+
+def fit_head(
+    items: Sequence[ReadRequest], card: ModelCard, key: str, layer: int | None = None
+) -> RequestHead:
     """Fit on the requests of split `fit`, measure on those of split `held_out`.
+
+    `layer` is whose states they are; None: those after the final norm.
 
     Raises:
         UsageError: as `require_scikit_learn` and `require_fittable`, or topics are too few in another way.
@@ -63,7 +74,7 @@ def fit_head(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Request
         raise ModelError(f"{card.name} gives hidden states that are no numbers", "Choose another model.")
     fit, rest = ([item for item in items if item.request.split == s] for s in ("fit", "held_out"))
     head = _fitted(fit, card, key)
-    head = head.model_copy(update={"thresholds": _thresholds(fit, card, key)})
+    head = head.model_copy(update={"layer": layer, "thresholds": _thresholds(fit, card, key)})
     return head.model_copy(update={"held_out": figures(score_all(head, rest), head.thresholds)})
 
 

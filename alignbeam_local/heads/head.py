@@ -91,8 +91,12 @@ class LinearHead(Record):
 
 
 class RequestHead(LinearHead):
-    """Reads states at the end of prompts; `requests_sha256` hashes what it was fitted on."""
+    """Reads states at the end of prompts; `requests_sha256` hashes what it was fitted on.
 
+    `layer` is whose outputs they are, from 0; None: those after the final norm.
+    """
+
+    layer: int | None = Field(default=None, ge=0)
     thresholds: Thresholds
     held_out: Figures
     requests_sha256: str

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ContextFull
-from ..lm.language_model import Hidden, LanguageModel, Logits
+from ..lm.language_model import Hidden, LanguageModel
 from ..lm.prompt_cache import PromptCache
 from ..prompt.formats import fold_system
 from ..prompt.message import Message
@@ -27,29 +27,28 @@ def read_request(
     ids: Sequence[int],
     conversation: Sequence[Message],
     encode: Callable[[Sequence[Message]], list[int]],
-) -> tuple[Logits, Reading | None]:
-    """The anchor's logits after its prompt, and what the head reads there and in the request's parts.
+) -> Reading | None:
+    """What the head reads in a request and in its parts.
 
-    No reading where a state is no number, or the parts do not fit beside the prompt: then there is no head.
+    None where a state is no number, or prompt and parts do not fit: then there is no head.
 
     Args:
-        cache: what the anchor holds.
-        ids: its prompt, the system prompt that it gets included.
+        cache: what the model holds that the head was fitted on, opened to read.
+        ids: the prompt, the system prompt that the anchor gets included.
         conversation: that ends with the request; its system turns are part of it.
-        encode: a conversation as the anchor reads it, without a system prompt of ours.
+        encode: a conversation as the model reads it, without a system prompt of ours.
 
     Raises:
-        Cancelled, ContextFull, ModelError: as the model's `extend`, for the prompt itself.
+        Cancelled, ModelError: as the model's `extend`.
     """
-    row, state = cache.read(ids)
     beside = dict.fromkeys(tuple(encode(part)) for part in parts(fold_system(conversation)))
     beside.pop(tuple(ids), None)
     try:
-        states = np.stack([state, *cache.read_beside(list(beside))])
+        states = np.stack([cache.read(ids), *cache.read_beside(list(beside))])
     except ContextFull:
-        return row, None
+        return None
     found = head.probabilities(states)
-    return row, None if found is None else Reading(float(found.max()), float(found[0]))
+    return None if found is None else Reading(float(found.max()), float(found[0]))
 
 
 def read_answers(

@@ -18,6 +18,7 @@ from ..lm.starvation import Starvation
 from .adapter import LoadedAdapter, set_adapters
 from .batch import Batch
 from .grammar import GrammarSampler
+from .layer_tap import LayerTap
 from .library import backend, build, c_library, require_countable, set_fields
 from .sampler import LlamaSampler, sample_row
 from .threads import llama_cpp
@@ -52,6 +53,7 @@ class LlamaLM:
         adapters: Sequence[LoadedAdapter] = (),
         cancellation: Cancellation | None = None,
         starvation: Starvation | None = None,
+        reads_layers: bool = False,
     ) -> None:
         """Make the context.
 
@@ -59,6 +61,7 @@ class LlamaLM:
             adapters: of these weights: they change what this context computes, and no other's.
             cache_types: of the cached keys and values.
             starvation: is told of every decode that the processor makes alone.
+            reads_layers: for `read_at`; it makes no answers then.
 
         Raises:
             ModelError: llama.cpp can't (most often: not enough memory), or `seq` is forced on a model
@@ -81,6 +84,7 @@ class LlamaLM:
         self._cancellation = cancellation or Cancellation()
         self._starvation = starvation if starvation and not weights.offload.layers else Starvation()
         self._threads = threads
+        self._tap = LayerTap() if reads_layers else None
         self.handle = self._open(
             n_ctx=num_cells,
             n_seq_max=num_sequences,
@@ -88,6 +92,7 @@ class LlamaLM:
             n_threads=threads,
             n_threads_batch=threads,
             **cache_fields(flash_attn, cache_types),
+            **({"cb_eval": self._tap.callback} if self._tap else {}),
         )
         self.adapters = tuple(adapters)
         try:
@@ -99,6 +104,7 @@ class LlamaLM:
         self._memory = llama_cpp.llama_get_memory(self.handle)
         self.num_sequences = int(llama_cpp.llama_n_seq_max(self.handle))
         self.num_cells = int(llama_cpp.llama_n_ctx(self.handle))
+        self.num_layers = int(llama_cpp.llama_model_n_layer(weights.handle))
         cache = f"unified|{'/'.join(cache_types)}|flash {flash_attn}|{weights.offload.layers} layers on GPUs"
         self.saves = weights.saves
         parts = (sha256, build(), cache, self.kv_strategy, self._rope_factors())
@@ -215,7 +221,22 @@ class LlamaLM:
             tails[sequence] = ids[self._rewind(sequence, keep) :]
         return tails
 
+    def read_at(self, layer: int | None) -> None:
+        assert self._tap, "this context makes answers"
+        if layer is not None and not 0 <= layer < self.num_layers - 1:  # of the last one llama.cpp skips rows
+            raise ModelError(
+                f"{self.weights.path.name} has {self.num_layers} layers: {layer} is none with one behind it",
+                "alignbeam heads fit",
+            )
+        if layer != self._tap.layer:  # what is held was read no further than to the layer before
+            for sequence in range(self.num_sequences):
+                self._cut(sequence, 0)
+            self._checkpoints = {}
+        self._tap.layer = layer
+
     def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
+        if self._tap and self._tap.layer is not None:
+            return self._read_layer(targets, self._tap)
         with self._decoding(self._new_tails(targets)) as rows:
             is_last = rows[:, 3] == 1
             self._decode_all(rows[~is_last])
@@ -226,6 +247,28 @@ class LlamaLM:
                 return {sequence: self._hidden(row) for sequence, row in self._rows.items()}
             finally:
                 llama_cpp.llama_set_embeddings(self.handle, False)
+
+    def _read_layer(self, targets: Mapping[int, Sequence[int]], tap: LayerTap) -> dict[int, Hidden]:
+        """Several sequences in one batch only where llama.cpp keeps the order of their tokens."""
+        alone = [{sequence: ids} for sequence, ids in targets.items()]
+        states: dict[int, Hidden] = {}
+        for batch in [targets] if self.kv_strategy == "seq" else alone:
+            with self._decoding(self._new_tails(batch)) as rows:
+                for start in range(0, len(rows), self._batch_tokens):
+                    states |= self._layer_states(rows[start : start + self._batch_tokens], tap)
+        return states
+
+    def _layer_states(self, rows: npt.NDArray[np.int32], tap: LayerTap) -> dict[int, Hidden]:
+        """Decode them, with nothing put out at the graph's end, which is not reached."""
+        tap.taken = None
+        self._decode(rows * np.array([1, 1, 1, 0], np.int32))
+        if tap.taken is None:
+            raise ModelError(
+                f"llama.cpp names no output of layer {tap.layer} of {self.weights.path.name}",
+                "alignbeam heads fit --layer -1",
+            )
+        outputs = tap.taken.reshape(len(rows), -1)
+        return {int(rows[at, 2]): outputs[at].copy() for at in np.flatnonzero(rows[:, 3])}
 
     def _hidden(self, row: int) -> Hidden:
         pointer = llama_cpp.llama_get_embeddings_ith(self.handle, row)

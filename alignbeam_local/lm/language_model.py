@@ -99,6 +99,10 @@ class LanguageModel(Protocol):
         """KV cells, shared by all sequences."""
 
     @property
+    def num_layers(self) -> int:
+        """The model's layers, or blocks."""
+
+    @property
     def kv_strategy(self) -> Literal["seq", "state"]:
         """How `fork` works here."""
 
@@ -145,6 +149,15 @@ class LanguageModel(Protocol):
         """As `set_tokens`, and the hidden state (n_embd,) at each last token, after the final norm: a copy.
 
         The last tokens are a batch of their own, whatever comes before them: no other token is read out.
+        """
+
+    def read_at(self, layer: int | None) -> None:
+        """From now on `read` gives what this layer puts out, from 0, and computes no further; None: as said.
+
+        Only a context that was opened to read can, and it has no logits then. What it held may be dropped.
+
+        Raises:
+            ModelError: the model has no such layer, or nothing behind it.
         """
 
     def logits(self, sequence: int) -> Logits:

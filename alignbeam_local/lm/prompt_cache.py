@@ -31,7 +31,7 @@ class PromptCache:
         self._lm = lm
         self._row: Logits | None = None
         self._row_ids: tuple[int, ...] = ()  # what it follows: slots hold the same sequences
-        self._hidden: Hidden | None = None  # the state beside the row, if it was read
+        self._state: Hidden | None = None  # behind the prompt that was read last
 
     def row(self, ids: Sequence[int]) -> Logits:
         """The logits after a prompt, which sequence 0 then holds; beams of the last answer are gone.
@@ -45,17 +45,19 @@ class PromptCache:
             return known
         self._begin_at_warmest(ids)
         self._lm.set_tokens({PROMPT: ids})
-        return self._keep_row(ids, None)
+        self._lm.checkpoint(PROMPT)
+        row = self._row = self._lm.logits(PROMPT).copy()
+        self._row_ids = tuple(ids)
+        return row
 
-    def read(self, ids: Sequence[int]) -> tuple[Logits, Hidden]:
-        """As `row`, and the hidden state at the prompt's last token, from the same decode."""
-        known, hidden = self._known_row(), self._hidden
-        if known is not None and hidden is not None and self._row_ids == tuple(ids):
-            self._drop(AHEAD)
-            return known, hidden
+    def read(self, ids: Sequence[int]) -> Hidden:
+        """The hidden state at a prompt's last token, for a model that reads and never answers."""
+        if self._state is not None and list(self._lm.tokens(PROMPT)) == list(ids):
+            return self._state
         self._begin_at_warmest(ids)
-        hidden = self._lm.read({PROMPT: ids})[PROMPT]
-        return self._keep_row(ids, hidden), hidden
+        self._state = self._lm.read({PROMPT: ids})[PROMPT]
+        self._lm.checkpoint(PROMPT)
+        return self._state
 
     def read_beside(self, prompts: Sequence[Sequence[int]]) -> list[Hidden]:
         """The hidden states at the ends of other prompts, each read as if it were the first.
@@ -75,17 +77,11 @@ class PromptCache:
         return states
 
     def _begin_at_warmest(self, ids: Sequence[int]) -> None:
-        self._row = self._hidden = None
+        self._row = self._state = None
         warmest = self._warmest(ids)
         if warmest != PROMPT:
             self._lm.fork(warmest, [PROMPT])
         self._drop(AHEAD)
-
-    def _keep_row(self, ids: Sequence[int], hidden: Hidden | None) -> Logits:
-        self._lm.checkpoint(PROMPT)
-        row = self._row = self._lm.logits(PROMPT).copy()
-        self._row_ids, self._hidden = tuple(ids), hidden
-        return row
 
     def _known_row(self) -> Logits | None:
         return self._row if tuple(self._lm.tokens(PROMPT)) == self._row_ids else None
@@ -125,7 +121,7 @@ class PromptCache:
 
     def clear(self) -> None:
         """Hold nothing: the next prompt is decoded whole, in one shape whatever came before."""
-        self._row = None
+        self._row = self._state = None
         self._drop(PROMPT)
 
     def save(self) -> SavedPrompt | None:
@@ -151,7 +147,7 @@ class PromptCache:
         except BaseException:
             self._drop(PROMPT)
             raise
-        self._row, self._row_ids, self._hidden = saved.row, saved.prompt, None
+        self._row, self._row_ids = saved.row, saved.prompt
 
     def _restore(self, saved: SavedPrompt) -> None:
         lm, (*ahead, last) = self._lm, saved.states

@@ -139,6 +139,10 @@ class Slot:
         return self._lm.vocabulary
 
     @property
+    def num_layers(self) -> int:
+        return self._lm.num_layers
+
+    @property
     def kv_strategy(self) -> Literal["seq", "state"]:
         return self._lm.kv_strategy
 
@@ -184,6 +188,10 @@ class Slot:
         self._wait(targets, is_whole=True, reads=True)
         found, self._hidden = self._hidden, {}
         return found
+
+    def read_at(self, layer: int | None) -> None:
+        """For all slots, which then hold nothing."""
+        self._lm.read_at(layer)
 
     def _read_pieces(self, targets: Ids) -> None:
         """All but the last piece of a long prompt."""

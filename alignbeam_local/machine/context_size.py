@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 from ..config import Config
-from ..lm.sequences import answer_sequences, judge_sequences
-from ..roles import twin_role
+from ..lm.sequences import BATCH_TOKENS, answer_sequences, judge_sequences
+from ..roles import reader_role, twin_role
 
 #: What an answer takes more while its head reads it: the token that ends its turn, with room.
 _ENDS = 4
+#: What a request's reader holds at once: it whole, and parts of it beside.
+_READ_AT_ONCE = 9
 #: What the judge's rubrics and examples take.
 _PREFIX_CELLS = 3072
 
@@ -44,8 +46,15 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
     followers = {role: draft if role == "draft" else anchor for role in config.roles if role != "judge"}
     if config.is_gated:
         followers |= {twin_role(role): anchor for role in config.anchor_roles}
+    if config.reads_request:
+        followers |= {reader_role(role): reader_context_size(config) for role in config.anchor_roles}
     every = {role: size.times(config.parallel) for role, size in followers.items()}
     return every | ({"judge": judge_context_size(config)} if "judge" in config.roles else {})
+
+
+def reader_context_size(config: Config) -> ContextSize:
+    """A conversation, and parts of its request beside it."""
+    return ContextSize(_READ_AT_ONCE, config.context + BATCH_TOKENS, _READ_AT_ONCE * config.context)
 
 
 def judge_context_size(config: Config) -> ContextSize:

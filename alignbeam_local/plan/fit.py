@@ -9,7 +9,7 @@ from ..lm.devices import DeviceId, Gpu
 from ..machine.context_size import context_sizes
 from ..machine.memory import Need, fits
 from ..machine.placement import Placement, place
-from ..roles import untwinned
+from ..roles import file_role
 from .machines import MachineSpec
 from .models import PlanModel
 
@@ -55,7 +55,7 @@ def fit(models: Mapping[str, PlanModel], config: Config, machine: MachineSpec, t
     gpus = _devices(machine, together)
     config = config.with_values({"rpc": tuple(dict.fromkeys(gpu.server for gpu in gpus if gpu.server))})
     sizes = context_sizes(config)
-    of_role = {role: models[untwinned(role)] for role in sizes}
+    of_role = {role: models[file_role(role)] for role in sizes}
     wanted = {role: (model.header, sizes[role]) for role, model in of_role.items()}
     placement = place(wanted, gpus, config, {})
     free = round(machine.ram * (1 - _SYSTEM_SHARE))

@@ -79,6 +79,16 @@ def fit(
             help="harmless prompts of your own, a line or a JSON object with `prompt` each",
         ),
     ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            "--layer",
+            min=-1,
+            max=1_000_000,
+            metavar="NUMBER",
+            help="whose states, from 0; -1: after the final norm; default: behind the middle",
+        ),
+    ] = None,
     answers: Answers = False,
     pairs: PairsFile = None,
     out: Annotated[
@@ -102,7 +112,7 @@ def fit(
     """
     from alignbeam_local.engine.open_reader import open_reader
     from alignbeam_local.heads.benign import own_requests
-    from alignbeam_local.heads.fit import fit_head, require_fittable, require_scikit_learn
+    from alignbeam_local.heads.fit import best_layer, fit_head, require_fittable, require_scikit_learn
     from alignbeam_local.heads.head import record_file, save_head
     from alignbeam_local.heads.labelled_requests import read_requests
     from alignbeam_local.pair.prompts_file import read_prompts
@@ -111,7 +121,7 @@ def fit(
 
     require_scikit_learn()
     if answers:
-        _require_alone({"--requests": requests, "--benign": benign})
+        _require_alone({"--requests": requests, "--benign": benign, "--layer": layer is not None})
         _fit_answers(model, pairs, out, _config(model, threads, context, Registry.load()), as_json=as_json)
         return
     _require_alone({"--pairs": pairs})
@@ -120,8 +130,10 @@ def fit(
     own = own_requests(read_prompts(benign)) if benign else []
     registry = Registry.load()
     with open_reader(_config(model, threads, context, registry), registry) as (reader, card):
+        read_at = best_layer(reader.num_layers) if layer is None else None if layer < 0 else layer
+        reader.read_at(read_at)
         items, key = _read(reader, [*wanted, *own]), reader.key
-    record = fit_head(items, card, key)
+    record = fit_head(items, card, key, read_at)
     path = out or record_file(card.sha256, key)
     save_head(record, path)
     change = _benign_change(record, items, card, key) if own else None
@@ -185,6 +197,7 @@ def check(
             raise ModelError(
                 f"there is no head for {card.name} with this template", f"alignbeam heads fit {model}"
             )
+        reader.read_at(head.layer)
         if distractions:
             print_distractions(_distracted(head, harmful, reader), as_json=as_json)
             return
@@ -242,7 +255,7 @@ def _benign_change(
     from alignbeam_local.heads.benign import benign_change, is_own
     from alignbeam_local.heads.fit import fit_head
 
-    before = fit_head([item for item in items if not is_own(item)], card, key)
+    before = fit_head([item for item in items if not is_own(item)], card, key, record.layer)
     return benign_change(before, record, items)
 
 

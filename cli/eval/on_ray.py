@@ -67,14 +67,14 @@ def _opened(entry: "MethodSpec") -> "Opened":
     """What a worker has open for a method."""
     from alignbeam_local.cluster.share import Opened
     from alignbeam_local.machine.context_size import ContextSize, context_sizes
-    from alignbeam_local.roles import untwinned
+    from alignbeam_local.roles import file_role
 
     config = entry.config
     cells = config.context + min(config.max_tokens, config.context)
     usual = ContextSize(1, cells, cells).times(config.parallel)
     named = {role: spec for role, spec in entry.method.models(config).items() if spec is not None}
     sizes = dict.fromkeys(named, usual) | context_sizes(config)
-    files = {role: named.get(untwinned(role)) for role in sizes}
+    files = {role: named.get(file_role(role)) for role in sizes}
     return Opened(config, {role: (file, sizes[role]) for role, file in files.items() if file is not None})
 
 

@@ -88,7 +88,11 @@ def _print_json(value: Any) -> None:
 
 def _print_head(head: RequestHead) -> None:
     limits = head.thresholds
-    _line(f"{head.model}: clear up to {limits.low:.2f}, harmful above {limits.high:.2f}")
+    read_at = "after the final norm" if head.layer is None else f"of layer {head.layer}"
+    _line(
+        f"{head.model}: clear up to {limits.low:.2f}, harmful above {limits.high:.2f}; "
+        f"reads the states {read_at}"
+    )
     table_console().print(_auc_table(head.held_out.aucs), _share_table(head.held_out.shares))
 
 

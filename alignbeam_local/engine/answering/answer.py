@@ -124,14 +124,15 @@ class Answer:
                 yield Done(self._result("", "length", None))
                 return
         draft_row = self._prompts.draft_row()
-        anchor_rows = self._prompts.read_anchors(turns)
-        if steering := self._prompts.steering:
+        self._prompts.encode_anchors(turns)
+        if steering := self._prompts.read_request(turns):
             if wants_judge(self._asked, steering):
                 steering = self._prompts.steering = yield from self._asked_too(turns, steering)
             yield RequestRead(steering)
             self._config = knobs_of(self._asked, steering)
             if steering.alpha is None and (yield from self._unsteered(turns, draft_row)):
                 return
+        anchor_rows = self._prompts.read_anchors()
         self._search = search = self._make_search()
         yield Phase("mix")
         with self._watch.part("mix_ms"):

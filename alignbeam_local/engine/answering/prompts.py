@@ -9,8 +9,8 @@ from ...prompt.message import Message
 from ...result import Steering
 from ...search.steering import reading_of, steering_of
 from ...search.thinking import Thought, think
-from ..open_models import OpenModels
-from ..prompters import prompters
+from ..open_models import Anchor, OpenModels
+from ..prompters import Prompter, prompters
 from ..stopwatch import Stopwatch
 
 
@@ -28,7 +28,6 @@ class AnswerPrompts:
         self.thought = Thought()
         self.anchor_prompts: list[list[int]] = []
         self.steering: Steering | None = None  # what the anchors' heads made of the request
-        self._readings: list[Steering | None] = []  # of each head; None: it could not read it
 
     def read_draft(self, turns: Sequence[Message]) -> None:
         """Read the draft's prompt.
@@ -54,30 +53,37 @@ class AnswerPrompts:
         with self._watch.part("draft_prefill_ms"):
             return self._draft.cache.row(self.prompt)
 
-    def read_anchors(self, turns: Sequence[Message]) -> list[Logits]:
-        """Each anchor's logits behind its prompt; its head, if it has one, reads the request there.
+    def encode_anchors(self, turns: Sequence[Message]) -> None:
+        """Work out each anchor's prompt.
 
         Raises:
-            ContextFull: an anchor's prompt leaves no place for an answer.
+            ContextFull: one leaves no place for an answer.
         """
         self.anchor_prompts = [anchor.encode(turns) for anchor in self._anchors]
         for anchor, ids in zip(self._anchors, self.anchor_prompts, strict=True):
             anchor.require_fit(len(ids))
-        with self._watch.part("anchor_prefill_ms"):
-            rows = [self._anchor_row(at, ids, turns) for at, ids in enumerate(self.anchor_prompts)]
-        if self._config.reads_request and rows:
-            self.steering = reading_of(self._config, self._readings)
-        return rows
 
-    def _anchor_row(self, at: int, ids: Sequence[int], turns: Sequence[Message]) -> Logits:
-        anchor, is_own = self._anchors[at], at < len(self._models.anchors)
-        head = self._models.anchors[at].head if is_own else None
-        if head is None or not self._config.reads_request:
-            return anchor.cache.row(ids)
-        asked = anchor.encode_asked(turns)
-        row, found = read_request(anchor.cache, head, asked, turns, anchor.encode_alone)
-        limits = head.thresholds
-        self._readings.append(
-            steering_of(self._config, *found, low=limits.low, high=limits.high) if found else None
-        )
-        return row if asked == ids else anchor.cache.row(ids)
+    def read_request(self, turns: Sequence[Message]) -> Steering | None:
+        """What the anchors' heads make of the request; None where none of them is to read it."""
+        if not self._config.reads_request or not self._anchors:
+            return None
+        with self._watch.part("anchor_prefill_ms"):
+            readings = [self._reading(a, turns) for a in self._models.anchors if a.reader]
+        self.steering = reading_of(self._config, readings)
+        return self.steering
+
+    def read_anchors(self) -> list[Logits]:
+        """Each anchor's logits behind its prompt."""
+        with self._watch.part("anchor_prefill_ms"):
+            return [
+                anchor.cache.row(ids) for anchor, ids in zip(self._anchors, self.anchor_prompts, strict=True)
+            ]
+
+    def _reading(self, anchor: Anchor, turns: Sequence[Message]) -> Steering | None:
+        """What one head makes of it; None: it could not read it."""
+        assert anchor.reader is not None
+        assert anchor.head is not None
+        own = Prompter("anchor", anchor.reader, self._config)
+        found = read_request(own.cache, anchor.head, own.encode_asked(turns), turns, own.encode_alone)
+        limits = anchor.head.thresholds
+        return steering_of(self._config, *found, low=limits.low, high=limits.high) if found else None
