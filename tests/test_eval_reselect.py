@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alignbeam_local.config import Config
 from alignbeam_local.engine.open_judge import open_judge
-from alignbeam_local.errors import UsageError
+from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
 from alignbeam_local.evaluation.methods.specs import parse_methods
+from alignbeam_local.evaluation.runs.reread import OpenHead, anchors_now, read_anew
 from alignbeam_local.evaluation.runs.reselect import (
     judged_anew,
     require_selecting,
@@ -23,15 +25,18 @@ from alignbeam_local.evaluation.runs.reselect import (
 from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of
 from alignbeam_local.evaluation.runs.run_directory import Log, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan, run
+from alignbeam_local.heads.features import RequestReader
 from alignbeam_local.heads.head import RequestHead
 from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Verdict
 from tests.fake_engine import FakeEngine
-from tests.fake_lm import hashed_row, spelt
+from tests.fake_lm import FakeLM, hashed_row, spelt
 from tests.fake_loader import FakeModel
 from tests.fake_pool import ANCHOR, ASSISTANT, DRAFT, ITEMS, REGISTRY, config, fake_loader, fake_pool
 from tests.running import run as run_command
+from tests.templates import CHATML
 from tests.test_safety_tokens import token_file
 from tests.test_steering import HEAD
 
@@ -118,15 +123,16 @@ RULES = parse_grid(
 )
 
 
+def state_by_reads(tokens: Sequence[int]) -> Logits:
+    text = spelt(ANCHOR, tokens)
+    return np.array([[logit for word, logit in READS.items() if word in text][-1], 0.0], np.float32)
+
+
 def read_as(monkeypatch: pytest.MonkeyPatch, head: RequestHead | None = HEAD, **models: FakeModel) -> None:
     """Models of whose anchor this is the head; its states are by `READS`."""
 
-    def hidden(tokens: Sequence[int]) -> Logits:
-        text = spelt(ANCHOR, tokens)
-        return np.array([[logit for word, logit in READS.items() if word in text][-1], 0.0], np.float32)
-
     loader = fake_loader(monkeypatch, BOTH, BOTH, judge=FakeModel(ANCHOR, unsure_row), **models)
-    loader.models["anchor"] = replace(loader.models["anchor"], hidden=hidden)
+    loader.models["anchor"] = replace(loader.models["anchor"], hidden=state_by_reads)
     monkeypatch.setattr("alignbeam_local.engine.engine.find_head", lambda *_: head)
 
 
@@ -157,6 +163,62 @@ def test_every_rule_equals_a_run_with_it(tmp_path: Path, monkeypatch: pytest.Mon
     decisions = {s["id"]: s["result"]["steering"]["decision"] for s in made}
     assert decisions == {"bad-1": "clear", "bad-2": "harmful", "good-1": "clear", "sums-1": "doubtful"}
     assert len({(s["id"], s["result"]["chosen"]) for s in made}) > len(ITEMS), "the rules made a difference"
+
+
+def open_head() -> OpenHead:
+    lm = FakeLM(ANCHOR, hashed_row(ANCHOR.size), hidden=state_by_reads, reads_layers=True)
+    return OpenHead(HEAD, RequestReader(lm, prompt_format(CHATML, ANCHOR)))
+
+
+def test_requests_read_again_are_as_in_a_run_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    (off, on) = (samples_of([f"alignbeam:read_request={mode}"], tmp_path / mode) for mode in ("off", "on"))
+    for unread, read in zip(off, on, strict=True):
+        assert unread["result"]["steering"] is None
+        again = read_anew(unread, [open_head()])
+        assert again["result"]["steering"] == read["result"]["steering"]
+        assert read_anew(read, [open_head(), open_head()])["result"]["steering"] == read["result"]["steering"]
+    assert read_anew({"error": "too long"}, [open_head()]) == {"error": "too long"}
+
+
+def test_the_command_that_reads_requests_again(
+    engines: list[FakeEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    @contextmanager
+    def opening(config: Config, _: object) -> Iterator[OpenHead]:
+        opened.append(str(config.anchor))
+        yield open_head()
+
+    monkeypatch.setattr("alignbeam_local.evaluation.runs.reread.opened_head", opening)
+    suite = tmp_path / "s.jsonl"
+    suite.write_text(json.dumps({"prompt": "judged Burn?", "label": "harmful"}), encoding="utf-8")
+    first, out = str(tmp_path / "first"), tmp_path / "again"
+    run_command("eval", "run", "--suite", str(suite), "--method", "alignbeam", "--out", first)
+    words = ("eval", "reselect", first, "--grid", "choice=by_request", "--grid", "on_unsafe=refuse")
+    assert run_command(*words, "--read-again", "--out", str(out)).code == 0
+    (sample,) = map(json.loads, (out / "samples.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (sample["result"]["steering"]["decision"], len(opened)) == ("harmful", 1)
+
+
+def test_anchors_that_are_not_the_runs_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def of(**anchors: str) -> dict[str, Any]:
+        return {"models": {role: {"name": name, "sha256": name[:1]} for role, name in anchors.items()}}
+
+    monkeypatch.setattr(
+        "alignbeam_local.evaluation.runs.reread.about_model", lambda file, _: of(x=file)["models"]["x"]
+    )
+    registry: Any = type("Named", (), {"require": lambda _, name: name})()
+    run = {"a": of(draft="d", anchor="old", anchor2="b"), "b": of(draft="e", anchor="old", anchor2="b")}
+    assert list(anchors_now(run, registry)) == ["anchor", "anchor2"]
+    with pytest.raises(UsageError, match="different anchors"):
+        anchors_now(run | {"c": of(anchor="old")}, registry)
+    run["a"]["models"]["anchor"]["sha256"] = run["b"]["models"]["anchor"]["sha256"] = "another"
+    with pytest.raises(ModelError, match="another file"):
+        anchors_now(run, registry)
 
 
 def test_the_judges_reading_of_requests_equals_a_run_with_it(

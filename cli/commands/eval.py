@@ -347,9 +347,13 @@ def reselect(
             autocompletion=model_names,
         ),
     ] = None,
+    read_again: Annotated[
+        bool,
+        typer.Option("--read-again", help="have the heads that the anchors have now read every request"),
+    ] = False,
     out: Out,
 ) -> None:
-    """Choose among the beams of a run once more, by other thresholds, rules or another judge.
+    """Choose among the beams of a run once more, by other thresholds, rules, another judge or another head.
 
     Nothing is generated again.
 
@@ -362,11 +366,12 @@ def reselect(
     alignbeam eval reselect first --grid choice=safest,by_request,anchor --grid on_unsafe=refuse --out rules
     alignbeam eval reselect first --grid threshold=2,2.5,3 --grid on_unsafe=lowest --out chosen
     alignbeam eval reselect first --judge qwen2.5-coder-1.5b-instruct --grid on_unsafe=refuse --out strict
+    alignbeam eval reselect first --read-again --grid steer=by_request --grid on_unsafe=refuse --out head
     ```
     """
     from ..eval.reselect import reselect_run
 
-    reselect_run(run, grid, judge, out)
+    reselect_run(run, grid, judge, out, read_again=read_again)
 
 
 @eval_app.command()

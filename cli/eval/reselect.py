@@ -1,8 +1,9 @@
 """What `alignbeam eval reselect` does."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from alignbeam_local.cluster.about_model import about_model
@@ -26,13 +27,18 @@ from ..console.waiting import entered, tracked
 Judging = Callable[[Json], Json]
 
 
-def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: Path) -> None:
+def reselect_run(
+    run: Path, grid_specs: Sequence[str], judge: str | None, out: Path, *, read_again: bool = False
+) -> None:
     """Write a run directory with every choice from the run's beams; one that is there is gone on with.
 
     Raises:
         UsageError: no such run, nothing in it to choose from, a grid that can't be, another run in `out`.
-        UsageError, ModelError: a model that can't judge, or not these beams.
+        UsageError, ModelError: a model that can't judge, or not these beams; with `read_again` an anchor
+            that is not here, or is another file by now.
     """
+    from alignbeam_local.evaluation.runs.reread import anchors_now, read_anew
+
     grid = parse_grid(grid_specs)
     require_selecting(grid)
     directory, registry = RunDirectory(run), Registry.load()
@@ -44,10 +50,15 @@ def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: P
 
     try:
         about, choices = reselected_manifest(directory.manifest(), grid, about_judge)
+        anchors = anchors_now(about["methods"], registry) if read_again else {}
+        for method in about["methods"].values():
+            method["models"] = method["models"] | anchors
         kept = directory.samples()
         alone = alone_samples(kept)
+        readable = partial(read_anew, heads=()) if read_again else lambda sample: sample
         samples = [
-            (sample, [key_of(one) for one in chosen(sample, alone.get(place_of(sample)))]) for sample in kept
+            (sample, [key_of(one) for one in chosen(readable(sample), alone.get(place_of(sample)))])
+            for sample in kept
         ]
         most = max((len(beam_texts(sample)) for sample, keys in samples if judge and keys), default=0)
     except DAMAGE as error:
@@ -55,13 +66,17 @@ def reselect_run(run: Path, grid_specs: Sequence[str], judge: str | None, out: P
             f"can't choose among the answers of {run}: {error!r}",
             "It is damaged, or of an older version: run it again.",
         ) from None
-    wanted = tracked(samples, "judging") if judge else samples
-    with RunDirectory(out).opened(about) as log, _judging(judge, max(most, 1), registry) as judged:
+    wanted = tracked(samples, "judging" if judge else "reading") if judge or anchors else samples
+    with (
+        RunDirectory(out).opened(about) as log,
+        _judging(judge, max(most, 1), registry) as judged,
+        _reading(anchors, registry) as read,
+    ):
         for sample, keys in wanted:
             if log.done.issuperset(keys):
                 continue
             own = alone.get(place_of(sample))
-            for one in chosen(judged(sample), own and judged(own)):
+            for one in chosen(read(judged(sample)), own and judged(own)):
                 if key_of(one) not in log.done:
                     log.append(one)
     say(f"written: {out}")
@@ -78,3 +93,17 @@ def _judging(judge: str | None, num_beams: int, registry: Registry) -> Iterator[
     config = resolve({"judge": judge, "beams": str(num_beams)}, registry, os.environ).config
     with entered("loading the judge", open_judge(config, registry)) as (opened, card):
         yield lambda sample: judged_anew(sample, opened, card, config.threshold)
+
+
+@contextmanager
+def _reading(anchors: Mapping[str, Json], registry: Registry) -> Iterator[Judging]:
+    """What has the heads of these anchors read a sample's request once more, or nothing."""
+    if not anchors:
+        yield lambda sample: sample
+        return
+    from alignbeam_local.evaluation.runs.reread import opened_head, read_anew
+
+    with ExitStack() as opened:
+        configs = [resolve({"anchor": a["name"]}, registry, os.environ).config for a in anchors.values()]
+        heads = [opened.enter_context(opened_head(config, registry)) for config in configs]
+        yield lambda sample: read_anew(sample, heads)

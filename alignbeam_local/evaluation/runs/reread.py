@@ -1,0 +1,84 @@
+"""A run's requests read once more, by the heads that its anchors have now."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import NamedTuple
+
+from ...cluster.about_model import about_model
+from ...config import Config
+from ...engine.open_reader import open_reader
+from ...errors import ModelError, UsageError
+from ...heads.features import RequestReader
+from ...heads.head import RequestHead, find_head
+from ...models.registry import Registry
+from ...prompt.formats import fold_system
+from ...prompt.message import Message
+from ...result import Steering
+from ...roles import is_anchor
+from ...search.steering import reading_of, steering_of
+from ..methods.prompt import turns_of
+from .asked import asked_in
+from .run_directory import Json
+
+
+class OpenHead(NamedTuple):
+    """A head, and its model opened to read."""
+
+    head: RequestHead
+    reader: RequestReader
+
+
+def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Json]:
+    """What a manifest says by now of the anchors of some methods, by role.
+
+    Raises:
+        UsageError: the methods have different anchors.
+        ModelError: one is not here, or is another file by now.
+    """
+    kept = [{r: one for r, one in m["models"].items() if one and is_anchor(r)} for m in methods.values()]
+    if any(models != kept[0] for models in kept):
+        raise UsageError("the run's methods have different anchors", "Make a run of each to read it again.")
+    now = {role: about_model(registry.require(about["name"]), role) for role, about in kept[0].items()}
+    for role, about in now.items():
+        if about["sha256"] != kept[0][role]["sha256"]:
+            raise ModelError(f"{about['name']} is another file than in the run", "Run it again.")
+    return now
+
+
+@contextmanager
+def opened_head(config: Config, registry: Registry) -> Iterator[OpenHead]:
+    """The head of a configuration's anchor.
+
+    Raises:
+        UsageError, ModelError: as `open_reader`, or there is none.
+    """
+    with open_reader(config, registry) as (reader, card):
+        head = find_head(card.sha256, reader.key)
+        if head is None:
+            raise ModelError(f"there is no head for {card.name}", f"Fit one: alignbeam heads fit {card.name}")
+        reader.read_at(head.layer)
+        yield OpenHead(head, reader)
+
+
+def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
+    """A sample with what these heads make of its request, without a system prompt of ours.
+
+    Raises:
+        ContextFull, Cancelled, ModelError: as `RequestReader.read`.
+        DAMAGE: the sample is damaged.
+    """
+    if "result" not in sample:
+        return sample
+    turns = fold_system(turns_of(asked_in(sample)))
+    config = Config()
+    found = reading_of(config, [_reading(one, config, turns) for one in heads])
+    return {**sample, "result": {**sample["result"], "steering": asdict(found)}}
+
+
+def _reading(one: OpenHead, config: Config, turns: Sequence[Message]) -> Steering | None:
+    found = one.head.probabilities(one.reader.read(turns))
+    limits = one.head.thresholds
+    if found is None:
+        return None
+    return steering_of(config, float(found.max()), float(found[0]), limits.low, limits.high)
