@@ -191,7 +191,7 @@ class FakeLM:
     ) -> None:
         self.vocabulary = vocabulary
         self.num_layers = 4
-        self.layer: int | None = None
+        self.layers: tuple[int, ...] = ()
         self._reads_layers = reads_layers
         self.num_sequences = num_sequences
         self.num_cells = num_cells
@@ -264,18 +264,19 @@ class FakeLM:
             tails[sequence] = ids[self._rewind(sequence, keep) :]
         return tails
 
-    def read_at(self, layer: int | None) -> None:
+    def read_at(self, layers: Iterable[int]) -> None:
         assert self._reads_layers, "this context makes answers"
-        if layer is not None and not 0 <= layer < self.num_layers - 1:
-            raise ModelError(f"the model has {self.num_layers} layers: nothing is behind {layer}")
-        self.layer = layer
+        self.layers = tuple(sorted(layers))
+        if any(not 0 <= layer < self.num_layers - 1 for layer in self.layers):
+            raise ModelError(f"the model has {self.num_layers} layers: one is not there, or the last")
 
     def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
         tails = self._new_tails(targets)
         if before := {sequence: tail[:-1] for sequence, tail in tails.items() if len(tail) > 1}:
             self.extend(before)
         self.extend({sequence: tail[-1:] for sequence, tail in tails.items()})
-        return {sequence: self._hidden(self._tokens[sequence]).copy() for sequence in tails}
+        times = max(1, len(self.layers))
+        return {sequence: np.tile(self._hidden(self._tokens[sequence]), times) for sequence in tails}
 
     def logits(self, sequence: int) -> Logits:
         assert not self._reads_layers, "this context reads, and makes no answers"

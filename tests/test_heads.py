@@ -285,6 +285,21 @@ def test_a_threshold_is_the_least_that_few_exceed(values: list[float], share: fl
     assert fitting._exceeded_by(values, share) == expected
 
 
+def test_the_layer_that_tells_most_is_found_by_topics_that_were_not_fitted_on() -> None:
+    requests = [one for one in both_splits(60) if one.split == "fit"]
+    by_layer = [np.stack([one.states[0] for one in read(requests, gap)]) for gap in (0.0, 1.0, 4.0)]
+    aucs = fitting.layer_aucs(requests, np.stack(by_layer, axis=1), (7, 8, 9), CARD)
+    assert list(aucs) == [7, 8, 9]
+    assert aucs[7] < 0.65 < aucs[8] < 0.9 < aucs[9]
+    assert fitting.best_layer(aucs) == 9
+
+
+def test_of_layers_that_are_about_as_good_the_first_counts() -> None:
+    assert fitting.best_layer({3: 0.9, 4: 0.9301, 5: 0.932, 6: 0.91}) == 4
+    assert list(fitting.tried_layers(28)) == list(range(9, 27))
+    assert not fitting.tried_layers(1)
+
+
 def test_states_that_are_no_numbers_fit_nothing() -> None:
     items = read(both_splits())
     items[3].states[1, 0] = np.nan
@@ -445,6 +460,8 @@ def test_fit_check_and_show_agree(requests_file: Path, capsys: pytest.CaptureFix
     out, err = capsys.readouterr()
     fitted = json.loads(out)
     assert "written: " in err
+    assert "AUC by layer: 1 " in err
+    assert fitted["layer"] == 1, "all layers of the fake model are the same"
     assert fitted["benign"] is None
     assert fitted["held_out"]["aucs"][0]["auc"] > 0.9
     assert "weights" not in fitted
@@ -458,6 +475,21 @@ def test_fit_check_and_show_agree(requests_file: Path, capsys: pytest.CaptureFix
     assert json.loads(capsys.readouterr().out) == checked
     assert main(["heads", "show"]) == 0
     assert "yours" in capsys.readouterr().out
+
+
+def test_a_layer_is_named_or_none_is(
+    fake_model: FakeLoader, requests_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["heads", "fit", "any", "--requests", str(requests_file), "--json"]
+    for layer, found, told in (("2", 2, "of layer 2"), ("-1", None, "after the final norm")):
+        assert main([*words, "--layer", layer]) == 0
+        out, err = capsys.readouterr()
+        assert (json.loads(out)["layer"], "AUC by layer" in err) == (found, False)
+        assert main(["heads", "check", "any", "--requests", str(requests_file)]) == 0
+        assert told in capsys.readouterr().out
+        assert fake_model.opened["any"][-1].layers == (() if found is None else (found,))
+    assert main([*words, "--layer", "3"]) == 3
+    assert main([*words, "--answers", "--layer", "1"]) == 2
 
 
 @pytest.mark.usefixtures("fake_model")

@@ -44,9 +44,10 @@ class WholeTap(LayerTap):
         name = str(self._name(tensor).decode())
         if is_asked:
             return name.startswith("l_out-") and name != f"l_out-{LAYERS - 1}"
+        layer = int(name.removeprefix("l_out-"))
+        self.layers = [layer]
         super()._look(tensor, is_asked, about)
-        assert self.taken is not None
-        self.last[int(name.removeprefix("l_out-"))] = self.taken.reshape(-1, WIDTH)[-1]
+        self.last[layer] = self.taken[layer].reshape(-1, WIDTH)[-1]
         return True
 
 
@@ -74,13 +75,16 @@ def agrees(path: Path, opened: Opened, patched: pytest.MonkeyPatch, kv: Kv, ids:
     lm = opened.lm(path, kv, reads_layers=True)
     found = {}
     for layer in range(lm.num_layers - 1):
-        lm.read_at(layer)
+        lm.read_at([layer])
         found[layer] = lm.read({1: ids})[1]
     assert found.keys() == expected.keys() == {0, 1, 2}
     for layer, state in expected.items():
         assert np.abs(found[layer] - state).max() < ROUNDING
     assert np.abs(found[0] - found[1]).max() > 10 * ROUNDING
-    lm.read_at(None)
+    lm.read_at(range(3))
+    together = np.concatenate([found[layer] for layer in range(3)])
+    assert np.array_equal(lm.read({1: ids})[1], together), "several at once"
+    lm.read_at(())
     plain = opened.lm(path, kv).read({1: ids})[1]
     assert np.abs(lm.read({1: ids})[1] - plain).max() < ROUNDING, "after the final norm, as without a tap"
 
@@ -90,7 +94,7 @@ def test_prompts_beside_another_and_behind_what_is_held_are_read_as_by_themselve
     deep: dict[str, Path], opened: Opened, monkeypatch: pytest.MonkeyPatch, kind: str, kv: Kv
 ) -> None:
     lm = opened.lm(deep[kind], kv, reads_layers=True)
-    lm.read_at(1)
+    lm.read_at([1])
     cache = PromptCache(lm)
     for ids in (PROMPT, [*PROMPT, 63, 64]):
         states = [cache.read(ids), *cache.read_beside(BESIDE)]
@@ -112,7 +116,7 @@ def test_the_layers_behind_it_are_not_computed(
 
     monkeypatch.setattr("alignbeam_local.llama.context.LayerTap", Noting)
     lm = opened.lm(deep["llama"], reads_layers=True)
-    lm.read_at(1)
+    lm.read_at([1])
     lm.read({0: PROMPT})
     assert [name for name in seen if name.startswith("l_out")] == ["l_out-0", "l_out-1", "l_out-1"]
 
@@ -121,7 +125,7 @@ def test_layers_that_there_are_not(deep: dict[str, Path], opened: Opened) -> Non
     lm = opened.lm(deep["llama"], reads_layers=True)
     for layer in (-1, LAYERS - 1, LAYERS):
         with pytest.raises(ModelError, match="has 4 layers"):
-            lm.read_at(layer)
+            lm.read_at([1, layer])
 
 
 def test_a_layer_that_no_node_is_named_after_is_an_error(
@@ -129,7 +133,7 @@ def test_a_layer_that_no_node_is_named_after_is_an_error(
 ) -> None:
     monkeypatch.setattr("alignbeam_local.llama.layer_tap._OUTPUT", "unheard_of")
     lm = opened.lm(deep["llama"], reads_layers=True)
-    lm.read_at(1)
+    lm.read_at([1])
     with pytest.raises(ModelError, match="names no output of layer 1"):
         lm.read({0: PROMPT})
     assert not lm.tokens(0)
@@ -138,7 +142,7 @@ def test_a_layer_that_no_node_is_named_after_is_an_error(
 def test_a_reading_that_is_cancelled_leaves_no_trace(deep: dict[str, Path], opened: Opened) -> None:
     cancellation = Cancellation()
     lm = opened.lm(deep["llama"], reads_layers=True, cancellation=cancellation)
-    lm.read_at(1)
+    lm.read_at([1])
     lm.read({0: PROMPT})
     cancellation.set()
     with pytest.raises(Cancelled):
@@ -149,9 +153,9 @@ def test_a_reading_that_is_cancelled_leaves_no_trace(deep: dict[str, Path], open
 def test_slots_read_at_the_layer_of_their_context() -> None:
     vocabulary = fake_vocabulary()
     lm = FakeLM(vocabulary, hashed_row(vocabulary.size), reads_layers=True)
-    lm.read_at(2)
+    lm.read_at([2])
     shared = SharedContext(lm, 2)
-    assert (shared.slots[1].num_layers, lm.layer) == (4, 2)
+    assert (shared.slots[1].num_layers, lm.layers) == (4, (2,))
     left, right = (Sleeper(lambda slot=slot: slot.read({0: PROMPT})[0]) for slot in shared.slots)
     shared.decode()
     assert np.array_equal(left.found, right.found)

@@ -314,7 +314,7 @@ class Engine:
             bridged = yield from _with_head(bridged)
             if bridged.head and (size := wanted.get(reader_role(role))):
                 reader = loader.open(reader_role(role), files[role], size, reads=True)
-                reader.lm.read_at(bridged.head.layer)
+                reader.lm.read_at(bridged.head.layers)
                 bridged = replace(bridged, reader=reader)
             anchors.append(bridged)
         store = prefix_store(config)

@@ -1,6 +1,6 @@
 """What a model makes of requests: its hidden state at the end of the prompt, where its answer would begin."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from hashlib import sha256
 
@@ -35,13 +35,13 @@ class RequestReader:
         """The model's layers."""
         return self._lm.num_layers
 
-    def read_at(self, layer: int | None) -> None:
-        """Give the states of this layer from now on, from 0; None: those after the final norm.
+    def read_at(self, layers: Iterable[int]) -> None:
+        """Give the states of these layers from now on, from 0, one behind the other; of none: the final ones.
 
         Raises:
             ModelError: the model has no such layer, or nothing behind it.
         """
-        self._lm.read_at(layer)
+        self._lm.read_at(layers)
 
     @cached_property
     def key(self) -> str:
@@ -56,6 +56,11 @@ class RequestReader:
             Cancelled, ModelError: as the model's `extend`.
         """
         return self._read_all([self._encode(part) for part in parts(conversation)])
+
+    def read_whole(self, conversation: Sequence[Message]) -> Hidden:
+        """The state of the whole conversation. Raises: as `read`."""
+        (state,) = self._read_all([self._encode(conversation)])
+        return np.asarray(state)
 
     def read_answers(self, pairs: Sequence[tuple[str, str]]) -> States:
         """The states (n, n_embd) at the ends of answers, of (question, answer) pairs. Raises: as `read`."""

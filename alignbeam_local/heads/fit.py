@@ -1,6 +1,6 @@
 """Fitting a head: a standardised logistic regression on labelled requests, by scikit-learn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from hashlib import sha256
 from importlib.util import find_spec
@@ -10,15 +10,17 @@ import numpy.typing as npt
 
 from .. import __version__
 from ..errors import ModelError, UsageError
+from ..judge.calibration import auc
 from ..result import ModelCard
 from .check import ReadRequest, figures, score_all
+from .features import States
 from .head import Figures, Floats, RequestHead, Thresholds
 from .labelled_requests import ORDINARY, LabelledRequest
 
 #: How little the weights are held back: the inverse of the regularisation's strength.
 C = 0.01
-#: How far up a model's layers its states tell most of a request: behind the middle (docs/heads.md).
-READ_AT = 0.55
+#: AUCs of layers that differ by no more are the same.
+NEAR = 0.002
 #: Thresholds are chosen by heads that have not seen what they read: topics are left out in so many turns.
 FOLDS = 5
 #: At most this share of harmful requests is up to the low threshold, read as clear: that comes first.
@@ -52,9 +54,39 @@ def require_fittable(requests: Iterable[LabelledRequest]) -> None:
                 )
 
 
-def best_layer(num_layers: int) -> int:
-    """The layer that a head is fitted on if none is named, from 0; it is not the last one."""
-    return min(round(READ_AT * num_layers), num_layers - 2)
+def tried_layers(num_layers: int) -> range:
+    """The layers that a head may be fitted on: behind the first third, and not the last."""
+    return range(num_layers // 3, num_layers - 1)
+
+
+def layer_aucs(
+    requests: Sequence[LabelledRequest],
+    states: States,
+    layers: Sequence[int],
+    card: ModelCard,
+) -> dict[int, float]:
+    """How well each layer tells harmful requests from harmless ones, by heads that saw no such topic.
+
+    Args:
+        requests: of split `fit`.
+        states: (n, layers, n_embd), of whole requests.
+
+    Raises:
+        UsageError: as `require_scikit_learn`.
+    """
+    require_scikit_learn()
+    found = {}
+    for at, layer in enumerate(layers):
+        items = [ReadRequest(*each) for each in zip(requests, states[:, at : at + 1], strict=True)]
+        read = [s for seen, unseen in _folds(items) for s in score_all(_fitted(seen, card, ""), unseen)]
+        harmful, harmless = ([s.whole for s in read if s.is_harmful == side] for side in (True, False))
+        found[layer] = auc(harmful, harmless)
+    return found
+
+
+def best_layer(aucs: Mapping[int, float]) -> int:
+    """The first layer that is about as good as any: what lies behind it is not computed."""
+    return min(layer for layer, value in aucs.items() if value >= max(aucs.values()) - NEAR)
 
 
 def fit_head(

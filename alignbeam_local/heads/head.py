@@ -97,6 +97,12 @@ class RequestHead(LinearHead):
     """
 
     layer: int | None = Field(default=None, ge=0)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """For `LanguageModel.read_at`."""
+        return () if self.layer is None else (self.layer,)
+
     thresholds: Thresholds
     held_out: Figures
     requests_sha256: str

@@ -221,22 +221,23 @@ class LlamaLM:
             tails[sequence] = ids[self._rewind(sequence, keep) :]
         return tails
 
-    def read_at(self, layer: int | None) -> None:
+    def read_at(self, layers: Iterable[int]) -> None:
         assert self._tap, "this context makes answers"
-        if layer is not None and not 0 <= layer < self.num_layers - 1:  # of the last one llama.cpp skips rows
+        wanted = tuple(sorted(layers))
+        if wrong := [layer for layer in wanted if not 0 <= layer < self.num_layers - 1]:
             raise ModelError(
-                f"{self.weights.path.name} has {self.num_layers} layers: {layer} is none with one behind it",
+                f"{self.weights.path.name} has {self.num_layers} layers: none is behind a layer {wrong[0]}",
                 "alignbeam heads fit",
             )
-        if layer != self._tap.layer:  # what is held was read no further than to the layer before
+        if wanted != self._tap.layers:  # what is held was read no further than to the layers before
             for sequence in range(self.num_sequences):
                 self._cut(sequence, 0)
             self._checkpoints = {}
-        self._tap.layer = layer
+        self._tap.layers = wanted
 
     def read(self, targets: Mapping[int, Sequence[int]]) -> dict[int, Hidden]:
-        if self._tap and self._tap.layer is not None:
-            return self._read_layer(targets, self._tap)
+        if self._tap and self._tap.layers:
+            return self._read_layers(targets, self._tap)
         with self._decoding(self._new_tails(targets)) as rows:
             is_last = rows[:, 3] == 1
             self._decode_all(rows[~is_last])
@@ -248,7 +249,7 @@ class LlamaLM:
             finally:
                 llama_cpp.llama_set_embeddings(self.handle, False)
 
-    def _read_layer(self, targets: Mapping[int, Sequence[int]], tap: LayerTap) -> dict[int, Hidden]:
+    def _read_layers(self, targets: Mapping[int, Sequence[int]], tap: LayerTap) -> dict[int, Hidden]:
         """Several sequences in one batch only where llama.cpp keeps the order of their tokens."""
         alone = [{sequence: ids} for sequence, ids in targets.items()]
         states: dict[int, Hidden] = {}
@@ -260,14 +261,14 @@ class LlamaLM:
 
     def _layer_states(self, rows: npt.NDArray[np.int32], tap: LayerTap) -> dict[int, Hidden]:
         """Decode them, with nothing put out at the graph's end, which is not reached."""
-        tap.taken = None
+        tap.taken = {}
         self._decode(rows * np.array([1, 1, 1, 0], np.int32))
-        if tap.taken is None:
+        if missing := set(tap.layers) - set(tap.taken):
             raise ModelError(
-                f"llama.cpp names no output of layer {tap.layer} of {self.weights.path.name}",
+                f"llama.cpp names no output of layer {min(missing)} of {self.weights.path.name}",
                 "alignbeam heads fit --layer -1",
             )
-        outputs = tap.taken.reshape(len(rows), -1)
+        outputs = np.hstack([tap.taken[layer].reshape(len(rows), -1) for layer in tap.layers])
         return {int(rows[at, 2]): outputs[at].copy() for at in np.flatnonzero(rows[:, 3])}
 
     def _hidden(self, row: int) -> Hidden:

@@ -151,10 +151,11 @@ class LanguageModel(Protocol):
         The last tokens are a batch of their own, whatever comes before them: no other token is read out.
         """
 
-    def read_at(self, layer: int | None) -> None:
-        """From now on `read` gives what this layer puts out, from 0, and computes no further; None: as said.
+    def read_at(self, layers: Iterable[int]) -> None:
+        """From now on `read` gives what these layers put out, one behind the other, and computes no further.
 
-        Only a context that was opened to read can, and it has no logits then. What it held may be dropped.
+        They count from 0; with none of them it gives what it gives without. Only a context that was opened
+        to read can, and it has no logits. What it held may be dropped.
 
         Raises:
             ModelError: the model has no such layer, or nothing behind it.

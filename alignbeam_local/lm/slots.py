@@ -189,9 +189,9 @@ class Slot:
         found, self._hidden = self._hidden, {}
         return found
 
-    def read_at(self, layer: int | None) -> None:
+    def read_at(self, layers: Iterable[int]) -> None:
         """For all slots, which then hold nothing."""
-        self._lm.read_at(layer)
+        self._lm.read_at(layers)
 
     def _read_pieces(self, targets: Ids) -> None:
         """All but the last piece of a long prompt."""

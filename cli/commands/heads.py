@@ -86,7 +86,7 @@ def fit(
             min=-1,
             max=1_000_000,
             metavar="NUMBER",
-            help="whose states, from 0; -1: after the final norm; default: behind the middle",
+            help="whose states, from 0; -1: after the final norm; default: the first of the best ones",
         ),
     ] = None,
     answers: Answers = False,
@@ -112,7 +112,7 @@ def fit(
     """
     from alignbeam_local.engine.open_reader import open_reader
     from alignbeam_local.heads.benign import own_requests
-    from alignbeam_local.heads.fit import best_layer, fit_head, require_fittable, require_scikit_learn
+    from alignbeam_local.heads.fit import fit_head, require_fittable, require_scikit_learn
     from alignbeam_local.heads.head import record_file, save_head
     from alignbeam_local.heads.labelled_requests import read_requests
     from alignbeam_local.pair.prompts_file import read_prompts
@@ -130,8 +130,8 @@ def fit(
     own = own_requests(read_prompts(benign)) if benign else []
     registry = Registry.load()
     with open_reader(_config(model, threads, context, registry), registry) as (reader, card):
-        read_at = best_layer(reader.num_layers) if layer is None else None if layer < 0 else layer
-        reader.read_at(read_at)
+        read_at = _best_layer(reader, wanted, card) if layer is None else None if layer < 0 else layer
+        reader.read_at(() if read_at is None else (read_at,))
         items, key = _read(reader, [*wanted, *own]), reader.key
     record = fit_head(items, card, key, read_at)
     path = out or record_file(card.sha256, key)
@@ -197,7 +197,7 @@ def check(
             raise ModelError(
                 f"there is no head for {card.name} with this template", f"alignbeam heads fit {model}"
             )
-        reader.read_at(head.layer)
+        reader.read_at(head.layers)
         if distractions:
             print_distractions(_distracted(head, harmful, reader), as_json=as_json)
             return
@@ -241,6 +241,24 @@ def show(
 def _config(model: str, threads: str | None, context: str | None, registry: Registry) -> Config:
     flags = {"anchor": model, "draft": model, "threads": threads, "context": context}
     return resolve(flags, registry, os.environ).config
+
+
+def _best_layer(
+    reader: "RequestReader", requests: "Sequence[LabelledRequest]", card: "ModelCard"
+) -> int | None:
+    """By the requests that a head is fitted on, each read whole; None: the model has too few layers."""
+    import numpy as np
+
+    from alignbeam_local.heads.fit import best_layer, layer_aucs, tried_layers
+
+    layers, fit_on = tried_layers(reader.num_layers), [one for one in requests if one.split == "fit"]
+    if not layers:
+        return None
+    reader.read_at(layers)
+    states = [reader.read_whole(one.messages) for one in tracked(fit_on, "reading all layers")]
+    aucs = layer_aucs(fit_on, np.stack(states).reshape(len(fit_on), len(layers), -1), layers, card)
+    say("AUC by layer: " + ", ".join(f"{layer} {value:.3f}" for layer, value in aucs.items()))
+    return best_layer(aucs)
 
 
 def _read(reader: "RequestReader", requests: "Sequence[LabelledRequest]") -> "list[ReadRequest]":

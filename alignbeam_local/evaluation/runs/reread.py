@@ -57,7 +57,7 @@ def opened_head(config: Config, registry: Registry) -> Iterator[OpenHead]:
         head = find_head(card.sha256, reader.key)
         if head is None:
             raise ModelError(f"there is no head for {card.name}", f"Fit one: alignbeam heads fit {card.name}")
-        reader.read_at(head.layer)
+        reader.read_at(head.layers)
         yield OpenHead(head, reader)
 
 
