@@ -53,8 +53,9 @@ def context_sizes(config: Config) -> dict[str, ContextSize]:
 
 
 def reader_context_size(config: Config) -> ContextSize:
-    """A conversation, and parts of its request beside it."""
-    return ContextSize(_READ_AT_ONCE, config.context + BATCH_TOKENS, _READ_AT_ONCE * config.context)
+    """A conversation, and parts of its request beside it; forks are of what all prompts begin with."""
+    shared = config.context + BATCH_TOKENS
+    return ContextSize(_READ_AT_ONCE, shared, shared + BATCH_TOKENS)
 
 
 def judge_context_size(config: Config) -> ContextSize:
