@@ -154,8 +154,14 @@ def test_slots_read_at_the_layer_of_their_context() -> None:
     vocabulary = fake_vocabulary()
     lm = FakeLM(vocabulary, hashed_row(vocabulary.size), reads_layers=True)
     lm.read_at([2])
-    shared = SharedContext(lm, 2)
+    shared = SharedContext(lm, 2, has_rows=False)
     assert (shared.slots[1].num_layers, lm.layers) == (4, (2,))
     left, right = (Sleeper(lambda slot=slot: slot.read({0: PROMPT})[0]) for slot in shared.slots)
     shared.decode()
     assert np.array_equal(left.found, right.found)
+    shared.piece_tokens = 2
+    later = [Sleeper(lambda slot=slot: slot.read({0: [9, *PROMPT]})[0]) for slot in shared.slots]
+    while shared.is_wanted:
+        shared.decode()
+    assert not any(one.error for one in later), "there are no rows to keep for the other slot"
+    assert np.array_equal(later[0].found, later[1].found)

@@ -132,11 +132,11 @@ class AnswerScheduler(SlotScheduler):
 
     def __init__(self, models: OpenModels, num_slots: int, make_answer: AnswerMaker) -> None:
         """The contexts of `models` have room for so many answers, and serve nothing else meanwhile."""
-        opened = (*models.followers, *models.readers)
-        shared = [SharedContext(model.lm, num_slots) for model in opened]
-        draft, *anchors = shared
+        draft, *anchors = (SharedContext(model.lm, num_slots) for model in models.followers)
+        readers = [SharedContext(model.lm, num_slots, has_rows=False) for model in models.readers]
+        shared = [draft, *anchors, *readers]
         # Mixing is short, and whoever waits for it is missing in the draft's batches: anchors begin.
-        super().__init__([*anchors, draft], num_slots)
+        super().__init__([*readers, *anchors, draft], num_slots)
         self._slots = [models.with_contexts([each.slots[n] for each in shared]) for n in range(num_slots)]
         self._make_answer = make_answer
 

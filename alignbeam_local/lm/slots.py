@@ -41,9 +41,13 @@ class _Request(NamedTuple):
 class SharedContext:
     """A model's context, the slots on it, and what they wait for."""
 
-    def __init__(self, lm: LanguageModel, num_slots: int) -> None:
-        """The sequences of `lm` are split evenly; what they hold is the slots' from now on."""
+    def __init__(self, lm: LanguageModel, num_slots: int, *, has_rows: bool = True) -> None:
+        """The sequences of `lm` are split evenly; what they hold is the slots' from now on.
+
+        `has_rows`: it makes logits. One that was opened to read makes none.
+        """
         self.lm = lm
+        self._has_rows = has_rows
         #: Prompts are read in pieces of so many tokens, between which the others go on; None: whole.
         self.piece_tokens: int | None = None
         size = lm.num_sequences // num_slots
@@ -99,7 +103,7 @@ class SharedContext:
         except AlignBeamError as error:
             failed = error
         for request in requests:
-            if failed is None:
+            if failed is None and self._has_rows:
                 request.slot.has_rows(request.ids)
             request.asker.switch(failed)
 
