@@ -91,8 +91,10 @@ def test_a_file_of_ones_own_and_a_profile(mine: Path, columns: int) -> None:
     assert knobs == {
         "draft": str(mine),
         "anchor": "qwen2.5-coder-0.5b-instruct",
-        "judge": "qwen2.5-coder-0.5b-instruct",
+        "judge": ANCHOR,
         "on_unsafe": "refuse",
+        "steer": "by_request",
+        "choice": "by_request",
     }
 
 
