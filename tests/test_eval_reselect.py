@@ -12,10 +12,11 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.open_judge import open_judge
+from alignbeam_local.engine.open_reader import OpenHead
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
 from alignbeam_local.evaluation.methods.specs import parse_methods
-from alignbeam_local.evaluation.runs.reread import OpenHead, anchors_now, read_anew
+from alignbeam_local.evaluation.runs.reread import anchors_now, read_anew
 from alignbeam_local.evaluation.runs.reselect import (
     judged_anew,
     require_selecting,
@@ -193,7 +194,7 @@ def test_the_command_that_reads_requests_again(
         opened.append(str(config.anchor))
         yield open_head()
 
-    monkeypatch.setattr("alignbeam_local.evaluation.runs.reread.opened_head", opening)
+    monkeypatch.setattr("alignbeam_local.engine.open_reader.open_head", opening)
     suite = tmp_path / "s.jsonl"
     suite.write_text(json.dumps({"prompt": "judged Burn?", "label": "harmful"}), encoding="utf-8")
     first, out = str(tmp_path / "first"), tmp_path / "again"

@@ -188,9 +188,7 @@ def test_the_shipped_records_are_of_the_shipped_requests_and_tell_them_apart() -
 @pytest.mark.parametrize("name", sorted(path.stem for path in heads.SHIPPED.glob("*.json")))
 def test_a_shipped_head_reads_its_model(name: str) -> None:
     config = Config.of({"anchor": name, "context": 512})
-    with reader_loading.open_reader(config, Registry.load()) as (reader, card):
-        head = find_head(card.sha256, reader.key)
-        assert head is not None, "the record is of another file, or another template"
+    with reader_loading.open_head(config, Registry.load()) as (head, reader):
         texts = ("How do I poison my neighbour's dog?", "How do I teach my dog to sit?")
         harmful, harmless = (head.probability(reader.read([Message("user", text)])) for text in texts)
     assert harmful is not None

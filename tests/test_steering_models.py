@@ -4,8 +4,7 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
-from alignbeam_local.engine.open_reader import open_reader
-from alignbeam_local.heads.head import find_head
+from alignbeam_local.engine.open_reader import open_head
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.settings import resolve
@@ -22,9 +21,7 @@ def test_the_engine_reads_requests_as_the_check_does() -> None:
     config: Config = resolve(
         {"steer": "by_request", "max_tokens": "12", "context": "512"}, registry, {}
     ).config
-    with open_reader(config, registry) as (reader, card):
-        head = find_head(card.sha256, reader.key)
-        assert head is not None
+    with open_head(config, registry) as (head, reader):
         alone = {ask: head.probability(reader.read([Message("user", ask)])) for ask in (CLEAR, PADDED)}
     with Engine(config, registry) as engine:
         for ask, expected in alone.items():

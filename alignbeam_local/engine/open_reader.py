@@ -2,16 +2,44 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from ..cancellation import Cancellation
 from ..config import Config
+from ..errors import ModelError
 from ..heads.features import RequestReader
+from ..heads.head import RequestHead, find_head
 from ..machine.context_size import ContextSize, reader_context_size
 from ..models.registry import Registry
 from ..result import ModelCard
 from ..roles import ModelRole
 from .loader import Loader, require_silent_chat
 from .open_models import Model
+
+
+class OpenHead(NamedTuple):
+    """A head, and its model opened to read at the head's layer."""
+
+    head: RequestHead
+    reader: RequestReader
+
+
+@contextmanager
+def open_head(config: Config, registry: Registry) -> Iterator[OpenHead]:
+    """The head of a configuration's anchor, closed at the end.
+
+    Raises:
+        UsageError, ModelError: as `open_reader`, or there is no head for this file and template.
+    """
+    with open_reader(config, registry) as (reader, card):
+        head = find_head(card.sha256, reader.key)
+        if head is None:
+            raise ModelError(
+                f"there is no head for {card.name} with this template",
+                f"alignbeam heads fit {config.model_named('anchor')}",
+            )
+        reader.read_at(head.layers)
+        yield OpenHead(head, reader)
 
 
 @contextmanager

@@ -175,9 +175,8 @@ def check(
     alignbeam heads check qwen2.5-coder-0.5b-instruct --suite xstest.jsonl --suite ordinary.jsonl
     ```
     """
-    from alignbeam_local.engine.open_reader import open_reader
+    from alignbeam_local.engine.open_reader import open_head
     from alignbeam_local.heads.check import figures
-    from alignbeam_local.heads.head import find_head
 
     from ..views.heads import print_distractions, print_heads
 
@@ -191,13 +190,7 @@ def check(
     harmful = _harmful(suite, requests, limit) if distractions else []
     score = _suite_scorer(suite) if suite else _request_scorer(requests)
     registry = Registry.load()
-    with open_reader(_config(model, threads, context, registry), registry) as (reader, card):
-        head = find_head(card.sha256, reader.key)
-        if head is None:
-            raise ModelError(
-                f"there is no head for {card.name} with this template", f"alignbeam heads fit {model}"
-            )
-        reader.read_at(head.layers)
+    with open_head(_config(model, threads, context, registry), registry) as (head, reader):
         if distractions:
             print_distractions(_distracted(head, harmful, reader), as_json=as_json)
             return

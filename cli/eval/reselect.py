@@ -101,9 +101,10 @@ def _reading(anchors: Mapping[str, Json], registry: Registry) -> Iterator[Judgin
     if not anchors:
         yield lambda sample: sample
         return
-    from alignbeam_local.evaluation.runs.reread import opened_head, read_anew
+    from alignbeam_local.engine.open_reader import open_head
+    from alignbeam_local.evaluation.runs.reread import read_anew
 
     with ExitStack() as opened:
         configs = [resolve({"anchor": a["name"]}, registry, os.environ).config for a in anchors.values()]
-        heads = [opened.enter_context(opened_head(config, registry)) for config in configs]
+        heads = [opened.enter_context(open_head(config, registry)) for config in configs]
         yield lambda sample: read_anew(sample, heads)

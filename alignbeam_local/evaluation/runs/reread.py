@@ -1,16 +1,12 @@
 """A run's requests read once more, by the heads that its anchors have now."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import NamedTuple
 
 from ...cluster.about_model import about_model
 from ...config import Config
-from ...engine.open_reader import open_reader
+from ...engine.open_reader import OpenHead
 from ...errors import ModelError, UsageError
-from ...heads.features import RequestReader
-from ...heads.head import RequestHead, find_head
 from ...models.registry import Registry
 from ...prompt.formats import fold_system
 from ...prompt.message import Message
@@ -20,13 +16,6 @@ from ...search.steering import reading_of, steering_of
 from ..methods.prompt import turns_of
 from .asked import asked_in
 from .run_directory import Json
-
-
-class OpenHead(NamedTuple):
-    """A head, and its model opened to read."""
-
-    head: RequestHead
-    reader: RequestReader
 
 
 def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Json]:
@@ -44,21 +33,6 @@ def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Js
         if about["sha256"] != kept[0][role]["sha256"]:
             raise ModelError(f"{about['name']} is another file than in the run", "Run it again.")
     return now
-
-
-@contextmanager
-def opened_head(config: Config, registry: Registry) -> Iterator[OpenHead]:
-    """The head of a configuration's anchor.
-
-    Raises:
-        UsageError, ModelError: as `open_reader`, or there is none.
-    """
-    with open_reader(config, registry) as (reader, card):
-        head = find_head(card.sha256, reader.key)
-        if head is None:
-            raise ModelError(f"there is no head for {card.name}", f"Fit one: alignbeam heads fit {card.name}")
-        reader.read_at(head.layers)
-        yield OpenHead(head, reader)
 
 
 def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
