@@ -2,9 +2,9 @@
 
     python docs/measure_readers.py RUN...
 
-Of each run and suite, from the samples of its method `alignbeam`: the AUC of the head's reading, of the
-judge's question about the request, and of the mean of their log-odds, and how much more that is than the
-head. 95 % intervals of 2,000 bootstrap samples of the prompts.
+Of each run and suite, from the samples of its first method `alignbeam`, whatever its knobs: the AUC of the
+head's reading, of the judge's question about the request, and of the mean of their log-odds, and how much
+more that is than the head. 95 % intervals of 2,000 bootstrap samples of the prompts.
 """
 
 import argparse
@@ -73,8 +73,9 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     for run in parser.parse_args().runs:
         suites = defaultdict(list)
-        for sample in RunDirectory(run).samples():
-            if sample["method"] == "alignbeam" and sample.get("result", {}).get("steering"):
+        kept = [s for s in RunDirectory(run).samples() if s["method"].partition(":")[0] == "alignbeam"]
+        for sample in kept:
+            if sample["method"] == kept[0]["method"] and sample.get("result", {}).get("steering"):
                 suites[sample["suite"]].append(sample)
         for suite, samples in suites.items():
             read = readings(samples)
