@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import ContextFull
 from ..lm.language_model import Hidden, LanguageModel
@@ -47,6 +48,11 @@ def read_request(
         states = np.stack([cache.read(ids), *cache.read_beside(list(beside))])
     except ContextFull:
         return None
+    return reading_of_states(head, states)
+
+
+def reading_of_states(head: RequestHead, states: npt.ArrayLike) -> Reading | None:
+    """What a head reads in states (n, n_embd), the whole prompt's first; None where one is no number."""
     found = head.probabilities(states)
     return None if found is None else Reading(float(found.max()), float(found[0]))
 

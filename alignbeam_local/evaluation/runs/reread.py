@@ -7,6 +7,7 @@ from ...cluster.about_model import about_model
 from ...config import Config
 from ...engine.open_reader import OpenHead
 from ...errors import ModelError, UsageError
+from ...heads.reading import reading_of_states
 from ...models.registry import Registry
 from ...prompt.formats import fold_system
 from ...prompt.message import Message
@@ -51,8 +52,6 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
 
 
 def _reading(one: OpenHead, config: Config, turns: Sequence[Message]) -> Steering | None:
-    found = one.head.probabilities(one.reader.read(turns))
+    found = reading_of_states(one.head, one.reader.read(turns))
     limits = one.head.thresholds
-    if found is None:
-        return None
-    return steering_of(config, float(found.max()), float(found[0]), limits.low, limits.high)
+    return steering_of(config, *found, low=limits.low, high=limits.high) if found else None
