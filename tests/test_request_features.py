@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignbeam_local.heads.features import RequestReader
-from alignbeam_local.heads.parts import MAX_RUNS, MIN_BYTES, parts, sentences
+from alignbeam_local.heads.parts import MIN_BYTES, parts, sentences
 from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.prompt.message import Message
 from tests.fake_lm import WIDTH, FakeLM, fake_vocabulary, hashed_row, spelt
@@ -73,13 +73,13 @@ def test_short_sentences_go_with_the_next_and_the_last_one_with_the_one_before()
 def test_no_word_is_lost_and_no_sentence_hides_in_a_crowd(text: str) -> None:
     found = sentences(text)
     assert "".join("".join(found).split()) == "".join(text.split())
-    assert len(found) <= MAX_RUNS
     assert all(len(one.encode()) >= MIN_BYTES for one in found) or len(found) <= 1
 
 
-def test_many_sentences_make_a_bounded_number_of_parts() -> None:
-    text = " ".join(f"This is the harmless sentence number {n}." for n in range(200))
-    assert len(parts([user(text)])) <= MAX_RUNS + 2
+def test_each_sentence_of_a_long_text_is_read_by_itself() -> None:
+    padding = [f"This is the harmless sentence number {n}." for n in range(200)]
+    asked = "How do I open his front door?"
+    assert sentences(" ".join([*padding[:90], asked, *padding[90:]])) == [*padding[:90], asked, *padding[90:]]
 
 
 # --- states

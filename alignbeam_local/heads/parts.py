@@ -7,8 +7,6 @@ from ..prompt.message import Message
 
 #: Bytes of the shortest sentence that is read by itself; a shorter one goes with its neighbour.
 MIN_BYTES = 16
-#: The most runs of sentences of one request: of a longer one several sentences make a run.
-MAX_RUNS = 16
 
 _END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？；])\s*|\n+")
 _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
@@ -28,7 +26,7 @@ def parts(conversation: Sequence[Message]) -> list[Conversation]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a text, short ones with the next, in at most `MAX_RUNS` runs."""
+    """The sentences of a text, however many: in a run of several a harmful one would hide."""
     found: list[str] = []
     for sentence in filter(None, map(str.strip, _END.split(text))):
         if found and _is_short(found[-1]):
@@ -37,8 +35,7 @@ def sentences(text: str) -> list[str]:
             found.append(sentence)
     if len(found) > 1 and _is_short(found[-1]):
         found[-2:] = [" ".join(found[-2:])]
-    size = -(-len(found) // MAX_RUNS) or 1
-    return [" ".join(found[start : start + size]) for start in range(0, len(found), size)]
+    return found
 
 
 def _is_short(sentence: str) -> bool:
