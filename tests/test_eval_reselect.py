@@ -196,13 +196,19 @@ def test_the_command_that_reads_requests_again(
 
     monkeypatch.setattr("alignbeam_local.engine.open_reader.open_head", opening)
     suite = tmp_path / "s.jsonl"
-    suite.write_text(json.dumps({"prompt": "judged Burn?", "label": "harmful"}), encoding="utf-8")
+    prompts = ("judged Burn?", "Why?")
+    rows = [json.dumps({"prompt": prompt, "label": "harmful"}) for prompt in prompts]
+    suite.write_text("\n".join(rows), encoding="utf-8")
     first, out = str(tmp_path / "first"), tmp_path / "again"
-    run_command("eval", "run", "--suite", str(suite), "--method", "alignbeam", "--out", first)
-    words = ("eval", "reselect", first, "--grid", "choice=by_request", "--grid", "on_unsafe=refuse")
+    methods = ("--method", "draft", "--method", "alignbeam", "--read-request", "off")
+    run_command("eval", "run", "--suite", str(suite), *methods, "--out", first)
+    words = ("eval", "reselect", first, "--grid", "steer=by_request", "--grid", "on_unsafe=refuse")
+    assert "does not hold" in run_command(*words, "--out", str(out)).err
     assert run_command(*words, "--read-again", "--out", str(out)).code == 0
-    (sample,) = map(json.loads, (out / "samples.jsonl").read_text(encoding="utf-8").splitlines())
-    assert (sample["result"]["steering"]["decision"], len(opened)) == ("harmful", 1)
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [s["result"]["steering"]["decision"] for s in samples] == ["harmful", "clear"]
+    assert [s["result"]["steering"]["alpha"] is None for s in samples] == [False, True]
+    assert len(opened) == 1
 
 
 def test_anchors_that_are_not_the_runs_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
 
 def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
     known = {knob: knobs[knob] for knob in Config.model_fields if knob in knobs}  # others have made the beams
+    known["read_request"] = "auto"  # a sample holds whether its request was read, by then or again
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
         config = Config.of(known).with_values(chosen, "--grid")

@@ -67,7 +67,7 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
     Raises:
         UsageError: the request was not read when the sample was made, or by both where the head alone counts.
     """
-    if not config.with_values({"read_request": "auto"}).reads_request:
+    if not config.reads_request:
         return None
     kept = result.get("steering")
     if kept is None:
