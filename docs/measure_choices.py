@@ -1,10 +1,10 @@
-"""What a choice changes on questions that can be answered with yes or no.
+"""What a choice changes on the suite `harmless_questions`.
 
     python docs/measure_choices.py RUN METHOD
 
 Of each method of a run that `alignbeam eval reselect` wrote: how many of its answers differ from those of
-METHOD, how many say yes where it says no or the other way round, and how many are right of those that
-say either. An answer says what its first word is; the right ones come with `harmless_questions`.
+METHOD. Of the questions whose right answer is yes or no: how many answers say the opposite of METHOD's,
+and how many are right of those that say either. An answer says what its first word is.
 """
 
 import argparse
@@ -37,7 +37,8 @@ def main() -> None:
     texts: dict[str, dict[str, str]] = defaultdict(dict)
     for sample in RunDirectory(wanted.run).samples():
         texts[sample["method"]][sample["id"]] = sample["result"]["text"]
-    base = texts[wanted.method]
+    if (base := texts.get(wanted.method)) is None:
+        parser.error(f"no such method in {wanted.run}: {', '.join(texts)}")
     for method, found in texts.items():
         told = {id_: word for id_, text in found.items() if (word := said(text)) and right[id_]}
         differ = sum(text != base[id_] for id_, text in found.items())

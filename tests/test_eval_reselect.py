@@ -209,6 +209,8 @@ def test_the_command_that_reads_requests_again(
     assert [s["result"]["steering"]["decision"] for s in samples] == ["harmful", "clear"]
     assert [s["result"]["steering"]["alpha"] is None for s in samples] == [False, True]
     assert len(opened) == 1
+    (about,) = json.loads((out / "manifest.json").read_text(encoding="utf-8"))["methods"].values()
+    assert about["knobs"]["read_request"] == "auto"
 
 
 def test_anchors_that_are_not_the_runs_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

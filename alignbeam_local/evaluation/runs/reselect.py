@@ -26,7 +26,6 @@ from .run_directory import Json
 
 KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
 
-
 #: Choices that go by what was kept of a beam's mixed start.
 _BY_START = ("mixture", "anchor")
 
@@ -67,7 +66,7 @@ def reselected_manifest(
         choices[name] = list(_choices(name, about["knobs"], grid))
         for chosen, config in choices[name]:
             resteer.require_alone(manifest["methods"], name, config)
-            changed = {knob: getattr(config, knob) for knob in KNOBS}
+            changed = {knob: getattr(config, knob) for knob in (*KNOBS, "read_request")}
             models = about["models"] | ({"judge": judge} if judge else {})
             methods[chosen] = {**about, "knobs": {**about["knobs"], **changed}, "models": models}
     if not methods:
