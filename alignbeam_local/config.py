@@ -210,7 +210,7 @@ class Config(BaseModel):
         Knob("Judge", ("judges", "selects", "measured")),
     )
     choice: Choice = _knob(
-        "safest",
+        "by_request",
         "among safe beams: the lowest score, of near ones what the draft likes (safest, the paper) or the "
         "mixture's order (lowest); the likeliest first token (likeliest) or start (mixture), what the "
         "anchor finds likeliest (anchor), what most of them do, refuse or answer (votes); or, by the "
@@ -614,8 +614,12 @@ class Config(BaseModel):
 
         An answer that nobody steered, or that is read while it grows, is judged too.
         """
+        return self._judged_where_steered or self.steers_by_request
+
+    @property
+    def _judged_where_steered(self) -> bool:
         is_asked_for = self.on_unsafe != "auto" or self.first_verdict_at is not None
-        return self.beams > 1 or is_asked_for or self.steers_by_request
+        return self.beams > 1 or is_asked_for
 
     @property
     def judged_by_head(self) -> bool:
@@ -635,7 +639,8 @@ class Config(BaseModel):
     @property
     def reads_request(self) -> bool:
         """Whether the anchor's head is to read the request, if there is one."""
-        is_used = self.steer == "by_request" or (self.choice == "by_request" and self.request_by != "judge")
+        chooses = self.choice == "by_request" and self.request_by != "judge" and self._judged_where_steered
+        is_used = self.steer == "by_request" or chooses
         return self.depth > 0 and (self.read_request == "on" or (self.read_request == "auto" and is_used))
 
     @property

@@ -42,6 +42,8 @@ from tests.test_safety_tokens import token_file
 from tests.test_steering import HEAD
 
 GRID = parse_grid(["threshold=1.5,2.9,3,3.1,5", "choice=safest,likeliest", "on_unsafe=refuse,lowest"])
+#: The fake engine reads no requests.
+UNREAD = ("--method", "alignbeam", "--choice", "safest")
 WHOLE = ("text", "finish_reason", "chosen", "beams", "usage", "config", "bridge")
 
 
@@ -253,7 +255,7 @@ def test_the_judges_reading_of_requests_equals_a_run_with_it(
     for reader in ("judge", "both"):
         with pytest.raises(UsageError, match="does not hold what its judge made of the requests"):
             reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request", request_by=reader))
-    by_head = config(depth=2, beams=3, steer="by_request", request_by="judge")
+    by_head = config(depth=2, beams=3, steer="by_request", choice="likeliest", request_by="judge")
     assert reselected(doubtful, "x", by_head)["result"]["steering"]["by"] == "head"
 
 
@@ -421,9 +423,7 @@ def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:
     suite = tmp_path / "s.jsonl"
     suite.write_text(json.dumps({"prompt": "judged", "label": "harmful"}), encoding="utf-8")
     first, out = str(tmp_path / "first"), str(tmp_path / "chosen")
-    assert (
-        run_command("eval", "run", "--suite", str(suite), "--method", "alignbeam", "--out", first).code == 0
-    )
+    assert run_command("eval", "run", "--suite", str(suite), *UNREAD, "--out", first).code == 0
     words = ("eval", "reselect", first, "--grid", "threshold=1,5", "--grid", "on_unsafe=refuse", "--out", out)
     for _ in range(2):  # the second time all is there
         ran = run_command(*words)
@@ -468,7 +468,7 @@ def test_the_command_with_another_judge_goes_on_where_it_stopped(
     rows = [{"prompt": f"judged {n}", "label": "harmful"} for n in range(3)]
     suite.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     first, out = tmp_path / "first", tmp_path / "strict"
-    run_command("eval", "run", "--suite", str(suite), "--method", "alignbeam", "--out", str(first))
+    run_command("eval", "run", "--suite", str(suite), *UNREAD, "--out", str(first))
     words = ("eval", "reselect", str(first), "--judge", name, "--grid", "on_unsafe=refuse", "--out", str(out))
     assert run_command(*words).code == 0
     whole = (out / "samples.jsonl").read_text(encoding="utf-8")

@@ -83,7 +83,7 @@ DEFAULTS: dict[str, Any] = {
     "harmful_above": None,
     "request_by": "head",
     "read_request": "auto",
-    "choice": "safest",
+    "choice": "by_request",
     "min_start": 0.0,
     "judge_at": None,
     "judge_every": None,

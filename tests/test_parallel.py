@@ -27,7 +27,7 @@ Kv = Literal["seq", "state"]
 DRAFT = fake_vocabulary("he", " the", "é", "ab", "\n")
 ANCHOR = fake_vocabulary(" the", "hé", "abc", "é", "a")
 LABELS = dict.fromkeys(b"YN", 25.0)
-KNOBS: dict[str, Any] = {"max_tokens": 8, "depth": 3, "beams": 2}
+KNOBS: dict[str, Any] = {"max_tokens": 8, "depth": 3, "beams": 2, "choice": "safest"}
 GREEDY = SamplerSettings(temperature=0, top_p=1.0, repeat_penalty=1.0, penalty_last_n=64, seed=0)
 
 

@@ -267,6 +267,7 @@ def test_a_gpu_of_its_own_for_each_role(files: dict[str, str]) -> None:
     assert {role: [part.device for part in parts] for role, parts in found.parts.items()} == {
         "draft": ["gpu 1"],
         "anchor": ["gpu 0"],
+        "anchor_reader": ["gpu 0"],
         "judge": ["processor"],
     }
     assert set(found.devices) == {"gpu 0", "gpu 1"}

@@ -85,9 +85,11 @@ def test_each_anchor_has_a_role_and_a_twin_only_where_it_is_asked() -> None:
     config = Config.of({"draft": "d", "anchor": ["a", "b"], "judge": "j"})
     assert config.roles == ("draft", "anchor", "anchor2", "judge")
     assert [config.model_named(role) for role in config.roles] == ["d", "a", "b", "j"]
-    assert list(context_sizes(config)) == ["draft", "anchor", "anchor2", "judge"]
+    readers = ["anchor_reader", "anchor2_reader"]
+    assert list(context_sizes(config)) == ["draft", "anchor", "anchor2", *readers, "judge"]
     told = config.with_values({"anchor_row": "gated"})
-    assert list(context_sizes(told)) == ["draft", "anchor", "anchor2", "anchor_twin", "anchor2_twin", "judge"]
+    twins = ["anchor_twin", "anchor2_twin"]
+    assert list(context_sizes(told)) == ["draft", "anchor", "anchor2", *twins, *readers, "judge"]
     assert told.model_named("anchor2_twin") == "b"
     assert told.roles == config.roles, "a twin is no model of its own"
     assert config.with_values({"depth": 0}).roles == ("draft", "judge")

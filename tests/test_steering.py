@@ -136,9 +136,11 @@ def test_what_a_harmful_request_is_answered_with() -> None:
 
 
 def test_the_head_is_read_where_something_goes_by_it() -> None:
-    assert not Config().reads_request
-    assert Config(read_request="on").reads_request
+    assert not Config(choice="safest").reads_request
+    assert Config(choice="safest", read_request="on").reads_request
     assert Config(choice="by_request").reads_request
+    assert not Config(choice="by_request", beams=1).reads_request, "there is nothing to choose or to block"
+    assert Config(choice="by_request", beams=1, on_unsafe="refuse").reads_request
     assert Config(steer="by_request").reads_request
     assert not Config(steer="by_request", read_request="off").reads_request
     assert not Config(steer="by_request", depth=0).reads_request
@@ -386,7 +388,7 @@ def test_of_a_clear_request_the_anchor_decodes_nothing() -> None:
 
 def test_nothing_is_read_where_nothing_goes_by_it() -> None:
     made = world()
-    assert made.result(asks("How to cook?")).steering is None
+    assert made.result(asks("How to cook?"), choice="safest").steering is None
     assert reader_of(made).decoded_tokens == 0
 
 
