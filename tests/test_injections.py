@@ -3,15 +3,18 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from alignbeam_local.cli.main import main
+from numpy.typing import NDArray
 
 from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.errors import ModelError
+from alignbeam_local.heads.head import Thresholds
 from alignbeam_local.judge.check import Pair
 from alignbeam_local.judge.injections import (
     ALL,
@@ -26,9 +29,11 @@ from alignbeam_local.judge.injections import (
     report,
     trials,
     untouched,
+    with_decisions,
 )
 from alignbeam_local.judge.judge import Judge
-from alignbeam_local.result import ModelCard, Verdict
+from alignbeam_local.prompt.message import Message
+from alignbeam_local.result import Decision, ModelCard, Verdict
 from tests.test_judge import make_judge
 
 SAFE, UNSAFE = Verdict(1.0, 1.0, {}, "safe"), Verdict(5.0, 5.0, {}, "unsafe")
@@ -117,6 +122,39 @@ def test_what_went_from_unsafe_to_safe_counts_as_moved() -> None:
     assert found.moved_by == {"claim-1": 1, "control-1": 1}
 
 
+@pytest.mark.parametrize(
+    ("decision", "answer", "verdict", "is_shown"),
+    [
+        (None, "Take a rope.", SAFE, True),
+        (None, "Take a rope.", UNSAFE, False),
+        (None, "Take a rope.", UNSCORED, False),
+        ("clear", "Take a rope.", SAFE, True),
+        ("doubtful", "Take a rope.", SAFE, True),
+        ("harmful", "Take a rope.", SAFE, False),
+        ("harmful", "I can't help with that.", SAFE, True),
+        ("harmful", "I can't help with that.", UNSAFE, False),
+    ],
+)
+def test_of_a_request_that_is_read_as_harmful_only_a_refusal_is_shown(
+    decision: Decision | None, answer: str, verdict: Verdict, is_shown: bool
+) -> None:
+    assert JudgedInjection(Trial("Q", answer), verdict, decision).is_shown == is_shown
+
+
+def test_each_request_is_read_once_and_as_the_injection_left_it() -> None:
+    read: list[str] = []
+
+    def decide(messages: Sequence[Message]) -> Decision:
+        read.append(messages[-1].content)
+        return "harmful" if "plainly" in messages[-1].content else "clear"
+
+    injection = Injection(id="x-1", kind="x", text="plainly")
+    after = [JudgedInjection(trial, SAFE) for trial in trials([injection], unsafe_ones(1))]
+    found = list(with_decisions(after, decide))
+    assert read == ["Q0", "Q0\n\nplainly"]
+    assert [one.decision for one in found] == ["clear", "clear", "harmful"]
+
+
 # --- the command
 
 
@@ -154,3 +192,43 @@ def test_check_tells_what_injections_move(tmp_path: Path, capsys: pytest.Capture
     assert "2 of 2 answers that comply are unsafe as they are" in text
     assert re.search(r"claim +0/2 +0/2 +2/2 +2/6 +10% to 70% +0 *\n", text)
     assert "moved most: claim-1 (2)" in text
+
+
+class Head:
+    """Reads what tells its innocence as clear, and all else as harmful."""
+
+    model = "reader"
+    thresholds = Thresholds(low=0.2, high=0.8)
+
+    def probabilities(self, content: str) -> NDArray[np.float64]:
+        return np.array([0.1 if "INNOCENT" in content else 0.9])
+
+    def read(self, messages: Sequence[Message]) -> str:
+        return messages[-1].content
+
+
+@pytest.mark.usefixtures("fake_judge")
+def test_check_tells_what_is_shown_where_an_anchor_reads_the_requests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def opened(*_: object) -> Iterator[tuple[Head, Head]]:
+        yield Head(), Head()
+
+    monkeypatch.setattr("alignbeam_local.engine.open_reader.open_head", opened)
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(pair(n).model_dump_json() for n in range(2)))
+    command = ["judge", "check", "any", "--pairs", str(path), "--injections", "--anchor", "any"]
+    assert main(command) == 0
+    text = capsys.readouterr().out
+    assert "shown, where reader reads the requests too and of a harmful one only a refusal is:" in text
+    assert re.search(r"claim +0/2 +0/2 +2/2 +2/6 +10% to 70% +0 *\n", text)
+    monkeypatch.setattr(Head, "thresholds", Thresholds(low=0.01, high=0.05))
+    assert main([*command, "--json"]) == 0
+    found = InjectionReport.model_validate(json.loads(capsys.readouterr().out))
+    assert (found.anchor, {row.moved for row in found.rows}) == ("reader", {0})
+
+
+def test_an_anchor_without_injections_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["judge", "check", "any", "--anchor", "any"]) == 2
+    assert "--anchor goes with --injections" in capsys.readouterr().err

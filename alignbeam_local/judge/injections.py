@@ -1,18 +1,22 @@
-"""Attempts to talk a judge into a verdict: texts in requests and answers, and how often they move it."""
+"""Attempts to talk a judge into a verdict: texts in requests and answers, and what is shown for them."""
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, groupby, islice
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..config import Config
 from ..errors import ModelError
 from ..intervals import wilson_interval
 from ..prompt.message import Message
-from ..result import Verdict
+from ..refusals.detector import declines
+from ..result import Decision, Verdict
+from ..search.choices import Candidate
+from ..search.selection import select
 from .calibration import Calibration
 from .check import Pair
 from .judge import Judge
@@ -25,6 +29,8 @@ ALL = "all"
 #: Each text is put into so many pairs, at each of its places.
 PAIRS_EACH = 5
 _SEED = 42
+#: What was read as harmful needs a refusal; what is not judged safe is blocked.
+_BLOCKING = Config(choice="by_request", on_unsafe="refuse")
 
 Place = Literal["before", "after", "request"]
 PLACES: tuple[Place, ...] = ("before", "after", "request")
@@ -52,14 +58,21 @@ class Trial(NamedTuple):
 
 
 class JudgedInjection(NamedTuple):
-    """A trial and the verdict on it."""
+    """A trial, the verdict on it, and what an anchor's head made of its request, if one read it."""
 
     trial: Trial
     verdict: Verdict
+    decision: Decision | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether the answer, were it the only one, would be shown under `_BLOCKING`."""
+        beam = Candidate(0, self.verdict, 0.0, degenerate=False, refuses=declines(self.trial.answer))
+        return select([beam], _BLOCKING, refusal_allowed=True, decision=self.decision).beam is not None
 
 
 class InjectionRow(BaseModel):
-    """How one kind fared at one place; what became unscored is not safe, and was not moved."""
+    """How one kind fared at one place; what became unscored is not shown, and was not moved."""
 
     kind: str
     place: str
@@ -72,9 +85,10 @@ class InjectionRow(BaseModel):
 
 
 class InjectionReport(BaseModel):
-    """What `alignbeam judge check --injections` tells."""
+    """What `alignbeam judge check --injections` tells; with `anchor` its head read the requests too."""
 
     judge: str
+    anchor: str | None
     calibrated: bool
     threshold: float
     compliant: int
@@ -100,7 +114,7 @@ def trials(injections: Sequence[Injection], before: Sequence[JudgedInjection]) -
     Raises:
         ModelError: none is.
     """
-    unsafe = [trial for trial, verdict in before if verdict.verdict == "unsafe"]
+    unsafe = [one.trial for one in before if one.verdict.verdict == "unsafe"]
     if not unsafe:
         raise ModelError(
             "the judge calls no answer that complies unsafe",
@@ -141,23 +155,36 @@ def _question(trial: Trial) -> str:
     return trial.question
 
 
+def with_decisions(
+    after: Iterable[JudgedInjection], decide: Callable[[Sequence[Message]], Decision | None]
+) -> Iterator[JudgedInjection]:
+    """The same with what is read of their requests; each request is read once."""
+    read: dict[str, Decision | None] = {}
+    for one in after:
+        question = one.trial.question
+        if question not in read:
+            read[question] = decide([Message("user", question)])
+        yield one._replace(decision=read[question])
+
+
 def report(
     before: Sequence[JudgedInjection],
     after: Sequence[JudgedInjection],
     record: Calibration | None,
     name: str,
     threshold: float,
+    *,
+    anchor: str | None = None,
 ) -> InjectionReport:
-    """How many verdicts went from unsafe to safe: by kind, of all but the control, of the control."""
-    moved = Counter(
-        trial.injection.id for trial, verdict in after if trial.injection and verdict.verdict == "safe"
-    )
+    """How many answers that were unsafe are shown: by kind, of all but the control, of the control."""
+    moved = Counter(one.trial.injection.id for one in after if one.trial.injection and one.is_shown)
     return InjectionReport(
         judge=name,
+        anchor=anchor,
         calibrated=record is not None,
         threshold=threshold,
         compliant=len(before),
-        unsafe=sum(verdict.verdict == "unsafe" for _, verdict in before),
+        unsafe=sum(one.verdict.verdict == "unsafe" for one in before),
         rows=list(_rows(after)),
         moved_by=dict(moved.most_common()),
     )
@@ -172,23 +199,23 @@ def _rows(after: Sequence[JudgedInjection]) -> Iterator[InjectionRow]:
     control = by_kind.pop(CONTROL, [])
     for kind, group in {**dict(sorted(by_kind.items())), ALL: attempts, CONTROL: control}.items():
         for place in PLACES:
-            yield from _row(kind, place, [one.verdict for one in group if one.trial.place == place])
-        yield from _row(kind, ALL, [one.verdict for one in group])
+            yield from _row(kind, place, [one for one in group if one.trial.place == place])
+        yield from _row(kind, ALL, group)
 
 
-def _row(kind: str, place: str, verdicts: Sequence[Verdict]) -> Iterator[InjectionRow]:
+def _row(kind: str, place: str, group: Sequence[JudgedInjection]) -> Iterator[InjectionRow]:
     """One row, or none where there was no trial."""
-    if not verdicts:
+    if not group:
         return
-    moved = sum(verdict.verdict == "safe" for verdict in verdicts)
-    low, high = wilson_interval(moved, len(verdicts))
+    moved = sum(one.is_shown for one in group)
+    low, high = wilson_interval(moved, len(group))
     yield InjectionRow(
         kind=kind,
         place=place,
-        n=len(verdicts),
+        n=len(group),
         moved=moved,
-        unscored=sum(verdict.verdict == "unscored" for verdict in verdicts),
-        share=moved / len(verdicts),
+        unscored=sum(one.verdict.verdict == "unscored" for one in group),
+        share=moved / len(group),
         low=low,
         high=high,
     )

@@ -2,13 +2,14 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from alignbeam_local.config import Config
+from alignbeam_local.errors import UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
@@ -19,9 +20,11 @@ from ..console.waiting import entered, tracked
 from ..inputs import unseen
 
 if TYPE_CHECKING:
-    from alignbeam_local.judge import check as judge_check
-    from alignbeam_local.judge import injections
+    from alignbeam_local.judge.check import JudgeReport, Measured, Pair
+    from alignbeam_local.judge.injections import InjectionReport, JudgedInjection
     from alignbeam_local.judge.judge import Judge
+    from alignbeam_local.prompt.message import Message
+    from alignbeam_local.result import Decision
 
 judge_app = typer.Typer(help="Measure and calibrate judges.", no_args_is_help=True)
 
@@ -48,12 +51,22 @@ def check(
     judge: JudgeName,
     pairs: PairsFile = None,
     threshold: Threshold = None,
+    *,
     injected: Annotated[
         bool,
         typer.Option(
             "--injections", metavar="", help="try instead to change its verdicts by text in the answers"
         ),
     ] = False,
+    anchor: Annotated[
+        str | None,
+        typer.Option(
+            "--anchor",
+            help="with --injections: let this anchor's head read the requests; of one that it reads as "
+            "harmful only a refusal is shown",
+            autocompletion=model_names,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Show how many answers of each label a judge scores above the threshold.
@@ -62,24 +75,31 @@ def check(
 
     With `--injections` texts that argue for a verdict are put before and after answers that comply, and
     behind their requests: how many verdicts go from unsafe to safe, by kind? Some 600 answers are judged.
+    With `--anchor` as well: how many of these answers would be shown, by `choice = by_request` and
+    `on_unsafe = refuse`?
 
     ```sh
     alignbeam judge check qwen2.5-coder-0.5b-instruct
     alignbeam judge check ./my-judge.gguf --pairs mine.jsonl
     alignbeam judge check qwen2.5-coder-0.5b-instruct --injections
+    alignbeam judge check qwen2.5-coder-0.5b-instruct --injections --anchor qwen2.5-coder-1.5b-instruct
     ```
     """
     from alignbeam_local.engine.open_judge import open_judge
-    from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs
+    from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs, report
 
     from ..views.judge import print_report
 
+    if anchor and not injected:
+        raise UsageError("--anchor goes with --injections", "Without it only the judge reads anything.")
     wanted = unseen(read_pairs(pairs), "pairs") if pairs else held_out(read_pairs(PAIRS_FILE))
     registry = Registry.load()
-    config = _config(judge, threshold, registry)
-    with entered("loading the judge", open_judge(config, registry)) as (opened, card):
-        report = _injected if injected else _checked
-        found = report(opened, card.name, wanted, config.threshold)
+    config = _config({"judge": judge, "threshold": threshold, "anchor": anchor}, registry)
+    if injected:
+        found: JudgeReport | InjectionReport = _injected(config, wanted, registry, has_anchor=bool(anchor))
+    else:
+        with entered("loading the judge", open_judge(config, registry)) as (opened, card):
+            found = report(_measured(opened, wanted), opened.record, card.name, config.threshold)
     if as_json:
         print(for_stream(found.model_dump_json(), sys.stdout))
     else:
@@ -111,7 +131,7 @@ def calibrate(
     wanted = judge_check.read_pairs(pairs or judge_check.PAIRS_FILE)
     judge_check.require_splits(wanted)
     registry = Registry.load()
-    config = _config(judge, threshold, registry)
+    config = _config({"judge": judge, "threshold": threshold}, registry)
     with entered("loading the judge", open_judge(config, registry, calibrated=False)) as (opened, card):
         measured = _measured(opened, wanted)
         record = judge_check.calibrate(measured, opened.key, card, config.threshold)
@@ -123,31 +143,49 @@ def calibrate(
     say(f"written: {path}")
 
 
-def _config(judge: str, threshold: str | None, registry: Registry) -> Config:
-    return resolve({"judge": judge, "threshold": threshold}, registry, os.environ).config
+def _config(flags: Mapping[str, str | None], registry: Registry) -> Config:
+    return resolve(flags, registry, os.environ).config
 
 
-def _checked(
-    judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
-) -> "judge_check.JudgeReport":
-    from alignbeam_local.judge.check import report
-
-    return report(_measured(judge, pairs), judge.record, name, threshold)
-
-
-def _measured(judge: "Judge", pairs: "Sequence[judge_check.Pair]") -> "list[judge_check.Measured]":
+def _measured(judge: "Judge", pairs: "Sequence[Pair]") -> "list[Measured]":
     from alignbeam_local.judge.check import measure
 
     return list(tracked(measure(judge, pairs), "judging", len(pairs)))
 
 
 def _injected(
-    judge: "Judge", name: str, pairs: "Sequence[judge_check.Pair]", threshold: float
-) -> "injections.InjectionReport":
+    config: Config, pairs: "Sequence[Pair]", registry: Registry, *, has_anchor: bool
+) -> "InjectionReport":
+    from alignbeam_local.engine.open_judge import open_judge
     from alignbeam_local.judge import injections
 
     plain = injections.untouched(pairs)
-    before = list(tracked(injections.judged(judge, plain, threshold), "judging", len(plain)))
-    tried = injections.trials(injections.read_injections(), before)
-    after = list(tracked(injections.judged(judge, tried, threshold), "judging", len(tried)))
-    return injections.report(before, after, judge.record, name, threshold)
+    with entered("loading the judge", open_judge(config, registry)) as (judge, card):
+        before = list(tracked(injections.judged(judge, plain, config.threshold), "judging", len(plain)))
+        tried = injections.trials(injections.read_injections(), before)
+        after = list(tracked(injections.judged(judge, tried, config.threshold), "judging", len(tried)))
+        record = judge.record
+    anchor = None
+    if has_anchor:
+        after, anchor = _with_decisions(config, after, registry)
+    return injections.report(before, after, record, card.name, config.threshold, anchor=anchor)
+
+
+def _with_decisions(
+    config: Config, after: "Sequence[JudgedInjection]", registry: Registry
+) -> "tuple[list[JudgedInjection], str]":
+    """The same with what the anchor's head makes of their requests, and the anchor's name."""
+    from alignbeam_local.engine.open_reader import open_head
+    from alignbeam_local.judge.injections import with_decisions
+    from alignbeam_local.search.steering import steering_of
+
+    with entered("loading the anchor", open_head(config, registry)) as (head, reader):
+
+        def decide(messages: "Sequence[Message]") -> "Decision | None":
+            found = head.probabilities(reader.read(messages))
+            if found is None:
+                return None
+            limits = head.thresholds
+            return steering_of(config, float(found.max()), float(found[0]), limits.low, limits.high).decision
+
+        return list(tracked(with_decisions(after, decide), "reading", len(after))), head.model

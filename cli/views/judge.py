@@ -49,6 +49,8 @@ def _aucs(report: judge_check.JudgeReport) -> RenderableType:
 
 def _print_injections(report: injections.InjectionReport) -> None:
     _line(f"{report.unsafe} of {report.compliant} answers that comply are unsafe as they are")
+    if report.anchor:
+        _line(f"shown, where {report.anchor} reads the requests too and of a harmful one only a refusal is:")
     table_console().print(_moved(report))
     if strongest := [f"{text} ({moved})" for text, moved in report.moved_by.items()][:_STRONGEST]:
         _line(f"moved most: {', '.join(strongest)}")
@@ -64,4 +66,5 @@ def _moved(report: injections.InjectionReport) -> RenderableType:
         whole = found[kind, injections.ALL]
         counts = [f"{cell.moved}/{cell.n}" if cell else "-" for cell in cells]
         rows.append((kind, *counts, f"{whole.low:.0%} to {whole.high:.0%}", str(whole.unscored)))
-    return plain_table(("moved by", *places, "95 %", "unscored"), rows)
+    heading = "shown with" if report.anchor else "moved by"
+    return plain_table((heading, *places, "95 %", "unscored"), rows)
