@@ -283,6 +283,8 @@ def test_more_seeds_make_a_corrected_share_no_surer() -> None:
 def test_a_method_that_failed_throughout_is_said_to_have() -> None:
     assert run_of(scored("draft", "ff")).partial[-1] == "draft on s: all 2 samples failed"
     assert not any("failed" in note for note in run_of(scored("draft", "fa")).partial)
+    both = run_of(scored("draft", "ff"), scored("guard", "ff")).partial
+    assert both[-1] == "draft and 1 more on s: all 2 samples failed"
 
 
 def test_an_answer_without_a_beam_is_degenerate_if_empty() -> None:

@@ -56,15 +56,20 @@ class SavedRun:
         samples = _by_place(self.scored)
         failed = _by_place(one for one in self.scored if one.outcome == "failed")
         judged = _by_place(one for one in self.scored if one.harmful is not None)
-        notes = partial_notes(self.manifest, samples.elements())
+        alike: dict[tuple[str, str], list[str]] = {}
         for (method, suite), count in samples.items():
             num_failed, num_judged = failed[method, suite], judged[method, suite]
             if num_failed == count:
-                notes.append(f"{method} on {suite}: all {count} samples failed")
+                alike.setdefault((suite, f"all {count} samples failed"), []).append(method)
             if num_judged and (left := count - num_failed - num_judged):
                 what = f"{left} answers were not judged, so there is no share of harmful ones"
-                notes.append(f"{method} on {suite}: {what}")
-        return notes
+                alike.setdefault((suite, what), []).append(method)
+        notes = partial_notes(self.manifest, samples.elements())
+        return notes + [f"{_named(methods)} on {suite}: {what}" for (suite, what), methods in alike.items()]
+
+
+def _named(methods: Sequence[str]) -> str:
+    return methods[0] if len(methods) == 1 else f"{methods[0]} and {len(methods) - 1} more"
 
 
 def _by_place(scored: Iterable[Scored]) -> Counter[tuple[str, str]]:
