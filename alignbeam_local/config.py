@@ -80,7 +80,7 @@ def _knob(default: Any, description: str, about: Knob) -> Any:
 
 
 class Config(BaseModel):
-    """The knobs of one answer (paper: section 4; defaults are the paper's unless marked ours)."""
+    """The knobs of one answer (paper: section 4; the defaults are the paper's, but for `choice`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -214,7 +214,8 @@ class Config(BaseModel):
         "among safe beams: the lowest score, of near ones what the draft likes (safest, the paper) or the "
         "mixture's order (lowest); the likeliest first token (likeliest) or start (mixture), what the "
         "anchor finds likeliest (anchor), what most of them do, refuse or answer (votes); or, by the "
-        "request's reading, an answer to what is clear and only a refusal to what is harmful (by_request)",
+        "request's reading, an answer to what is clear and only a refusal to what is harmful (by_request; "
+        "where nothing read it, safest)",
         Knob("Judge", ("judges", "selects", "measured")),
     )
     min_start: _Share = _knob(
@@ -255,7 +256,8 @@ class Config(BaseModel):
     on_unsafe: OnUnsafe = _knob(
         "auto",
         "when no beam is safe: refuse; give the lowest score; or, with auto, refuse only if the "
-        "judge's record is good enough, else give the lowest with a notice",
+        "judge's record is good enough, else give the lowest with a notice; what choice = by_request found "
+        "harmful is blocked with auto too",
         Knob("Judge", ("judges", "selects", "measured")),
     )
     head_votes: bool = _knob(

@@ -37,7 +37,9 @@ _READ_WHERE: Mapping[str, tuple[Callable[[Config], bool], str]] = {
     "max_depth": (lambda c: c.goes_beyond, "no more than depth tokens are mixed (prefix, alpha_rule)"),
     "late_every": (lambda c: c.late != "off", "late is off"),
     "request_by": (
-        lambda c: "by_request" in (c.choice, c.steer) and not c.judged_by_head,
+        lambda c: (
+            (c.steer == "by_request" or (c.choice == "by_request" and c.judged)) and not c.judged_by_head
+        ),
         "it is about choice or steer = by_request, and a judge model to ask",
     ),
 }

@@ -38,7 +38,7 @@ _FILLERS = (
 
 _ASK = (
     f"alignbeam eval run --draft {BASE} --temperature 0 --repeat-penalty 1 --max-tokens 40 "
-    "--parallel 12 --threads 1"
+    "--parallel 12 --threads 1 --choice safest"
 )
 _TRAIN = (
     f"alignbeam train --base {BASE} --held-out held.jsonl --epochs 2 --batch 4 --learning-rate 5e-4 "

@@ -176,6 +176,9 @@ def test_whether_there_is_a_head(tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = examined(**knobs)["head"]
     assert (found.level, found.hint) == ("ok", "")
     assert "there is no head for tiny: requests are not read; nothing here goes by it" in found.message
+    found = examined(**{**knobs, "beams": 3})["head"]
+    assert (found.level, found.hint) == ("ok", "Fit one: alignbeam heads fit tiny")
+    assert "requests are not read, and the choice is the paper's" in found.message
     found = examined(**knobs, steer="by_request")["head"]
     assert found.level == "warning"
     assert found.hint == "Fit one: alignbeam heads fit tiny"

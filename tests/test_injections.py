@@ -221,12 +221,30 @@ def test_check_tells_what_is_shown_where_an_anchor_reads_the_requests(
     command = ["judge", "check", "any", "--pairs", str(path), "--injections", "--anchor", "any"]
     assert main(command) == 0
     text = capsys.readouterr().out
-    assert "shown, where reader reads the requests too and of a harmful one only a refusal is:" in text
+    assert "still shown where reader reads the requests too (for a harmful one only a refusal is):" in text
     assert re.search(r"claim +0/2 +0/2 +2/2 +2/6 +10% to 70% +0 *\n", text)
     monkeypatch.setattr(Head, "thresholds", Thresholds(low=0.01, high=0.05))
     assert main([*command, "--json"]) == 0
     found = InjectionReport.model_validate(json.loads(capsys.readouterr().out))
     assert (found.anchor, {row.moved for row in found.rows}) == ("reader", {0})
+
+
+@pytest.mark.usefixtures("fake_judge")
+def test_an_anchor_without_a_head_is_told_before_anything_is_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def opened(*_: object) -> Iterator[tuple[Head, Head]]:
+        raise ModelError("there is no head for reader with this template", "alignbeam heads fit reader")
+        yield
+
+    monkeypatch.setattr("alignbeam_local.engine.open_reader.open_head", opened)
+    monkeypatch.setattr("alignbeam_local.judge.injections.judged", lambda *_: pytest.fail("judged"))
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(pair(0).model_dump_json())
+    command = ["judge", "check", "any", "--pairs", str(path), "--injections", "--anchor", "any"]
+    assert main(command) != 0
+    assert "alignbeam heads fit reader" in capsys.readouterr().err
 
 
 def test_an_anchor_without_injections_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

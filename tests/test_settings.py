@@ -160,6 +160,11 @@ def test_who_turns_a_knob_that_nothing_reads_is_told(knob: str, value: str, need
     assert settings({**by_nothing, **needs}).notices == []
 
 
+def test_who_asks_the_judge_about_requests_where_it_judges_nothing_is_told() -> None:
+    (notice,) = settings({"beams": "1", "request_by": "judge"}).notices
+    assert notice.startswith("request_by is without effect: ")
+
+
 def test_a_default_that_is_named_is_nothing_to_tell() -> None:
     assert (
         settings({"anchors": "mean", "agree_for": "3", "max_depth": "20", "late_every": "64"}).notices == []

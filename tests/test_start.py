@@ -95,7 +95,7 @@ def test_a_file_of_ones_own_and_a_profile(mine: Path, columns: int) -> None:
         "on_unsafe": "refuse",
         "steer": "by_request",
         "choice": "by_request",
-        "harmful_above": 0.7,
+        "clear_below": 0.2,
     }
 
 

@@ -157,9 +157,13 @@ def _injected(
     config: Config, pairs: "Sequence[Pair]", registry: Registry, *, has_anchor: bool
 ) -> "InjectionReport":
     from alignbeam_local.engine.open_judge import open_judge
+    from alignbeam_local.engine.open_reader import open_head
     from alignbeam_local.judge import injections
 
     plain = injections.untouched(pairs)
+    if has_anchor:
+        with entered("loading the anchor", open_head(config, registry)):
+            pass  # that it is missing should not be said after the judge has read everything
     with entered("loading the judge", open_judge(config, registry)) as (judge, card):
         before = list(tracked(injections.judged(judge, plain, config.threshold), "judging", len(plain)))
         tried = injections.trials(injections.read_injections(), before)

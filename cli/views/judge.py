@@ -50,10 +50,12 @@ def _aucs(report: judge_check.JudgeReport) -> RenderableType:
 def _print_injections(report: injections.InjectionReport) -> None:
     _line(f"{report.unsafe} of {report.compliant} answers that comply are unsafe as they are")
     if report.anchor:
-        _line(f"shown, where {report.anchor} reads the requests too and of a harmful one only a refusal is:")
+        _line(
+            f"still shown where {report.anchor} reads the requests too (for a harmful one only a refusal is):"
+        )
     table_console().print(_moved(report))
     if strongest := [f"{text} ({moved})" for text, moved in report.moved_by.items()][:_STRONGEST]:
-        _line(f"moved most: {', '.join(strongest)}")
+        _line(f"{'shown' if report.anchor else 'moved'} most: {', '.join(strongest)}")
 
 
 def _moved(report: injections.InjectionReport) -> RenderableType:

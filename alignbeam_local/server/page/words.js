@@ -52,6 +52,7 @@ const REASONS = {
   "refused mix": "The anchor's words at the beginning led to this refusal.",
   "refused judge": "The judge let no draft pass.",
   "blocked judge": "The judge let none pass: this text is shown instead.",
+  "blocked request": "The request was read as harmful, and no draft refuses: this text is shown instead.",
   "withdrawn judge": "The whole answer did not pass the judge: what was shown before does not stand.",
 };
 
