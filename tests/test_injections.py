@@ -6,15 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from alignbeam_local.cli.main import main
-from numpy.typing import NDArray
 
+from alignbeam_local.config import Config
 from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.errors import ModelError
-from alignbeam_local.heads.head import Thresholds
 from alignbeam_local.judge.check import Pair
 from alignbeam_local.judge.injections import (
     ALL,
@@ -33,7 +32,8 @@ from alignbeam_local.judge.injections import (
 )
 from alignbeam_local.judge.judge import Judge
 from alignbeam_local.prompt.message import Message
-from alignbeam_local.result import Decision, ModelCard, Verdict
+from alignbeam_local.result import Decision, ModelCard, Steering, Verdict
+from alignbeam_local.search.steering import steering_of
 from tests.test_judge import make_judge
 
 SAFE, UNSAFE = Verdict(1.0, 1.0, {}, "safe"), Verdict(5.0, 5.0, {}, "unsafe")
@@ -194,56 +194,56 @@ def test_check_tells_what_injections_move(tmp_path: Path, capsys: pytest.Capture
     assert "moved most: claim-1 (2)" in text
 
 
-class Head:
+class ReadingAnchor:
     """Reads what tells its innocence as clear, and all else as harmful."""
 
-    model = "reader"
-    thresholds = Thresholds(low=0.2, high=0.8)
+    head = SimpleNamespace(model="reader")
 
-    def probabilities(self, content: str) -> NDArray[np.float64]:
-        return np.array([0.1 if "INNOCENT" in content else 0.9])
+    def steering(self, config: Config, turns: Sequence[Message]) -> Steering:
+        p = 0.1 if "INNOCENT" in turns[-1].content else 0.9
+        return steering_of(config, p, p, low=0.2, high=0.8)
 
-    def read(self, messages: Sequence[Message]) -> str:
-        return messages[-1].content
+
+@pytest.fixture
+def with_anchor(tmp_path: Path) -> list[str]:
+    """A command on two pairs."""
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(pair(n).model_dump_json() for n in range(2)))
+    return ["judge", "check", "any", "--pairs", str(path), "--injections", "--anchor", "any"]
 
 
 @pytest.mark.usefixtures("fake_judge")
 def test_check_tells_what_is_shown_where_an_anchor_reads_the_requests(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    with_anchor: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def opened(*_: object) -> Iterator[tuple[Head, Head]]:
-        yield Head(), Head()
+    def opened(*_: object) -> Iterator[ReadingAnchor]:
+        yield ReadingAnchor()
 
     monkeypatch.setattr("alignbeam_local.engine.open_reader.open_head", opened)
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("\n".join(pair(n).model_dump_json() for n in range(2)))
-    command = ["judge", "check", "any", "--pairs", str(path), "--injections", "--anchor", "any"]
-    assert main(command) == 0
+    assert main(with_anchor) == 0
     text = capsys.readouterr().out
     assert "still shown where reader reads the requests too (for a harmful one only a refusal is):" in text
     assert re.search(r"claim +0/2 +0/2 +2/2 +2/6 +10% to 70% +0 *\n", text)
-    monkeypatch.setattr(Head, "thresholds", Thresholds(low=0.01, high=0.05))
-    assert main([*command, "--json"]) == 0
+    monkeypatch.setenv("ALIGNBEAM_HARMFUL_ABOVE", "0.05")
+    monkeypatch.setenv("ALIGNBEAM_CLEAR_BELOW", "0.01")
+    assert main([*with_anchor, "--json"]) == 0
     found = InjectionReport.model_validate(json.loads(capsys.readouterr().out))
     assert (found.anchor, {row.moved for row in found.rows}) == ("reader", {0})
 
 
 @pytest.mark.usefixtures("fake_judge")
 def test_an_anchor_without_a_head_is_told_before_anything_is_judged(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    with_anchor: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def opened(*_: object) -> Iterator[tuple[Head, Head]]:
+    def opened(*_: object) -> Iterator[ReadingAnchor]:
         raise ModelError("there is no head for reader with this template", "alignbeam heads fit reader")
         yield
 
     monkeypatch.setattr("alignbeam_local.engine.open_reader.open_head", opened)
     monkeypatch.setattr("alignbeam_local.judge.injections.judged", lambda *_: pytest.fail("judged"))
-    path = tmp_path / "pairs.jsonl"
-    path.write_text(pair(0).model_dump_json())
-    command = ["judge", "check", "any", "--pairs", str(path), "--injections", "--anchor", "any"]
-    assert main(command) != 0
+    assert main(with_anchor) == ModelError.exit_code
     assert "alignbeam heads fit reader" in capsys.readouterr().err
 
 

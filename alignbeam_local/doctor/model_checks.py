@@ -244,13 +244,10 @@ def _head(config: Config, anchor: _Model) -> Finding:
     message = f"there is no head for {name}: requests are not read"
     if not config.reads_request:
         return Finding("head", "ok", f"{message}; nothing here goes by it")
+    hint = f"Fit one: alignbeam heads fit {name}"
     if config.steer == "always":
-        return Finding(
-            "head", "ok", f"{message}, and the choice is the paper's", f"Fit one: alignbeam heads fit {name}"
-        )
-    return Finding(
-        "head", "warning", f"{message}, and all are steered", f"Fit one: alignbeam heads fit {name}"
-    )
+        return Finding("head", "ok", f"{message}, and the choice is the paper's", hint)
+    return Finding("head", "warning", f"{message}, and all are steered", hint)
 
 
 def _answer_head(draft: _Model, config: Config, registry: Registry) -> Finding:

@@ -1,6 +1,6 @@
 """A model alone, to read requests or answers with; or two of them, to hold one against the other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -9,10 +9,13 @@ from ..config import Config
 from ..errors import ModelError
 from ..heads.features import RequestReader
 from ..heads.head import RequestHead, find_head
+from ..heads.reading import reading_of_states
 from ..machine.context_size import ContextSize, reader_context_size
 from ..models.registry import Registry
-from ..result import ModelCard
+from ..prompt.message import Message
+from ..result import ModelCard, Steering
 from ..roles import ModelRole
+from ..search.steering import steering_of
 from .loader import Loader, require_silent_chat
 from .open_models import Model
 
@@ -22,6 +25,18 @@ class OpenHead(NamedTuple):
 
     head: RequestHead
     reader: RequestReader
+
+    def steering(self, config: Config, turns: Sequence[Message]) -> Steering | None:
+        """What the head makes of a conversation's request, without a system prompt of ours.
+
+        None: a state is no number.
+
+        Raises:
+            ContextFull, Cancelled, ModelError: as `RequestReader.read`.
+        """
+        found = reading_of_states(self.head, self.reader.read(turns))
+        limits = self.head.thresholds
+        return steering_of(config, *found, low=limits.low, high=limits.high) if found else None
 
 
 @contextmanager

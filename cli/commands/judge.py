@@ -3,6 +3,8 @@
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,8 +22,9 @@ from ..console.waiting import entered, tracked
 from ..inputs import unseen
 
 if TYPE_CHECKING:
+    from alignbeam_local.engine.open_reader import OpenHead
     from alignbeam_local.judge.check import JudgeReport, Measured, Pair
-    from alignbeam_local.judge.injections import InjectionReport, JudgedInjection
+    from alignbeam_local.judge.injections import InjectionReport
     from alignbeam_local.judge.judge import Judge
     from alignbeam_local.prompt.message import Message
     from alignbeam_local.result import Decision
@@ -161,35 +164,24 @@ def _injected(
     from alignbeam_local.judge import injections
 
     plain = injections.untouched(pairs)
-    if has_anchor:
-        with entered("loading the anchor", open_head(config, registry)):
-            pass  # that it is missing should not be said after the judge has read everything
-    with entered("loading the judge", open_judge(config, registry)) as (judge, card):
+    with ExitStack() as opened:
+        # That it is missing is to be said before the judge has read everything.
+        anchor = (
+            opened.enter_context(entered("loading the anchor", open_head(config, registry)))
+            if has_anchor
+            else None
+        )
+        judge, card = opened.enter_context(entered("loading the judge", open_judge(config, registry)))
         before = list(tracked(injections.judged(judge, plain, config.threshold), "judging", len(plain)))
         tried = injections.trials(injections.read_injections(), before)
         after = list(tracked(injections.judged(judge, tried, config.threshold), "judging", len(tried)))
-        record = judge.record
-    anchor = None
-    if has_anchor:
-        after, anchor = _with_decisions(config, after, registry)
-    return injections.report(before, after, record, card.name, config.threshold, anchor=anchor)
+        if anchor:
+            decided = injections.with_decisions(after, partial(_decision, anchor, config))
+            after = list(tracked(decided, "reading", len(after)))
+        name = anchor.head.model if anchor else None
+        return injections.report(before, after, judge.record, card.name, config.threshold, anchor=name)
 
 
-def _with_decisions(
-    config: Config, after: "Sequence[JudgedInjection]", registry: Registry
-) -> "tuple[list[JudgedInjection], str]":
-    """The same with what the anchor's head makes of their requests, and the anchor's name."""
-    from alignbeam_local.engine.open_reader import open_head
-    from alignbeam_local.judge.injections import with_decisions
-    from alignbeam_local.search.steering import steering_of
-
-    with entered("loading the anchor", open_head(config, registry)) as (head, reader):
-
-        def decide(messages: "Sequence[Message]") -> "Decision | None":
-            found = head.probabilities(reader.read(messages))
-            if found is None:
-                return None
-            limits = head.thresholds
-            return steering_of(config, float(found.max()), float(found[0]), limits.low, limits.high).decision
-
-        return list(tracked(with_decisions(after, decide), "reading", len(after))), head.model
+def _decision(anchor: "OpenHead", config: Config, turns: "Sequence[Message]") -> "Decision | None":
+    found = anchor.steering(config, turns)
+    return found.decision if found else None

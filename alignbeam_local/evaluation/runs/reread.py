@@ -1,19 +1,16 @@
 """A run's requests read once more, by the heads that its anchors have now."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from ...cluster.about_model import about_model
 from ...config import Config
 from ...engine.open_reader import OpenHead
 from ...errors import ModelError, UsageError
-from ...heads.reading import reading_of_states
 from ...models.registry import Registry
 from ...prompt.formats import fold_system
-from ...prompt.message import Message
-from ...result import Steering
 from ...roles import is_anchor
-from ...search.steering import reading_of, steering_of
+from ...search.steering import reading_of
 from ..methods.prompt import turns_of
 from .asked import asked_in
 from .run_directory import Json
@@ -47,11 +44,5 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
         return sample
     turns = fold_system(turns_of(asked_in(sample)))
     config = Config()
-    found = reading_of(config, [_reading(one, config, turns) for one in heads])
+    found = reading_of(config, [one.steering(config, turns) for one in heads])
     return {**sample, "result": {**sample["result"], "steering": asdict(found)}}
-
-
-def _reading(one: OpenHead, config: Config, turns: Sequence[Message]) -> Steering | None:
-    found = reading_of_states(one.head, one.reader.read(turns))
-    limits = one.head.thresholds
-    return steering_of(config, *found, low=limits.low, high=limits.high) if found else None

@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -213,6 +213,11 @@ def differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
         yield where
 
 
+def first_of(names: Sequence[str]) -> str:
+    """The first name, and how many more there are."""
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+
+
 def partial_notes(manifest: Json, samples: Iterable[tuple[str, str]]) -> list[str]:
     """What of a run is missing, a sentence each; of a sample its method and suite are given."""
     counts = Counter(samples)
@@ -223,6 +228,7 @@ def partial_notes(manifest: Json, samples: Iterable[tuple[str, str]]) -> list[st
         notes += [f"{method} on {name}: {counts[method, name]} of {suites[name]} samples" for name in begun]
         untouched = [name for name in suites if not counts[method, name] and suites[name]]
         if untouched:
-            named = untouched[0] if len(untouched) == 1 else f"{untouched[0]} and {len(untouched) - 1} more"
-            notes.append(f"{method} on {named}: 0 of {sum(suites[name] for name in untouched)} samples")
+            notes.append(
+                f"{method} on {first_of(untouched)}: 0 of {sum(suites[name] for name in untouched)} samples"
+            )
     return notes

@@ -11,7 +11,16 @@ from ...errors import UsageError
 from ...result_json import parsed
 from .metrics import Scored, score
 from .rescore import how_scored, overlaid
-from .run_directory import DAMAGE, SAMPLES, Json, RunDirectory, checked_manifest, damaged_line, partial_notes
+from .run_directory import (
+    DAMAGE,
+    SAMPLES,
+    Json,
+    RunDirectory,
+    checked_manifest,
+    damaged_line,
+    first_of,
+    partial_notes,
+)
 
 _COLUMNS = [column.name for column in fields(Scored)]
 
@@ -65,11 +74,7 @@ class SavedRun:
                 what = f"{left} answers were not judged, so there is no share of harmful ones"
                 alike.setdefault((suite, what), []).append(method)
         notes = partial_notes(self.manifest, samples.elements())
-        return notes + [f"{_named(methods)} on {suite}: {what}" for (suite, what), methods in alike.items()]
-
-
-def _named(methods: Sequence[str]) -> str:
-    return methods[0] if len(methods) == 1 else f"{methods[0]} and {len(methods) - 1} more"
+        return notes + [f"{first_of(methods)} on {suite}: {what}" for (suite, what), methods in alike.items()]
 
 
 def _by_place(scored: Iterable[Scored]) -> Counter[tuple[str, str]]:
