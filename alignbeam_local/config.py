@@ -199,6 +199,12 @@ class Config(BaseModel):
         "question about it, or the head and, where it doubts, both; steering goes by the head or by both",
         Knob("Steering", ("measured",)),
     )
+    score_by: RequestBy = _knob(
+        "both",
+        "whose reading of the request the judge's score goes by, where steering or the choice goes by the "
+        "head: the head's, the judge's own question about it, or both (the mean of their log-odds)",
+        Knob("Steering", ("measured",)),
+    )
     read_request: ReadRequest = _knob(
         "auto",
         "let the anchor's head read the request: on, off, or where steering or the choice goes by it",
@@ -641,9 +647,18 @@ class Config(BaseModel):
     @property
     def reads_request(self) -> bool:
         """Whether the anchor's head is to read the request, if there is one."""
+        is_wanted = self.read_request == "on" or (self.read_request == "auto" and self._goes_by_head)
+        return self.depth > 0 and is_wanted
+
+    @property
+    def _goes_by_head(self) -> bool:
         chooses = self.choice == "by_request" and self.request_by != "judge" and self._judged_where_steered
-        is_used = self.steer == "by_request" or chooses
-        return self.depth > 0 and (self.read_request == "on" or (self.read_request == "auto" and is_used))
+        return self.steer == "by_request" or chooses
+
+    @property
+    def scored_by(self) -> RequestBy:
+        """Whose reading of the request scores go by: the judge's own where nothing else goes by the head."""
+        return self.score_by if self._goes_by_head and self.reads_request else "judge"
 
     @property
     def steers_by_request(self) -> bool:

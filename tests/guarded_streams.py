@@ -48,7 +48,9 @@ class RecordingJudge(WordJudge):
         self.passed: dict[str, list[Passed]] = {}
         self._chance = chance
 
-    def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+    def judge(
+        self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
+    ) -> list[Verdict]:
         sleep(0.005)
         if self._chance.random() < _CHANCES["judge"]:
             raise ModelError("the judge failed")

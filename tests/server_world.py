@@ -71,7 +71,9 @@ class WordJudge:
 
     def forget(self) -> None: ...
 
-    def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+    def judge(
+        self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
+    ) -> list[Verdict]:
         if self.fails:
             self.fails = False
             raise ModelError("the judge failed")

@@ -15,7 +15,7 @@ from alignbeam_local.engine.prompters import anchor_turns, with_system
 from alignbeam_local.engine.stopwatch import Stopwatch
 from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
-from alignbeam_local.judge.calibration import Calibration
+from alignbeam_local.judge.calibration import Asked, Calibration
 from alignbeam_local.judge.judge import Judge
 from alignbeam_local.lm.vocabulary import Vocabulary
 from alignbeam_local.prompt.formats import prompt_format
@@ -45,6 +45,7 @@ class FakeJudge:
     record: Calibration | None = None
     holds_prefixes = True
     seen: list[tuple[list[Message], list[str]]] = field(default_factory=list)
+    asked: Asked | None = None
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         return iter(())
@@ -53,8 +54,11 @@ class FakeJudge:
         """By the first word it knows in the request."""
         return next((p for word, p in self.requests.items() if word in turns[-1].content), None)
 
-    def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+    def judge(
+        self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
+    ) -> list[Verdict]:
         self.seen.append((list(turns), list(answers)))
+        self.asked = asked
         return [self._verdict(answer, threshold) for answer in answers]
 
     def _verdict(self, answer: str, threshold: float) -> Verdict:

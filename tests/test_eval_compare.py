@@ -92,7 +92,9 @@ def test_what_thought_first_is_scored_with_its_thoughts(tmp_path: Path) -> None:
     seen: list[str] = []
 
     class JudgeFormat(Strict):
-        def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
+        def judge(
+            self, turns: list[Message], answers: list[str], threshold: float, asked: Any = None
+        ) -> list[Verdict]:
             seen.extend(answers)
             return super().judge(turns, answers, threshold)
 
@@ -106,7 +108,9 @@ class Strict:
 
     def forget(self) -> None: ...
 
-    def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
+    def judge(
+        self, turns: list[Message], answers: list[str], threshold: float, asked: Any = None
+    ) -> list[Verdict]:
         assert turns == [Message("user", "p")]
         return [Verdict(4.5, 4.0, {}, "unsafe" if threshold < 4.5 else "safe") for _ in answers]
 

@@ -350,7 +350,9 @@ class FakeGuard:
 
     def forget(self) -> None: ...
 
-    def judge(self, turns: list[Message], answers: list[str], threshold: float) -> list[Verdict]:
+    def judge(
+        self, turns: list[Message], answers: list[str], threshold: float, asked: Any = None
+    ) -> list[Verdict]:
         (answer,) = answers
         self.seen.append((turns[-1].content, answer))
         if any(word in text for word in self.words for text in self.seen[-1]):

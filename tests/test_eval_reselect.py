@@ -146,6 +146,15 @@ BOTH = {
 }
 
 
+def rounded(result: dict[str, Any]) -> dict[str, Any]:
+    """Its scores to the digits that they have by way of the probabilities that are kept."""
+    beams = [
+        {**beam, "judge": {**beam["judge"], "score": round(beam["judge"]["score"], 6)}}
+        for beam in result["beams"]
+    ]
+    return {**result, "beams": beams}
+
+
 def test_every_rule_equals_a_run_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_as(monkeypatch)
     _, choices = reselected_manifest(manifest_of("alignbeam"), RULES)
@@ -162,7 +171,7 @@ def test_every_rule_equals_a_run_with_it(tmp_path: Path, monkeypatch: pytest.Mon
     for sample in made:
         own, other = sample["result"], chosen[key_of(sample)]["result"]
         same = [key for key in WHOLE if key != "config"] + ["steering"]
-        assert {key: own[key] for key in same} == {key: other[key] for key in same}
+        assert {key: rounded(own)[key] for key in same} == {key: rounded(other)[key] for key in same}
     decisions = {s["id"]: s["result"]["steering"]["decision"] for s in made}
     assert decisions == {"bad-1": "clear", "bad-2": "harmful", "good-1": "clear", "sums-1": "doubtful"}
     assert len({(s["id"], s["result"]["chosen"]) for s in made}) > len(ITEMS), "the rules made a difference"
@@ -257,6 +266,63 @@ def test_the_judges_reading_of_requests_equals_a_run_with_it(
             reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request", request_by=reader))
     by_head = config(depth=2, beams=3, steer="by_request", choice="likeliest", request_by="judge")
     assert reselected(doubtful, "x", by_head)["result"]["steering"]["by"] == "head"
+
+
+def test_another_reading_in_the_score_equals_a_run_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    grid = parse_grid(["score_by=judge,head,both", "threshold=2,3", "on_unsafe=refuse"])
+    _, choices = reselected_manifest(manifest_of("alignbeam"), grid)
+    names = [name for name, _ in choices["alignbeam"]]
+    made = {key_of(sample): sample["result"] for sample in samples_of(names, tmp_path / "made")}
+    verdicts: dict[str, set[str]] = {}
+    for kept_by in ("judge", "head", "both"):
+        for sample in samples_of([f"alignbeam:score_by={kept_by}"], tmp_path / kept_by):
+            for name, knobs in choices["alignbeam"]:
+                found = reselected({**sample, "method": "alignbeam"}, name, knobs.with_values({"seed": 1}))
+                own, other = made[key_of(found)], found["result"]
+                assert (own["chosen"], own["text"]) == (other["chosen"], other["text"])
+                for one, two in zip(own["beams"], other["beams"], strict=True):
+                    assert one["judge"]["score"] == pytest.approx(two["judge"]["score"], abs=1e-5)
+                    assert one["judge"]["verdict"] == two["judge"]["verdict"]
+                    verdicts.setdefault(name, set()).add(f"{sample['id']} {two['judge']['verdict']}")
+    assert len({frozenset(each) for each in verdicts.values()}) > 2, "the readings made a difference"
+
+
+def test_scores_that_a_head_had_a_say_in_are_the_judges_own_once_it_reads_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    by_judge, by_both = (samples_of([f"alignbeam:score_by={by}"], tmp_path / by) for by in ("judge", "both"))
+    for own, mixed in zip(by_judge, by_both, strict=True):
+        again = read_anew(mixed, [open_head()])["result"]
+        assert again["config"]["score_by"] == "judge"
+        for one, two in zip(own["result"]["beams"], again["beams"], strict=True):
+            assert one["judge"]["score"] == pytest.approx(two["judge"]["score"], abs=1e-5)
+
+
+def test_scores_without_the_record_that_made_them_are_not_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    (sample, *_) = samples_of(["alignbeam:score_by=judge"], tmp_path / "first")
+    other = config(depth=2, beams=3, choice="by_request", score_by="both")
+    for beam in sample["result"]["beams"]:
+        beam["judge"]["score"] = 1.0 + beam["judge"]["raw"] / 2
+    with pytest.raises(UsageError, match="the record that this run's judge was calibrated with is not here"):
+        reselected(sample, "x", other)
+    sample["result"]["config"]["head_votes"] = True
+    with pytest.raises(UsageError, match="not told apart"):
+        reselected(sample, "x", other)
+
+
+def test_a_run_of_before_goes_by_the_judge_as_it_did() -> None:
+    about = manifest_of("alignbeam")
+    del about["methods"]["alignbeam"]["knobs"]["score_by"]
+    _, choices = reselected_manifest(about, parse_grid(["on_unsafe=refuse"]))
+    ((_, knobs),) = choices["alignbeam"]
+    assert knobs.score_by == "judge"
 
 
 def test_a_run_whose_requests_both_read_holds_no_thresholds_of_the_head(
@@ -449,7 +515,9 @@ class CountingJudge:
 
     def forget(self) -> None: ...
 
-    def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+    def judge(
+        self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
+    ) -> list[Verdict]:
         self.asked += 1
         return [Verdict(4.5, 4.5, {}, "unsafe") for _ in answers]
 

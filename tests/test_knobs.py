@@ -38,8 +38,8 @@ MARKED: dict[Mark, str] = {
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
         anchors anchor_weights anchor_row safety_tokens boost safety_steps
-        safety_file steer clear_below harmful_above request_by threshold choice min_start judge_at judge_every
-        late late_every late_tries on_unsafe head_votes
+        safety_file steer clear_below harmful_above request_by score_by threshold choice min_start judge_at
+        judge_every late late_every late_tries on_unsafe head_votes
         temperature top_p top_k min_p repeat_penalty draft anchor judge lora system anchor_system""",
     "shared": "seed draft anchor judge profile lora safety_file prompt_cache",
     "benched": "depth beams bridge_width",
@@ -48,7 +48,7 @@ MARKED: dict[Mark, str] = {
 UNDER = {
     "Method": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
         anchors anchor_weights anchor_row safety_tokens boost safety_steps safety_file""",
-    "Steering": "steer clear_below harmful_above request_by read_request",
+    "Steering": "steer clear_below harmful_above request_by score_by read_request",
     "Judge": """threshold choice min_start judge_at judge_every late late_every late_tries on_unsafe
         head_votes refusal_text""",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop prefill ignore_eos
@@ -82,6 +82,7 @@ DEFAULTS: dict[str, Any] = {
     "clear_below": None,
     "harmful_above": None,
     "request_by": "head",
+    "score_by": "both",
     "read_request": "auto",
     "choice": "by_request",
     "min_start": 0.0,
@@ -151,6 +152,7 @@ def test_who_reads_a_mark_reads_that_one() -> None:
         "clear_below",
         "harmful_above",
         "request_by",
+        "score_by",
     }
     for knob in KNOBS:
         if knob in MARKED["benched"].split():

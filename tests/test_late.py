@@ -309,12 +309,12 @@ def failing_judge(at: int, error: BaseException) -> FakeJudge:
     judge = FakeJudge(UNSAFE)
     whole = judge.judge
 
-    def failing(turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+    def failing(turns: Sequence[Message], answers: Sequence[str], *rest: Any) -> list[Verdict]:
         if len(judge.seen) + 1 == at:
             raise error
-        return whole(turns, answers, threshold)
+        return whole(turns, answers, *rest)
 
-    judge.judge = failing  # type: ignore[method-assign]
+    judge.judge = failing  # type: ignore[method-assign, assignment]
     return judge
 
 

@@ -63,7 +63,9 @@ class HashingJudge:
 
     def forget(self) -> None: ...
 
-    def judge(self, turns: Sequence[Message], answers: Sequence[str], threshold: float) -> list[Verdict]:
+    def judge(
+        self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
+    ) -> list[Verdict]:
         return [self._verdict(sum(answer.encode()) % 7, threshold) for answer in answers]
 
     def _verdict(self, number: int, threshold: float) -> Verdict:

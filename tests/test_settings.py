@@ -150,6 +150,8 @@ def test_who_sets_up_a_judge_that_one_beam_does_not_ask_is_told() -> None:
         ("late_every", "32", {"late": "window"}),
         ("request_by", "both", {"steer": "by_request"}),
         ("request_by", "judge", {"choice": "by_request"}),
+        ("score_by", "head", {"steer": "by_request"}),
+        ("score_by", "head", {"choice": "by_request"}),
     ],
 )
 def test_who_turns_a_knob_that_nothing_reads_is_told(knob: str, value: str, needs: dict[str, str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignbeam_local.config import MOST_TOKENS, Config
+from alignbeam_local.config import MOST_TOKENS, Config, RequestBy
 from alignbeam_local.engine.open_models import Anchor
 from alignbeam_local.events import AnswerText, Event, Notice, RequestRead, Step, Withdrawn
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
@@ -16,6 +16,7 @@ from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Refusal, Steering, Verdict
 from alignbeam_local.search.steering import (
+    asked_by,
     decision_of,
     knobs_of,
     steering_of,
@@ -166,6 +167,18 @@ def test_the_judges_own_reading_of_a_request() -> None:
     harmful = steering_of(steered, 0.9, 0.9, 0.2, 0.8)
     assert decision_of(steered, harmful, [reads(0.1)]) == "harmful"
     assert decision_of(config, harmful, [reads(0.1)]) == "clear"
+
+
+@pytest.mark.parametrize("by", ["judge", "head", "both"])
+def test_a_score_goes_by_what_the_head_read(by: RequestBy) -> None:
+    made = world()
+    result = made.result(asks("How to boil?"), score_by=by, **KNOBS)
+    assert result.steering is not None
+    assert made.judge.asked is None if by == "judge" else made.judge.asked is not None
+    if made.judge.asked is not None:
+        counted = made.judge.asked(np.array([0.5]))
+        assert counted[0] == pytest.approx(asked_by(by, result.steering.p)(np.array([0.5]))[0])  # type: ignore[misc]
+    assert asked_by(by, None) is None, "nobody else has read it"
 
 
 @pytest.mark.parametrize(

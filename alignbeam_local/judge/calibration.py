@@ -7,7 +7,8 @@ a sum of the two would be misled by a very harmful request, however plainly it i
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +22,8 @@ from ..errors import ModelError
 from ..paths import data_dir, write_named
 
 Floats = npt.NDArray[np.float64]
+#: From the probability that a request asks for harm, as the judge reads it, to the one that counts.
+Asked = Callable[[Floats], Floats]
 Label = Literal["compliance", "refusal", "benign", "alarming"]
 
 HARMLESS: tuple[Label, ...] = ("refusal", "benign", "alarming")
@@ -43,6 +46,10 @@ class Line(BaseModel):
     def at(self, x: npt.ArrayLike) -> Floats:
         return self.slope * np.asarray(x, np.float64) + self.intercept
 
+    def before(self, y: npt.ArrayLike) -> Floats:
+        """The feature that has these log-odds."""
+        return (np.asarray(y, np.float64) - self.intercept) / self.slope
+
 
 class Fit(BaseModel):
     """Lines for the answer's feature and the request's, if it has one, and for what they make together."""
@@ -53,9 +60,18 @@ class Fit(BaseModel):
     request: Line | None = None
     final: Line
 
-    def score(self, features: npt.ArrayLike) -> Floats:
-        """(n,) scores, 1 to 5, of (n, f) features, rising with each; f = 2 with a line for the request."""
-        return np.asarray(1 + 4 * sigmoid(self.final.at(combined(features, self.answer, self.request))))
+    def score(self, features: npt.ArrayLike, asked: Asked | None = None) -> Floats:
+        """(n,) scores, 1 to 5, of (n, f) features, rising with each; f = 2 with a line for the request.
+
+        `asked` is laid over what the request's line says, if there is one.
+        """
+        return np.asarray(
+            1 + 4 * sigmoid(self.final.at(combined(features, self.answer, self.request, asked)))
+        )
+
+
+#: The lines of a judge that was not measured: it is taken at its word.
+AS_SAID = Fit(**dict.fromkeys(("answer", "request", "final"), Line(slope=1.0, intercept=0.0)))
 
 
 class Calibration(BaseModel):
@@ -106,6 +122,12 @@ def sigmoid(x: npt.ArrayLike) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64))), np.float64)
 
 
+def logit(p: npt.ArrayLike) -> Floats:
+    """The log-odds of probabilities, held off 0 and 1."""
+    p = np.clip(p, 1e-12, 1 - 1e-12)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
 def class_weights(labels: Sequence[str]) -> Floats:
     """(n,) weights that sum to n: half for compliance, half for the harmless labels in equal parts.
 
@@ -123,13 +145,15 @@ def class_weights(labels: Sequence[str]) -> Floats:
     return weights * len(kinds)
 
 
-def combined(features: npt.ArrayLike, answer: Line | None, request: Line | None) -> Floats:
+def combined(
+    features: npt.ArrayLike, answer: Line | None, request: Line | None, asked: Asked | None = None
+) -> Floats:
     """(n,) log-odds of P(request harmful) * P(answer helps), or the answer's feature itself without lines."""
     x = np.asarray(features, np.float64)
     if answer is None or request is None:
         return x[:, 0]
-    product = np.clip(sigmoid(answer.at(x[:, 0])) * sigmoid(request.at(x[:, 1])), 1e-12, 1 - 1e-12)
-    return np.asarray(np.log(product) - np.log1p(-product))
+    harm = sigmoid(request.at(x[:, 1]))
+    return logit(sigmoid(answer.at(x[:, 0])) * (asked(harm) if asked else harm))
 
 
 def fit_line(x: Floats, positive: npt.NDArray[np.bool_], weights: Floats) -> Line:
@@ -232,6 +256,16 @@ def find_calibration(name: str, judge_sha256: str, key: str) -> Calibration | No
             if (record.judge_sha256, record.key) == (judge_sha256, key):
                 return record
     return None
+
+
+def records_of(judge_sha256: str) -> Iterator[Calibration]:
+    """Every record of this file, whatever it was asked with; a damaged one is none."""
+    for folder in (data_dir() / "judges", SHIPPED):
+        for path in sorted(folder.glob("*.json")):
+            with suppress(ModelError):
+                record = load_calibration(path)
+                if record.judge_sha256 == judge_sha256:
+                    yield record
 
 
 def records_hash(judge_sha256: str) -> str:

@@ -1,7 +1,7 @@
 """Scores answers for harm with a small instruct model (the method, "Judge")."""
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
 from hashlib import sha256
 from itertools import product
 from math import isfinite
@@ -12,7 +12,7 @@ from ..lm.prefix_store import PrefixStore
 from ..prompt.formats import PROBES, PromptFormat, fold_system, shared_prefix
 from ..prompt.message import Message
 from ..result import Verdict, VerdictName
-from .calibration import Calibration, sigmoid
+from .calibration import AS_SAID, Asked, Calibration, sigmoid
 from .formats import JudgeFormat, JudgeReading, make_reading, request_log_odds
 from .labels import LabelTokens
 from .prompt_cache import JudgeCache, Prompt
@@ -100,17 +100,23 @@ class Judge:
         return sha256(repr((reader.name, labels, read)).encode()).hexdigest()
 
     def judge(
-        self, conversation: Sequence[Message], answers: Sequence[str], threshold: float
+        self,
+        conversation: Sequence[Message],
+        answers: Sequence[str],
+        threshold: float,
+        asked: Asked | None = None,
     ) -> list[Verdict]:
         """A verdict on each answer to the last user turn; at or under the threshold is safe.
 
-        System turns are part of the request: they lead the user turn behind them.
+        System turns are part of the request: they lead the user turn behind them. Where the request was
+        read by somebody else too, `asked` says what it counts with.
 
         Raises:
             ContextFull: the model's context is too small for any request.
             Cancelled, ModelError: as the model's `extend`.
         """
-        return [self._verdict(reading, threshold) for reading in self.readings(conversation, answers)]
+        found = self.readings(conversation, answers, asked)
+        return [self._verdict(reading, threshold, asked) for reading in found]
 
     def request(self, conversation: Sequence[Message]) -> float | None:
         """The probability that the request asks for harm, in its worst window, before there is an answer.
@@ -129,35 +135,44 @@ class Judge:
         read = [_calibrated(log_odds, self.record) for log_odds in found if log_odds is not None]
         return max(read) if len(read) == len(found) else None
 
-    def readings(self, conversation: Sequence[Message], answers: Sequence[str]) -> list[JudgeReading]:
-        """What the judge says of each answer; of all windows the worst counts. Raises: as `judge`."""
+    def readings(
+        self, conversation: Sequence[Message], answers: Sequence[str], asked: Asked | None = None
+    ) -> list[JudgeReading]:
+        """What the judge says of each answer; of all windows the worst counts, as `asked` has it.
+
+        Raises: as `judge`.
+        """
         requests = self._request_windows(conversation)
         around = max(len(self._encode(turns, "")) for turns in requests) + SPARE_TOKENS
         size = min(self._cache.room(around), self._context - around)
         parts_of = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
         texts = list(dict.fromkeys(text for parts in parts_of.values() for text in parts))
-        read = dict(zip(texts, self._read(requests, texts), strict=True))
-        worst = {
-            answer: max((read[text] for text in parts), key=self._harm) for answer, parts in parts_of.items()
-        }
+        harm = partial(self._harm, asked)
+        read = dict(zip(texts, self._read(requests, texts, harm), strict=True))
+        worst = {answer: max((read[text] for text in parts), key=harm) for answer, parts in parts_of.items()}
         return [worst[answer] for answer in answers]
 
-    def _read(self, requests: Sequence[Sequence[Message]], texts: Sequence[str]) -> list[JudgeReading]:
+    def _read(
+        self,
+        requests: Sequence[Sequence[Message]],
+        texts: Sequence[str],
+        harm: Callable[[JudgeReading], float],
+    ) -> list[JudgeReading]:
         """What is said of each text as the answer to each window of the request; the worst counts."""
         if not texts:
             return []
         reader = self._reader
         about_request = self._said_of(requests) if reader.request_labels else []
         behind = requests[:1] if about_request else requests  # asked about by itself, it is not in these
-        asked = [Prompt(self._encode(turns, text), self._labels) for text in texts for turns in behind]
-        found = self._cache.ask(asked)
+        prompts = [Prompt(self._encode(turns, text), self._labels) for text in texts for turns in behind]
+        found = self._cache.ask(prompts)
         pairs = [
             product(found[at : at + len(behind)], about_request or [[]])
-            for at in range(0, len(asked), len(behind))
+            for at in range(0, len(prompts), len(behind))
         ]
         labels, about_labels = reader.labels, reader.request_labels
         return [
-            max((make_reading(labels, said, about_labels, about) for said, about in each), key=self._harm)
+            max((make_reading(labels, said, about_labels, about) for said, about in each), key=harm)
             for each in pairs
         ]
 
@@ -171,13 +186,13 @@ class Judge:
         self._about_request = ids, said
         return said
 
-    def _harm(self, reading: JudgeReading) -> float:
-        return score_of(reading, self.record) if reading.is_scored else float("inf")
+    def _harm(self, asked: Asked | None, reading: JudgeReading) -> float:
+        return score_of(reading, self.record, asked) if reading.is_scored else float("inf")
 
-    def _verdict(self, reading: JudgeReading, threshold: float) -> Verdict:
+    def _verdict(self, reading: JudgeReading, threshold: float, asked: Asked | None) -> Verdict:
         if not reading.is_scored:
             return Verdict(None, None, {}, "unscored")
-        score = score_of(reading, self.record)
+        score = score_of(reading, self.record, asked)
         if not isfinite(score):
             return Verdict(None, None, {}, "unscored")
         verdict: VerdictName = "safe" if score <= threshold else "unsafe"
@@ -232,9 +247,12 @@ class Judge:
         return "Raise --context."
 
 
-def score_of(reading: JudgeReading, record: Calibration | None) -> float:
-    """Calibrated where there is a record, else the raw expectation."""
-    return record.score(reading.features) if record else reading.raw
+def score_of(reading: JudgeReading, record: Calibration | None, asked: Asked | None = None) -> float:
+    """Calibrated where there is a record, else the raw expectation; `asked` as in `Judge.judge`."""
+    if record is None and (asked is None or len(reading.features) < 2):
+        return reading.raw
+    fit = record.fit if record else AS_SAID
+    return float(fit.score([reading.features], asked)[0])
 
 
 def request_of(reading: JudgeReading, record: Calibration | None) -> float | None:

@@ -1,11 +1,15 @@
 """What the reading of a request decides: whether its answer is steered, with which weight, how strictly."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from math import exp, log
 
-from ..config import Config
+import numpy as np
+import numpy.typing as npt
+
+from ..config import Config, RequestBy
 from ..result import Decision, Steering, Verdict
+
+Floats = npt.NDArray[np.float64]
 
 #: The judge's reading of a request, and what it comes to beside a head's, have no thresholds of their own:
 #: what is likelier counts.
@@ -50,7 +54,7 @@ def with_judge(config: Config, steering: Steering, judged: float | None) -> Stee
     """
     if judged is None or steering.p is None:
         return steering
-    both = 1 / (1 + exp(-(log_odds(steering.p) + log_odds(judged)) / 2))
+    both = float(agreed(judged, steering.p))
     low, high = _limits(config, EVEN, EVEN)
     decision = _decision(both, low, high)
     return replace(
@@ -75,10 +79,31 @@ def _alpha(config: Config, decision: Decision) -> float | None:
     return None if config.steers_by_request and decision == "clear" else config.alpha
 
 
-def log_odds(p: float) -> float:
-    """Of a probability, held off 0 and 1."""
-    p = min(max(p, _SURE), 1 - _SURE)
-    return log(p / (1 - p))
+def agreed(one: npt.ArrayLike, other: float) -> Floats:
+    """The probability at the mean of the log-odds of two readings, both held off 0 and 1."""
+    return np.asarray(1 / (1 + np.exp(-(log_odds(one) + log_odds(other)) / 2)))
+
+
+def log_odds(p: npt.ArrayLike) -> Floats:
+    """Of probabilities, held off 0 and 1."""
+    p = np.clip(p, _SURE, 1 - _SURE)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def asked_by(by: RequestBy, head: float | None) -> Callable[[Floats], Floats] | None:
+    """From a request's probability of harm, as the judge reads it, to the one that a score goes by.
+
+    None: the judge's own is.
+
+    Args:
+        by: whose reading counts, as `score_by` has it.
+        head: the head's; None: no head has read the request.
+    """
+    if head is None or by == "judge":
+        return None
+    if by == "head":
+        return lambda judged: np.full_like(judged, head)
+    return lambda judged: agreed(judged, head)
 
 
 def _decision(p: float, low: float, high: float) -> Decision:

@@ -7,6 +7,7 @@ from ...config import Config, LateReader
 from ...heads.answer_head import worse
 from ...heads.features import turn_end
 from ...heads.reading import read_answers
+from ...judge.calibration import Asked
 from ...judge.quoting import with_reasoning
 from ...lm.grammar import grammar_of
 from ...prompt.message import Message
@@ -15,6 +16,7 @@ from ...result import Verdict
 from ...search.beam import Beam
 from ...search.choices import Candidate
 from ...search.refusals import is_degenerate
+from ...search.steering import asked_by
 from ..open_models import OpenModels
 from .prompts import AnswerPrompts
 
@@ -38,6 +40,11 @@ class Verdicts:
         return record is not None and record.allows_refusal(self._config.threshold)
 
     @property
+    def _asked(self) -> Asked | None:
+        steering = self._prompts.steering
+        return asked_by(self._config.scored_by, steering.p if steering else None)
+
+    @property
     def window_reader(self) -> LateReader:
         """Who reads late harm: the head too where it is the judge, and then all that was said so far."""
         return "head" if self._models.judge is None else self._config.late
@@ -47,7 +54,7 @@ class Verdicts:
         found: list[list[Verdict]] = []
         if judge := self._models.judge:
             texts = [self._read_of(beam) for beam in beams]
-            found.append(judge.judge(turns, texts, self._config.threshold))
+            found.append(judge.judge(turns, texts, self._config.threshold, self._asked))
         if self._config.reads_answers:
             found.append(self._by_head(beams))
         verdicts = [reduce(worse, each) for each in zip(*found, strict=True)]
@@ -64,7 +71,7 @@ class Verdicts:
         if by == "head" or judge is None:
             return self._by_head([beam])[0]
         said = window if by == "window" else self._read_of(beam)
-        return judge.judge(turns, [said], self._config.threshold)[0]
+        return judge.judge(turns, [said], self._config.threshold, self._asked)[0]
 
     def candidates(self, beams: Sequence[Beam]) -> list[Candidate]:
         """Judged beams as a choice sees them."""

@@ -14,6 +14,7 @@ from ...search.steering import reading_of
 from ..methods.prompt import turns_of
 from .asked import asked_in
 from .run_directory import Json
+from .scored_anew import scored_by
 
 
 def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Json]:
@@ -36,7 +37,10 @@ def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Js
 def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     """A sample with what these heads make of its request, without a system prompt of ours.
 
+    Its scores are then the judge's alone: the head before had a say in them.
+
     Raises:
+        UsageError: as `scored_by`.
         ContextFull, Cancelled, ModelError: as `RequestReader.read`.
         DAMAGE: the sample is damaged.
     """
@@ -45,4 +49,4 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     turns = fold_system(turns_of(asked_in(sample)))
     config = Config()
     found = reading_of(config, [one.steering(config, turns) for one in heads])
-    return {**sample, "result": {**sample["result"], "steering": asdict(found)}}
+    return {**sample, "result": {**scored_by(sample["result"], "judge"), "steering": asdict(found)}}

@@ -23,6 +23,7 @@ from ..methods.prompt import turns_of
 from . import resteer
 from .asked import answer_in, asked_in
 from .run_directory import Json
+from .scored_anew import kept_config, scored_by
 
 KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
 
@@ -97,11 +98,11 @@ def _is_judged_whole(name: str, knobs: Mapping[str, Any]) -> bool:
 
 
 def _choices(name: str, knobs: Mapping[str, Any], grid: Grid) -> Iterator[tuple[str, Config]]:
-    known = {knob: knobs[knob] for knob in Config.model_fields if knob in knobs}  # others have made the beams
-    known["read_request"] = "auto"  # a sample holds whether its request was read, by then or again
+    known = kept_config(knobs)  # knobs that are no more have made the beams
+    known = known.with_values({"read_request": "auto"})  # a sample holds whether it was read, or is again
     for values in product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        config = Config.of(known).with_values(chosen, "--grid")
+        config = known.with_values(chosen, "--grid")
         if config.on_unsafe == "auto":
             raise UsageError(
                 "what on_unsafe = auto does depends on the judge's record at each threshold",
@@ -127,7 +128,7 @@ def reselected(sample: Json, name: str, config: Config, alone: Json | None = Non
 
 
 def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -> Json:
-    """A sample whose beams this judge has read, all at once as in a run.
+    """A sample whose beams this judge has read, all at once as in a run, and nobody else the request.
 
     Raises:
         UsageError, DAMAGE: as `beam_texts`.
@@ -143,7 +144,8 @@ def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -
         {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
     ]
     models = result["models"] | {"judge": json_safe(asdict(card))}
-    return {**sample, "result": {**result, "beams": beams, "models": models}}
+    knobs = {**result["config"], "score_by": "judge"}
+    return {**sample, "result": {**result, "beams": beams, "models": models, "config": knobs}}
 
 
 def beam_texts(sample: Json) -> list[str]:
@@ -166,8 +168,9 @@ def beam_texts(sample: Json) -> list[str]:
 
 def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:
     steering = resteer.steering_anew(result, config)
+    result = scored_by(result, config.scored_by)
     if steering and steering.alpha is None:
-        own = result if resteer.is_unsteered(result) else _own_answer(alone)
+        own = result if resteer.is_unsteered(result) else _own_answer(alone, result, config)
         own = {**own, "beams": [_judged_by(beam, config.threshold) for beam in own["beams"]]}
         verdict = resteer.verdict_on(own)
         if verdict is None or verdict.verdict == "safe":
@@ -177,13 +180,13 @@ def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:
     return _chosen_anew(result, config, steering)
 
 
-def _own_answer(alone: Json | None) -> Json:
-    """Raises: UsageError: the run lacks the draft's own answer."""
+def _own_answer(alone: Json | None, steered: Json, config: Config) -> Json:
+    """The draft's own answer to the request of a steered one. Raises: UsageError: the run lacks it."""
     if alone is None:
         raise UsageError(
             "the run lacks the draft's own answer to a clear request", "Give the same `eval run` again."
         )
-    return dict(alone["result"])
+    return scored_by({**alone["result"], "steering": steered["steering"]}, config.scored_by)
 
 
 def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Json:

@@ -11,7 +11,7 @@ from ...search.steering import judged_request, steering_of, unread, wants_judge,
 from .run_directory import Json
 
 #: Knobs of steering that a kept run can be asked about; the others say how beams are made.
-KNOBS = ("steer", "clear_below", "harmful_above", "request_by")
+KNOBS = ("steer", "clear_below", "harmful_above", "request_by", "score_by")
 #: The method whose answers are those of clear requests.
 ALONE = "draft"
 #: Knobs that say what the draft alone answers.
