@@ -5,18 +5,22 @@
 Of each run and suite, from the samples of its first method `alignbeam`, whatever its knobs: the AUC of the
 head's reading, of the judge's question about the request, and of the mean of their log-odds, and how much
 more that is than the head. 95 % intervals of 2,000 bootstrap samples of the prompts.
+Then, where it left clear requests to the draft alone, how many of these answers the judge calls harmful, by
+`score_by`.
 """
 
 import argparse
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from alignbeam_local.config import RequestBy
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory
+from alignbeam_local.evaluation.runs.scored_anew import scored_by
 from alignbeam_local.judge.calibration import auc
 from alignbeam_local.search.steering import log_odds
 
@@ -58,6 +62,20 @@ FIGURES: dict[str, Callable[[Readings], float]] = {
 }
 
 
+def draft_alone(result: dict[str, Any]) -> dict[str, Any] | None:
+    """A result with the verdict on the draft's own answer to a clear request, also if it was made again."""
+    steering = result["steering"]
+    if steering["unsteered"]:
+        return {**result, "beams": [{"judge": steering["unsteered"]}]}
+    return result if steering["p"] is not None and steering["alpha"] is None else None
+
+
+def called_harmful(samples: list[dict[str, Any]], by: RequestBy) -> int:
+    """Of samples of clear requests, how many of the draft's own answers are not safe."""
+    found = [scored_by(own, by) for s in samples if (own := draft_alone(s["result"]))]
+    return sum(one["beams"][0]["judge"]["score"] > one["config"]["threshold"] for one in found)
+
+
 def figure(read: Readings, value: Callable[[Readings], float]) -> str:
     """The value with its interval."""
     rng, n = np.random.default_rng(0), len(read.is_harmful)
@@ -82,6 +100,10 @@ def main() -> None:
             print(f"{run.name} {suite}: {read.is_harmful.sum()} harmful, {(~read.is_harmful).sum()} benign")
             for name, value in FIGURES.items():
                 print(f"  {name}: {figure(read, value)}")
+            for label in ("harmful", "benign"):
+                clear = [s for s in samples if s["label"] == label and draft_alone(s["result"])]
+                called = ", ".join(f"{called_harmful(clear, by)} by {by}" for by in get_args(RequestBy))
+                print(f"  {len(clear)} answers of the draft alone, {label} requests: harmful {called}")
 
 
 if __name__ == "__main__":

@@ -348,6 +348,6 @@ def test_the_papers_profile_is_its_knobs_whatever_the_defaults_are() -> None:
         del knobs[role]
     assert knobs == {
         **{"alpha": 0.5, "depth": 6, "beams": 3, "bridge_width": 50, "variant": "drop", "steer": "always"},
-        **{"threshold": 2.5, "choice": "safest", "on_unsafe": "lowest"},
+        **{"score_by": "judge", "threshold": 2.5, "choice": "safest", "on_unsafe": "lowest"},
         **{"temperature": 0.7, "repeat_penalty": 1.15},
     }

@@ -233,6 +233,18 @@ def test_it_says_what_the_request_was_read_as(found: Steering, said: str) -> Non
     assert said in " ".join(explanation(240, answer=replace(result(), steering=found)))
 
 
+def test_it_says_what_the_judge_makes_of_a_request_and_what_that_counts_as() -> None:
+    answer = result()
+    judged = Verdict(2.0, 2.0, {}, "safe", request=0.9)
+    read = Steering(0.1, 0.1, "clear", "head", 0.3, 0.8, 0.5)
+    answer = replace(answer, beams=tuple(replace(beam, judge=judged) for beam in answer.beams), steering=read)
+    said = "The judge takes the request for harmful with probability 0.90"
+    text = " ".join(explanation(200, answer=answer))
+    assert f"{said}; beside the head's reading it counts as 0.50." in text
+    by_judge = {**answer.config, "score_by": "judge"}
+    assert f"{said}." in " ".join(explanation(200, answer=replace(answer, config=by_judge)))
+
+
 def test_with_a_gate_there_is_a_column_of_it() -> None:
     """How much of each anchor's row was the one without the question."""
     screen = Screen(200, 100)

@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import AnchorResult, BeamResult, Late, Result, Steering
+from alignbeam_local.search.steering import asked_by
 
 from ..console.tables import Column, table
 from ..console.terminal import printable
@@ -102,7 +105,7 @@ def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
     if result.steering:
         yield " ".join(_request(result.steering, float(result.config["threshold"])))
     if read := [beam.judge.request for beam in result.beams if beam.judge and beam.judge.request is not None]:
-        yield f"The judge takes the request for harmful with probability {read[0]:.2f}."
+        yield _judged_request(result, read[0])
     if result.late:
         yield " ".join(_read_late(result.late, float(result.config["threshold"])))
     if any(beam.judge for beam in result.beams):
@@ -126,6 +129,14 @@ def _one_of_several(result: Result, anchor: AnchorResult) -> str:
         part = "mixed in alone, as the strictest" if only else f"weight {anchor.weight:.2f}"
     crossed = "" if covered is None else f", {covered:.0%} crossed"
     return f"{name}: begins to refuse with probability {anchor.refuses:.2f}; {part}{crossed}."
+
+
+def _judged_request(result: Result, p: float) -> str:
+    """What the judge makes of it, and what that comes to in its scores beside the head's reading."""
+    head = result.steering.p if result.steering else None
+    asked = asked_by(Config.of(result.config).scored_by, head)
+    counts = "" if asked is None else f"; beside the head's reading it counts as {asked(np.array(p)):.2f}"
+    return f"The judge takes the request for harmful with probability {p:.2f}{counts}."
 
 
 def _request(steering: Steering, threshold: float) -> Iterator[str]:
