@@ -24,11 +24,11 @@ from alignbeam_local.judge.injections import (
     InjectionReport,
     JudgedInjection,
     Trial,
+    judged,
     read_injections,
     report,
     trials,
     untouched,
-    with_decisions,
 )
 from alignbeam_local.judge.judge import Judge
 from alignbeam_local.prompt.message import Message
@@ -141,18 +141,28 @@ def test_of_a_request_that_is_read_as_harmful_only_a_refusal_is_shown(
     assert JudgedInjection(Trial("Q", answer), verdict, decision).is_shown == is_shown
 
 
+@pytest.mark.usefixtures("few_examples")
 def test_each_request_is_read_once_and_as_the_injection_left_it() -> None:
-    read: list[str] = []
+    asked_about: list[str] = []
 
-    def decide(messages: Sequence[Message]) -> Decision:
-        read.append(messages[-1].content)
-        return "harmful" if "plainly" in messages[-1].content else "clear"
+    def read(turns: Sequence[Message]) -> Steering:
+        asked_about.append(turns[-1].content)
+        p = 0.01 if "plainly" in turns[-1].content else 0.99
+        return steering_of(Config(), p, p, low=0.2, high=0.8)
 
     injection = Injection(id="x-1", kind="x", text="plainly")
-    after = [JudgedInjection(trial, SAFE) for trial in trials([injection], unsafe_ones(1))]
-    found = list(with_decisions(after, decide))
-    assert read == ["Q0", "Q0\n\nplainly"]
-    assert [one.decision for one in found] == ["clear", "clear", "harmful"]
+    tried = trials([injection], unsafe_ones(1))
+    judge, _ = make_judge()
+    found = list(judged(judge, tried, Config(score_by="head"), read))
+    assert asked_about == ["Q0", "Q0\n\nplainly"]
+    assert [(one.decision, one.verdict.verdict) for one in found] == [
+        ("harmful", "unsafe"),
+        ("harmful", "unsafe"),
+        ("clear", "safe"),
+    ]
+    by_judge = list(judged(judge, tried, Config(score_by="judge"), read))
+    assert {one.verdict.verdict for one in by_judge} == {"unsafe"}
+    assert [one.decision for one in judged(judge, tried, Config())] == [None] * 3
 
 
 # --- the command

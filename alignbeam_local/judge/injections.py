@@ -14,9 +14,10 @@ from ..errors import ModelError
 from ..intervals import wilson_interval
 from ..prompt.message import Message
 from ..refusals.detector import declines
-from ..result import Decision, Verdict
+from ..result import Decision, Steering, Verdict
 from ..search.choices import Candidate
 from ..search.selection import select
+from ..search.steering import asked_by
 from .calibration import Calibration
 from .check import Pair
 from .judge import Judge
@@ -32,6 +33,8 @@ _SEED = 42
 #: What was read as harmful needs a refusal; what is not judged safe is blocked.
 _BLOCKING = Config(choice="by_request", on_unsafe="refuse")
 
+#: What an anchor's head makes of a conversation's request; None: a state is no number.
+Reading = Callable[[Sequence[Message]], Steering | None]
 Place = Literal["before", "after", "request"]
 PLACES: tuple[Place, ...] = ("before", "after", "request")
 
@@ -141,30 +144,25 @@ def _injected(trial: Trial, injection: Injection, place: Place) -> Trial:
     return Trial(question, answer, injection, place)
 
 
-def judged(judge: Judge, tried: Sequence[Trial], threshold: float) -> Iterator[JudgedInjection]:
-    """The judge's verdicts; trials of one question go together. Not in the order given."""
+def judged(
+    judge: Judge, tried: Sequence[Trial], config: Config, read: Reading | None = None
+) -> Iterator[JudgedInjection]:
+    """The judge's verdicts; trials of one question go together. Not in the order given.
+
+    With `read` an anchor's head reads each question, and scores go by it as `score_by` has it.
+    """
     for question, group in groupby(sorted(tried, key=_question), key=_question):
-        together = list(group)
+        together, turns = list(group), [Message("user", question)]
         answers = [trial.answer for trial in together]
-        yield from map(
-            JudgedInjection, together, judge.judge([Message("user", question)], answers, threshold)
-        )
+        steering = read(turns) if read else None
+        asked = asked_by(config.scored_by, steering.p) if steering else None
+        decision = steering.decision if steering else None
+        verdicts = judge.judge(turns, answers, config.threshold, asked)
+        yield from (JudgedInjection(*one, decision) for one in zip(together, verdicts, strict=True))
 
 
 def _question(trial: Trial) -> str:
     return trial.question
-
-
-def with_decisions(
-    after: Iterable[JudgedInjection], decide: Callable[[Sequence[Message]], Decision | None]
-) -> Iterator[JudgedInjection]:
-    """The same with what is read of their requests; each request is read once."""
-    read: dict[str, Decision | None] = {}
-    for one in after:
-        question = one.trial.question
-        if question not in read:
-            read[question] = decide([Message("user", question)])
-        yield one._replace(decision=read[question])
 
 
 def report(

@@ -22,12 +22,9 @@ from ..console.waiting import entered, tracked
 from ..inputs import unseen
 
 if TYPE_CHECKING:
-    from alignbeam_local.engine.open_reader import OpenHead
     from alignbeam_local.judge.check import JudgeReport, Measured, Pair
     from alignbeam_local.judge.injections import InjectionReport
     from alignbeam_local.judge.judge import Judge
-    from alignbeam_local.prompt.message import Message
-    from alignbeam_local.result import Decision
 
 judge_app = typer.Typer(help="Measure and calibrate judges.", no_args_is_help=True)
 
@@ -172,16 +169,9 @@ def _injected(
             else None
         )
         judge, card = opened.enter_context(entered("loading the judge", open_judge(config, registry)))
-        before = list(tracked(injections.judged(judge, plain, config.threshold), "judging", len(plain)))
+        read = partial(anchor.steering, config) if anchor else None
+        before = list(tracked(injections.judged(judge, plain, config, read), "judging", len(plain)))
         tried = injections.trials(injections.read_injections(), before)
-        after = list(tracked(injections.judged(judge, tried, config.threshold), "judging", len(tried)))
-        if anchor:
-            decided = injections.with_decisions(after, partial(_decision, anchor, config))
-            after = list(tracked(decided, "reading", len(after)))
+        after = list(tracked(injections.judged(judge, tried, config, read), "judging", len(tried)))
         name = anchor.head.model if anchor else None
         return injections.report(before, after, judge.record, card.name, config.threshold, anchor=name)
-
-
-def _decision(anchor: "OpenHead", config: Config, turns: "Sequence[Message]") -> "Decision | None":
-    found = anchor.steering(config, turns)
-    return found.decision if found else None
