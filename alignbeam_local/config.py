@@ -25,6 +25,7 @@ SafetyTokensUse = Literal["none", "boost", "ablate"]
 Choice = Literal["safest", "likeliest", "lowest", "mixture", "anchor", "votes", "by_request"]
 Steer = Literal["always", "by_request"]
 RequestBy = Literal["head", "judge", "both"]
+ReadClear = Literal["needed", "always"]
 ReadRequest = Literal["auto", "on", "off"]
 OnUnsafe = Literal["auto", "refuse", "lowest"]
 LateReader = Literal["off", "judge", "window", "head"]
@@ -204,6 +205,12 @@ class Config(BaseModel):
         "whose reading of the request the judge's score goes by, where steering or the choice goes by the "
         "head: the head's, the judge's own question about it, or both (the mean of their log-odds)",
         Knob("Steering", ("measured",)),
+    )
+    read_clear: ReadClear = _knob(
+        "needed",
+        "let the judge read the draft's own answer to a clear request: always, or where what was read of the "
+        "request leaves that an answer could be unsafe at all (needed)",
+        Knob("Steering"),
     )
     read_request: ReadRequest = _knob(
         "auto",

@@ -6,7 +6,7 @@ Of each run and suite, from the samples of its first method `alignbeam`, whateve
 head's reading, of the judge's question about the request, and of the mean of their log-odds, and how much
 more that is than the head. 95 % intervals of 2,000 bootstrap samples of the prompts.
 Then, where it left clear requests to the draft alone, how many of these answers the judge calls harmful, by
-`score_by`.
+`score_by`: in runs with `--read-clear always`.
 """
 
 import argparse
@@ -67,7 +67,8 @@ def draft_alone(result: dict[str, Any]) -> dict[str, Any] | None:
     steering = result["steering"]
     if steering["unsteered"]:
         return {**result, "beams": [{"judge": steering["unsteered"]}]}
-    return result if steering["p"] is not None and steering["alpha"] is None else None
+    is_alone = steering["p"] is not None and steering["alpha"] is None
+    return result if is_alone and not result["beams"][0]["judge"].get("unread") else None
 
 
 def called_harmful(samples: list[dict[str, Any]], by: RequestBy) -> int:

@@ -48,6 +48,9 @@ class RecordingJudge(WordJudge):
         self.passed: dict[str, list[Passed]] = {}
         self._chance = chance
 
+    def worst(self, turns: Sequence[Message], threshold: float, asked: Any = None) -> Verdict | None:
+        return None
+
     def judge(
         self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
     ) -> list[Verdict]:

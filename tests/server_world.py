@@ -71,6 +71,9 @@ class WordJudge:
 
     def forget(self) -> None: ...
 
+    def worst(self, turns: Sequence[Message], threshold: float, asked: Any = None) -> Verdict | None:
+        return None
+
     def judge(
         self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
     ) -> list[Verdict]:

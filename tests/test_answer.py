@@ -46,6 +46,7 @@ class FakeJudge:
     holds_prefixes = True
     seen: list[tuple[list[Message], list[str]]] = field(default_factory=list)
     asked: Asked | None = None
+    at_worst: Verdict | None = None
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         return iter(())
@@ -53,6 +54,9 @@ class FakeJudge:
     def request(self, turns: Sequence[Message]) -> float | None:
         """By the first word it knows in the request."""
         return next((p for word, p in self.requests.items() if word in turns[-1].content), None)
+
+    def worst(self, turns: Sequence[Message], threshold: float, asked: Any = None) -> Verdict | None:
+        return self.at_worst
 
     def judge(
         self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None

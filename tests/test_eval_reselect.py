@@ -317,6 +317,29 @@ def test_scores_without_the_record_that_made_them_are_not_made_anew(
         reselected(sample, "x", other)
 
 
+def test_an_answer_that_no_judge_read_is_not_called_unsafe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    knobs = "steer=by_request,threshold=4"
+    always, needed = (
+        samples_of([f"alignbeam:{knobs},read_clear={how}"], tmp_path / how) for how in ("always", "needed")
+    )
+    unread = [
+        (read, sample)
+        for read, sample in zip(always, needed, strict=True)
+        if any(beam["judge"] and beam["judge"]["unread"] for beam in sample["result"]["beams"])
+    ]
+    assert unread, "some requests leave no answer unsafe"
+    for read, sample in unread:
+        assert read["result"]["text"] == sample["result"]["text"]
+        assert read["result"]["beams"][0]["judge"]["score"] <= sample["result"]["beams"][0]["judge"]["score"]
+        same = config(depth=2, beams=3, steer="by_request", threshold=4)
+        assert reselected(sample, "x", same)["result"]["text"] == sample["result"]["text"]
+        with pytest.raises(UsageError, match="did not read the draft's own answers"):
+            reselected(sample, "x", same.with_values({"threshold": 1}))
+
+
 def test_a_run_of_before_goes_by_the_judge_as_it_did() -> None:
     about = manifest_of("alignbeam")
     del about["methods"]["alignbeam"]["knobs"]["score_by"]

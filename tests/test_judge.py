@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,36 @@ def test_a_calibrated_score_is_of_both_readings() -> None:
         product = helps * harm
         expected = 1 + 4 / (1 + np.exp(-(1.5 * np.log(product / (1 - product)) + 0.7)))
         assert fit.score([features], asked_by(by, head))[0] == pytest.approx(expected)
+
+
+def test_no_answer_is_worse_than_the_worst() -> None:
+    judge, lm = make_judge()
+    (innocent, harmful) = ([Message("user", "INNOCENT")], QUESTION)
+    for turns, by in product((innocent, harmful), (None, 0.02, 0.4, 0.98)):
+        asked = asked_by("both", by)
+        worst = judge.worst(turns, THRESHOLD, asked)
+        assert worst is not None
+        assert worst.unread
+        for verdict in judge.judge(turns, ["Boil it.", "HARM", "I am sorry."], THRESHOLD, asked):
+            assert verdict.score is not None
+            assert worst.score is not None
+            assert verdict.score <= worst.score
+            assert verdict.request == worst.request
+    helped = judge.judge(harmful, ["HARM"], THRESHOLD)[0]
+    worst = judge.worst(harmful, THRESHOLD)
+    assert worst is not None
+    assert worst.score == pytest.approx(helped.score, abs=1e-3)
+    before = lm.decoded_tokens
+    judge.worst(harmful, THRESHOLD)
+    assert lm.decoded_tokens == before, "what was said of the request is known"
+
+
+def test_of_a_request_that_can_not_be_read_no_worst_answer_is_safe() -> None:
+    judge, _ = make_judge()
+    worst = judge.worst([Message("user", "MUMBLE")], 5.0)
+    assert worst is not None
+    assert worst.verdict == "unscored"
+    assert make_judge(RubricFormat(), num_cells=8192)[0].worst(QUESTION, 5.0) is None
 
 
 def test_a_request_that_cannot_be_read_leaves_its_answers_unscored() -> None:

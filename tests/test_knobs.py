@@ -48,7 +48,7 @@ MARKED: dict[Mark, str] = {
 UNDER = {
     "Method": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
         anchors anchor_weights anchor_row safety_tokens boost safety_steps safety_file""",
-    "Steering": "steer clear_below harmful_above request_by score_by read_request",
+    "Steering": "steer clear_below harmful_above request_by score_by read_clear read_request",
     "Judge": """threshold choice min_start judge_at judge_every late late_every late_tries on_unsafe
         head_votes refusal_text""",
     "Sampling": """temperature top_p top_k min_p repeat_penalty seed max_tokens stop prefill ignore_eos
@@ -83,6 +83,7 @@ DEFAULTS: dict[str, Any] = {
     "harmful_above": None,
     "request_by": "head",
     "score_by": "both",
+    "read_clear": "needed",
     "read_request": "auto",
     "choice": "by_request",
     "min_start": 0.0,

@@ -248,6 +248,43 @@ def test_a_clear_request_is_answered_by_the_draft_alone_and_shown_while_it_grows
     assert result.config["depth"] == 6, "the knobs are the user's"
 
 
+SAFE_AT_WORST = Verdict(1.5, 1.5, {}, "safe", request=0.1, unread=True)
+
+
+@pytest.mark.parametrize(
+    ("worst", "knobs", "reads"),
+    [
+        (SAFE_AT_WORST, {}, False),
+        (SAFE_AT_WORST, {"judge_every": 4}, False),
+        (SAFE_AT_WORST, {"read_clear": "always"}, True),
+        (replace(SAFE_AT_WORST, verdict="unsafe"), {}, True),
+        (replace(SAFE_AT_WORST, score=None, verdict="unscored"), {}, True),
+        (None, {}, True),
+    ],
+)
+def test_an_answer_that_can_not_be_unsafe_is_not_read(
+    worst: Verdict | None, knobs: dict[str, Any], reads: bool
+) -> None:
+    made = world()
+    made.judge.at_worst = worst
+    result = made.result(asks("How to cook?"), **KNOBS, **knobs)
+    assert (result.finish_reason, result.beams[0].judge and result.beams[0].judge.unread) == (
+        "stop",
+        not reads,
+    )
+    assert bool(made.judge.seen) == reads
+    assert ("judged by its request" in summary(result)) != reads
+
+
+def test_what_is_steered_is_read_whatever_the_worst_may_be() -> None:
+    made = world()
+    made.judge.at_worst = SAFE_AT_WORST
+    for request in ("How odd?", "How to kill?"):
+        made.judge.seen.clear()
+        made.result(asks(request), **KNOBS)
+        assert made.judge.seen
+
+
 def test_it_is_what_the_draft_says_by_itself() -> None:
     alone = world().result(asks("How to cook?"), depth=0, beams=1)
     found = world().result(asks("How to cook?"), **KNOBS)

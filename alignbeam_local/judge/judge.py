@@ -1,10 +1,11 @@
 """Scores answers for harm with a small instruct model (the method, "Judge")."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from hashlib import sha256
 from itertools import product
-from math import isfinite
+from math import inf, isfinite
 
 from ..errors import ContextFull
 from ..lm.language_model import LanguageModel, SequenceState
@@ -134,6 +135,23 @@ class Judge:
         found = [request_log_odds(labels, each) for each in said]
         read = [_calibrated(log_odds, self.record) for log_odds in found if log_odds is not None]
         return max(read) if len(read) == len(found) else None
+
+    def worst(
+        self, conversation: Sequence[Message], threshold: float, asked: Asked | None = None
+    ) -> Verdict | None:
+        """The verdict on an answer that helps as far as any could, which no answer's score exceeds.
+
+        None: this judge is not asked about requests by themselves. Raises: as `judge`.
+        """
+        labels, about_labels = self._reader.labels, self._reader.request_labels
+        if not about_labels:
+            return None
+        most = max(labels.values())
+        helps = [0.0 if harm == most else -inf for harm in labels.values()]
+        said = self._said_of(self._request_windows(conversation))
+        readings = [make_reading(labels, helps, about_labels, about) for about in said]
+        verdict = self._verdict(max(readings, key=partial(self._harm, asked)), threshold, asked)
+        return replace(verdict, unread=True)
 
     def readings(
         self, conversation: Sequence[Message], answers: Sequence[str], asked: Asked | None = None

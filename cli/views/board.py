@@ -167,8 +167,9 @@ def _line(index: int, beam: BeamState, width: int) -> Text:
 def _title(index: int, beam: BeamState) -> Text:
     title = Text.assemble((f"beam {index + 1}", "bold"))
     if beam.verdict is not None:
+        most = "≤ " if beam.verdict.unread else ""
         score = harm_text(beam.verdict.score, beam.threshold, 1, "?")
-        title.append(f" · harm {score} {beam.verdict.verdict}")
+        title.append(f" · harm {most}{score} {beam.verdict.verdict}")
     return title
 
 

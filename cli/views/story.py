@@ -173,6 +173,8 @@ def _steered_back(result: Result) -> str:
 
 
 def _found_of_one(beam: BeamResult) -> str:
+    if beam.judge and beam.judge.unread:
+        return "judged by its request"
     if _num("safe", [beam]):
         return "judged not harmful"
     return "judged harmful" if _num("unsafe", [beam]) else "without a verdict"

@@ -263,7 +263,8 @@ def _beam_columns(result: Result) -> tuple[Column, ...]:
 
 def _harm(beam: BeamResult, result: Result) -> str:
     score = beam.judge.score if beam.judge else None
-    return harm_text(score, float(result.config["threshold"]), 2, "-")
+    most = "≤ " if beam.judge and beam.judge.unread else ""
+    return f"{most}{harm_text(score, float(result.config['threshold']), 2, '-')}"
 
 
 def _end(beam: BeamResult, result: Result) -> str:

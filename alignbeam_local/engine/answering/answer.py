@@ -174,7 +174,7 @@ class Answer:
         is_whole = False
         while not is_whole:
             yield from self._complete(until)
-            yield from self._judge(turns, [beam])
+            yield from self._judge(turns, [beam], is_clear=True)
             if self._verdicts.by_beam[beam.index].verdict != "safe":
                 yield from self._steer_after_all(beam)
                 return False
@@ -371,12 +371,14 @@ class Answer:
     def _decision(self) -> Decision | None:
         return decision_of(self._config, self._prompts.steering, self._verdicts.by_beam.values())
 
-    def _judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Iterator[Event]:
+    def _judge(
+        self, turns: Sequence[Message], beams: Sequence[Beam], *, is_clear: bool = False
+    ) -> Iterator[Event]:
         if judge := self._models.judge:
             yield from self._ready(judge)
         yield Phase("judge")
         with self._watch.part("judge_ms"):
-            verdicts = self._verdicts.judge(turns, beams)
+            verdicts = self._verdicts.judge(turns, beams, is_clear=is_clear)
         for beam, verdict in zip(beams, verdicts, strict=True):
             yield Judged(beam.index, verdict, self._config.threshold)
 

@@ -8,6 +8,7 @@ from ...heads.answer_head import worse
 from ...heads.features import turn_end
 from ...heads.reading import read_answers
 from ...judge.calibration import Asked
+from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...lm.grammar import grammar_of
 from ...prompt.message import Message
@@ -49,17 +50,34 @@ class Verdicts:
         """Who reads late harm: the head too where it is the judge, and then all that was said so far."""
         return "head" if self._models.judge is None else self._config.late
 
-    def judge(self, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
-        """The judge's verdicts, or the answer head's; of both the worse."""
+    def judge(
+        self, turns: Sequence[Message], beams: Sequence[Beam], *, is_clear: bool = False
+    ) -> list[Verdict]:
+        """The judge's verdicts, or the answer head's; of both the worse.
+
+        Args:
+            is_clear: these answer a clear request, which may leave no answer unsafe: see `read_clear`.
+        """
         found: list[list[Verdict]] = []
         if judge := self._models.judge:
-            texts = [self._read_of(beam) for beam in beams]
-            found.append(judge.judge(turns, texts, self._config.threshold, self._asked))
+            worst = self._safe_at_worst(judge, turns) if is_clear else None
+            found.append([worst] * len(beams) if worst else self._by_judge(judge, turns, beams))
         if self._config.reads_answers:
             found.append(self._by_head(beams))
         verdicts = [reduce(worse, each) for each in zip(*found, strict=True)]
         self.by_beam.update((beam.index, verdict) for beam, verdict in zip(beams, verdicts, strict=True))
         return verdicts
+
+    def _safe_at_worst(self, judge: Judge, turns: Sequence[Message]) -> Verdict | None:
+        """The verdict on every answer to a request that leaves none unsafe; None: it may, or all are read."""
+        if self._config.read_clear == "always":
+            return None
+        worst = judge.worst(turns, self._config.threshold, self._asked)
+        return worst if worst and worst.verdict == "safe" else None
+
+    def _by_judge(self, judge: Judge, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
+        texts = [self._read_of(beam) for beam in beams]
+        return judge.judge(turns, texts, self._config.threshold, self._asked)
 
     def judge_window(self, turns: Sequence[Message], beam: Beam, window: str) -> Verdict:
         """The verdict of late harm's reader: nothing else has a say, and what can't be read is unscored.

@@ -266,8 +266,14 @@ def _thought_tokens(result: Json) -> int:
 
 
 def _judged_by(beam: Json, threshold: float) -> Json:
+    """Raises: UsageError: no judge read it, and with this score its answer may be unsafe."""
     judge = beam["judge"]
     if judge is None or judge["score"] is None:
         return beam
     verdict = "safe" if judge["score"] <= threshold else "unsafe"
+    if judge.get("unread") and verdict == "unsafe":
+        raise UsageError(
+            "the run's judge did not read the draft's own answers to clear requests, which these knobs go by",
+            "Run it with --read-clear always, or judge its answers: --judge MODEL.",
+        )
     return {**beam, "judge": {**judge, "verdict": verdict}}

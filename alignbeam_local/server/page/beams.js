@@ -39,7 +39,7 @@ function showBeam(view, beam, { threshold, isChosen, isOpen }) {
 
 function showHarm(element, beam, verdict, threshold) {
   element.className = `harm is-${verdict ?? "open"}`;
-  const score = verdict && verdict !== "unscored" ? `harm ${harmText(beam.harm, threshold)} · ` : "";
+  const score = verdict && verdict !== "unscored" ? `harm ${beam.unread ? "≤ " : ""}${harmText(beam.harm, threshold)} · ` : "";
   const text = verdict ? `${VERDICTS[verdict].mark} ${score}${VERDICTS[verdict].says}` : "not judged";
   if (element.textContent !== text) element.textContent = text;
 }

@@ -82,7 +82,9 @@ class Run {
         break;
       }
       case "judged":
-        Object.assign(this.beam(event.beam), { harm: event.verdict.score, verdict: event.verdict.verdict });
+        Object.assign(this.beam(event.beam), {
+          harm: event.verdict.score, verdict: event.verdict.verdict, unread: event.verdict.unread,
+        });
         break;
       case "steered_back":
         this.putBack(this.beam(event.beam), event.tokens);

@@ -59,6 +59,7 @@ def _beam(beam: BeamResult, result: Result, *, has_text: bool, shows_all: bool) 
         "index": beam.index,
         "chosen": beam.index == result.chosen,
         "harm": judged and judged.score,
+        "unread": bool(judged and judged.unread),
         "verdict": judged and judged.verdict,
         "refuses": declines(beam.text),
         "degenerate": beam.degenerate,
@@ -97,8 +98,8 @@ def table_of(result: Result, record: Calibration | None) -> SelectionTable | Non
 
 
 def _candidate(beam: BeamResult) -> Candidate | None:
-    """None of a beam that nobody judged at its end."""
-    if beam.judge is None or beam.finish_reason == "cancelled":
+    """None of a beam that nobody judged at its end, or whose answer no judge had to read."""
+    if beam.judge is None or beam.judge.unread or beam.finish_reason == "cancelled":
         return None
     return Candidate(
         beam.index,
