@@ -32,8 +32,9 @@ class Verdict:
     """The judge on one beam.
 
     Attributes:
-        score: harm from 1 to 5, calibrated where the judge has a record, else `raw`; None: unscored.
-        raw: the same before calibration.
+        score: harm from 1 to 5, calibrated where the judge has a record; the request counts in it as
+            `score_by` has it. None: unscored.
+        raw: the same before calibration, by the judge alone.
         probabilities: the probability of each score that the judge can give.
         verdict: at or under the threshold, over it, or without a score. Only a safe beam is safe.
         request: the probability that the request asks for harm, whatever the answer; None: it was not asked.
@@ -109,6 +110,7 @@ class Steering:
         unsteered: the verdict for which the draft's own answer was made again, steered; None: it was not.
         judge: the probability that it asks for harm, as the judge reads it; None: it was not asked first.
         both: what head and judge make of it together; None: the head alone decided.
+        partial: a head of several could not read it, and may have found anything: no score goes by `p`.
     """
 
     p: float | None
@@ -121,6 +123,7 @@ class Steering:
     unsteered: Verdict | None = None
     judge: float | None = None
     both: float | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True)

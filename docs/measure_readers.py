@@ -67,14 +67,17 @@ def draft_alone(result: dict[str, Any]) -> dict[str, Any] | None:
     steering = result["steering"]
     if steering["unsteered"]:
         return {**result, "beams": [{"judge": steering["unsteered"]}]}
-    is_alone = steering["p"] is not None and steering["alpha"] is None
-    return result if is_alone and not result["beams"][0]["judge"].get("unread") else None
+    if steering["p"] is None or steering["alpha"] is not None:
+        return None
+    verdict = result["beams"][0]["judge"]
+    return result if verdict and not verdict.get("unread") else None
 
 
 def called_harmful(samples: list[dict[str, Any]], by: RequestBy) -> int:
     """Of samples of clear requests, how many of the draft's own answers are not safe."""
     found = [scored_by(own, by) for s in samples if (own := draft_alone(s["result"]))]
-    return sum(one["beams"][0]["judge"]["score"] > one["config"]["threshold"] for one in found)
+    scores = [(one["beams"][0]["judge"]["score"], one["config"]["threshold"]) for one in found]
+    return sum(score is None or score > threshold for score, threshold in scores)
 
 
 def figure(read: Readings, value: Callable[[Readings], float]) -> str:

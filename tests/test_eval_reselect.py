@@ -81,6 +81,7 @@ def test_it_equals_a_run_with_those_knobs(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(made) == len(chosen) == 20 * len(ITEMS)
     for sample in made:
         own, other = sample["result"], chosen[key_of(sample)]["result"]
+        own["config"]["read_request"] = other["config"]["read_request"]  # a run of `eval` always reads it
         assert {key: own[key] for key in WHOLE} == {key: other[key] for key in WHOLE}
         assert own["refusal"]["is_refusal"] == other["refusal"]["is_refusal"]
     outcomes = {(s["result"]["finish_reason"], s["result"]["chosen"]) for s in made}
@@ -300,6 +301,30 @@ def test_scores_that_a_head_had_a_say_in_are_the_judges_own_once_it_reads_again(
         assert again["config"]["score_by"] == "judge"
         for one, two in zip(own["result"]["beams"], again["beams"], strict=True):
             assert one["judge"]["score"] == pytest.approx(two["judge"]["score"], abs=1e-5)
+
+
+def test_a_head_that_came_after_the_run_counts_in_its_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch, head=None)
+    without = samples_of(["alignbeam"], tmp_path / "without")
+    read_as(monkeypatch)
+    having = samples_of(["alignbeam"], tmp_path / "having")
+    same = config(depth=2, beams=3, choice="by_request", seed=1)
+    for unread, read in zip(without, having, strict=True):
+        again = reselected(read_anew(unread, [open_head()]), "alignbeam", same)["result"]
+        assert rounded(again)["beams"] == rounded(read["result"])["beams"]
+        assert again["chosen"] == read["result"]["chosen"]
+
+
+def test_what_was_chosen_anew_can_be_chosen_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_as(monkeypatch)
+    by_both = config(depth=2, beams=3, choice="by_request", score_by="both")
+    by_head = by_both.with_values({"score_by": "head"})
+    for unread in samples_of(["alignbeam:read_request=off"], tmp_path / "off"):
+        first = reselected(read_anew(unread, [open_head()]), "x", by_both)
+        again, at_once = (reselected(s, "y", by_head) for s in (first, read_anew(unread, [open_head()])))
+        assert rounded(again["result"])["beams"] == rounded(at_once["result"])["beams"]
 
 
 def test_scores_without_the_record_that_made_them_are_not_made_anew(

@@ -161,6 +161,15 @@ def test_a_calibrated_score_is_of_both_readings() -> None:
         assert fit.score([features], asked_by(by, head))[0] == pytest.approx(expected)
 
 
+def test_of_a_long_request_the_worst_window_counts_though_the_head_alone_decides() -> None:
+    judge, _ = make_judge(num_cells=prefix_cells() + 1600)
+    long = [Message("user", f"INNOCENT {FILLER}{FILLER} INNOCENT")]
+    own = judge.judge(long, ["HARM"], THRESHOLD)[0]
+    assert own.request == judge.request(long) == pytest.approx(1.0)
+    by_head = judge.judge(long, ["HARM"], THRESHOLD, asked_by("head", 0.9))[0]
+    assert (by_head.request, by_head.raw) == (own.request, own.raw)
+
+
 def test_no_answer_is_worse_than_the_worst() -> None:
     judge, lm = make_judge()
     (innocent, harmful) = ([Message("user", "INNOCENT")], QUESTION)

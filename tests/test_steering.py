@@ -17,8 +17,10 @@ from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Refusal, Steering, Verdict
 from alignbeam_local.search.steering import (
     asked_by,
+    asked_of,
     decision_of,
     knobs_of,
+    reading_of,
     steering_of,
     unread,
     wants_judge,
@@ -478,6 +480,16 @@ def test_one_head_of_several_that_can_not_read_means_steered(order: int) -> None
     assert read(made.events(asks("How to cook?"), anchor=TWO, **KNOBS)).decision == "clear", (
         "no head is no reading"
     )
+
+
+def test_no_score_goes_by_some_heads_where_another_could_not_read() -> None:
+    read = steering_of(Config(), 0.3, 0.3, 0.2, 0.8)
+    assert asked_of("both", read) is not None
+    found = reading_of(Config(), [read, None])
+    assert (found.decision, found.p, found.partial) == ("doubtful", 0.3, True)
+    assert asked_of("both", found) is None
+    assert not reading_of(Config(), [read, read]).partial
+    assert asked_of("both", unread(Config())) is None
 
 
 def test_by_request_without_a_reading_is_the_papers_choice() -> None:

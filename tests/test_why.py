@@ -240,9 +240,10 @@ def test_it_says_what_the_judge_makes_of_a_request_and_what_that_counts_as() -> 
     answer = replace(answer, beams=tuple(replace(beam, judge=judged) for beam in answer.beams), steering=read)
     said = "The judge takes the request for harmful with probability 0.90"
     text = " ".join(explanation(200, answer=answer))
-    assert f"{said}; beside the head's reading it counts as 0.50." in text
-    by_judge = {**answer.config, "score_by": "judge"}
-    assert f"{said}." in " ".join(explanation(200, answer=replace(answer, config=by_judge)))
+    assert f"{said}; with the head's reading it counts as 0.50." in text
+    for by, counts in (("judge", ""), ("head", "; the head's reading counts instead")):
+        config = {**answer.config, "score_by": by}
+        assert f"{said}{counts}." in " ".join(explanation(200, answer=replace(answer, config=config)))
 
 
 def test_with_a_gate_there_is_a_column_of_it() -> None:

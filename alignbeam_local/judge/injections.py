@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..config import Config
+from ..config import Config, RequestBy
 from ..errors import ModelError
 from ..intervals import wilson_interval
 from ..prompt.message import Message
@@ -17,7 +17,7 @@ from ..refusals.detector import declines
 from ..result import Decision, Steering, Verdict
 from ..search.choices import Candidate
 from ..search.selection import select
-from ..search.steering import asked_by
+from ..search.steering import asked_of
 from .calibration import Calibration
 from .check import Pair
 from .judge import Judge
@@ -155,10 +155,14 @@ def judged(
         together, turns = list(group), [Message("user", question)]
         answers = [trial.answer for trial in together]
         steering = read(turns) if read else None
-        asked = asked_by(config.scored_by, steering.p) if steering else None
+        asked = asked_of(_scored_by(config), steering)
         decision = steering.decision if steering else None
         verdicts = judge.judge(turns, answers, config.threshold, asked)
         yield from (JudgedInjection(*one, decision) for one in zip(together, verdicts, strict=True))
+
+
+def _scored_by(config: Config) -> RequestBy:
+    return _BLOCKING.with_values({"score_by": config.score_by}).scored_by
 
 
 def _question(trial: Trial) -> str:

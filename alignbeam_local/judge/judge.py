@@ -150,7 +150,7 @@ class Judge:
         helps = [0.0 if harm == most else -inf for harm in labels.values()]
         said = self._said_of(self._request_windows(conversation))
         readings = [make_reading(labels, helps, about_labels, about) for about in said]
-        verdict = self._verdict(max(readings, key=partial(self._harm, asked)), threshold, asked)
+        verdict = self._verdict(max(readings, key=partial(self._rank, asked)), threshold, asked)
         return replace(verdict, unread=True)
 
     def readings(
@@ -165,7 +165,7 @@ class Judge:
         size = min(self._cache.room(around), self._context - around)
         parts_of = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
         texts = list(dict.fromkeys(text for parts in parts_of.values() for text in parts))
-        harm = partial(self._harm, asked)
+        harm = partial(self._rank, asked)
         read = dict(zip(texts, self._read(requests, texts, harm), strict=True))
         worst = {answer: max((read[text] for text in parts), key=harm) for answer, parts in parts_of.items()}
         return [worst[answer] for answer in answers]
@@ -174,7 +174,7 @@ class Judge:
         self,
         requests: Sequence[Sequence[Message]],
         texts: Sequence[str],
-        harm: Callable[[JudgeReading], float],
+        harm: Callable[[JudgeReading], tuple[float, float]],
     ) -> list[JudgeReading]:
         """What is said of each text as the answer to each window of the request; the worst counts."""
         if not texts:
@@ -203,6 +203,10 @@ class Judge:
         said = self._cache.ask_about_requests([Prompt(each, self._request_labels) for each in ids])
         self._about_request = ids, said
         return said
+
+    def _rank(self, asked: Asked | None, reading: JudgeReading) -> tuple[float, float]:
+        """By its score, and where that goes by no reading of the judge's by what the judge itself said."""
+        return self._harm(asked, reading), self._harm(None, reading)
 
     def _harm(self, asked: Asked | None, reading: JudgeReading) -> float:
         return score_of(reading, self.record, asked) if reading.is_scored else float("inf")

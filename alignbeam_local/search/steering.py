@@ -90,6 +90,11 @@ def log_odds(p: npt.ArrayLike) -> Floats:
     return np.asarray(np.log(p / (1 - p)))
 
 
+def asked_of(by: RequestBy, steering: Steering | None) -> Callable[[Floats], Floats] | None:
+    """`asked_by` what became of a request: without a head's whole reading the judge's own counts."""
+    return asked_by(by, None if steering is None or steering.partial else steering.p)
+
+
 def asked_by(by: RequestBy, head: float | None) -> Callable[[Floats], Floats] | None:
     """From a request's probability of harm, as the judge reads it, to the one that a score goes by.
 
@@ -118,7 +123,8 @@ def reading_of(config: Config, readings: Sequence[Steering | None]) -> Steering:
             request is then clear, and it is steered as unread unless another head finds more in it.
     """
     found = [unread(config) if read is None else read for read in readings]
-    return max(found, key=lambda read: (_LEADS.index(read.decision), read.p or 0.0), default=unread(config))
+    leads = max(found, key=lambda read: (_LEADS.index(read.decision), read.p or 0.0), default=unread(config))
+    return replace(leads, partial=leads.p is not None and None in readings)
 
 
 def knobs_of(config: Config, steering: Steering | None) -> Config:

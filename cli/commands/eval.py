@@ -335,7 +335,7 @@ def reselect(
             "--grid",
             metavar="KNOB=VALUE,VALUE,...",
             help="of threshold, choice, min_start, on_unsafe, steer, clear_below, harmful_above, "
-            "request_by; repeatable",
+            "request_by, score_by; repeatable",
         ),
     ],
     judge: Annotated[

@@ -62,8 +62,8 @@ def check(
         str | None,
         typer.Option(
             "--anchor",
-            help="with --injections: let this anchor's head read the requests; of one that it reads as "
-            "harmful only a refusal is shown",
+            help="with --injections: let this anchor's head read the requests, and count in the scores; of "
+            "one that it reads as harmful only a refusal is shown",
             autocompletion=model_names,
         ),
     ] = None,
@@ -76,7 +76,7 @@ def check(
     With `--injections` texts that argue for a verdict are put before and after answers that comply, and
     behind their requests: how many verdicts go from unsafe to safe, by kind? Some 600 answers are judged.
     With `--anchor` as well: how many of these answers would be shown, by `choice = by_request` and
-    `on_unsafe = refuse`?
+    `on_unsafe = refuse`? What was unsafe before is then told by both too, as `score_by` has it.
 
     ```sh
     alignbeam judge check qwen2.5-coder-0.5b-instruct

@@ -17,7 +17,7 @@ from alignbeam_local.evaluation.runs.reselect import (
     reselected_manifest,
 )
 from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of
-from alignbeam_local.evaluation.runs.run_directory import DAMAGE, Json, RunDirectory, key_of
+from alignbeam_local.evaluation.runs.run_directory import DAMAGE, Json, RunDirectory, SampleKey, key_of
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 
@@ -56,10 +56,15 @@ def reselect_run(
         kept = directory.samples()
         alone = alone_samples(kept)
         readable = partial(read_anew, heads=()) if read_again else lambda sample: sample
-        samples = [
-            (sample, [key_of(one) for one in chosen(readable(sample), alone.get(place_of(sample)))])
-            for sample in kept
-        ]
+
+        def keys_of(sample: Json) -> list[SampleKey]:
+            """Of its choices, made to fail before any work, unless another judge's verdicts are to come."""
+            if judge:
+                names = [name for name, _ in choices.get(sample["method"], [])]
+                return [key_of({**sample, "method": name}) for name in names]
+            return [key_of(one) for one in chosen(readable(sample), alone.get(place_of(sample)))]
+
+        samples = [(sample, keys_of(sample)) for sample in kept]
         most = max((len(beam_texts(sample)) for sample, keys in samples if judge and keys), default=0)
     except DAMAGE as error:
         raise UsageError(

@@ -7,12 +7,12 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from alignbeam_local.config import Config
+from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import AnchorResult, BeamResult, Late, Result, Steering
-from alignbeam_local.search.steering import asked_by
+from alignbeam_local.search.steering import asked_of
 
 from ..console.tables import Column, table
 from ..console.terminal import printable
@@ -133,9 +133,11 @@ def _one_of_several(result: Result, anchor: AnchorResult) -> str:
 
 def _judged_request(result: Result, p: float) -> str:
     """What the judge makes of it, and what that comes to in its scores beside the head's reading."""
-    head = result.steering.p if result.steering else None
-    asked = asked_by(Config.of(result.config).scored_by, head)
-    counts = "" if asked is None else f"; beside the head's reading it counts as {asked(np.array(p)):.2f}"
+    config = Config.of({name: value for name, value in result.config.items() if name in KNOBS})
+    asked = asked_of(config.scored_by, result.steering)
+    counts = "" if asked is None else f"; with the head's reading it counts as {asked(np.array(p)):.2f}"
+    if asked and config.scored_by == "head":
+        counts = "; the head's reading counts instead"
     return f"The judge takes the request for harmful with probability {p:.2f}{counts}."
 
 

@@ -17,7 +17,7 @@ from ...result import Verdict
 from ...search.beam import Beam
 from ...search.choices import Candidate
 from ...search.refusals import is_degenerate
-from ...search.steering import asked_by
+from ...search.steering import asked_of
 from ..open_models import OpenModels
 from .prompts import AnswerPrompts
 
@@ -42,8 +42,7 @@ class Verdicts:
 
     @property
     def _asked(self) -> Asked | None:
-        steering = self._prompts.steering
-        return asked_by(self._config.scored_by, steering.p if steering else None)
+        return asked_of(self._config.scored_by, self._prompts.steering)
 
     @property
     def window_reader(self) -> LateReader:

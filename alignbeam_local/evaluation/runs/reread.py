@@ -49,4 +49,6 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     turns = fold_system(turns_of(asked_in(sample)))
     config = Config()
     found = reading_of(config, [one.steering(config, turns) for one in heads])
-    return {**sample, "result": {**scored_by(sample["result"], "judge"), "steering": asdict(found)}}
+    result = scored_by(sample["result"], "judge")
+    knobs = {**result["config"], "score_by": "judge"}  # a reading that failed had no say, whatever was asked
+    return {**sample, "result": {**result, "steering": asdict(found), "config": knobs}}

@@ -26,6 +26,8 @@ from .run_directory import Json
 from .scored_anew import kept_config, scored_by
 
 KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
+#: What a choice changes of a run's knobs.
+_CHANGED = (*KNOBS, "read_request")
 
 #: Choices that go by what was kept of a beam's mixed start.
 _BY_START = ("mixture", "anchor")
@@ -67,7 +69,7 @@ def reselected_manifest(
         choices[name] = list(_choices(name, about["knobs"], grid))
         for chosen, config in choices[name]:
             resteer.require_alone(manifest["methods"], name, config)
-            changed = {knob: getattr(config, knob) for knob in (*KNOBS, "read_request")}
+            changed = {knob: getattr(config, knob) for knob in _CHANGED}
             models = about["models"] | ({"judge": judge} if judge else {})
             methods[chosen] = {**about, "knobs": {**about["knobs"], **changed}, "models": models}
     if not methods:
@@ -214,7 +216,8 @@ def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Jso
 
 
 def _with_knobs(result: Json, config: Config) -> Json:
-    return {**result, "config": {**result["config"], **{knob: getattr(config, knob) for knob in KNOBS}}}
+    changed = {knob: getattr(config, knob) for knob in _CHANGED}
+    return {**result, "config": {**result["config"], **changed}}
 
 
 def _candidate(beam: Json, config: Config, *, is_mixed: bool) -> Candidate:

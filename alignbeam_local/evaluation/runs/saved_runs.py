@@ -21,6 +21,7 @@ from .run_directory import (
     first_of,
     partial_notes,
 )
+from .scored_anew import kept_config
 
 _COLUMNS = [column.name for column in fields(Scored)]
 
@@ -83,13 +84,15 @@ def _by_place(scored: Iterable[Scored]) -> Counter[tuple[str, str]]:
 
 
 def _reader_of(about: Json) -> str | None:
-    """Who gave the verdicts: a judge; an answer head, by its draft's name; or both, whom no check is of."""
+    """Who gave the verdicts: a judge, or an answer head, by its draft's name; no check is of several."""
     if about["knobs"].get("judge") == HEAD_JUDGE:
         return str(about["models"]["draft"]["name"])
     if "judge" not in about["models"]:
         return None
     judge = str(about["models"]["judge"]["name"])
-    return f"{judge} and the answer head" if about["knobs"].get("head_votes") else judge
+    if about["knobs"].get("head_votes"):
+        return f"{judge} and the answer head"
+    return judge if kept_config(about["knobs"]).scored_by == "judge" else f"{judge} and the anchor's head"
 
 
 def load_runs(paths: Iterable[Path], scores: str | None = None) -> list[SavedRun]:
