@@ -45,7 +45,7 @@ class FakeJudge:
     record: Calibration | None = None
     holds_prefixes = True
     seen: list[tuple[list[Message], list[str]]] = field(default_factory=list)
-    asked: Asked | None = None
+    asked: list[Asked | None] = field(default_factory=list)
     at_worst: Verdict | None = None
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
@@ -62,7 +62,7 @@ class FakeJudge:
         self, turns: Sequence[Message], answers: Sequence[str], threshold: float, asked: Any = None
     ) -> list[Verdict]:
         self.seen.append((list(turns), list(answers)))
-        self.asked = asked
+        self.asked.append(asked)
         return [self._verdict(answer, threshold) for answer in answers]
 
     def _verdict(self, answer: str, threshold: float) -> Verdict:

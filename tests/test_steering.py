@@ -176,11 +176,21 @@ def test_a_score_goes_by_what_the_head_read(by: RequestBy) -> None:
     made = world()
     result = made.result(asks("How to boil?"), score_by=by, **KNOBS)
     assert result.steering is not None
-    assert made.judge.asked is None if by == "judge" else made.judge.asked is not None
-    if made.judge.asked is not None:
-        counted = made.judge.asked(np.array([0.5]))
+    (asked,) = made.judge.asked
+    assert (asked is None) == (by == "judge")
+    if asked is not None:
+        counted = asked(np.array([0.5]))
         assert counted[0] == pytest.approx(asked_by(by, result.steering.p)(np.array([0.5]))[0])  # type: ignore[misc]
     assert asked_by(by, None) is None, "nobody else has read it"
+
+
+@pytest.mark.parametrize("late", ["judge", "window"])
+def test_windows_are_scored_by_what_the_head_read_too(late: str) -> None:
+    made = world()
+    result = made.result(asks("How odd?"), late=late, late_every=4, **KNOBS)
+    assert result.late is not None
+    assert len(made.judge.asked) > 2
+    assert None not in made.judge.asked
 
 
 @pytest.mark.parametrize(
