@@ -4,7 +4,8 @@
 
 Of each run and suite, from the samples of its first method `alignbeam`, whatever its knobs: the AUC of the
 head's reading, of the judge's question about the request, and of the mean of their log-odds, and how much
-more that is than the head. 95 % intervals of 2,000 bootstrap samples of the prompts.
+more that is than the head, if it has prompts of both kinds. 95 % intervals of 2,000 bootstrap samples of the
+prompts.
 Then, where it left clear requests to the draft alone, how many of these answers the judge calls harmful, by
 `score_by`: in runs with `--read-clear always`.
 """
@@ -102,7 +103,7 @@ def main() -> None:
         for suite, samples in suites.items():
             read = readings(samples)
             print(f"{run.name} {suite}: {read.is_harmful.sum()} harmful, {(~read.is_harmful).sum()} benign")
-            for name, value in FIGURES.items():
+            for name, value in FIGURES.items() if 0 < read.is_harmful.sum() < len(samples) else ():
                 print(f"  {name}: {figure(read, value)}")
             for label in ("harmful", "benign"):
                 clear = [s for s in samples if s["label"] == label and draft_alone(s["result"])]
