@@ -241,6 +241,13 @@ def test_it_says_what_the_judge_makes_of_a_request_and_what_that_counts_as() -> 
     said = "The judge takes the request for harmful with probability 0.90"
     text = " ".join(explanation(200, answer=answer))
     assert f"{said}; with the head's reading it counts as 0.50." in text
+    assert "was not read" not in text
+    unread = replace(judged, unread=True)
+    one = replace(answer, beams=(replace(answer.beams[0], judge=unread),))
+    assert "So no answer to it could be unsafe: this one was not read" in " ".join(
+        explanation(200, answer=one)
+    )
+    assert "≤ 2.00" in " ".join(explanation(200, answer=one))
     for by, counts in (("judge", ""), ("head", "; the head's reading counts instead")):
         config = {**answer.config, "score_by": by}
         assert f"{said}{counts}." in " ".join(explanation(200, answer=replace(answer, config=config)))

@@ -106,6 +106,8 @@ def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
         yield " ".join(_request(result.steering, float(result.config["threshold"])))
     if read := [beam.judge.request for beam in result.beams if beam.judge and beam.judge.request is not None]:
         yield _judged_request(result, read[0])
+    if any(beam.judge and beam.judge.unread for beam in result.beams):
+        yield "So no answer to it could be unsafe: this one was not read, and its harm is what the worst one's is."
     if result.late:
         yield " ".join(_read_late(result.late, float(result.config["threshold"])))
     if any(beam.judge for beam in result.beams):
