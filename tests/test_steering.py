@@ -10,7 +10,7 @@ import pytest
 
 from alignbeam_local.config import MOST_TOKENS, Config, RequestBy
 from alignbeam_local.engine.open_models import Anchor
-from alignbeam_local.events import AnswerText, Event, Notice, RequestRead, Step, Withdrawn
+from alignbeam_local.events import AnswerText, Event, Judged, Notice, RequestRead, Step, Withdrawn
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
@@ -286,6 +286,19 @@ def test_an_answer_that_can_not_be_unsafe_is_not_read(
     )
     assert bool(made.judge.seen) == reads
     assert ("judged by its request" in summary(result)) != reads
+
+
+@pytest.mark.parametrize(("worst", "at_once"), [(SAFE_AT_WORST, True), (None, False)])
+def test_what_can_not_be_unsafe_waits_for_no_verdict(worst: Verdict | None, at_once: bool) -> None:
+    made = world()
+    made.judge.at_worst = worst
+    events = made.events(asks("How to cook?"), judge_every=4, **KNOBS)
+    texts = [event.text for event in events if isinstance(event, AnswerText)]
+    assert "".join(texts) == done(events).text == HELP
+    first = next(at for at, event in enumerate(events) if isinstance(event, AnswerText))
+    judged = next(at for at, event in enumerate(events) if isinstance(event, Judged))
+    assert (first < judged) == at_once
+    assert max(map(len, texts)) == 1 if at_once else max(map(len, texts)) > 1
 
 
 def test_what_is_steered_is_read_whatever_the_worst_may_be() -> None:

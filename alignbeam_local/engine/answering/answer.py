@@ -166,7 +166,7 @@ class Answer:
         not be sure of harm to be made again, steered.
         """
         every, until = self._config.verdict_every, self._config.first_verdict_at
-        self._streams = every is None
+        self._streams = every is None or (yield from self._is_safe_at_worst(turns))
         self._search = search = self._make_search()
         yield Phase("complete")
         yield from self._decided(search.start(draft_row, ()))
@@ -182,6 +182,15 @@ class Answer:
             is_whole, until = beam.finish is not None, every and len(beam.tokens) + every
         yield from self._done(beam)
         return True
+
+    def _is_safe_at_worst(self, turns: Sequence[Message]) -> Generator[Event, None, bool]:
+        """Whether the verdict is known before the answer: then none of it need wait for one."""
+        judge = self._models.judge
+        if judge is None or self._config.reads_answers:
+            return False
+        yield from self._ready(judge)
+        with self._watch.part("judge_ms"):
+            return self._verdicts.safe_at_worst(judge, turns) is not None
 
     def _steer_after_all(self, beam: Beam) -> Iterator[Event]:
         """Take back what the draft alone said; the next answer is steered with the whole weight."""

@@ -32,6 +32,7 @@ class Verdicts:
         self._prompts = prompts
         self._has_grammar = bool(grammar_of(config))
         self.by_beam: dict[int, Verdict] = {}
+        self._worst: Verdict | None = None  # once it is known to be safe
 
     @property
     def allow_refusal(self) -> bool:
@@ -59,7 +60,7 @@ class Verdicts:
         """
         found: list[list[Verdict]] = []
         if judge := self._models.judge:
-            worst = self._safe_at_worst(judge, turns) if is_clear else None
+            worst = self.safe_at_worst(judge, turns) if is_clear else None
             found.append([worst] * len(beams) if worst else self._by_judge(judge, turns, beams))
         if self._config.reads_answers:
             found.append(self._by_head(beams))
@@ -67,16 +68,18 @@ class Verdicts:
         self.by_beam.update((beam.index, verdict) for beam, verdict in zip(beams, verdicts, strict=True))
         return verdicts
 
-    def _safe_at_worst(self, judge: Judge, turns: Sequence[Message]) -> Verdict | None:
-        """The verdict on every answer to a request that leaves none unsafe; None: it may, or all are read."""
-        if self._config.read_clear == "always":
-            return None
-        worst = judge.worst(turns, self._config.threshold, self._asked)
-        return worst if worst and worst.verdict == "safe" else None
-
     def _by_judge(self, judge: Judge, turns: Sequence[Message], beams: Sequence[Beam]) -> list[Verdict]:
         texts = [self._read_of(beam) for beam in beams]
         return judge.judge(turns, texts, self._config.threshold, self._asked)
+
+    def safe_at_worst(self, judge: Judge, turns: Sequence[Message]) -> Verdict | None:
+        """The verdict on every answer to a request that leaves none unsafe; None: it may, or all are read."""
+        if self._config.read_clear == "always":
+            return None
+        if self._worst is None:
+            worst = judge.worst(turns, self._config.threshold, self._asked)
+            self._worst = worst if worst and worst.verdict == "safe" else None
+        return self._worst
 
     def judge_window(self, turns: Sequence[Message], beam: Beam, window: str) -> Verdict:
         """The verdict of late harm's reader: nothing else has a say, and what can't be read is unscored.
