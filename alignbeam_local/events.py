@@ -179,9 +179,15 @@ class SteeredBack:
 
 @dataclass(frozen=True)
 class AnswerText:
-    """Characters of the answer, decided: safe to show."""
+    """Characters of the answer, decided: safe to show.
+
+    Attributes:
+        text: they.
+        stands: nothing will take them back, as no answer to this request could be unsafe.
+    """
 
     text: str
+    stands: bool = False
 
 
 @dataclass(frozen=True)

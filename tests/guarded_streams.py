@@ -90,6 +90,17 @@ class Stream:
                     return
 
     @property
+    def pieces(self) -> list[str]:
+        """The content, chunk by chunk."""
+        body = b"".join(data for _, data in self.bytes_).partition(b"\r\n\r\n")[2]
+        choices = [choice for value in _values(body) for choice in value.get("choices", ())]
+        return [text for choice in choices if (text := choice.get("delta", {}).get("content"))]
+
+    @property
+    def content(self) -> str:
+        return "".join(self.pieces)
+
+    @property
     def outcome(self) -> str:
         raw = b"".join(data for _, data in self.bytes_).decode("utf-8", "replace")
         for word in ("blocked", "withdrawn", "answered", "refused"):

@@ -1,10 +1,15 @@
 """No byte of an answer is sent before a verdict has passed a text that holds it."""
 
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from tests.guarded_streams import found
+from alignbeam_local.result import Verdict
+from tests.guarded_streams import Stream, found
+from tests.server_world import LONG, ServerWorld, SlowLM
+from tests.test_steering import HEAD
 
 
 def test_no_byte_comes_before_its_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +36,23 @@ def test_none_comes_where_answers_are_read_on_and_put_back(
 def test_bytes_that_come_too_early_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     _, faults = found(monkeypatch, 10, seed=8, mode="open", allows_knobs=True)
     assert faults
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_no_answer_could_make_unsafe_is_sent_as_it_is_made(
+    is_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `hold` mode, else the whole answer at once."""
+    monkeypatch.setattr("alignbeam_local.engine.engine.find_head", lambda *_: HEAD)
+    monkeypatch.setattr(SlowLM, "seconds", 0.002)
+    world = ServerWorld(monkeypatch, steer="by_request")
+    clear = np.array([-4.0, 1.0], np.float32)
+    world.loader.models["anchor"] = replace(world.loader.models["anchor"], hidden=lambda _: clear)
+    safe = Verdict(1.2, 1.2, {}, "safe", request=0.1, unread=True)
+    monkeypatch.setattr(world.judge, "worst", lambda *_: safe if is_known else None)
+    stream = Stream("Story?", {"stream": True}, None)
+    with world.running():
+        stream.run(world)
+    assert stream.content == LONG[: len(stream.content)]
+    assert len(stream.content) > 100
+    assert (len(stream.pieces) > 3) == is_known

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..errors import AlignBeamError
+from ..events import AnswerText
 from ..result_json import json_line
 from .metrics import Metrics
 from .protocol.chat_request import ChatRequest
@@ -46,6 +47,7 @@ class Answering:
     def __post_init__(self) -> None:
         self._begun = monotonic()
         self._error: AlignBeamError | None = None
+        self._sent = 0  # characters that were sent before the end, in `hold` mode
 
     async def respond(self, http: Request, pair: str) -> Response:
         """Submit the job, and make its response.
@@ -111,10 +113,16 @@ class Answering:
         mode, record = self.request.own.stream, self.record
         text = record.take(events)
         if mode == "hold":
-            text = record.result.text if record.result else ""
+            text = self._standing(events)
         if mode == "open" and (told := told_events(events)):
             return [self.head.chunk({"content": text} if text else {}, alignbeam={"events": told})]
         return [self.head.chunk({"content": text})] if text else []
+
+    def _standing(self, events: Sequence[JobEvent]) -> str:
+        """What nothing will take back, and at the end all that is left of the answer."""
+        text = "".join(event.text for event in events if isinstance(event, AnswerText) and event.stands)
+        self._sent += len(text)
+        return text + (self.record.result.text[self._sent :] if self.record.result else "")
 
     async def _last_frames(self) -> AsyncIterator[bytes]:
         if self.record.error:

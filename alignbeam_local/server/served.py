@@ -196,7 +196,8 @@ def guarded(config: Config, own: OwnFields) -> Config:
         return config.with_values(
             {"steer": "always", "judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS}
         )
-    if config.judged and config.first_verdict_at is None:
+    is_judged_at_end = config.judged and config.first_verdict_at is None
+    if is_judged_at_end and not config.steers_by_request:  # of a clear request a verdict may come first
         return config
     return config.with_values(
         {"judge_at": config.first_verdict_at or MOST_TOKENS, "judge_every": MOST_TOKENS}

@@ -74,6 +74,7 @@ class Answer:
         self._gate_tokens: tuple[int, ...] = ()
         self._shown = ""
         self._streams = not config.judged  # new characters are the answer's at once
+        self._stands = False  # and no verdict will take them back
         self._watch_late: LateWatch | None = None
 
     def stream(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -166,7 +167,8 @@ class Answer:
         not be sure of harm to be made again, steered.
         """
         every, until = self._config.verdict_every, self._config.first_verdict_at
-        self._streams = every is None or (yield from self._is_safe_at_worst(turns))
+        self._stands = every is not None and (yield from self._is_safe_at_worst(turns))
+        self._streams = every is None or self._stands
         self._search = search = self._make_search()
         yield Phase("complete")
         yield from self._decided(search.start(draft_row, ()))
@@ -248,7 +250,7 @@ class Answer:
             yield event
             if isinstance(event, BeamText) and self._streams:
                 self._shown += event.text
-                yield AnswerText(event.text)
+                yield AnswerText(event.text, stands=self._stands)
 
     def _judged(self, turns: Sequence[Message]) -> Iterator[Event]:
         assert self._search is not None
