@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ..prompt.message import Message
+from .undressed import undressed
 
 #: Bytes of the shortest sentence that is read by itself; a shorter one goes with its neighbour.
 MIN_BYTES = 16
@@ -17,11 +18,13 @@ Conversation = tuple[Message, ...]
 def parts(conversation: Sequence[Message]) -> list[Conversation]:
     """The conversation itself, then what its last user turn holds, each by itself; none is there twice.
 
-    By itself, as heads are fitted: that turn, what follows its last blank line, its sentences.
+    By itself, as heads are fitted: that turn, what follows its last blank line, its sentences, and what it
+    says in another dress.
     """
     text = conversation[-1].content
     tail = _BLANK_LINE.split(text.strip())[-1]
-    alone = [(Message("user", part),) for part in (text, tail, *sentences(text))]
+    inside = [part for found in undressed(text) for part in (found, *sentences(found))]
+    alone = [(Message("user", part),) for part in (text, tail, *sentences(text), *inside)]
     return list(dict.fromkeys([tuple(conversation), *alone]))
 
 
