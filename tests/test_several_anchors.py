@@ -1,6 +1,7 @@
 """Several anchors, from a flag to the result: each is loaded, asked, counted and told by itself."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +236,8 @@ def test_a_head_that_could_not_read_leaves_nothing_clear() -> None:
     config = Config.of({"steer": "by_request"})
     clear, doubtful, harmful = (steering_of(config, p, p, low=0.2, high=0.8) for p in (0.1, 0.5, 0.9))
     assert reading_of(config, [clear, None]) == reading_of(config, [None, clear]) == unread(config)
-    assert reading_of(config, [None, doubtful]) == doubtful
-    assert reading_of(config, [harmful, None]) == harmful
+    assert reading_of(config, [None, doubtful]) == replace(doubtful, partial=True)
+    assert reading_of(config, [harmful, None]) == replace(harmful, partial=True)
 
 
 # --- kept states, the library
