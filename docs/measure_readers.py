@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from alignbeam_local.config import RequestBy
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory
-from alignbeam_local.evaluation.runs.scored_anew import scored_by
+from alignbeam_local.evaluation.runs.scored_anew import scored_anew
 from alignbeam_local.judge.calibration import auc
 from alignbeam_local.search.steering import log_odds
 
@@ -76,7 +76,7 @@ def draft_alone(result: dict[str, Any]) -> dict[str, Any] | None:
 
 def called_harmful(samples: list[dict[str, Any]], by: RequestBy) -> int:
     """Of samples of clear requests, how many of the draft's own answers are not safe."""
-    found = [scored_by(own, by) for s in samples if (own := draft_alone(s["result"]))]
+    found = [scored_anew(own, by) for s in samples if (own := draft_alone(s["result"]))]
     scores = [(one["beams"][0]["judge"]["score"], one["config"]["threshold"]) for one in found]
     return sum(score is None or score > threshold for score, threshold in scores)
 

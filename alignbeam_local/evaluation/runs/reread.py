@@ -14,7 +14,7 @@ from ...search.steering import reading_of
 from ..methods.prompt import turns_of
 from .asked import asked_in
 from .run_directory import Json
-from .scored_anew import scored_by
+from .scored_anew import scored_anew
 
 
 def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Json]:
@@ -40,7 +40,7 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     Its scores are then the judge's alone: the head before had a say in them.
 
     Raises:
-        UsageError: as `scored_by`.
+        UsageError: as `scored_anew`.
         ContextFull, Cancelled, ModelError: as `RequestReader.read`.
         DAMAGE: the sample is damaged.
     """
@@ -49,6 +49,6 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     turns = fold_system(turns_of(asked_in(sample)))
     config = Config()
     found = reading_of(config, [one.steering(config, turns) for one in heads])
-    result = scored_by(sample["result"], "judge")
+    result = scored_anew(sample["result"], "judge")
     knobs = {**result["config"], "score_by": "judge"}  # a reading that failed had no say, whatever was asked
     return {**sample, "result": {**result, "steering": asdict(found), "config": knobs}}

@@ -23,7 +23,7 @@ from ..methods.prompt import turns_of
 from . import resteer
 from .asked import answer_in, asked_in
 from .run_directory import Json
-from .scored_anew import kept_config, scored_by
+from .scored_anew import kept_config, scored_anew
 
 KNOBS = (*knobs_that("selects"), *resteer.KNOBS)
 #: What a choice changes of a run's knobs.
@@ -170,7 +170,7 @@ def beam_texts(sample: Json) -> list[str]:
 
 def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:
     steering = resteer.steering_anew(result, config)
-    result = scored_by(result, config.scored_by)
+    result = scored_anew(result, config.scored_by)
     if steering and steering.alpha is None:
         own = result if resteer.is_unsteered(result) else _own_answer(alone, result, config)
         own = {**own, "beams": [_judged_by(beam, config.threshold) for beam in own["beams"]]}
@@ -188,7 +188,7 @@ def _own_answer(alone: Json | None, steered: Json, config: Config) -> Json:
         raise UsageError(
             "the run lacks the draft's own answer to a clear request", "Give the same `eval run` again."
         )
-    return scored_by({**alone["result"], "steering": steered["steering"]}, config.scored_by)
+    return scored_anew({**alone["result"], "steering": steered["steering"]}, config.scored_by)
 
 
 def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Json:

@@ -15,7 +15,7 @@ _NEAR = 0.002
 _SMALLEST = 1e-16
 
 
-def scored_by(result: Json, by: RequestBy) -> Json:
+def scored_anew(result: Json, by: RequestBy) -> Json:
     """A sample's result with scores that go by this reading of the request; what they come to stays.
 
     Those of judges that are not asked about requests stay too. Of a request in windows it is the reading of
