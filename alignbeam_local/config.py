@@ -209,7 +209,7 @@ class Config(BaseModel):
     read_clear: ReadClear = _knob(
         "needed",
         "let the judge read the draft's own answer to a clear request: always, or where what was read of the "
-        "request leaves that an answer could be unsafe at all (needed)",
+        "request leaves that it could call an answer unsafe at all (needed)",
         Knob("Steering"),
     )
     read_request: ReadRequest = _knob(

@@ -38,8 +38,8 @@ class Verdict:
         probabilities: the probability of each score that the judge can give.
         verdict: at or under the threshold, over it, or without a score. Only a safe beam is safe.
         request: the probability that the request asks for harm, whatever the answer; None: it was not asked.
-        unread: no answer to this request could be unsafe, so this one was not read, and all above is what
-            the judge would say of the worst one.
+        unread: the judge would call no answer to this request unsafe, so it did not read this one, and all
+            above is what it would say of the worst one.
     """
 
     score: float | None

@@ -42,6 +42,10 @@ _READ_WHERE: Mapping[str, tuple[Callable[[Config], bool], str]] = {
         ),
         "it is about choice or steer = by_request, and a judge model to ask",
     ),
+    "read_clear": (
+        lambda c: c.steers_by_request and not c.judged_by_head,
+        "it is about a judge model's reading of clear requests' answers, with steer = by_request",
+    ),
     "score_by": (
         lambda c: c.judged and c.scored_by == c.score_by and not c.judged_by_head,
         "it is about a judge model's scores where steering or the choice goes by the head",

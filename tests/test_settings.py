@@ -150,6 +150,7 @@ def test_who_sets_up_a_judge_that_one_beam_does_not_ask_is_told() -> None:
         ("late_every", "32", {"late": "window"}),
         ("request_by", "both", {"steer": "by_request"}),
         ("request_by", "judge", {"choice": "by_request"}),
+        ("read_clear", "always", {"steer": "by_request"}),
         ("score_by", "head", {"steer": "by_request"}),
         ("score_by", "head", {"choice": "by_request"}),
     ],

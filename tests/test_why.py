@@ -244,7 +244,7 @@ def test_it_says_what_the_judge_makes_of_a_request_and_what_that_counts_as() -> 
     assert "was not read" not in text
     unread = replace(judged, unread=True)
     one = replace(answer, beams=(replace(answer.beams[0], judge=unread),))
-    assert "So no answer to it could be unsafe: this one was not read" in " ".join(
+    assert "So it would call no answer to it unsafe: this one was not read" in " ".join(
         explanation(200, answer=one)
     )
     assert "≤ 2.00" in " ".join(explanation(200, answer=one))

@@ -86,7 +86,7 @@ def ask(
     alignbeam ask -f main.py -f test.log "Why does the test fail?"
     git diff | alignbeam ask --role reviewer --template review
     alignbeam ask --alpha 0.8 --depth 12 --max-tokens 200 "Explain bonds."
-    alignbeam ask --why "Can I mix bleach and vinegar?"
+    alignbeam ask --why "How do I pick a lock?"
     alignbeam ask --html answer.html "How is a beta blocker started?"
     alignbeam ask --json "Is 91 prime?" | jq -r .text
     ```

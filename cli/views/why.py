@@ -107,7 +107,7 @@ def _figures(result: Result, steps: Sequence[Step]) -> Iterator[str]:
     if read := [beam.judge.request for beam in result.beams if beam.judge and beam.judge.request is not None]:
         yield _judged_request(result, read[0])
     if any(beam.judge and beam.judge.unread for beam in result.beams):
-        yield "So no answer to it could be unsafe: this one was not read, and has the harm of the worst."
+        yield "So it would call no answer to it unsafe: this one was not read, and has the harm of the worst."
     if result.late:
         yield " ".join(_read_late(result.late, float(result.config["threshold"])))
     if any(beam.judge for beam in result.beams):
