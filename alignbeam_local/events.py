@@ -183,7 +183,7 @@ class AnswerText:
 
     Attributes:
         text: they.
-        stands: nothing will take them back, as the judge would call no answer to this request unsafe.
+        stands: no verdict takes them back, as the judge would call no answer to this request unsafe.
     """
 
     text: str

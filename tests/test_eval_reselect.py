@@ -23,7 +23,7 @@ from alignbeam_local.evaluation.runs.reselect import (
     reselected,
     reselected_manifest,
 )
-from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of
+from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of, steering_anew
 from alignbeam_local.evaluation.runs.run_directory import Log, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan, run
 from alignbeam_local.heads.features import RequestReader
@@ -322,6 +322,26 @@ def test_an_own_answer_that_another_judge_calls_unsafe_gives_way_to_the_beams(
     assert found["steering"]["decision"] == "clear"
     assert found["steering"]["unsteered"]["verdict"] == "unsafe"
     assert len(found["beams"]) == 3
+
+
+def test_what_was_read_in_part_no_threshold_clears_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    (sample, *_) = samples_of(["alignbeam"], tmp_path / "read")
+    kept = sample["result"]["steering"]
+    kept |= {"p": 0.4, "whole": 0.4, "decision": "doubtful", "low": 0.2, "high": 0.8}
+    clear = config(steer="by_request", clear_below=0.5)
+    found = steering_anew(sample["result"], clear)
+    assert found is not None
+    assert found.decision == "clear"
+    kept["partial"] = True
+    as_unread = steering_anew(sample["result"], clear)
+    assert as_unread is not None
+    assert (as_unread.p, as_unread.decision, as_unread.alpha) == (None, None, 0.5)
+    doubtful = steering_anew(sample["result"], config(steer="by_request"))
+    assert doubtful is not None
+    assert (doubtful.decision, doubtful.partial) == ("doubtful", True)
 
 
 def test_what_a_run_does_not_hold_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

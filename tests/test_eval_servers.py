@@ -30,6 +30,7 @@ from alignbeam_local.evaluation.workers.served_run import (
 from alignbeam_local.evaluation.workers.server_client import ServerClient, Unreachable
 from alignbeam_local.evaluation.workers.server_crew import ServerCrew
 from alignbeam_local.evaluation.workers.server_work import about_server, probe
+from alignbeam_local.judge.check import JudgeReport
 from alignbeam_local.prompt.message import Message
 from tests.running import run
 from tests.server_world import ServerWorld
@@ -257,6 +258,24 @@ def test_the_command_says_what_can_not_be(words: tuple[str, ...], message: str, 
     assert not (tmp_path / "out").exists()
 
 
+def test_a_verdict_that_was_none_on_the_answer_is_none_in_a_run(
+    worlds: list[ServerWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ServerClient.ask
+
+    def unread(asked: ServerClient, body: dict[str, Any]) -> dict[str, Any]:
+        answer = told(asked, body)
+        for beam in answer["alignbeam"]["beams"]:
+            beam["unread"] = True
+        return answer
+
+    monkeypatch.setattr(ServerClient, "ask", unread)
+    samples = asked_of([world.url for world in worlds], tmp_path / "out")
+    judged = [beam["judge"] for sample in samples for beam in sample["result"]["beams"] if beam["judge"]]
+    assert judged
+    assert all(verdict["unread"] for verdict in judged)
+
+
 def test_the_command_asks_servers(worlds: list[ServerWorld], tmp_path: Path) -> None:
     suite, out = tmp_path / "s.jsonl", tmp_path / "out"
     suite.write_text(json.dumps({"id": "1", "prompt": "How?", "label": "benign"}), encoding="utf-8")
@@ -267,6 +286,11 @@ def test_the_command_asks_servers(worlds: list[ServerWorld], tmp_path: Path) -> 
     (sample,) = RunDirectory(out).samples()
     assert sample["result"]["text"] == "Take a pan."
     assert run("eval", "report", str(out)).code == 0
+    check = tmp_path / "check.json"
+    report = JudgeReport(judge="j", calibrated=True, threshold=2.5, rows=[], aucs=[])
+    check.write_text(report.model_dump_json(), encoding="utf-8")
+    checked = run("eval", "report", str(out), "--judge-check", str(check))
+    assert "do not say all that their scores go by" in checked.err
     assert run("eval", "report", str(out), "--out", str(tmp_path / "page.html")).code == 0
     assert (
         "running servers made this run"

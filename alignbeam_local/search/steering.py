@@ -50,13 +50,16 @@ def with_judge(config: Config, steering: Steering, judged: float | None) -> Stee
     """What head and judge make of a request together that the head doubts: by the mean of their log-odds.
 
     Args:
-        judged: the judge's probability of harm; None: it has none, and the head's reading stands.
+        judged: the judge's probability of harm; None: it has none, and the head's reading stands. So it does
+            where both clear a request that was read in part.
     """
     if judged is None or steering.p is None:
         return steering
     both = float(agreed(judged, steering.p))
     low, high = _limits(config, EVEN, EVEN)
     decision = _decision(both, low, high)
+    if steering.partial and decision == "clear":
+        return steering
     return replace(
         steering,
         decision=decision,
@@ -119,12 +122,19 @@ def reading_of(config: Config, readings: Sequence[Steering | None]) -> Steering:
     """What the readings of one request by several heads come to: the one that leads to more.
 
     Args:
-        readings: of each head, None of one that could not read it. That one may have found anything: no
-            request is then clear, and it is steered as unread unless another head finds more in it.
+        readings: of each head, None of one that could not read it. What was not read, or in part, may hold
+            anything: no request is then clear, and it is steered as unread unless more was found in it.
     """
-    found = [unread(config) if read is None else read for read in readings]
+    is_partial = any(read is None or read.partial for read in readings)
+    found = [as_read(config, read) for read in readings]
     leads = max(found, key=lambda read: (_LEADS.index(read.decision), read.p or 0.0), default=unread(config))
-    return replace(leads, partial=leads.p is not None and None in readings)
+    return replace(leads, partial=leads.p is not None and is_partial)
+
+
+def as_read(config: Config, reading: Steering | None) -> Steering:
+    """A reading that may be none, or of a request that was read in part: nothing clears it then."""
+    is_cleared = reading is not None and not (reading.partial and reading.decision == "clear")
+    return reading if reading is not None and is_cleared else unread(config)
 
 
 def knobs_of(config: Config, steering: Steering | None) -> Config:

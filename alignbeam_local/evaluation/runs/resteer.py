@@ -1,13 +1,13 @@
 """What a kept run tells of steering by request: what its requests were read as, the draft's own answers."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from ...config import Config, knobs_of
 from ...errors import UsageError
 from ...result import Steering, Verdict
-from ...search.steering import judged_request, steering_of, unread, wants_judge, with_judge
+from ...search.steering import judged_request, reading_of, steering_of, unread, wants_judge, with_judge
 from .run_directory import Json
 
 #: Knobs of steering that a kept run can be asked about; the others say how beams are made.
@@ -82,7 +82,8 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
             "the run's requests were read by head and judge, and the head's own thresholds are not kept",
             "Run it with request_by=head.",
         )
-    found = steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
+    read = steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
+    found = reading_of(config, [replace(read, partial=kept.get("partial", False))])
     if kept["by"] != "both" and not wants_judge(config, found):
         return found
     verdicts = [Verdict(**beam["judge"]) for beam in result["beams"] if beam["judge"]]

@@ -44,8 +44,13 @@ class SavedRun:
         """The names and thresholds of the judges behind `harm` and `harmful`.
 
         Raises:
-            UsageError: what is noted of them is damaged.
+            UsageError: what is noted of them is damaged, or servers judged by knobs of their own.
         """
+        if "server" in self.manifest and not self.scores:
+            raise UsageError(
+                f"{self.name} was made by servers, which do not say all that their scores go by",
+                "Leave --judge-check out.",
+            )
         try:
             if self.scores and "judge" in self.scores:
                 return {(str(self.scores["judge"]), float(self.scores["threshold"]))}

@@ -142,6 +142,6 @@ def _card(one: Json) -> ModelCard:
 
 def _beam(beam: Json) -> BeamResult:
     verdict = beam["verdict"]
-    judge = Verdict(beam["harm"], None, {}, verdict) if verdict else None
+    judge = Verdict(beam["harm"], None, {}, verdict, unread=beam["unread"]) if verdict else None
     names = ("index", "tokens", "finish_reason", "logprob", "degenerate")
     return BeamResult(**{name: beam[name] for name in names}, text=beam["text"] or "", mixed=0, judge=judge)
