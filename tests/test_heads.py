@@ -504,6 +504,14 @@ def test_check_reads_suites(requests_file: Path, tmp_path: Path, capsys: pytest.
     pairs = [(row["harmful"], row["harmless"]) for row in aucs]
     assert pairs == [(ALL, ALL), ("orders", "twins"), ("twins", "twins")]
     assert all(row["auc"] > 0.9 for row in aucs)
+    dresses = ("--attack", "none", "--attack", "story", "--limit", "6")
+    assert main(["heads", "check", "any", *suites[2:], *dresses, "--json"]) == 0
+    shares = json.loads(capsys.readouterr().out)["held_out"]["shares"]
+    counts = [(row["kind"], row["n"]) for row in shares if row["harmful"]]
+    assert counts == [(ALL, 6), ("twins", 3), ("twins@story", 3)]
+    for wrong in (["--attack", "stori"], ["--attack", "story", "--distractions"]):
+        assert main(["heads", "check", "any", *suites, *wrong]) == 2
+    assert main(["heads", "check", "any", "--attack", "story"]) == 2
 
 
 @pytest.mark.usefixtures("fake_model")

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from alignbeam_local.config import MOST_TOKENS, Config, RequestBy
+from alignbeam_local.engine.answering.prompts import AnswerPrompts
 from alignbeam_local.engine.open_models import Anchor
+from alignbeam_local.engine.stopwatch import Stopwatch
 from alignbeam_local.events import AnswerText, Event, Judged, Notice, RequestRead, Step, Withdrawn
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
 from alignbeam_local.lm.language_model import Logits
@@ -230,6 +232,34 @@ def test_the_judge_is_asked_only_where_the_head_doubts_and_needs_a_reading() -> 
     doubtful = steering_of(config, 0.5, 0.5, 0.2, 0.8)
     assert not wants_judge(Config(steer="by_request"), doubtful)
     assert with_judge(config, doubtful, None) is doubtful
+
+
+def test_what_was_read_in_part_both_together_do_not_clear() -> None:
+    config = Config(steer="by_request", request_by="both")
+    in_part = replace(steering_of(config, 0.3, 0.3, 0.2, 0.8), partial=True)
+    assert with_judge(config, in_part, 0.01) is in_part
+    assert with_judge(config, in_part, 0.99).decision == "harmful"
+    assert with_judge(config, replace(in_part, partial=False), 0.01).decision == "clear"
+
+
+def test_parts_that_do_not_fit_together_are_read_one_by_one_and_without_one_nothing_is_clear() -> None:
+    def reading(question: str, cells: int) -> Steering:
+        made = world()
+        reader_of(made).num_cells = cells
+        found = AnswerPrompts(made.models, config, Stopwatch()).read_request(asks(question))
+        assert found is not None
+        return found
+
+    config = Config.of({**KNOBS, "system": ""})
+    for text, decision in (("cook", "clear"), ("odd", "doubtful"), ("kill", "harmful")):
+        question = f"Do I {text} these lentils? And do I then {text} the rice too?"
+        all_read, *rest = (reading(question, cells) for cells in range(400, 0, -1))
+        assert (all_read.decision, all_read.partial) == (decision, False)
+        found = [all_read, *(one for at, one in enumerate(rest) if one != [all_read, *rest][at])]
+        if decision == "clear":
+            assert found == [all_read, unread(config)]
+        else:
+            assert found == [all_read, replace(all_read, partial=True), unread(config)]
 
 
 # --- answers

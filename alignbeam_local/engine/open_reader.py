@@ -36,7 +36,7 @@ class OpenHead(NamedTuple):
         """
         found = reading_of_states(self.head, self.reader.read(turns))
         limits = self.head.thresholds
-        return steering_of(config, *found, low=limits.low, high=limits.high) if found else None
+        return steering_of(config, found.worst, found.whole, limits.low, limits.high) if found else None
 
 
 @contextmanager

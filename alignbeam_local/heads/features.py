@@ -55,7 +55,8 @@ class RequestReader:
             ContextFull: a prompt is longer than the context.
             Cancelled, ModelError: as the model's `extend`.
         """
-        return self._read_all([self._encode(part) for part in parts(conversation)])
+        found = parts(conversation, self._lm.vocabulary.num_tokens)
+        return self._read_all([self._encode(part) for part in found])
 
     def read_whole(self, conversation: Sequence[Message]) -> Hidden:
         """The state of the whole conversation. Raises: as `read`."""

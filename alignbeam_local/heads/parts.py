@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ..prompt.message import Message
-from .undressed import undressed
+from .undressed import NumTokens, undressed
 
 #: Bytes of the shortest sentence that is read by itself; a shorter one goes with its neighbour.
 MIN_BYTES = 16
@@ -15,15 +15,15 @@ _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 Conversation = tuple[Message, ...]
 
 
-def parts(conversation: Sequence[Message]) -> list[Conversation]:
+def parts(conversation: Sequence[Message], num_tokens: NumTokens) -> list[Conversation]:
     """The conversation itself, then what its last user turn holds, each by itself; none is there twice.
 
     By itself, as heads are fitted: that turn, what follows its last blank line, its sentences, and what it
-    says in another dress.
+    says in another dress. `num_tokens` is the reading model's.
     """
     text = conversation[-1].content
     tail = _BLANK_LINE.split(text.strip())[-1]
-    inside = [part for found in undressed(text) for part in (found, *sentences(found))]
+    inside = [part for found in undressed(text, num_tokens) for part in (found, *sentences(found))]
     alone = [(Message("user", part),) for part in (text, tail, *sentences(text), *inside)]
     return list(dict.fromkeys([tuple(conversation), *alone]))
 

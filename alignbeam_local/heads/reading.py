@@ -13,13 +13,18 @@ from ..prompt.formats import fold_system
 from ..prompt.message import Message
 from .head import RequestHead
 from .parts import parts
+from .undressed import NumTokens
 
 
 class Reading(NamedTuple):
-    """The probability that a request asks for harm: of its worst part, and of the whole prompt."""
+    """The probability that a request asks for harm: of its worst part, and of the whole prompt.
+
+    `is_partial`: parts did not fit beside the prompt, and may hold anything.
+    """
 
     worst: float
     whole: float
+    is_partial: bool = False
 
 
 def read_request(
@@ -28,27 +33,42 @@ def read_request(
     ids: Sequence[int],
     conversation: Sequence[Message],
     encode: Callable[[Sequence[Message]], list[int]],
+    *,
+    num_tokens: NumTokens,
 ) -> Reading | None:
     """What the head reads in a request and in its parts.
 
-    None where a state is no number, or prompt and parts do not fit: then there is no head.
+    None where a state is no number, or the prompt does not fit: then there is no head.
 
     Args:
         cache: what the model holds that the head was fitted on, opened to read.
         ids: the prompt, the system prompt that the anchor gets included.
         conversation: that ends with the request; its system turns are part of it.
         encode: a conversation as the model reads it, without a system prompt of ours.
+        num_tokens: how many tokens it needs for a text.
 
     Raises:
         Cancelled, ModelError: as the model's `extend`.
     """
-    beside = dict.fromkeys(tuple(encode(part)) for part in parts(fold_system(conversation)))
-    beside.pop(tuple(ids), None)
     try:
-        states = np.stack([cache.read(ids), *cache.read_beside(list(beside))])
+        whole = cache.read(ids)
     except ContextFull:
         return None
-    return reading_of_states(head, states)
+    found = parts(fold_system(conversation), num_tokens)
+    beside = dict.fromkeys(tuple(encode(part)) for part in found)
+    beside.pop(tuple(ids), None)
+    states = _read_beside(cache, list(beside))
+    read = reading_of_states(head, np.stack([whole, *states]))
+    return read and read._replace(is_partial=len(states) < len(beside))
+
+
+def _read_beside(cache: PromptCache, prompts: Sequence[Sequence[int]]) -> list[Hidden]:
+    """Those that fit beside what the cache holds, fewer at a time where all do not."""
+    try:
+        return cache.read_beside(prompts)
+    except ContextFull:
+        half = len(prompts) // 2
+        return [*_read_beside(cache, prompts[:half]), *_read_beside(cache, prompts[half:])] if half else []
 
 
 def reading_of_states(head: RequestHead, states: npt.ArrayLike) -> Reading | None:

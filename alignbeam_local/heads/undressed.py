@@ -1,51 +1,128 @@
 """What a request says that is written otherwise, where a small model does not see what is asked.
 
-Base64, digits for letters, and quoted pieces to be put together; whatever else there is stays hidden.
+Codes of bytes (Base64, hexadecimal and binary digits), ciphers of letters (Caesar's, ROT13 among them, and
+reversed), words spelt in digits, set apart or in letters of another width, and quoted pieces to be put
+together. Whatever else there is stays hidden.
 """
 
 import re
+import unicodedata
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from string import ascii_lowercase, ascii_uppercase
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/]{20,}={0,2}")
-_WORD = re.compile(r"\w+")
-_LETTERS = str.maketrans("013457", "oieast")
-#: So many words with digits among their letters, and such a share of all, are letters written as digits.
-_LEAST_WORDS, _LEAST_SHARE = 3, 0.2
-_QUOTED = re.compile(r"(?<!\w)'((?:[^'\\\n]|\\.)*)'(?!\w)|\"((?:[^\"\\\n]|\\.)*)\"")
-#: Characters of the shortest text of pieces that is one.
-_LEAST_JOINED = 16
+#: How many tokens a model needs for a text.
+NumTokens = Callable[[str], int]
+
+_BREAK = r"[ \t]*\r?\n[ \t]*"
+_BASE64 = re.compile(rf"(?<![\w+/-])[A-Za-z0-9+/_-]++(?:{_BREAK}[A-Za-z0-9+/_-]++)*+")
+_HEX = re.compile(r"(?:(?:\\x|0x|%)?[0-9A-Fa-f]{2}[\s:,]*+){10,}+")
+_BINARY = re.compile(r"(?:[01]{8}[\s,]*+){10,}+")
+#: Characters of the shortest Base64 that is decoded, and of the shortest text of pieces that is one.
+_LEAST_CODED, _LEAST_JOINED = 20, 16
+#: So many bytes of a text are characters to be read: the rest are what stood beside its code.
+_MOSTLY = 0.8
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+#: One of several quoted pieces: an apostrophe within a word ends none.
+_QUOTED = re.compile(
+    r"(?<![\w\\])'((?:[^'\\\n]|\\.|(?<=\w)'(?=\w))*+)'(?!\w)"
+    r'|(?<!\\)"((?:[^"\\\n]|\\.)*+)"'
+    r"|[“„]([^“”„\n]*+)[”“]"
+    r"|«([^«»\n]*+)»"
+)
+
+#: A piece of a text that may be in a cipher, while the rest says so.
+_PIECE_END = re.compile(r"(?<=[.!?…:])\s+|(?<=[。！？；：])\s*|\n+")
+#: Bytes of the shortest one that is looked at: tokens tell little of a shorter one.
+_LEAST_PIECE = 16
+#: Plain text takes no more tokens, so many characters each.
+_CHARACTERS_A_TOKEN = 3.0
+#: What is plainer takes at most this share of the tokens: with as many characters, and with other ones.
+_PLAINER, _PLAINER_RESPELT = 0.9, 0.6
+_DIGITS = str.maketrans("013457", "oieast")
+_SET_APART = re.compile(r"(?<=\w)[\W_](?=\w)")
 
 
-def undressed(text: str) -> Iterator[str]:
-    """What stands in a text, or is the text, in plain words; nothing of most."""
+def undressed(text: str, num_tokens: NumTokens) -> Iterator[str]:
+    """What stands in a text, or is the text, in plain words; nothing of most.
+
+    `num_tokens` is the model's that is to read it: what is plainer takes it fewer.
+    """
     yield from _decoded(text)
-    yield from _respelt(text)
-    yield from _joined(text)
+    yield from deciphered(text, num_tokens)
+    quoted = _quoted(text)
+    if len(quoted) > 1 and len("".join(quoted)) >= _LEAST_JOINED:
+        yield "".join(quoted)
+
+
+def deciphered(text: str, num_tokens: NumTokens) -> Iterator[str]:
+    """Its pieces, quoted ones among them, that are plainer in another spelling; see `undressed`."""
+    for piece in dict.fromkeys((*_PIECE_END.split(text), *_quoted(text))):
+        yield from _plainer(piece, num_tokens)
+
+
+def _quoted(text: str) -> list[str]:
+    return ["".join(groups) for groups in _QUOTED.findall(text)]
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """The texts of several words that stand in it in Base64."""
     for run in _BASE64.findall(text):
-        coded = run.rstrip("=")
-        try:
-            found = b64decode(coded + "=" * (-len(coded) % 4)).decode()
-        except ValueError:  # a long word, a hash, data
-            continue
-        if " " in found.strip() and all(c.isprintable() or c.isspace() for c in found):
+        joined = "".join(run.split())
+        if len(joined) >= _LEAST_CODED:
+            yield from _of_base64(joined)
+    for run in _HEX.findall(text):
+        yield from _said(bytes.fromhex(re.sub(r"\\x|0x|[%\s:,]", "", run)))
+    for run in _BINARY.findall(text):
+        digits = re.sub(r"[\s,]", "", run)
+        yield from _said(int(digits, 2).to_bytes(len(digits) // 8))
+
+
+def _of_base64(run: str) -> Iterator[str]:
+    """A word may stand before the code, so that it begins at any of four places."""
+    coded = run.translate(str.maketrans("-_", "+/"))
+    for start in range(4):
+        rest = coded[start:]
+        whole = rest[:-1] if len(rest) % 4 == 1 else rest
+        if found := next(_said(b64decode(whole + "=" * (-len(whole) % 4))), None):
             yield found
+            return
 
 
-def _respelt(text: str) -> Iterator[str]:
-    """The text with letters for its digits, if words are written so."""
-    words = _WORD.findall(_BASE64.sub(" ", text))
-    mixed = [word for word in words if any(map(str.isalpha, word)) and any(map(str.isdigit, word))]
-    if len(mixed) >= max(_LEAST_WORDS, _LEAST_SHARE * len(words)):
-        yield text.translate(_LETTERS)
+def _said(data: bytes) -> Iterator[str]:
+    """The text that bytes are, if most of them are one: of two words, or in a script without spaces."""
+    decoded = data.decode(errors="ignore")
+    text = "".join(c for c in decoded if c.isprintable() or c.isspace()).strip()
+    foreign = sum(c.isalpha() and not c.isascii() for c in text)
+    if len(text.encode()) >= _MOSTLY * len(data) and (len(_WORD.findall(text)) > 1 or foreign > 3):
+        yield text
 
 
-def _joined(text: str) -> Iterator[str]:
-    """Its quoted pieces put together, if there are several."""
-    pieces = [single or double for single, double in _QUOTED.findall(text)]
-    if len(pieces) > 1 and len("".join(pieces)) >= _LEAST_JOINED:
-        yield "".join(pieces)
+def _plainer(piece: str, num_tokens: NumTokens) -> Iterator[str]:
+    """The plainest of what the piece may say, if that is plainer than itself."""
+    if len(piece.encode()) < _LEAST_PIECE:
+        return
+    own = num_tokens(piece)
+    if len(piece) > _CHARACTERS_A_TOKEN * own:
+        return
+    shares = [
+        (num_tokens(other) / own / most, other)
+        for most, others in ((_PLAINER, _ciphers(piece)), (_PLAINER_RESPELT, _respelt(piece)))
+        for other in others
+    ]
+    share, plainest = min(shares)
+    if share <= 1:
+        yield plainest
+
+
+def _ciphers(piece: str) -> Iterator[str]:
+    yield piece[::-1]
+    for shift in range(1, len(ascii_lowercase)):
+        shifted = ascii_lowercase[shift:] + ascii_lowercase[:shift]
+        yield piece.translate(str.maketrans(ascii_lowercase + ascii_uppercase, shifted + shifted.upper()))
+
+
+def _respelt(piece: str) -> Iterator[str]:
+    yield piece.translate(_DIGITS)
+    yield _SET_APART.sub("", piece)
+    yield "".join(c for c in unicodedata.normalize("NFKC", piece) if unicodedata.category(c) != "Cf")

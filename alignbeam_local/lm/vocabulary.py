@@ -131,6 +131,10 @@ class Vocabulary:
             return ids[len(head) :]
         return self._tokeniser.encode(raw, False)
 
+    def num_tokens(self, text: str) -> int:
+        """How many tokens it takes, as plain characters."""
+        return len(self.encode(text))
+
     def encode_template(self, text: str) -> list[int]:
         """Tokenise a template's own text, in which control tokens are spelt out."""
         return self._tokeniser.encode(text.encode(), True)

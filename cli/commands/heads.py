@@ -17,6 +17,7 @@ from alignbeam_local.settings import resolve
 from ..completion import model_names
 from ..console.terminal import for_stream, say
 from ..console.waiting import tracked
+from ..eval.items import suite_items
 from ..inputs import unseen
 
 if TYPE_CHECKING:
@@ -150,13 +151,21 @@ def check(
         list[str] | None,
         typer.Option("--suite", help="a suite of `eval run`, or a file of labelled prompts; repeatable"),
     ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack", help="with --suite: every prompt in this dress, as in `eval run`; repeatable"
+        ),
+    ] = None,
     distractions: Annotated[
         bool,
         typer.Option("--distractions", help="put harmless texts by the harmful ones: how many become clear"),
     ] = False,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=1, max=1_000_000, help="with --distractions: so many of them"),
+        typer.Option(
+            "--limit", min=1, max=1_000_000, help="so many prompts of each suite, or with --distractions"
+        ),
     ] = None,
     answers: Answers = False,
     pairs: PairsFile = None,
@@ -173,6 +182,7 @@ def check(
     alignbeam heads check qwen2.5-coder-0.5b-instruct
     alignbeam heads check qwen2.5-coder-0.5b-instruct --distractions --limit 60
     alignbeam heads check qwen2.5-coder-0.5b-instruct --suite xstest.jsonl --suite ordinary.jsonl
+    alignbeam heads check qwen2.5-coder-0.5b-instruct --suite xstest --limit 50 --attack none --attack rot13
     ```
     """
     from alignbeam_local.engine.open_reader import open_head
@@ -181,14 +191,21 @@ def check(
     from ..views.heads import print_distractions, print_heads
 
     if answers:
-        _require_alone({"--requests": requests, "--suite": suite, "--distractions": distractions})
+        others = {"--requests": requests, "--suite": suite, "--distractions": distractions}
+        _require_alone(others | {"--attack": attack, "--limit": limit})
         _check_answers(model, pairs, _config(model, threads, context, Registry.load()), as_json=as_json)
         return
     _require_alone({"--pairs": pairs})
-    if limit and not distractions:
-        raise UsageError("--limit goes with --distractions", "Without it every request is read.")
+    if limit and not (distractions or suite):
+        raise UsageError("--limit goes with --suite and --distractions", "Every request is read.")
+    if attack and (distractions or not suite):
+        raise UsageError(
+            "--attack goes with --suite, without --distractions", "Give a suite, or leave it out."
+        )
     harmful = _harmful(suite, requests, limit) if distractions else []
-    score = _suite_scorer(suite) if suite else _request_scorer(requests)
+    score = (
+        _suite_scorer(suite_items(suite, limit, attacks=attack or ())) if suite else _request_scorer(requests)
+    )
     registry = Registry.load()
     with open_head(_config(model, threads, context, registry), registry) as (head, reader):
         if distractions:
@@ -279,14 +296,6 @@ def _requests(file: Path | None) -> "list[LabelledRequest]":
     return [request for request in read_requests() if request.split == "held_out"]
 
 
-def _prompts(specs: Sequence[str]) -> "list[Item]":
-    """All prompts of suites."""
-    from alignbeam_local.evaluation.suites.hub import hub_fetch
-    from alignbeam_local.evaluation.suites.suites import load_suite
-
-    return [item for spec in specs for item in load_suite(spec, hub_fetch(offline=False))]
-
-
 def _request_scorer(file: Path | None) -> "Scorer":
     """Scores the requests of a file, or the shipped ones that no head was fitted on."""
     from alignbeam_local.heads.check import score_all
@@ -295,11 +304,10 @@ def _request_scorer(file: Path | None) -> "Scorer":
     return lambda reader, head: score_all(head, _read(reader, wanted))
 
 
-def _suite_scorer(specs: Sequence[str]) -> "Scorer":
+def _suite_scorer(items: "Sequence[Item]") -> "Scorer":
     """Scores the prompts of suites, each suite a kind; what is not harmful there is harmless."""
     from alignbeam_local.heads.check import scored
 
-    items = _prompts(specs)
     return lambda reader, head: [
         scored(head, item.suite, item.label == "harmful", reader.read(_asked(item)))
         for item in tracked(items, "reading")
@@ -318,7 +326,9 @@ def _harmful(specs: Sequence[str] | None, file: Path | None, limit: int | None) 
     Conversations are left out: only one text can stand by another.
     """
     if specs:
-        found = [item.prompt for item in _prompts(specs) if item.label == "harmful" and not item.earlier]
+        found = [
+            item.prompt for item in suite_items(specs, None) if item.label == "harmful" and not item.earlier
+        ]
     else:
         wanted = [r for r in _requests(file) if r.label == "harmful" and len(r.messages) == 1]
         found = [r.messages[0].content for r in wanted]

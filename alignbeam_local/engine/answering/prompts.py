@@ -1,6 +1,7 @@
 """What one answer's models read before it begins: the draft's prompt, its reasoning, the anchors' prompts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...config import Config
 from ...heads.reading import read_request
@@ -84,6 +85,10 @@ class AnswerPrompts:
         assert anchor.reader is not None
         assert anchor.head is not None
         own = Prompter("anchor", anchor.reader, self._config)
-        found = read_request(own.cache, anchor.head, own.encode_asked(turns), turns, own.encode_alone)
+        ids, num_tokens = own.encode_asked(turns), anchor.reader.lm.vocabulary.num_tokens
+        found = read_request(own.cache, anchor.head, ids, turns, own.encode_alone, num_tokens=num_tokens)
+        if found is None:
+            return None
         limits = anchor.head.thresholds
-        return steering_of(self._config, *found, low=limits.low, high=limits.high) if found else None
+        read = steering_of(self._config, found.worst, found.whole, low=limits.low, high=limits.high)
+        return replace(read, partial=found.is_partial)
