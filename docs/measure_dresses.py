@@ -1,9 +1,9 @@
-"""How often a vocabulary takes plain text for a cipher, and text in a cipher for plain.
+"""How often a vocabulary takes plain text for a cipher, and text in a cipher for one.
 
     python docs/measure_dresses.py MODEL.gguf FILE.jsonl...
 
-The files have a prompt a line. Prompts of Latin letters are put in each dress whose plain form is found by
-what it takes in tokens, and it is counted where that was found, in at least one piece of the prompt.
+The files have a prompt a line. Those of Latin letters are put in each dress that is told by its tokens, and
+counted where at least one of their pieces is plainer in another spelling, whichever that is.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Verdict
+from alignbeam_local.search.steering import steering_of, with_judge
 from tests.fake_engine import FakeEngine
 from tests.fake_lm import FakeLM, hashed_row, spelt
 from tests.fake_loader import FakeModel
@@ -342,6 +343,17 @@ def test_what_was_read_in_part_no_threshold_clears_later(
     doubtful = steering_anew(sample["result"], config(steer="by_request"))
     assert doubtful is not None
     assert (doubtful.decision, doubtful.partial) == ("doubtful", True)
+
+
+@pytest.mark.parametrize(("judged", "decision"), [(0.01, "doubtful"), (0.99, "harmful")])
+def test_what_was_read_in_part_and_by_both_is_the_same_anew(judged: float, decision: str) -> None:
+    both = config(steer="by_request", request_by="both")
+    read = replace(steering_of(both, 0.3, 0.3, 0.2, 0.8), partial=True)
+    live = with_judge(both, read, judged)
+    verdict = {"score": 1.0, "raw": 1.0, "probabilities": {}, "verdict": "safe", "request": judged}
+    found = steering_anew({"steering": asdict(live), "beams": [{"judge": verdict}]}, both)
+    assert found == live
+    assert (live.decision, live.partial) == (decision, True)
 
 
 def test_what_a_run_does_not_hold_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,12 +63,19 @@ def read_request(
 
 
 def _read_beside(cache: PromptCache, prompts: Sequence[Sequence[int]]) -> list[Hidden]:
-    """Those that fit beside what the cache holds, fewer at a time where all do not."""
+    """Those that fit beside what the cache holds, each by itself where they do not together."""
     try:
         return cache.read_beside(prompts)
     except ContextFull:
-        half = len(prompts) // 2
-        return [*_read_beside(cache, prompts[:half]), *_read_beside(cache, prompts[half:])] if half else []
+        return [state for ids in prompts for state in _read_alone(cache, ids)]
+
+
+def _read_alone(cache: PromptCache, ids: Sequence[int]) -> list[Hidden]:
+    """Of none, if it does not fit."""
+    try:
+        return cache.read_beside([ids])
+    except ContextFull:
+        return []
 
 
 def reading_of_states(head: RequestHead, states: npt.ArrayLike) -> Reading | None:

@@ -15,9 +15,12 @@ from string import ascii_lowercase, ascii_uppercase
 NumTokens = Callable[[str], int]
 
 _BREAK = r"[ \t]*\r?\n[ \t]*"
-_BASE64 = re.compile(rf"(?<![\w+/-])[A-Za-z0-9+/_-]++(?:{_BREAK}[A-Za-z0-9+/_-]++)*+")
-_HEX = re.compile(r"(?:(?:\\x|0x|%)?[0-9A-Fa-f]{2}[\s:,]*+){10,}+")
-_BINARY = re.compile(r"(?:[01]{8}[\s,]*+){10,}+")
+_BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]++(?:{_BREAK}[A-Za-z0-9+/_-]++)*+")
+_BETWEEN = r"[\s:,;|.-]*+"
+_HEX_SIGN = r"(?:\\[xX]|0[xX]|\\u00|&#x|[%x])"
+_HEX = re.compile(rf"(?:{_HEX_SIGN}?[0-9A-Fa-f]{{2}}{_BETWEEN}){{10,}}+")
+_BINARY = re.compile(rf"(?:(?:0b)?[01]{{8}}{_BETWEEN}){{10,}}+")
+_BETWEEN_DIGITS = re.compile(rf"{_HEX_SIGN}|0b|[\s:,;|.-]")
 #: Characters of the shortest Base64 that is decoded, and of the shortest text of pieces that is one.
 _LEAST_CODED, _LEAST_JOINED = 20, 16
 #: So many bytes of a text are characters to be read: the rest are what stood beside its code.
@@ -32,6 +35,8 @@ _QUOTED = re.compile(
     r"|«([^«»\n]*+)»"
 )
 
+#: What is set apart, and is no piece of another text.
+_SET_OFF = re.compile(r"`([^`\n]*+)`|‘([^‘’\n]*+)’|「([^「」\n]*+)」")
 #: A piece of a text that may be in a cipher, while the rest says so.
 _PIECE_END = re.compile(r"(?<=[.!?…:])\s+|(?<=[。！？；：])\s*|\n+")
 #: Bytes of the shortest one that is looked at: tokens tell little of a shorter one.
@@ -41,7 +46,9 @@ _CHARACTERS_A_TOKEN = 3.0
 #: What is plainer takes at most this share of the tokens: with as many characters, and with other ones.
 _PLAINER, _PLAINER_RESPELT = 0.9, 0.6
 _DIGITS = str.maketrans("013457", "oieast")
-_SET_APART = re.compile(r"(?<=\w)[\W_](?=\w)")
+_SET_APART = re.compile(r"(?<=\w)[\W_]{1,3}(?=\w)")
+#: Characters that are no letters, again and again: they take few tokens, and say nothing.
+_REPEATED = re.compile(r"([\W_])\1{3,}")
 
 
 def undressed(text: str, num_tokens: NumTokens) -> Iterator[str]:
@@ -49,7 +56,9 @@ def undressed(text: str, num_tokens: NumTokens) -> Iterator[str]:
 
     `num_tokens` is the model's that is to read it: what is plainer takes it fewer.
     """
-    yield from _decoded(text)
+    for found in _decoded(text):
+        yield found
+        yield from deciphered(found, num_tokens)
     yield from deciphered(text, num_tokens)
     quoted = _quoted(text)
     if len(quoted) > 1 and len("".join(quoted)) >= _LEAST_JOINED:
@@ -58,23 +67,25 @@ def undressed(text: str, num_tokens: NumTokens) -> Iterator[str]:
 
 def deciphered(text: str, num_tokens: NumTokens) -> Iterator[str]:
     """Its pieces, quoted ones among them, that are plainer in another spelling; see `undressed`."""
-    for piece in dict.fromkeys((*_PIECE_END.split(text), *_quoted(text))):
-        yield from _plainer(piece, num_tokens)
+    pieces = (*_PIECE_END.split(text), *_quoted(text), *_quoted(text, _SET_OFF))
+    for piece in dict.fromkeys(pieces):
+        yield from _plainer(_REPEATED.sub(r"\1", piece), num_tokens)
 
 
-def _quoted(text: str) -> list[str]:
-    return ["".join(groups) for groups in _QUOTED.findall(text)]
+def _quoted(text: str, marks: re.Pattern[str] = _QUOTED) -> list[str]:
+    return ["".join(groups) for groups in marks.findall(text)]
 
 
 def _decoded(text: str) -> Iterator[str]:
     for run in _BASE64.findall(text):
-        joined = "".join(run.split())
-        if len(joined) >= _LEAST_CODED:
-            yield from _of_base64(joined)
+        lines = run.split()
+        for coded in dict.fromkeys(("".join(lines), *lines)):
+            if len(coded) >= _LEAST_CODED:
+                yield from _of_base64(coded)
     for run in _HEX.findall(text):
-        yield from _said(bytes.fromhex(re.sub(r"\\x|0x|[%\s:,]", "", run)))
+        yield from _said(bytes.fromhex(_BETWEEN_DIGITS.sub("", run)))
     for run in _BINARY.findall(text):
-        digits = re.sub(r"[\s,]", "", run)
+        digits = _BETWEEN_DIGITS.sub("", run)
         yield from _said(int(digits, 2).to_bytes(len(digits) // 8))
 
 
@@ -91,6 +102,7 @@ def _of_base64(run: str) -> Iterator[str]:
 
 def _said(data: bytes) -> Iterator[str]:
     """The text that bytes are, if most of them are one: of two words, or in a script without spaces."""
+    data = data.strip(b"\0\xff ")
     decoded = data.decode(errors="ignore")
     text = "".join(c for c in decoded if c.isprintable() or c.isspace()).strip()
     foreign = sum(c.isalpha() and not c.isascii() for c in text)
@@ -100,7 +112,7 @@ def _said(data: bytes) -> Iterator[str]:
 
 def _plainer(piece: str, num_tokens: NumTokens) -> Iterator[str]:
     """The plainest of what the piece may say, if that is plainer than itself."""
-    if len(piece.encode()) < _LEAST_PIECE:
+    if len(piece.encode(errors="replace")) < _LEAST_PIECE or not any(map(str.isalpha, piece)):
         return
     own = num_tokens(piece)
     if len(piece) > _CHARACTERS_A_TOKEN * own:
@@ -108,10 +120,10 @@ def _plainer(piece: str, num_tokens: NumTokens) -> Iterator[str]:
     shares = [
         (num_tokens(other) / own / most, other)
         for most, others in ((_PLAINER, _ciphers(piece)), (_PLAINER_RESPELT, _respelt(piece)))
-        for other in others
+        for other in dict.fromkeys(others)
     ]
     share, plainest = min(shares)
-    if share <= 1:
+    if share <= 1 and plainest.strip():
         yield plainest
 
 

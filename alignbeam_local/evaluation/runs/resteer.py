@@ -83,8 +83,10 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
             "Run it with request_by=head.",
         )
     read = steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
-    found = reading_of(config, [replace(read, partial=kept.get("partial", False))])
-    if kept["by"] != "both" and not wants_judge(config, found):
+    read = replace(read, partial=kept.get("partial", False))
+    if kept["by"] == "both":  # the judge was asked because the head was in doubt
+        found = replace(read, decision="doubtful", alpha=config.alpha)
+    elif not wants_judge(config, found := reading_of(config, [read])):
         return found
     verdicts = [Verdict(**beam["judge"]) for beam in result["beams"] if beam["judge"]]
     require_request(verdicts)
