@@ -16,13 +16,11 @@ NumTokens = Callable[[str], int]
 
 _BREAK = r"[ \t]*\r?\n[ \t]*"
 _BASE64 = re.compile(rf"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]++(?:{_BREAK}[A-Za-z0-9+/_-]++)*+")
-_BETWEEN = r"[\s:,;|.-]*+"
-_HEX_SIGN = r"(?:\\[xX]|0[xX]|\\u00|&#x|[%x])"
-_HEX = re.compile(rf"(?:{_HEX_SIGN}?[0-9A-Fa-f]{{2}}{_BETWEEN}){{10,}}+")
-_BINARY = re.compile(rf"(?:(?:0b)?[01]{{8}}{_BETWEEN}){{10,}}+")
-_BETWEEN_DIGITS = re.compile(rf"{_HEX_SIGN}|0b|[\s:,;|.-]")
+_HEX_BYTE = r"(?:\\[xX]|0[xX]|\\u00|&#x|[%x])?([0-9A-Fa-f]{2})[\s:,;|.-]*+"
+_BINARY_BYTE = r"(?:0b)?([01]{8})[\s:,;|.-]*+"
 #: Characters of the shortest Base64 that is decoded, and of the shortest text of pieces that is one.
 _LEAST_CODED, _LEAST_JOINED = 20, 16
+_LEAST_BYTES = 10
 #: So many bytes of a text are characters to be read: the rest are what stood beside its code.
 _MOSTLY = 0.8
 _WORD = re.compile(r"[^\W\d_]{2,}")
@@ -82,11 +80,9 @@ def _decoded(text: str) -> Iterator[str]:
         for coded in dict.fromkeys(("".join(lines), *lines)):
             if len(coded) >= _LEAST_CODED:
                 yield from _of_base64(coded)
-    for run in _HEX.findall(text):
-        yield from _said(bytes.fromhex(_BETWEEN_DIGITS.sub("", run)))
-    for run in _BINARY.findall(text):
-        digits = _BETWEEN_DIGITS.sub("", run)
-        yield from _said(int(digits, 2).to_bytes(len(digits) // 8))
+    for byte, base in ((_HEX_BYTE, 16), (_BINARY_BYTE, 2)):
+        for run in re.finditer(rf"(?:{byte}){{{_LEAST_BYTES},}}+", text):
+            yield from _said(bytes(int(digits, base) for digits in re.findall(byte, run.group())))
 
 
 def _of_base64(run: str) -> Iterator[str]:
