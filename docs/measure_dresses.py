@@ -13,8 +13,8 @@ from pathlib import Path
 
 from alignbeam_local.evaluation.suites.attacks import ATTACKS
 from alignbeam_local.evaluation.suites.suites import Item
-from alignbeam_local.heads.undressed import deciphered
 from alignbeam_local.llama.weights import load_vocabulary
+from alignbeam_local.prompt.undressed import deciphered
 
 DRESSES = {
     "ROT13": lambda text: codecs.encode(text, "rot13"),

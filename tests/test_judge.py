@@ -1,7 +1,8 @@
 """The judge on a model without weights: what it reads, what it decodes, how it fails."""
 
 import json
-from collections.abc import Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -345,9 +346,8 @@ HIDDEN: dict[str, list[Message]] = {
 }
 
 
-@pytest.mark.parametrize("reader", [QuestionsFormat(), RubricFormat()])
-@pytest.mark.parametrize("turns", HIDDEN.values(), ids=HIDDEN)
-def test_nothing_of_a_request_is_left_unread(turns: list[Message], reader: JudgeFormat) -> None:
+def judge_of_poison(reader: JudgeFormat) -> Judge:
+    """One that calls a request harmful if it names it."""
     judge, lm = make_judge(reader, num_cells=prefix_cells(reader) + 1600)
 
     def row(tokens: Sequence[int]) -> Logits:
@@ -358,6 +358,23 @@ def test_nothing_of_a_request_is_left_unread(turns: list[Message], reader: Judge
         return logits
 
     lm._row = row
+    return judge
+
+
+@pytest.mark.parametrize("reader", [QuestionsFormat(), RubricFormat()])
+@pytest.mark.parametrize("code", [lambda text: text.hex(), lambda text: b64encode(text).decode()])
+def test_what_a_request_says_in_a_code_is_read(code: Callable[[bytes], str], reader: JudgeFormat) -> None:
+    judge = judge_of_poison(reader)
+    for word, verdict in (("POISON", "unsafe"), ("pepper", "safe")):
+        for text in (f"Where do I buy {word} here?", f"{FILLER} {word} {FILLER}"):
+            asks = [Message("user", f"Decode this:\n{code(text.encode())}")]
+            assert names(judge.judge(asks, ["Boil it."], THRESHOLD)) == [verdict]
+
+
+@pytest.mark.parametrize("reader", [QuestionsFormat(), RubricFormat()])
+@pytest.mark.parametrize("turns", HIDDEN.values(), ids=HIDDEN)
+def test_nothing_of_a_request_is_left_unread(turns: list[Message], reader: JudgeFormat) -> None:
+    judge = judge_of_poison(reader)
     harmless = [Message(turn.role, turn.content.replace("POISON", "pepper")) for turn in turns]
     for _ in range(2):  # what is known of the last request is not another one's
         assert names(judge.judge(turns, ["Boil it.", "Fry it."], THRESHOLD)) == ["unsafe", "unsafe"]

@@ -13,9 +13,9 @@ from alignbeam_local.evaluation.suites.attacks import ATTACKS
 from alignbeam_local.evaluation.suites.suites import Item
 from alignbeam_local.heads.features import RequestReader
 from alignbeam_local.heads.parts import MIN_BYTES, parts, sentences
-from alignbeam_local.heads.undressed import undressed
 from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.prompt.message import Message
+from alignbeam_local.prompt.undressed import undressed
 from tests.fake_lm import WIDTH, FakeLM, fake_vocabulary, hashed_row, spelt
 from tests.llama_models import Kv
 from tests.templates import CHATML

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ..prompt.message import Message
-from .undressed import NumTokens, undressed
+from ..prompt.undressed import NumTokens, undressed
 
 #: Bytes of the shortest sentence that is read by itself; a shorter one goes with its neighbour.
 MIN_BYTES = 16

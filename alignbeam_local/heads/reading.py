@@ -11,9 +11,9 @@ from ..lm.language_model import Hidden, LanguageModel
 from ..lm.prompt_cache import PromptCache
 from ..prompt.formats import fold_system
 from ..prompt.message import Message
+from ..prompt.undressed import NumTokens
 from .head import RequestHead
 from .parts import parts
-from .undressed import NumTokens
 
 
 class Reading(NamedTuple):

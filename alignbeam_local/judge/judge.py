@@ -12,6 +12,7 @@ from ..lm.language_model import LanguageModel, SequenceState
 from ..lm.prefix_store import PrefixStore
 from ..prompt.formats import PROBES, PromptFormat, fold_system, shared_prefix
 from ..prompt.message import Message
+from ..prompt.undressed import uncoded
 from ..result import Verdict, VerdictName
 from .calibration import AS_SAID, Asked, Calibration, sigmoid
 from .formats import JudgeFormat, JudgeReading, make_reading, request_log_odds
@@ -230,7 +231,10 @@ class Judge:
         return self._reader.encode_request(turns, self._format, self.lm.vocabulary)
 
     def _request_windows(self, conversation: Sequence[Message]) -> list[list[Message]]:
-        """The conversation in a quarter of the free cells; what that leaves out, in as much at a time."""
+        """The conversation in a quarter of the free cells; what that leaves out, in as much at a time.
+
+        Last comes what the request says in a code or a cipher, in plain words.
+        """
         *earlier, last = fold_system(conversation)
         prefix = len(self.prefixes[0])
         limit = max(min(self._cache.room(prefix), self._context - prefix) // 4, MIN_WINDOW)
@@ -248,9 +252,17 @@ class Judge:
         left_out += [turn.content for turn in turns[:first]]
         if first or len(turns) <= len(earlier):
             turns[first] = _marked(turns[first].content)
-        ids = self.lm.vocabulary.encode("\n\n".join(left_out))
-        others = windows(ids, limit, self.lm.vocabulary, OVERLAP) if left_out else []
-        return [turns[first:], *([_marked(text)] for text in others)]
+        plain = "\n\n".join(dict.fromkeys(uncoded(last.content, self.lm.vocabulary.num_tokens)))
+        return [
+            turns[first:],
+            *([_marked(text)] for text in self._cut("\n\n".join(left_out), limit)),
+            *([Message("user", text)] for text in self._cut(plain, limit)),
+        ]
+
+    def _cut(self, text: str, limit: int) -> list[str]:
+        """In windows of so many tokens; of no text none."""
+        vocabulary = self.lm.vocabulary
+        return windows(vocabulary.encode(text), limit, vocabulary, OVERLAP) if text else []
 
     def _windows(self, answer: str, size: int, around: int) -> list[str]:
         """The answer, or where it is more than `size` tokens, its parts; `around` them are so many."""

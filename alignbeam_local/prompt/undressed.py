@@ -54,13 +54,18 @@ def undressed(text: str, num_tokens: NumTokens) -> Iterator[str]:
 
     `num_tokens` is the model's that is to read it: what is plainer takes it fewer.
     """
+    yield from uncoded(text, num_tokens)
+    quoted = _quoted(text)
+    if len(quoted) > 1 and len("".join(quoted)) >= _LEAST_JOINED:
+        yield "".join(quoted)
+
+
+def uncoded(text: str, num_tokens: NumTokens) -> Iterator[str]:
+    """The same but for quoted pieces: what is in a code, a cipher or another spelling."""
     for found in _decoded(text):
         yield found
         yield from deciphered(found, num_tokens)
     yield from deciphered(text, num_tokens)
-    quoted = _quoted(text)
-    if len(quoted) > 1 and len("".join(quoted)) >= _LEAST_JOINED:
-        yield "".join(quoted)
 
 
 def deciphered(text: str, num_tokens: NumTokens) -> Iterator[str]:
