@@ -110,8 +110,8 @@ class Steering:
         unsteered: the verdict for which the draft's own answer was made again, steered; None: it was not.
         judge: the probability that it asks for harm, as the judge reads it; None: it was not asked first.
         both: what head and judge make of it together; None: the head alone decided.
-        partial: a head of several could not read it, or one a part of it, and may have found anything: no
-            score goes by `p`.
+        partial: a head of several could not read it, or one a part of it, which may hold anything: scores
+            then go by the judge alone.
     """
 
     p: float | None

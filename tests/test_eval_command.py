@@ -163,8 +163,11 @@ def test_what_can_not_be_run(words: tuple[str, ...], message: str, suite: str, t
     assert not (tmp_path / "out").exists()
 
 
-def test_two_suites_of_one_name(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
-    ran = run("eval", "run", "--out", str(tmp_path / "out"), "--suite", suite, "--suite", suite)
+@pytest.mark.parametrize("dress", [[], ["--attack", "rot13"]])
+def test_two_suites_of_one_name(
+    engines: list[FakeEngine], suite: str, dress: list[str], tmp_path: Path
+) -> None:
+    ran = run("eval", "run", "--out", str(tmp_path / "out"), "--suite", suite, "--suite", suite, *dress)
     assert "two suites are called mixed" in ran.err
 
 

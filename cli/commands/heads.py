@@ -197,10 +197,10 @@ def check(
         return
     _require_alone({"--pairs": pairs})
     if limit and not (distractions or suite):
-        raise UsageError("--limit goes with --suite and --distractions", "Every request is read.")
+        raise UsageError("--limit goes with --suite and --distractions", "Add one of them, or leave it out.")
     if attack and (distractions or not suite):
         raise UsageError(
-            "--attack goes with --suite, without --distractions", "Give a suite, or leave it out."
+            "--attack goes with --suite, without --distractions", "Add --suite FILE, or leave out --attack."
         )
     harmful = _harmful(suite, requests, limit) if distractions else []
     score = (
@@ -357,7 +357,7 @@ def _require_alone(others: Mapping[str, object]) -> None:
     """Raises: UsageError: an option that says nothing here."""
     for option, value in others.items():
         if value:
-            raise UsageError(f"{option} does not go with this head", "Leave it out, or see --answers.")
+            raise UsageError(f"{option} does not go with this head", "Leave it out; --answers decides which.")
 
 
 def _fit_answers(model: str, pairs: Path | None, out: Path | None, config: Config, *, as_json: bool) -> None:

@@ -31,12 +31,14 @@ def suite_items(
     from alignbeam_local.evaluation.suites.suites import load_suite
 
     chosen: list[Item] = []
+    names: set[str] = set()
     for spec in specs:
         items = load_suite(spec, hub_fetch(offline=offline))
-        if any(items[0].suite == item.suite for item in chosen):
+        if items[0].suite in names:
             raise UsageError(
                 f"two suites are called {items[0].suite}",
                 "Rename one of the files; of one file give a single label, or none for all of it.",
             )
+        names.add(items[0].suite)
         chosen += attacked(pick(items, limit, how, pick_seed), attacks)
     return chosen
