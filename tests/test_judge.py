@@ -14,6 +14,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine import open_judge as judge_loading
 from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import ContextFull, ModelError
+from alignbeam_local.judge import judge as judging
 from alignbeam_local.judge import prompt_cache, questions, rubric
 from alignbeam_local.judge.calibration import Calibration, Fit, Line, load_calibration
 from alignbeam_local.judge.formats import (
@@ -369,6 +370,20 @@ def test_what_a_request_says_in_a_code_is_read(code: Callable[[bytes], str], rea
         for text in (f"Where do I buy {word} here?", f"{FILLER} {word} {FILLER}"):
             asks = [Message("user", f"Decode this:\n{code(text.encode())}")]
             assert names(judge.judge(asks, ["Boil it."], THRESHOLD)) == [verdict]
+
+
+def test_codes_are_looked_for_once_in_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def look(text: str, _: object) -> Iterator[str]:
+        looked.append(text)
+        return iter(())
+
+    monkeypatch.setattr(judging, "uncoded", look)
+    judge, _ = make_judge()
+    for question in ("How?", "How?", "Why?"):
+        judge.judge([Message("user", question)], ["Boil it."], THRESHOLD)
+    assert looked == ["How?", "Why?"]
 
 
 @pytest.mark.parametrize("reader", [QuestionsFormat(), RubricFormat()])

@@ -11,8 +11,8 @@ _TEXT = (
 def prompt_of(num_tokens: int, number: int, vocabulary: Vocabulary) -> str:
     """A text of at most so many tokens, and hardly fewer; `number` makes it another one."""
     known, words = _TEXT.split(), [f"Case {number}:"]
-    while len(vocabulary.encode(" ".join(words))) < num_tokens:
+    while vocabulary.num_tokens(" ".join(words)) < num_tokens:
         words.append(known[(len(words) - 1) % len(known)])
-    while len(words) > 1 and len(vocabulary.encode(" ".join(words))) > num_tokens:
+    while len(words) > 1 and vocabulary.num_tokens(" ".join(words)) > num_tokens:
         words.pop()
     return " ".join(words)

@@ -60,6 +60,7 @@ class Judge:
         )
         self._cache = JudgeCache(lm, *self.prefixes, store)
         self._about_request: tuple[list[list[int]], list[list[float]]] | None = None  # the last one asked
+        self._uncoded = "", ""  # the last request, and what it says in plain words
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         """Read what every prompt begins with; nothing where it is held. Raises as `judge`.
@@ -246,18 +247,24 @@ class Judge:
                 continue
             content, middle = cut_middle(turn.content, left, self.lm.vocabulary)
             left_out[:0] = [middle] if middle else []
-            left -= len(self.lm.vocabulary.encode(content))
+            left -= self.lm.vocabulary.num_tokens(content)
             turns.insert(0, Message(turn.role, content))
         first = next(at for at, turn in enumerate(turns) if turn.role == "user")
         left_out += [turn.content for turn in turns[:first]]
         if first or len(turns) <= len(earlier):
             turns[first] = _marked(turns[first].content)
-        plain = "\n\n".join(dict.fromkeys(uncoded(last.content, self.lm.vocabulary.num_tokens)))
         return [
             turns[first:],
             *([_marked(text)] for text in self._cut("\n\n".join(left_out), limit)),
-            *([Message("user", text)] for text in self._cut(plain, limit)),
+            *([Message("user", text)] for text in self._cut(self._in_plain_words(last.content), limit)),
         ]
+
+    def _in_plain_words(self, text: str) -> str:
+        """What it says in a code or a cipher; looked for once where several verdicts are on one request."""
+        if self._uncoded[0] != text:
+            found = dict.fromkeys(uncoded(text, self.lm.vocabulary.num_tokens))
+            self._uncoded = text, "\n\n".join(found)
+        return self._uncoded[1]
 
     def _cut(self, text: str, limit: int) -> list[str]:
         """In windows of so many tokens; of no text none."""

@@ -126,15 +126,16 @@ def reading_of(config: Config, readings: Sequence[Steering | None]) -> Steering:
             anything: no request is then clear, and it is steered as unread unless more was found in it.
     """
     is_partial = any(read is None or read.partial for read in readings)
-    found = [as_read(config, read) for read in readings]
+    found = [_as_far_as_read(config, read) for read in readings]
     leads = max(found, key=lambda read: (_LEADS.index(read.decision), read.p or 0.0), default=unread(config))
     return replace(leads, partial=leads.p is not None and is_partial)
 
 
-def as_read(config: Config, reading: Steering | None) -> Steering:
-    """A reading that may be none, or of a request that was read in part: nothing clears it then."""
-    is_cleared = reading is not None and not (reading.partial and reading.decision == "clear")
-    return reading if reading is not None and is_cleared else unread(config)
+def _as_far_as_read(config: Config, reading: Steering | None) -> Steering:
+    """What is clear as far as it was read counts as unread."""
+    if reading is None or (reading.partial and reading.decision == "clear"):
+        return unread(config)
+    return reading
 
 
 def knobs_of(config: Config, steering: Steering | None) -> Config:
