@@ -81,7 +81,7 @@ def test_tokens_per_second_and_phase_are_told(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("columns", "left_out"),
-    [(120, ""), (90, "   anchor both draft neither"), (60, " · 90% crossed"), (50, " · 12 tokens, 120/s")],
+    [(120, ""), (90, " · 90% crossed"), (60, "   anchor both draft neither"), (50, " · 12 tokens, 120/s")],
 )
 def test_what_does_not_fit_beside_the_phase_is_left_out_whole(
     columns: int, left_out: str, monkeypatch: pytest.MonkeyPatch
@@ -90,7 +90,7 @@ def test_what_does_not_fit_beside_the_phase_is_left_out_whole(
     monkeypatch.setattr(board, "monotonic", lambda: next(clock))
     events = [event for event in running_beams() if not isinstance(event, Phase)]
     head, *_ = drawn([Phase("mix"), *events], Screen(columns))
-    whole = "draft and anchor start the beams · 12 tokens, 120/s · 90% crossed   anchor both draft neither"
+    whole = "draft and anchor start the beams · 12 tokens, 120/s   anchor both draft neither · 90% crossed"
     assert head[2:] == (whole.partition(left_out)[0] if left_out else whole)
 
 

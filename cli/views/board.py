@@ -90,7 +90,7 @@ class Board:
             case ExamplesRead():
                 self._phase = f"{PHASES['examples']} · {examples_left(event)}"
             case RequestRead() if event.steering.decision:
-                self._request = f"the request reads as {event.steering.decision}"
+                self._request = f"{event.steering.decision} request"
             case Step():
                 self._won_by[event.beam] = event.won_by
                 if event.anchor_token is not None:
@@ -115,23 +115,26 @@ class Board:
 
     def _head(self, width: int) -> Text:
         """The phase, and what else fits whole."""
-        parts = []
+        more = []
         if self._tokens:
             rate = self._tokens / max(monotonic() - self._since, 1e-3)
-            parts.append(f"{self._tokens} tokens, {rate:.{0 if rate >= 10 else 1}f}/s")
+            more.append(_beside(f"{self._tokens} tokens, {rate:.{0 if rate >= 10 else 1}f}/s"))
         if self._request:
-            parts.append(self._request)
-        if self._covered:
-            parts.append(f"{sum(self._covered) / len(self._covered):.0%} crossed")
-        more = [Text(f" · {part}", style="dim") for part in parts]
+            more.append(_beside(self._request))
         if self._won_by:
             more.append(Text.assemble("   ", winners_legend()))
+        if self._covered:
+            more.append(_beside(f"{sum(self._covered) / len(self._covered):.0%} crossed"))
         head = Text(self._phase, style="dim")
         for part in more:
             if head.cell_len + part.cell_len > width:
                 break
             head.append_text(part)
         return _cropped(head, width)
+
+
+def _beside(part: str) -> Text:
+    return Text(f" · {part}", style="dim")
 
 
 def winners_legend() -> Text:
