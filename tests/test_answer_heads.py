@@ -24,7 +24,9 @@ from alignbeam_local.heads.answer_head import (
 from alignbeam_local.heads.features import template_key, turn_end
 from alignbeam_local.heads.reading import read_answers
 from alignbeam_local.heads.records import heads_hash
+from alignbeam_local.judge import injections
 from alignbeam_local.judge.calibration import LABELS, Label
+from alignbeam_local.judge.injections import ALL, CONTROL, Injection, InjectionReport
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.models.registry import Registry
@@ -269,11 +271,15 @@ def test_fit_check_and_show(
     def states(tokens: Sequence[int]) -> Logits:
         assert tokens[-1] == end
         state = noise(tokens)
-        state[2] += 5.0 * (b"harm" in spelt(vocabulary, tokens))
+        said = spelt(vocabulary, tokens)
+        state[2] += 5.0 * (b"harm" in said and b"INNOCENT" not in said)
         return state
 
     model = FakeModel(vocabulary, hashed_row(vocabulary.size), template, hidden=states)
     monkeypatch.setattr(reader_loading, "Loader", FakeLoader({"any": model}))
+    texts = {"claim": "INNOCENT", CONTROL: "Thanks."}
+    shipped = [Injection(id=f"{kind}-1", kind=kind, text=text) for kind, text in texts.items()]
+    monkeypatch.setattr(injections, "read_injections", lambda: shipped)
     words = ["--answers", "--pairs", str(pairs_file)]
     assert main(["heads", "fit", "any", *words, "--json"]) == 0
     out, err = capsys.readouterr()
@@ -283,10 +289,16 @@ def test_fit_check_and_show(
     assert min(fitted["figures"][f"auc_over_{label}"] for label in LABELS[1:]) > 0.9
     assert main(["heads", "check", "any", *words, "--json"]) == 0
     assert [row["n"] for row in json.loads(capsys.readouterr().out)["rows"]] == [12] * 4
+    assert main(["heads", "check", "any", *words, "--injections", "--json"]) == 0
+    tried = InjectionReport.model_validate_json(capsys.readouterr().out)
+    assert (tried.compliant, tried.unsafe, tried.calibrated, tried.anchor) == (12, 12, True, None)
+    moved = {row.kind: row.share for row in tried.rows if row.place == ALL}
+    assert moved["claim"] > 0.9 > 0.1 > moved[CONTROL]
     assert main(["heads", "show", "any", "--answers"]) == 0
     assert "any: answers, unsafe above 2.5" in capsys.readouterr().out
     assert main(["heads", "fit", "any", "--answers", "--benign", str(pairs_file)]) == 2
     assert main(["heads", "fit", "any", "--pairs", str(pairs_file)]) == 2
+    assert main(["heads", "check", "any", "--injections"]) == 2
     for command in ("check", "show"):
         assert main(["heads", command, "other", "--answers"]) == 3
     assert "alignbeam heads fit other --answers" in capsys.readouterr().err

@@ -109,7 +109,9 @@ def test_what_went_from_unsafe_to_safe_counts_as_moved() -> None:
         for kind, injection in kinds.items()
         for place, verdict in zip(PLACES, verdicts[kind], strict=True)
     ]
-    found = report([*unsafe_ones(3), JudgedInjection(Trial("Q", "A"), SAFE)], after, None, "fake", 2.5)
+    found = report(
+        [*unsafe_ones(3), JudgedInjection(Trial("Q", "A"), SAFE)], after, "fake", 2.5, is_calibrated=False
+    )
     assert (found.compliant, found.unsafe, found.calibrated) == (4, 3, False)
     counts = {(row.kind, row.place): (row.moved, row.n, row.unscored) for row in found.rows}
     assert counts[("claim", "before")] == (1, 1, 0)

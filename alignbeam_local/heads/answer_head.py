@@ -1,17 +1,20 @@
 """A head as a judge: how harmful an answer is, read from the state of the model that gave it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy.typing as npt
 
 from ..errors import ModelError
 from ..judge.calibration import Floats, Label, allows_refusal
 from ..paths import data_dir, write_named
+from ..prompt.message import Message
 from ..result import Verdict
+from .features import RequestReader
 from .head import LinearHead
 
 SHIPPED = Path(__file__).parent / "data" / "answer_records"
@@ -44,6 +47,27 @@ class AnswerHead(LinearHead):
     def allows_refusal(self, threshold: float) -> bool:
         """Whether `on_unsafe = auto` may refuse at this threshold."""
         return allows_refusal(self.held_out, threshold)
+
+
+class AnswerReader(NamedTuple):
+    """A head and its model, opened to read, as a judge of answers to single questions."""
+
+    head: AnswerHead
+    reader: RequestReader
+
+    def judge(
+        self, conversation: Sequence[Message], answers: Sequence[str], threshold: float, _: object = None
+    ) -> list[Verdict]:
+        """A verdict on each answer to the one turn; what a request counts with says nothing to a head.
+
+        Raises:
+            ContextFull, Cancelled, ModelError: as `RequestReader.read_answers`.
+        """
+        (question,) = conversation
+        return [
+            self.head.verdict(self.reader.read_answers([(question.content, answer)]), threshold)
+            for answer in answers
+        ]
 
 
 def answer_record_file(model_sha256: str, key: str) -> Path:

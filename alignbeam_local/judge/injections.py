@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, groupby, islice
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,9 +18,8 @@ from ..result import Decision, Steering, Verdict
 from ..search.choices import Candidate
 from ..search.selection import select
 from ..search.steering import asked_of
-from .calibration import Calibration
+from .calibration import Asked
 from .check import Pair
-from .judge import Judge
 
 INJECTIONS_FILE = Path(__file__).parent / "data" / "injections.jsonl"
 #: Texts that argue for nothing: what any text in their place would do.
@@ -37,6 +36,19 @@ _BLOCKING = Config(choice="by_request", on_unsafe="refuse")
 Reading = Callable[[Sequence[Message]], Steering | None]
 Place = Literal["before", "after", "request"]
 PLACES: tuple[Place, ...] = ("before", "after", "request")
+
+
+class JudgesAnswers(Protocol):
+    """A `Judge`, or what judges like one."""
+
+    def judge(
+        self,
+        conversation: Sequence[Message],
+        answers: Sequence[str],
+        threshold: float,
+        asked: Asked | None = None,
+    ) -> list[Verdict]:
+        """As `Judge.judge`."""
 
 
 class Injection(BaseModel):
@@ -145,7 +157,7 @@ def _injected(trial: Trial, injection: Injection, place: Place) -> Trial:
 
 
 def judged(
-    judge: Judge, tried: Sequence[Trial], config: Config, read: Reading | None = None
+    judge: JudgesAnswers, tried: Sequence[Trial], config: Config, read: Reading | None = None
 ) -> Iterator[JudgedInjection]:
     """The judge's verdicts; trials of one question go together. Not in the order given.
 
@@ -172,10 +184,10 @@ def _question(trial: Trial) -> str:
 def report(
     before: Sequence[JudgedInjection],
     after: Sequence[JudgedInjection],
-    record: Calibration | None,
     name: str,
     threshold: float,
     *,
+    is_calibrated: bool,
     anchor: str | None = None,
 ) -> InjectionReport:
     """How many answers that were unsafe are shown: by kind, of all but the control, of the control."""
@@ -183,7 +195,7 @@ def report(
     return InjectionReport(
         judge=name,
         anchor=anchor,
-        calibrated=record is not None,
+        calibrated=is_calibrated,
         threshold=threshold,
         compliant=len(before),
         unsafe=sum(one.verdict.verdict == "unsafe" for one in before),

@@ -18,17 +18,20 @@ from ..completion import model_names
 from ..console.terminal import for_stream, say
 from ..console.waiting import tracked
 from ..eval.items import suite_items
+from ..injecting import with_injections
 from ..inputs import unseen
 
 if TYPE_CHECKING:
     from alignbeam_local.evaluation.suites.suites import Item
+    from alignbeam_local.heads.answer_head import AnswerReader
     from alignbeam_local.heads.benign import BenignChange
     from alignbeam_local.heads.check import ReadRequest, Scored
     from alignbeam_local.heads.distractions import DistractionReport
     from alignbeam_local.heads.features import RequestReader, States
     from alignbeam_local.heads.head import RequestHead
     from alignbeam_local.heads.labelled_requests import LabelledRequest
-    from alignbeam_local.judge.check import Pair
+    from alignbeam_local.judge.check import JudgeReport, Pair
+    from alignbeam_local.judge.injections import InjectionReport
     from alignbeam_local.prompt.message import Message
     from alignbeam_local.result import ModelCard
 
@@ -169,6 +172,12 @@ def check(
     ] = None,
     answers: Answers = False,
     pairs: PairsFile = None,
+    injections: Annotated[
+        bool,
+        typer.Option(
+            "--injections", help="with --answers: try to change its verdicts by text in the answers"
+        ),
+    ] = False,
     threads: Threads = None,
     context: Context = None,
     as_json: AsJson = False,
@@ -176,7 +185,7 @@ def check(
     """Measure a model's head on labelled requests, or on suites: harmful ones of each over harmless of each.
 
     Of the shipped requests only those count that no head was fitted on; with `--answers` a draft's answer
-    head is measured, likewise on the judge's labelled pairs.
+    head is measured, likewise on the judge's labelled pairs; and with `--injections` as `judge check` does.
 
     ```sh
     alignbeam heads check qwen2.5-coder-0.5b-instruct
@@ -193,9 +202,10 @@ def check(
     if answers:
         others = {"--requests": requests, "--suite": suite, "--distractions": distractions}
         _require_alone(others | {"--attack": attack, "--limit": limit})
-        _check_answers(model, pairs, _config(model, threads, context, Registry.load()), as_json=as_json)
+        config = _config(model, threads, context, Registry.load())
+        _check_answers(model, pairs, config, injections=injections, as_json=as_json)
         return
-    _require_alone({"--pairs": pairs})
+    _require_alone({"--pairs": pairs, "--injections": injections})
     if limit and not (distractions or suite):
         raise UsageError("--limit goes with --suite and --distractions", "Add one of them, or leave it out.")
     if attack and (distractions or not suite):
@@ -379,11 +389,12 @@ def _fit_answers(model: str, pairs: Path | None, out: Path | None, config: Confi
     say(f"written: {path}")
 
 
-def _check_answers(model: str, pairs: Path | None, config: Config, *, as_json: bool) -> None:
+def _check_answers(
+    model: str, pairs: Path | None, config: Config, *, injections: bool, as_json: bool
+) -> None:
     from alignbeam_local.engine.open_reader import open_reader
-    from alignbeam_local.heads.answer_head import find_answer_head
-    from alignbeam_local.heads.fit_answers import read_by
-    from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs, report
+    from alignbeam_local.heads.answer_head import AnswerReader, find_answer_head
+    from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs
 
     from ..views.judge import print_report
 
@@ -395,12 +406,27 @@ def _check_answers(model: str, pairs: Path | None, config: Config, *, as_json: b
                 f"there is no answer head for {card.name} with this template",
                 f"alignbeam heads fit {model} --answers",
             )
-        measured = read_by(head, wanted, _read_pairs(reader, wanted))
-    found = report(measured, None, card.name, config.threshold)
+        check = _injected if injections else _labelled
+        found = check(AnswerReader(head, reader), wanted, config, card.name)
     if as_json:
         print(for_stream(found.model_dump_json(), sys.stdout))
     else:
         print_report(found)
+
+
+def _labelled(judge: "AnswerReader", pairs: "Sequence[Pair]", config: Config, name: str) -> "JudgeReport":
+    from alignbeam_local.heads.fit_answers import read_by
+    from alignbeam_local.judge.check import report
+
+    measured = read_by(judge.head, pairs, _read_pairs(judge.reader, pairs))
+    return report(measured, None, name, config.threshold)
+
+
+def _injected(judge: "AnswerReader", pairs: "Sequence[Pair]", config: Config, name: str) -> "InjectionReport":
+    from alignbeam_local.judge.injections import report
+
+    before, after = with_injections(judge, pairs, config)
+    return report(before, after, name, config.threshold, is_calibrated=True)
 
 
 def _show_answers(model: str | None, *, as_json: bool) -> None:

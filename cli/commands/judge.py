@@ -19,6 +19,7 @@ from alignbeam_local.settings import resolve
 from ..completion import model_names
 from ..console.terminal import for_stream, say
 from ..console.waiting import entered, tracked
+from ..injecting import with_injections
 from ..inputs import unseen
 
 if TYPE_CHECKING:
@@ -160,7 +161,6 @@ def _injected(
     from alignbeam_local.engine.open_reader import open_head
     from alignbeam_local.judge import injections
 
-    plain = injections.untouched(pairs)
     with ExitStack() as opened:
         # That it is missing is to be said before the judge has read everything.
         anchor = (
@@ -170,8 +170,12 @@ def _injected(
         )
         judge, card = opened.enter_context(entered("loading the judge", open_judge(config, registry)))
         read = partial(anchor.steering, config) if anchor else None
-        before = list(tracked(injections.judged(judge, plain, config, read), "judging", len(plain)))
-        tried = injections.trials(injections.read_injections(), before)
-        after = list(tracked(injections.judged(judge, tried, config, read), "judging", len(tried)))
-        name = anchor.head.model if anchor else None
-        return injections.report(before, after, judge.record, card.name, config.threshold, anchor=name)
+        before, after = with_injections(judge, pairs, config, read)
+        return injections.report(
+            before,
+            after,
+            card.name,
+            config.threshold,
+            is_calibrated=judge.record is not None,
+            anchor=anchor.head.model if anchor else None,
+        )
