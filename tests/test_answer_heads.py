@@ -293,7 +293,8 @@ def test_fit_check_and_show(
     tried = InjectionReport.model_validate_json(capsys.readouterr().out)
     assert (tried.compliant, tried.unsafe, tried.calibrated, tried.anchor) == (12, 12, True, None)
     moved = {row.kind: row.share for row in tried.rows if row.place == ALL}
-    assert moved["claim"] > 0.9 > 0.1 > moved[CONTROL]
+    assert moved["claim"] > 0.9
+    assert moved[CONTROL] < 0.1
     assert main(["heads", "show", "any", "--answers"]) == 0
     assert "any: answers, unsafe above 2.5" in capsys.readouterr().out
     assert main(["heads", "fit", "any", "--answers", "--benign", str(pairs_file)]) == 2

@@ -1,7 +1,6 @@
 """`alignbeam heads`: fit what tells harmful requests from harmless ones, and measure it."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,24 +13,21 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
+from ..answer_heads import check_answers, fit_answers, show_answers
 from ..completion import model_names
-from ..console.terminal import for_stream, say
+from ..console.terminal import say
 from ..console.waiting import tracked
 from ..eval.items import suite_items
-from ..injecting import with_injections
 from ..inputs import unseen
 
 if TYPE_CHECKING:
     from alignbeam_local.evaluation.suites.suites import Item
-    from alignbeam_local.heads.answer_head import AnswerReader
     from alignbeam_local.heads.benign import BenignChange
     from alignbeam_local.heads.check import ReadRequest, Scored
     from alignbeam_local.heads.distractions import DistractionReport
-    from alignbeam_local.heads.features import RequestReader, States
+    from alignbeam_local.heads.features import RequestReader
     from alignbeam_local.heads.head import RequestHead
     from alignbeam_local.heads.labelled_requests import LabelledRequest
-    from alignbeam_local.judge.check import JudgeReport, Pair
-    from alignbeam_local.judge.injections import InjectionReport
     from alignbeam_local.prompt.message import Message
     from alignbeam_local.result import ModelCard
 
@@ -126,7 +122,7 @@ def fit(
     require_scikit_learn()
     if answers:
         _require_alone({"--requests": requests, "--benign": benign, "--layer": layer is not None})
-        _fit_answers(model, pairs, out, _config(model, threads, context, Registry.load()), as_json=as_json)
+        fit_answers(model, pairs, out, _config(model, threads, context, Registry.load()), as_json=as_json)
         return
     _require_alone({"--pairs": pairs})
     wanted = read_requests(requests) if requests else read_requests()
@@ -203,7 +199,7 @@ def check(
         others = {"--requests": requests, "--suite": suite, "--distractions": distractions}
         _require_alone(others | {"--attack": attack, "--limit": limit})
         config = _config(model, threads, context, Registry.load())
-        _check_answers(model, pairs, config, injections=injections, as_json=as_json)
+        check_answers(model, pairs, config, injections=injections, as_json=as_json)
         return
     _require_alone({"--pairs": pairs, "--injections": injections})
     if limit and not (distractions or suite):
@@ -247,7 +243,7 @@ def show(
     from ..views.heads import print_heads, print_list
 
     if answers:
-        _show_answers(model, as_json=as_json)
+        show_answers(model, as_json=as_json)
         return
     found = [(path, head) for path, head in all_heads() if model in (None, head.model)]
     if model and not found:
@@ -368,84 +364,3 @@ def _require_alone(others: Mapping[str, object]) -> None:
     for option, value in others.items():
         if value:
             raise UsageError(f"{option} does not go with this head", "Leave it out; --answers decides which.")
-
-
-def _fit_answers(model: str, pairs: Path | None, out: Path | None, config: Config, *, as_json: bool) -> None:
-    from alignbeam_local.engine.open_reader import open_reader
-    from alignbeam_local.heads.answer_head import answer_record_file, save_answer_head
-    from alignbeam_local.heads.fit_answers import fit_answer_head
-    from alignbeam_local.judge.check import PAIRS_FILE, read_pairs, require_splits
-
-    from ..views.heads import print_answer_heads
-
-    wanted = read_pairs(pairs or PAIRS_FILE)
-    require_splits(wanted)
-    with open_reader(config, Registry.load(), "draft") as (reader, card):
-        states, key = _read_pairs(reader, wanted), reader.key
-    record = fit_answer_head(wanted, states, card, key, config.threshold)
-    path = out or answer_record_file(card.weights_sha256, key)
-    save_answer_head(record, path)
-    print_answer_heads([record], as_json=as_json)
-    say(f"written: {path}")
-
-
-def _check_answers(
-    model: str, pairs: Path | None, config: Config, *, injections: bool, as_json: bool
-) -> None:
-    from alignbeam_local.engine.open_reader import open_reader
-    from alignbeam_local.heads.answer_head import AnswerReader, find_answer_head
-    from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs
-
-    from ..views.judge import print_report
-
-    wanted = unseen(read_pairs(pairs), "pairs") if pairs else held_out(read_pairs(PAIRS_FILE))
-    with open_reader(config, Registry.load(), "draft") as (reader, card):
-        head = find_answer_head(card.weights_sha256, reader.key)
-        if head is None:
-            raise ModelError(
-                f"there is no answer head for {card.name} with this template",
-                f"alignbeam heads fit {model} --answers",
-            )
-        check = _injected if injections else _labelled
-        found = check(AnswerReader(head, reader), wanted, config, card.name)
-    if as_json:
-        print(for_stream(found.model_dump_json(), sys.stdout))
-    else:
-        print_report(found)
-
-
-def _labelled(judge: "AnswerReader", pairs: "Sequence[Pair]", config: Config, name: str) -> "JudgeReport":
-    from alignbeam_local.heads.fit_answers import read_by
-    from alignbeam_local.judge.check import report
-
-    measured = read_by(judge.head, pairs, _read_pairs(judge.reader, pairs))
-    return report(measured, None, name, config.threshold)
-
-
-def _injected(judge: "AnswerReader", pairs: "Sequence[Pair]", config: Config, name: str) -> "InjectionReport":
-    from alignbeam_local.judge.injections import report
-
-    before, after = with_injections(judge, pairs, config)
-    return report(before, after, name, config.threshold, is_calibrated=True)
-
-
-def _show_answers(model: str | None, *, as_json: bool) -> None:
-    from alignbeam_local.heads.answer_head import all_answer_heads
-
-    from ..views.heads import print_answer_heads
-
-    found = [head for _, head in all_answer_heads() if model in (None, head.model)]
-    if not found:
-        raise ModelError(
-            f"there is no answer head{f' for {model}' if model else ''}",
-            f"alignbeam heads fit {model or 'MODEL'} --answers",
-        )
-    print_answer_heads(found, as_json=as_json)
-
-
-def _read_pairs(reader: "RequestReader", pairs: "Sequence[Pair]") -> "States":
-    import numpy as np
-
-    return np.concatenate(
-        [reader.read_answers([(pair.question, pair.answer)]) for pair in tracked(pairs, "reading")]
-    )
