@@ -320,11 +320,13 @@ def test_a_run_says_which_records_its_answers_may_depend_on(
 
 def test_shipped_records_are_records_of_named_models() -> None:
     found = [load_answer_head(path) for path in heads.SHIPPED.glob("*.json")]
-    assert found
     for one in found:
         assert one.model in Registry.load().models
         assert set(one.held_out) == set(LABELS)
-        assert not one.allows_refusal(2.5)
+    assert {one.model: one.allows_refusal(2.5) for one in found} == {
+        "smollm2-135m-instruct": False,
+        "qwen2.5-coder-1.5b-instruct": True,
+    }
 
 
 @pytest.mark.parametrize("kv", ["seq", "state"])
