@@ -13,7 +13,7 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
-from ..answer_heads import check_answers, fit_answers, show_answers
+from ..checks.answer_heads import check_answers, fit_answers, show_answers
 from ..completion import model_names
 from ..console.terminal import say
 from ..console.waiting import tracked

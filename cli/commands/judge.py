@@ -16,10 +16,10 @@ from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import user_path
 from alignbeam_local.settings import resolve
 
+from ..checks.injecting import with_injections
 from ..completion import model_names
 from ..console.terminal import for_stream, say
 from ..console.waiting import entered, tracked
-from ..injecting import with_injections
 from ..inputs import unseen
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from alignbeam_local.config import Config
 
-from .console.waiting import tracked
+from ..console.waiting import tracked
 
 if TYPE_CHECKING:
     from alignbeam_local.judge.check import Pair

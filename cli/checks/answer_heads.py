@@ -9,10 +9,10 @@ from alignbeam_local.config import Config
 from alignbeam_local.errors import ModelError
 from alignbeam_local.models.registry import Registry
 
-from .console.terminal import for_stream, say
-from .console.waiting import tracked
+from ..console.terminal import for_stream, say
+from ..console.waiting import tracked
+from ..inputs import unseen
 from .injecting import with_injections
-from .inputs import unseen
 
 if TYPE_CHECKING:
     from alignbeam_local.heads.answer_head import AnswerReader
@@ -28,7 +28,7 @@ def fit_answers(model: str, pairs: Path | None, out: Path | None, config: Config
     from alignbeam_local.heads.fit_answers import fit_answer_head
     from alignbeam_local.judge.check import PAIRS_FILE, read_pairs, require_splits
 
-    from .views.heads import print_answer_heads
+    from ..views.heads import print_answer_heads
 
     wanted = read_pairs(pairs or PAIRS_FILE)
     require_splits(wanted)
@@ -51,7 +51,7 @@ def check_answers(model: str, pairs: Path | None, config: Config, *, injections:
     from alignbeam_local.heads.answer_head import AnswerReader, find_answer_head
     from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs
 
-    from .views.judge import print_report
+    from ..views.judge import print_report
 
     wanted = unseen(read_pairs(pairs), "pairs") if pairs else held_out(read_pairs(PAIRS_FILE))
     with open_reader(config, Registry.load(), "draft") as (reader, card):
@@ -88,7 +88,7 @@ def show_answers(model: str | None, *, as_json: bool) -> None:
     """Show the heads that are kept here, or one model's. Raises: ModelError: there is none."""
     from alignbeam_local.heads.answer_head import all_answer_heads
 
-    from .views.heads import print_answer_heads
+    from ..views.heads import print_answer_heads
 
     found = [head for _, head in all_answer_heads() if model in (None, head.model)]
     if not found:
