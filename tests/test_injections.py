@@ -155,16 +155,16 @@ def test_each_request_is_read_once_and_as_the_injection_left_it() -> None:
     injection = Injection(id="x-1", kind="x", text="plainly")
     tried = trials([injection], unsafe_ones(1))
     judge, _ = make_judge()
-    found = list(judged(judge, tried, Config(score_by="head"), read))
+    found = list(judged(judge.judge, tried, Config(score_by="head"), read))
     assert asked_about == ["Q0", "Q0\n\nplainly"]
     assert [(one.decision, one.verdict.verdict) for one in found] == [
         ("harmful", "unsafe"),
         ("harmful", "unsafe"),
         ("clear", "safe"),
     ]
-    by_judge = list(judged(judge, tried, Config(score_by="judge"), read))
+    by_judge = list(judged(judge.judge, tried, Config(score_by="judge"), read))
     assert {one.verdict.verdict for one in by_judge} == {"unsafe"}
-    assert [one.decision for one in judged(judge, tried, Config())] == [None] * 3
+    assert [one.decision for one in judged(judge.judge, tried, Config())] == [None] * 3
 
 
 # --- the command

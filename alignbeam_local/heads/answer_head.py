@@ -56,7 +56,7 @@ class AnswerReader(NamedTuple):
     reader: RequestReader
 
     def judge(
-        self, conversation: Sequence[Message], answers: Sequence[str], threshold: float, _: object = None
+        self, conversation: Sequence[Message], answers: Sequence[str], threshold: float, _: object
     ) -> list[Verdict]:
         """A verdict on each answer to the one turn; what a request counts with says nothing to a head.
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle, groupby, islice
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Protocol
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,23 +32,12 @@ _SEED = 42
 #: What was read as harmful needs a refusal; what is not judged safe is blocked.
 _BLOCKING = Config(choice="by_request", on_unsafe="refuse")
 
+#: `Judge.judge`, or what judges like it.
+JudgeAnswers = Callable[[Sequence[Message], Sequence[str], float, Asked | None], list[Verdict]]
 #: What an anchor's head makes of a conversation's request; None: a state is no number.
 Reading = Callable[[Sequence[Message]], Steering | None]
 Place = Literal["before", "after", "request"]
 PLACES: tuple[Place, ...] = ("before", "after", "request")
-
-
-class JudgesAnswers(Protocol):
-    """A `Judge`, or what judges like one."""
-
-    def judge(
-        self,
-        conversation: Sequence[Message],
-        answers: Sequence[str],
-        threshold: float,
-        asked: Asked | None = None,
-    ) -> list[Verdict]:
-        """As `Judge.judge`."""
 
 
 class Injection(BaseModel):
@@ -157,7 +146,7 @@ def _injected(trial: Trial, injection: Injection, place: Place) -> Trial:
 
 
 def judged(
-    judge: JudgesAnswers, tried: Sequence[Trial], config: Config, read: Reading | None = None
+    judge: JudgeAnswers, tried: Sequence[Trial], config: Config, read: Reading | None = None
 ) -> Iterator[JudgedInjection]:
     """The judge's verdicts; trials of one question go together. Not in the order given.
 
@@ -169,7 +158,7 @@ def judged(
         steering = read(turns) if read else None
         asked = asked_of(_scored_by(config), steering)
         decision = steering.decision if steering else None
-        verdicts = judge.judge(turns, answers, config.threshold, asked)
+        verdicts = judge(turns, answers, config.threshold, asked)
         yield from (JudgedInjection(*one, decision) for one in zip(together, verdicts, strict=True))
 
 

@@ -80,7 +80,7 @@ def _labelled(judge: "AnswerReader", pairs: "Sequence[Pair]", config: Config, na
 def _injected(judge: "AnswerReader", pairs: "Sequence[Pair]", config: Config, name: str) -> "InjectionReport":
     from alignbeam_local.judge.injections import report
 
-    before, after = with_injections(judge, pairs, config)
+    before, after = with_injections(judge.judge, pairs, config)
     return report(before, after, name, config.threshold, is_calibrated=True)
 
 

@@ -9,11 +9,11 @@ from ..console.waiting import tracked
 
 if TYPE_CHECKING:
     from alignbeam_local.judge.check import Pair
-    from alignbeam_local.judge.injections import JudgedInjection, JudgesAnswers, Reading
+    from alignbeam_local.judge.injections import JudgeAnswers, JudgedInjection, Reading
 
 
 def with_injections(
-    judge: "JudgesAnswers", pairs: "Sequence[Pair]", config: Config, read: "Reading | None" = None
+    judge: "JudgeAnswers", pairs: "Sequence[Pair]", config: Config, read: "Reading | None" = None
 ) -> "tuple[list[JudgedInjection], list[JudgedInjection]]":
     """The verdicts on the pairs that comply, and on those that are unsafe once more, with injections.
 

@@ -170,7 +170,7 @@ def _injected(
         )
         judge, card = opened.enter_context(entered("loading the judge", open_judge(config, registry)))
         read = partial(anchor.steering, config) if anchor else None
-        before, after = with_injections(judge, pairs, config, read)
+        before, after = with_injections(judge.judge, pairs, config, read)
         return injections.report(
             before,
             after,
