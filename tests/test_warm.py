@@ -16,7 +16,7 @@ from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, No
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
 from alignbeam_local.server import serving
-from alignbeam_local.warm.found_server import find_server, running_servers
+from alignbeam_local.warm.found_server import find_server, open_file, running_servers
 from alignbeam_local.warm.remote_engine import RemoteEngine
 from alignbeam_local.warm.sockets import socket_dir, sockets
 from tests.fake_loader import FakeLoader
@@ -233,6 +233,20 @@ def test_only_a_server_of_the_same_models_is_found(world: ServerWorld, tmp_path:
     other = tmp_path / "draft.gguf"
     other.touch()
     assert find_server(Config.of({**PLAIN, **dict.fromkeys(ROLES, str(other))}), REGISTRY) is None
+
+
+def test_other_bytes_in_a_models_place_are_another_model(world: ServerWorld, tmp_path: Path) -> None:
+    (server,) = running_servers()
+    model, new = tmp_path / "model.gguf", tmp_path / "new.gguf"
+    model.write_bytes(b"before")
+    new.write_bytes(b"after")
+    config = Config.of({**PLAIN, **dict.fromkeys(ROLES, str(model))})
+    holding = replace(server, files=dict.fromkeys(ROLES, open_file(model)))
+    assert holding.holds(config, REGISTRY)
+    new.replace(model)
+    assert not holding.holds(config, REGISTRY)
+    model.unlink()
+    assert not holding.holds(config, REGISTRY)
 
 
 def test_a_socket_that_nobody_listens_on_is_passed_over(world: ServerWorld) -> None:

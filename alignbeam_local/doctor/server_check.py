@@ -9,9 +9,10 @@ from .findings import Finding
 def servers() -> Iterator[Finding]:
     """One finding for each pair that a server holds; none where no server runs."""
     for server in running_servers():
+        files = {what: file.path for what, file in server.files.items()}
         yield Finding(
             "server",
             "ok",
             f"process {server.pid} holds the models of {server.pair}: ask, filter and chat use them",
-            details={"pid": server.pid, "pair": server.pair, "files": dict(server.files)},
+            details={"pid": server.pid, "pair": server.pair, "files": files},
         )

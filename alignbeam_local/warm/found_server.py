@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -25,6 +25,23 @@ _ELSEWHERE = frozenset(
 _SAME = tuple(knob for knob in knobs_that("loads") if knob not in _ELSEWHERE)
 
 
+class OpenFile(NamedTuple):
+    """A file of weights, and which bytes those were: another one may be put in its place."""
+
+    path: str
+    size: int
+    changed_ns: int
+
+
+def open_file(path: Path) -> OpenFile:
+    """The file as it is now; of none, no bytes."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return OpenFile(str(path.resolve()), 0, 0)
+    return OpenFile(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+
+
 @dataclass(frozen=True)
 class FoundServer:
     """One pair of a server.
@@ -34,7 +51,7 @@ class FoundServer:
         pid: the server's process.
         pair: the name of the pair.
         config: the knobs that it was opened with.
-        files: the model file of each role.
+        files: the model file of each role, and each adapter.
         notices: what it had to say when it loaded them.
     """
 
@@ -42,7 +59,7 @@ class FoundServer:
     pid: int
     pair: str
     config: Config
-    files: Mapping[str, str]
+    files: Mapping[str, OpenFile]
     notices: tuple[str, ...]
 
     def serves(self, config: Config) -> bool:
@@ -68,7 +85,7 @@ class FoundServer:
         """
         if config.depth > 0 and set(filter(is_anchor, self.files)) != set(config.anchor_roles):
             return False
-        return all(self.files.get(role) == path for role, path in _paths(config, registry).items())
+        return all(self.files.get(what) == file for what, file in _files(config, registry).items())
 
     @property
     def _alone(self) -> Config:
@@ -81,16 +98,16 @@ def find_server(config: Config, registry: Registry) -> FoundServer | None:
     return next(found, None)
 
 
-def _paths(config: Config, registry: Registry) -> dict[str, str]:
-    """Where the models of an answer with these knobs are, by what they are there. Raises: UsageError."""
-    models = {role: str(registry.resolve(config.model_named(role)).path.resolve()) for role in config.roles}
-    return models | adapter_paths(config, registry)
+def _files(config: Config, registry: Registry) -> dict[str, OpenFile]:
+    """The models of an answer with these knobs, by what they are there. Raises: UsageError."""
+    models = {role: open_file(registry.resolve(config.model_named(role)).path) for role in config.roles}
+    return models | adapter_files(config, registry)
 
 
-def adapter_paths(config: Config, registry: Registry) -> dict[str, str]:
-    """Where the draft's adapters are, by their places."""
-    files = (registry.resolve(adapter.file).path.resolve() for adapter in config.adapters)
-    return {f"adapter {place}": str(path) for place, path in enumerate(files)}
+def adapter_files(config: Config, registry: Registry) -> dict[str, OpenFile]:
+    """The draft's adapters, by their places."""
+    files = (open_file(registry.resolve(adapter.file).path) for adapter in config.adapters)
+    return {f"adapter {place}": file for place, file in enumerate(files)}
 
 
 def running_servers() -> Iterator[FoundServer]:
@@ -106,6 +123,7 @@ def running_servers() -> Iterator[FoundServer]:
 
 def _pairs(path: Path, info: Mapping[str, Any]) -> Iterator[FoundServer]:
     for name, pair in info["pairs"].items():
-        with suppress(AlignBeamError, KeyError, ValidationError):
+        with suppress(AlignBeamError, KeyError, TypeError, ValidationError):
             config = Config.of(pair["config"])
-            yield FoundServer(path, info["pid"], name, config, pair["files"], tuple(pair["notices"]))
+            files = {what: OpenFile(*file) for what, file in pair["files"].items()}
+            yield FoundServer(path, info["pid"], name, config, files, tuple(pair["notices"]))
