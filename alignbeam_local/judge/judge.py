@@ -1,10 +1,10 @@
 """Scores answers for harm with a small instruct model (the method, "Judge")."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from hashlib import sha256
-from itertools import product
+from itertools import islice, product
 from math import inf, isfinite
 
 from ..errors import ContextFull
@@ -14,6 +14,7 @@ from ..prompt.formats import PROBES, PromptFormat, fold_system, shared_prefix
 from ..prompt.message import Message
 from ..prompt.undressed import uncoded
 from ..result import Verdict, VerdictName
+from .answer_parts import answer_parts
 from .calibration import AS_SAID, Asked, Calibration, sigmoid
 from .formats import JudgeFormat, JudgeReading, make_reading, request_log_odds
 from .labels import LabelTokens
@@ -60,6 +61,7 @@ class Judge:
         )
         self._cache = JudgeCache(lm, *self.prefixes, store)
         self._about_request: tuple[list[list[int]], list[list[float]]] | None = None  # the last one asked
+        self._about_parts: dict[str, list[float]] = {}  # of the last answers
         self._uncoded = "", ""  # the last request, and what it says in plain words
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
@@ -92,6 +94,7 @@ class Judge:
     def forget(self) -> None:
         """Drop what is held and known of the last request; what every prompt begins with stays."""
         self._about_request = None
+        self._about_parts = {}
         self._cache.forget_request()
 
     @cached_property
@@ -112,7 +115,8 @@ class Judge:
         """A verdict on each answer to the last user turn; at or under the threshold is safe.
 
         System turns are part of the request: they lead the user turn behind them. Where the request was
-        read by somebody else too, `asked` says what it counts with.
+        read by somebody else too, `asked` says what it counts with. Of an answer's windows, and of its
+        paragraphs if the judge is asked about requests by themselves, the worst counts.
 
         Raises:
             ContextFull: the model's context is too small for any request.
@@ -158,43 +162,67 @@ class Judge:
     def readings(
         self, conversation: Sequence[Message], answers: Sequence[str], asked: Asked | None = None
     ) -> list[JudgeReading]:
-        """What the judge says of each answer; of all windows the worst counts, as `asked` has it.
+        """What the judge says of each answer; of all windows and parts the worst counts, as `asked` has it.
 
         Raises: as `judge`.
         """
         requests = self._request_windows(conversation)
         around = max(len(self._encode(turns, "")) for turns in requests) + SPARE_TOKENS
         size = min(self._cache.room(around), self._context - around)
-        parts_of = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
-        texts = list(dict.fromkeys(text for parts in parts_of.values() for text in parts))
+        wholes = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
+        parts = {
+            answer: [text for part in self._parts(answer) for text in self._windows(part, size, around)]
+            for answer in wholes
+        }
         harm = partial(self._rank, asked)
-        read = dict(zip(texts, self._read(requests, texts, harm), strict=True))
-        worst = {answer: max((read[text] for text in parts), key=harm) for answer, parts in parts_of.items()}
+        read = self._read(requests, _texts(wholes), _texts(parts), harm)
+        worst = {
+            answer: max((read[text] for text in wholes[answer] + parts[answer]), key=harm)
+            for answer in wholes
+        }
         return [worst[answer] for answer in answers]
+
+    def _parts(self, answer: str) -> list[str]:
+        """What is read of it beside the whole, where requests are asked about by themselves."""
+        return answer_parts(answer, self.lm.vocabulary.num_tokens) if self._reader.request_labels else []
 
     def _read(
         self,
         requests: Sequence[Sequence[Message]],
         texts: Sequence[str],
+        parts: Sequence[str],
         harm: Callable[[JudgeReading], tuple[float, float]],
-    ) -> list[JudgeReading]:
+    ) -> dict[str, JudgeReading]:
         """What is said of each text as the answer to each window of the request; the worst counts."""
         if not texts:
-            return []
+            return {}
         reader = self._reader
         about_request = self._said_of(requests) if reader.request_labels else []
         behind = requests[:1] if about_request else requests  # asked about by itself, it is not in these
         prompts = [Prompt(self._encode(turns, text), self._labels) for text in texts for turns in behind]
-        found = self._cache.ask(prompts)
-        pairs = [
-            product(found[at : at + len(behind)], about_request or [[]])
-            for at in range(0, len(prompts), len(behind))
-        ]
+        found = iter(self._cache.ask(prompts))
+        said = {text: list(islice(found, len(behind))) for text in texts}
+        said |= {text: [each] for text, each in self._said_of_parts(requests[0], parts).items()}
         labels, about_labels = reader.labels, reader.request_labels
-        return [
-            max((make_reading(labels, said, about_labels, about) for said, about in each), key=harm)
-            for each in pairs
-        ]
+        return {
+            text: max(
+                (
+                    make_reading(labels, one, about_labels, about)
+                    for one, about in product(each, about_request or [[]])
+                ),
+                key=harm,
+            )
+            for text, each in said.items()
+        }
+
+    def _said_of_parts(self, turns: Sequence[Message], parts: Sequence[str]) -> dict[str, list[float]]:
+        """What is said of each; not asked again of what the last answers held too, as one that grows does."""
+        said = {text: self._about_parts[text] for text in parts if self._about_parts.get(text)}
+        new = [text for text in parts if text not in said]
+        prompts = [Prompt(self._encode(turns, text), self._labels) for text in new]
+        said |= zip(new, self._cache.ask_beside(prompts), strict=True)
+        self._about_parts = said
+        return said
 
     def _said_of(self, requests: Sequence[Sequence[Message]]) -> list[list[float]]:
         """What is said of each window of a request; not asked again where all of the last one was said."""
@@ -271,12 +299,12 @@ class Judge:
         vocabulary = self.lm.vocabulary
         return windows(vocabulary.encode(text), limit, vocabulary, OVERLAP) if text else []
 
-    def _windows(self, answer: str, size: int, around: int) -> list[str]:
-        """The answer, or where it is more than `size` tokens, its parts; `around` them are so many."""
+    def _windows(self, text: str, size: int, around: int) -> list[str]:
+        """The text, or where it is more than `size` tokens, its windows; `around` them are so many."""
         vocabulary = self.lm.vocabulary
-        ids = vocabulary.encode(answer)
+        ids = vocabulary.encode(text)
         if len(ids) <= size:
-            return [answer]
+            return [text]
         if size < MIN_WINDOW:
             raise ContextFull("the judge's context is too small", self._more_room(around))
         return windows(ids, size, vocabulary)
@@ -306,6 +334,11 @@ def request_of(reading: JudgeReading, record: Calibration | None) -> float | Non
 def _calibrated(log_odds: float, record: Calibration | None) -> float:
     line = record.fit.request if record else None
     return float(sigmoid(line.at(log_odds) if line else log_odds))
+
+
+def _texts(of_answers: Mapping[str, Sequence[str]]) -> list[str]:
+    """All of them, none twice."""
+    return list(dict.fromkeys(text for texts in of_answers.values() for text in texts))
 
 
 def _marked(text: str) -> Message:

@@ -79,7 +79,32 @@ class JudgeCache:
             pass
         source, shared = self._hold_request([prompt.ids for prompt in answers])
         tails = [_Tail(source, shared, prompt) for prompt in answers]
-        return [found for group in self._groups(tails, shared) for found in self._ask_group(group)]
+        free = self.room(shared) + (shared if self._copies else 0)
+        return self._ask_in_groups(tails, self._first, free)
+
+    def ask_beside(self, answers: Sequence[Prompt]) -> list[list[float]]:
+        """As `ask`; what was asked about answers before stays held, if there is room for more beside it.
+
+        Raises: as `ask`.
+        """
+        if not answers:
+            return []
+        for _ in self.read_prefixes():
+            pass
+        known = self._prefixes[ANSWER_PREFIX]
+        tails = [_Tail(ANSWER_PREFIX, common_prefix(known, prompt.ids), prompt) for prompt in answers]
+        first, free = self._room_beside(len(known))
+        if first == self._lm.num_sequences or max(map(self._cells, tails)) > free:
+            self._clear(REQUEST)
+            first, free = self._room_beside(len(known))
+        return self._ask_in_groups(tails, first, free)
+
+    def _room_beside(self, known: int) -> tuple[int, int]:
+        """The first sequence behind all that hold something, and cells left, `known` of each shared."""
+        lm, shared = self._lm, 0 if self._copies else known
+        held = [sequence for sequence in range(REQUEST, lm.num_sequences) if lm.tokens(sequence)]
+        used = sum(len(lm.tokens(sequence)) - shared for sequence in held)
+        return max([self._first, *(sequence + 1 for sequence in held)]), self.room(known) - used
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         """Prefill the prefixes piece by piece, if they are not held, and keep what was read.
@@ -222,22 +247,29 @@ class JudgeCache:
         source = max(held, key=lambda sequence: held[sequence])
         return source, held[source]
 
-    def _groups(self, tails: Sequence[_Tail], shared: int) -> Iterator[list[_Tail]]:
-        """As many at a time as there are sequences and cells for."""
+    def _cells(self, tail: _Tail) -> int:
+        return len(tail.prompt.ids if self._copies else tail.ids)
+
+    def _ask_in_groups(self, tails: Sequence[_Tail], first: int, free: int) -> list[list[float]]:
+        return [
+            found for group in self._groups(tails, first, free) for found in self._ask_group(group, first)
+        ]
+
+    def _groups(self, tails: Sequence[_Tail], first: int, free: int) -> Iterator[list[_Tail]]:
+        """As many at a time as there are sequences from the first one on, and free cells for."""
         group, used = list[_Tail](), 0
-        free = self.room(shared) + (shared if self._copies else 0)
         for tail in tails:
-            cost = len(tail.prompt.ids if self._copies else tail.ids)
-            if group and (used + cost > free or len(group) == self._lm.num_sequences - self._first):
+            cost = self._cells(tail)
+            if group and (used + cost > free or len(group) == self._lm.num_sequences - first):
                 yield group
                 group, used = [], 0
             group.append(tail)
             used += cost
         yield group
 
-    def _ask_group(self, group: Sequence[_Tail]) -> list[list[float]]:
-        lm, tails = self._lm, dict(enumerate(group, self._first))
-        self._clear(self._first)
+    def _ask_group(self, group: Sequence[_Tail], first: int) -> list[list[float]]:
+        lm, tails = self._lm, dict(enumerate(group, first))
+        self._clear(first)
         for sequence, tail in tails.items():
             lm.fork(tail.source, [sequence])
             lm.truncate(sequence, tail.length)

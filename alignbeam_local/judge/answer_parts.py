@@ -1,0 +1,25 @@
+"""The parts of an answer that are read beside the whole: a refusal around harm hides nothing."""
+
+import re
+from itertools import groupby
+
+from ..prompt.undressed import NumTokens
+
+#: Tokens of the shortest part that is read by itself.
+MIN_TOKENS = 24
+
+_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
+
+
+def answer_parts(answer: str, num_tokens: NumTokens) -> list[str]:
+    """Its paragraphs, shorter ones in a row as one, without what is too short; none if that is all of it."""
+
+    def is_short(text: str) -> bool:
+        return num_tokens(text) < MIN_TOKENS
+
+    paragraphs = [text for each in _BLANK_LINE.split(answer) if (text := each.strip())]
+    parts: list[str] = []
+    for are_short, run in groupby(paragraphs, key=is_short):
+        together = list(run)
+        parts += ["\n\n".join(together)] if are_short else together
+    return [] if len(parts) < 2 else [part for part in parts if not is_short(part)]
