@@ -30,7 +30,7 @@ from alignbeam_local.server.served import ServedModel, as_served
 from alignbeam_local.server.serving import bound
 from alignbeam_local.server.work.engine_thread import EngineThread
 from alignbeam_local.server.work.pair import Pair
-from alignbeam_local.warm.found_server import open_file
+from alignbeam_local.warm.found_server import stamp_of
 from alignbeam_local.warm.sockets import private_socket
 from tests.fake_lm import FakeLM, Row, fake_vocabulary, scripted_row
 from tests.fake_loader import FakeLoader, FakeModel, fake_engine
@@ -210,7 +210,7 @@ def _as_served(knobs: dict[str, Any]) -> dict[str, Any]:
 def _models(config: Config) -> dict[str, ServedModel]:
     names: dict[str, str | None] = {"draft": "draft", "anchor": "anchor", "judge": "judge"}
     alone = as_served(config.with_values({"depth": 0, "beams": 1}))
-    files = {role: open_file(REGISTRY.resolve(role).path) for role in names}
+    files = {role: stamp_of(REGISTRY.resolve(role).path) for role in names}
     return {
         "pair": ServedModel("pair", "pair", config, False, 1, names, files=files),
         "anchor:anchor": ServedModel("anchor:anchor", "pair", alone, True, 1, names),

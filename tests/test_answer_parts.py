@@ -55,6 +55,7 @@ def test_parts_are_paragraphs_and_short_neighbours_one() -> None:
         f"{short}\n\n{short}\n\nBye.",
         f"{long} more",
     ]
+    assert answer_parts(f"{long}\r\r{short}\u2028\x0b{long} more", words) == [long, f"{long} more"]
     for whole in ("", "\n\n", long, f"\n\n{long}\n\n", f"{short}\n\n{short}", f"{short}\nNo."):
         assert answer_parts(whole, words) == []
 
@@ -83,8 +84,38 @@ def test_of_an_answer_that_grows_only_what_is_new_is_read() -> None:
     assert len(more) < whole[FIRST_ANSWER] < len(more) + len(SORRY)  # a few, which end the question
     assert list(part) == [FIRST_ANSWER + 1]
     assert grown == misled()[0].judge(QUESTION, [HIDDEN + more], THRESHOLD)
-    judge.forget()
-    assert grown == judge.judge(QUESTION, [HIDDEN + more], THRESHOLD)
+
+
+def test_what_was_said_of_parts_is_forgotten_with_the_answers() -> None:
+    judge, lm = misled()
+    judge.judge(QUESTION, [HIDDEN], THRESHOLD)
+    for forget in (judge.forget, lambda: judge.judge(QUESTION, [SORRY], THRESHOLD)):
+        forget()
+        before = len(lm.batches)
+        judge.judge(QUESTION, [HIDDEN], THRESHOLD)
+        assert len(lm.batches[-1]) == 2, "both parts are read"
+        assert len(lm.batches) > before
+
+
+def test_a_part_that_could_not_be_read_is_asked_about_again() -> None:
+    judge, lm = misled()
+    unread = f"{SORRY}\n\nNAN NAN NAN NAN NAN NAN NAN"
+    for _ in range(2):
+        assert names(judge.judge(QUESTION, [unread], THRESHOLD)) == ["unscored"]
+    assert len(lm.batches[-1]) == 1, "the other one is known"
+
+
+def test_what_is_a_whole_answer_too_is_read_once() -> None:
+    judge, lm = misled()
+    found = judge.judge(QUESTION, [SORRY, HIDDEN], THRESHOLD)
+    assert names(found) == ["safe", "unsafe"]
+    assert [len(batch) for batch in lm.batches[-2:]] == [2, 1]
+
+
+def test_where_there_is_no_room_beside_them_answers_go_and_parts_are_read_together() -> None:
+    judge, lm = misled()
+    judge.judge(QUESTION, [HIDDEN, f"{HIDDEN} again", f"{HIDDEN} once more"], THRESHOLD)
+    assert [sorted(batch) for batch in lm.batches[-2:]] == [[3, 4, 5], [3, 4, 5, 6]]
 
 
 @pytest.mark.parametrize("kv", ["seq", "state"])

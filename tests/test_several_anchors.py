@@ -291,7 +291,7 @@ def test_a_server_serves_with_all_of_its_anchors_or_not_at_all(
         path.touch()
     models: dict[str, Any] = {"draft": str(paths["draft"]), "beams": 1}
     config = Config.of({**models, "anchor": [str(paths[name]) for name in BOTH]})
-    files = {role: found_server.open_file(Path(config.model_named(role))) for role in config.roles}
+    files = {role: found_server.stamp_of(Path(config.model_named(role))) for role in config.roles}
     server = FoundServer(Path("x"), 1, "pair", config, files, ())
     monkeypatch.setattr(found_server, "running_servers", lambda: iter([server]))
     names = [anchor] if isinstance(anchor, str) else anchor

@@ -1,5 +1,6 @@
 """Commands that find a running server: the same answers, events and errors as an engine of their own."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from alignbeam_local.config import Config
+from alignbeam_local.doctor import server_check
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.scheduler import AnswerEvent, Asked
 from alignbeam_local.errors import AlignBeamError, ContextFull, ServerGone, UsageError
@@ -16,7 +18,7 @@ from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, No
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
 from alignbeam_local.server import serving
-from alignbeam_local.warm.found_server import find_server, open_file, running_servers
+from alignbeam_local.warm.found_server import find_server, running_servers, stamp_of
 from alignbeam_local.warm.remote_engine import RemoteEngine
 from alignbeam_local.warm.sockets import socket_dir, sockets
 from tests.fake_loader import FakeLoader
@@ -235,18 +237,40 @@ def test_only_a_server_of_the_same_models_is_found(world: ServerWorld, tmp_path:
     assert find_server(Config.of({**PLAIN, **dict.fromkeys(ROLES, str(other))}), REGISTRY) is None
 
 
-def test_other_bytes_in_a_models_place_are_another_model(world: ServerWorld, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["model.gguf", "adapter.gguf"])
+def test_another_file_in_a_models_place_is_another_model(
+    world: ServerWorld, tmp_path: Path, name: str
+) -> None:
     (server,) = running_servers()
-    model, new = tmp_path / "model.gguf", tmp_path / "new.gguf"
-    model.write_bytes(b"before")
-    new.write_bytes(b"after")
-    config = Config.of({**PLAIN, **dict.fromkeys(ROLES, str(model))})
-    holding = replace(server, files=dict.fromkeys(ROLES, open_file(model)))
+    model, file = tmp_path / "model.gguf", tmp_path / name
+    model.write_bytes(b"model")
+    file.write_bytes(b"before")
+    knobs = {**PLAIN, **dict.fromkeys(ROLES, str(model)), "lora": str(tmp_path / "adapter.gguf")}
+    config = Config.of(knobs if name == "adapter.gguf" else {**knobs, "lora": None})
+    stamps = dict.fromkeys(ROLES, stamp_of(model)) | {"adapter 0": stamp_of(file)}
+    holding = replace(server, files=stamps)
     assert holding.holds(config, REGISTRY)
-    new.replace(model)
+    file.write_bytes(b"behind")
+    os.utime(file, ns=(0, stamp_of(file).changed_ns + 1))
     assert not holding.holds(config, REGISTRY)
-    model.unlink()
+    assert not stamps["adapter 0"].is_current
+    file.unlink()
     assert not holding.holds(config, REGISTRY)
+
+
+def test_doctor_tells_of_a_server_that_nobody_uses_any_more(
+    world: ServerWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (server,) = running_servers()
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"before")
+    holding = replace(server, files={"draft": stamp_of(model)})
+    monkeypatch.setattr(server_check, "running_servers", lambda: iter([holding]))
+    (used,) = server_check.servers()
+    model.write_bytes(b"behind it")
+    (unused,) = server_check.servers()
+    assert (used.level, unused.level) == ("ok", "warning")
+    assert "not the present file of draft" in unused.message
 
 
 def test_a_socket_that_nobody_listens_on_is_passed_over(world: ServerWorld) -> None:

@@ -1,4 +1,4 @@
-"""The parts of an answer that are read beside the whole: a refusal around harm hides nothing."""
+"""The parts of an answer that are read beside the whole: a refusal beside what helps does not hide it."""
 
 import re
 from itertools import groupby
@@ -12,12 +12,14 @@ _BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
 def answer_parts(answer: str, num_tokens: NumTokens) -> list[str]:
-    """Its paragraphs, shorter ones in a row as one, without what is too short; none if that is all of it."""
+    """Its paragraphs, if there are several; shorter ones in a row are one, what is still short is none."""
 
     def is_short(text: str) -> bool:
         return num_tokens(text) < MIN_TOKENS
 
-    paragraphs = [text for each in _BLANK_LINE.split(answer) if (text := each.strip())]
+    paragraphs = [
+        text for each in _BLANK_LINE.split("\n".join(answer.splitlines())) if (text := each.strip())
+    ]
     parts: list[str] = []
     for are_short, run in groupby(paragraphs, key=is_short):
         together = list(run)

@@ -116,15 +116,19 @@ def require_splits(pairs: Iterable[Pair]) -> None:
 
 
 def measure(judge: Judge, pairs: Sequence[Pair]) -> Iterator[Measured]:
-    """Ask the judge about each pair; pairs of one question go together. Not in the order given."""
-    for question, group in groupby(sorted(pairs, key=_question), key=_question):
+    """Ask the judge about each pair; pairs of one question go together. Not in the order given.
+
+    As answers are judged, but for those to fit by: what a reading is worth is fitted on whole answers.
+    """
+    for (question, split), group in groupby(sorted(pairs, key=_asked_as), key=_asked_as):
         together = list(group)
-        readings = judge.readings([Message("user", question)], [pair.answer for pair in together])
+        turns, answers = [Message("user", question)], [pair.answer for pair in together]
+        readings = judge.readings(turns, answers, in_parts=split != "fit")
         yield from map(Measured, together, readings)
 
 
-def _question(pair: Pair) -> str:
-    return pair.question
+def _asked_as(pair: Pair) -> tuple[str, str]:
+    return pair.question, pair.split or ""
 
 
 def calibrate(measured: Sequence[Measured], key: str, card: ModelCard, threshold: float) -> Calibration:

@@ -61,7 +61,7 @@ class Judge:
         )
         self._cache = JudgeCache(lm, *self.prefixes, store)
         self._about_request: tuple[list[list[int]], list[list[float]]] | None = None  # the last one asked
-        self._about_parts: dict[str, list[float]] = {}  # of the last answers
+        self._about_parts: dict[tuple[int, ...], list[float]] = {}  # of the last answers
         self._uncoded = "", ""  # the last request, and what it says in plain words
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
@@ -160,48 +160,51 @@ class Judge:
         return replace(verdict, unread=True)
 
     def readings(
-        self, conversation: Sequence[Message], answers: Sequence[str], asked: Asked | None = None
+        self,
+        conversation: Sequence[Message],
+        answers: Sequence[str],
+        asked: Asked | None = None,
+        *,
+        in_parts: bool = True,
     ) -> list[JudgeReading]:
         """What the judge says of each answer; of all windows and parts the worst counts, as `asked` has it.
 
-        Raises: as `judge`.
+        With `in_parts` false the whole alone is read, in its windows. Raises: as `judge`.
         """
         requests = self._request_windows(conversation)
         around = max(len(self._encode(turns, "")) for turns in requests) + SPARE_TOKENS
         size = min(self._cache.room(around), self._context - around)
-        wholes = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
-        parts = {
-            answer: [text for part in self._parts(answer) for text in self._windows(part, size, around)]
-            for answer in wholes
-        }
+        texts_of = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
+        wholes = _texts(texts_of)
+        if in_parts and self._reader.request_labels:
+            for answer, texts in texts_of.items():
+                for part in answer_parts(answer, self.lm.vocabulary.num_tokens):
+                    texts.extend(self._windows(part, size, around))
+        parts = [text for text in _texts(texts_of) if text not in wholes]
         harm = partial(self._rank, asked)
-        read = self._read(requests, _texts(wholes), _texts(parts), harm)
-        worst = {
-            answer: max((read[text] for text in wholes[answer] + parts[answer]), key=harm)
-            for answer in wholes
-        }
+        read = self._read(requests, wholes, parts, harm)
+        worst = {answer: max((read[text] for text in texts), key=harm) for answer, texts in texts_of.items()}
         return [worst[answer] for answer in answers]
-
-    def _parts(self, answer: str) -> list[str]:
-        """What is read of it beside the whole, where requests are asked about by themselves."""
-        return answer_parts(answer, self.lm.vocabulary.num_tokens) if self._reader.request_labels else []
 
     def _read(
         self,
         requests: Sequence[Sequence[Message]],
-        texts: Sequence[str],
+        wholes: Sequence[str],
         parts: Sequence[str],
         harm: Callable[[JudgeReading], tuple[float, float]],
     ) -> dict[str, JudgeReading]:
-        """What is said of each text as the answer to each window of the request; the worst counts."""
-        if not texts:
+        """What is said of each text as the answer to each window of the request; the worst counts.
+
+        `parts` there are only where the request is asked about by itself.
+        """
+        if not wholes:
             return {}
         reader = self._reader
         about_request = self._said_of(requests) if reader.request_labels else []
         behind = requests[:1] if about_request else requests  # asked about by itself, it is not in these
-        prompts = [Prompt(self._encode(turns, text), self._labels) for text in texts for turns in behind]
+        prompts = [Prompt(self._encode(turns, text), self._labels) for text in wholes for turns in behind]
         found = iter(self._cache.ask(prompts))
-        said = {text: list(islice(found, len(behind))) for text in texts}
+        said = {text: list(islice(found, len(behind))) for text in wholes}
         said |= {text: [each] for text, each in self._said_of_parts(requests[0], parts).items()}
         labels, about_labels = reader.labels, reader.request_labels
         return {
@@ -216,12 +219,13 @@ class Judge:
         }
 
     def _said_of_parts(self, turns: Sequence[Message], parts: Sequence[str]) -> dict[str, list[float]]:
-        """What is said of each; not asked again of what the last answers held too, as one that grows does."""
-        said = {text: self._about_parts[text] for text in parts if self._about_parts.get(text)}
-        new = [text for text in parts if text not in said]
-        prompts = [Prompt(self._encode(turns, text), self._labels) for text in new]
-        said |= zip(new, self._cache.ask_beside(prompts), strict=True)
-        self._about_parts = said
+        """What is said of each; not asked again of those that the last answers held too."""
+        prompts = {text: Prompt(self._encode(turns, text), self._labels) for text in parts}
+        known = {text: self._about_parts.get(tuple(prompt.ids)) for text, prompt in prompts.items()}
+        new = [text for text in parts if not known[text]]
+        found = self._cache.ask_beside([prompts[text] for text in new])
+        said = {text: each for text, each in known.items() if each} | dict(zip(new, found, strict=True))
+        self._about_parts = {tuple(prompts[text].ids): each for text, each in said.items()}
         return said
 
     def _said_of(self, requests: Sequence[Sequence[Message]]) -> list[list[float]]:

@@ -83,28 +83,26 @@ class JudgeCache:
         return self._ask_in_groups(tails, self._first, free)
 
     def ask_beside(self, answers: Sequence[Prompt]) -> list[list[float]]:
-        """As `ask`; what was asked about answers before stays held, if there is room for more beside it.
+        """As `ask`; what `ask` was last asked about stays held, if all of these fit beside it.
 
         Raises: as `ask`.
         """
         if not answers:
             return []
-        for _ in self.read_prefixes():
-            pass
-        known = self._prefixes[ANSWER_PREFIX]
-        tails = [_Tail(ANSWER_PREFIX, common_prefix(known, prompt.ids), prompt) for prompt in answers]
-        first, free = self._room_beside(len(known))
-        if first == self._lm.num_sequences or max(map(self._cells, tails)) > free:
+        prefix = self._prefixes[ANSWER_PREFIX]
+        tails = [_Tail(ANSWER_PREFIX, common_prefix(prefix, prompt.ids), prompt) for prompt in answers]
+        first, free = self._room_beside()
+        if self._copies or len(tails) > self._lm.num_sequences - first or sum(map(self._cells, tails)) > free:
             self._clear(REQUEST)
-            first, free = self._room_beside(len(known))
+            first, free = self._room_beside()
         return self._ask_in_groups(tails, first, free)
 
-    def _room_beside(self, known: int) -> tuple[int, int]:
-        """The first sequence behind all that hold something, and cells left, `known` of each shared."""
-        lm, shared = self._lm, 0 if self._copies else known
+    def _room_beside(self) -> tuple[int, int]:
+        """The first sequence behind all that hold something, and the cells that these leave."""
+        lm, prefix = self._lm, len(self._prefixes[ANSWER_PREFIX])
         held = [sequence for sequence in range(REQUEST, lm.num_sequences) if lm.tokens(sequence)]
-        used = sum(len(lm.tokens(sequence)) - shared for sequence in held)
-        return max([self._first, *(sequence + 1 for sequence in held)]), self.room(known) - used
+        used = sum(len(lm.tokens(sequence)) - prefix for sequence in held)
+        return max([self._first, *(sequence + 1 for sequence in held)]), self.room(prefix) - used
 
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         """Prefill the prefixes piece by piece, if they are not held, and keep what was read.

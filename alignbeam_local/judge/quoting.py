@@ -20,8 +20,12 @@ _FRAME = re.compile(
 
 
 def with_reasoning(reasoning: str | None, answer: str) -> str:
-    """All of an answer that a judge reads: what the draft reasoned before it, too."""
-    return "\n\n".join(filter(None, (reasoning, answer)))
+    """All of an answer that a judge reads: what the draft reasoned before it, too.
+
+    Without a blank line down to the answer: no part of the reasoning is judged as an answer of its own.
+    """
+    lines = filter(str.strip, (reasoning or "").splitlines())
+    return "\n".join(filter(None, (*lines, answer)))
 
 
 def as_data(text: str) -> str:

@@ -15,7 +15,7 @@ from ..result import AdapterCard
 from ..roles import ROLES, ModelRole
 from ..search.safety_tokens import token_path
 from ..settings import near_knob
-from ..warm.found_server import OpenFile, adapter_files, open_file
+from ..warm.found_server import FileStamp, adapter_files, stamp_of
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
 
 #: In `window` mode an answer is judged each time it has grown by so many tokens.
@@ -57,7 +57,7 @@ class ServedModel:
         models: the names of draft, anchor and judge, and of further anchors.
         adapters: what is on the draft; an anchor alone has none.
         sha256s: of all these files, as far as they are known.
-        files: where these are, and which bytes they had.
+        files: where these are, as they were when the server started.
     """
 
     id: str
@@ -67,7 +67,7 @@ class ServedModel:
     created: int
     models: Mapping[str, str | None]
     sha256s: tuple[str, ...] = ()
-    files: Mapping[str, OpenFile] = field(default_factory=dict)
+    files: Mapping[str, FileStamp] = field(default_factory=dict)
     adapters: tuple[AdapterCard, ...] = ()
 
     @property
@@ -266,5 +266,5 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     changed = int(files[role].path.stat().st_mtime)
     names = dict.fromkeys((*ROLES, *files))
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}
-    opened = {each: open_file(file.path) for each, file in files.items()} | adapter_files(config, registry)
-    return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), opened, adapters)
+    stamps = {each: stamp_of(file.path) for each, file in files.items()} | adapter_files(config, registry)
+    return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), stamps, adapters)

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from .. import __version__
 from ..config import Config, knobs_that
-from ..errors import AlignBeamError, ServerGone
+from ..errors import AlignBeamError, ModelError, ServerGone
 from ..machine.context_size import context_sizes
+from ..models.gguf_header import parts_of
 from ..models.registry import Registry
 from ..roles import ROLES, is_anchor
 from .connection import asked
@@ -25,21 +26,27 @@ _ELSEWHERE = frozenset(
 _SAME = tuple(knob for knob in knobs_that("loads") if knob not in _ELSEWHERE)
 
 
-class OpenFile(NamedTuple):
-    """A file of weights, and which bytes those were: another one may be put in its place."""
+class FileStamp(NamedTuple):
+    """A model's file, all parts of a split one, and what tells that another one was put in its place."""
 
     path: str
     size: int
     changed_ns: int
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the same file is still there."""
+        return self == stamp_of(Path(self.path))
 
-def open_file(path: Path) -> OpenFile:
-    """The file as it is now; of none, no bytes."""
+
+def stamp_of(path: Path) -> FileStamp:
+    """As the file is now; of one that is not there, or lacks a part, without a size."""
     try:
-        stat = path.stat()
-    except OSError:
-        return OpenFile(str(path.resolve()), 0, 0)
-    return OpenFile(str(path.resolve()), stat.st_size, stat.st_mtime_ns)
+        stats = [part.stat() for part in parts_of(path)]
+    except (OSError, ModelError):
+        stats = []
+    size, changed = sum(each.st_size for each in stats), max((each.st_mtime_ns for each in stats), default=0)
+    return FileStamp(str(path.resolve()), size, changed)
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class FoundServer:
         pid: the server's process.
         pair: the name of the pair.
         config: the knobs that it was opened with.
-        files: the model file of each role, and each adapter.
+        files: the model file of each role, and each adapter, as they were when the server started.
         notices: what it had to say when it loaded them.
     """
 
@@ -59,7 +66,7 @@ class FoundServer:
     pid: int
     pair: str
     config: Config
-    files: Mapping[str, OpenFile]
+    files: Mapping[str, FileStamp]
     notices: tuple[str, ...]
 
     def serves(self, config: Config) -> bool:
@@ -98,15 +105,15 @@ def find_server(config: Config, registry: Registry) -> FoundServer | None:
     return next(found, None)
 
 
-def _files(config: Config, registry: Registry) -> dict[str, OpenFile]:
+def _files(config: Config, registry: Registry) -> dict[str, FileStamp]:
     """The models of an answer with these knobs, by what they are there. Raises: UsageError."""
-    models = {role: open_file(registry.resolve(config.model_named(role)).path) for role in config.roles}
+    models = {role: stamp_of(registry.resolve(config.model_named(role)).path) for role in config.roles}
     return models | adapter_files(config, registry)
 
 
-def adapter_files(config: Config, registry: Registry) -> dict[str, OpenFile]:
+def adapter_files(config: Config, registry: Registry) -> dict[str, FileStamp]:
     """The draft's adapters, by their places."""
-    files = (open_file(registry.resolve(adapter.file).path) for adapter in config.adapters)
+    files = (stamp_of(registry.resolve(adapter.file).path) for adapter in config.adapters)
     return {f"adapter {place}": file for place, file in enumerate(files)}
 
 
@@ -125,5 +132,5 @@ def _pairs(path: Path, info: Mapping[str, Any]) -> Iterator[FoundServer]:
     for name, pair in info["pairs"].items():
         with suppress(AlignBeamError, KeyError, TypeError, ValidationError):
             config = Config.of(pair["config"])
-            files = {what: OpenFile(*file) for what, file in pair["files"].items()}
+            files = {what: FileStamp(*file) for what, file in pair["files"].items()}
             yield FoundServer(path, info["pid"], name, config, files, tuple(pair["notices"]))
