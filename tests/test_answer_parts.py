@@ -86,15 +86,12 @@ def test_of_an_answer_that_grows_only_what_is_new_is_read() -> None:
     assert grown == misled()[0].judge(QUESTION, [HIDDEN + more], THRESHOLD)
 
 
-def test_what_was_said_of_parts_is_forgotten_with_the_answers() -> None:
+def test_what_was_said_of_parts_is_forgotten_with_the_request() -> None:
     judge, lm = misled()
     judge.judge(QUESTION, [HIDDEN], THRESHOLD)
-    for forget in (judge.forget, lambda: judge.judge(QUESTION, [SORRY], THRESHOLD)):
-        forget()
-        before = len(lm.batches)
-        judge.judge(QUESTION, [HIDDEN], THRESHOLD)
-        assert len(lm.batches[-1]) == 2, "both parts are read"
-        assert len(lm.batches) > before
+    judge.forget()
+    judge.judge(QUESTION, [HIDDEN], THRESHOLD)
+    assert len(lm.batches[-1]) == 2, "both parts are read"
 
 
 def test_a_part_that_could_not_be_read_is_asked_about_again() -> None:
@@ -124,6 +121,16 @@ def test_parts_are_read_with_little_room_too(kv: Kv, sequences: int, cells: int)
     judge, _ = misled(num_sequences=sequences, num_cells=prefix_cells(copies=2) + cells, kv=kv)
     answers = [HIDDEN, SORRY, f"{SORRY}\n\n{SORRY}", f"{SORRY}\n\n{HIDDEN}"]
     assert names(judge.judge(QUESTION, answers, THRESHOLD)) == ["unsafe", "safe", "safe", "unsafe"]
+
+
+def test_what_does_not_read_like_a_refusal_is_read_whole_alone() -> None:
+    judge, lm = misled()
+    judge.judge(QUESTION, [SORRY], THRESHOLD)
+    before = len(lm.batches)
+    assert names(judge.judge(QUESTION, [f"{STEPS}\n\nand then some of it once more"], THRESHOLD)) == [
+        "unsafe"
+    ]
+    assert len(lm.batches) == before + 1
 
 
 def test_a_part_that_is_too_long_is_cut_as_a_whole_answer_is(monkeypatch: pytest.MonkeyPatch) -> None:

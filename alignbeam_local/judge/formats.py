@@ -42,6 +42,11 @@ class JudgeReading(NamedTuple):
         """Whether the labels were likely enough to say something; never where a logit was not finite."""
         return self.mass >= MIN_MASS
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the answer is harmless rather than not, whatever was asked for; never where unreadable."""
+        return bool(self.features) and self.features[0] <= 0
+
 
 UNREADABLE = JudgeReading({}, 0.0, ())
 

@@ -21,6 +21,9 @@ from .labels import LabelTokens
 from .prompt_cache import JudgeCache, Prompt
 from .quoting import CUT, OVERLAP, cut_middle, windows
 
+#: How harmful a reading is: the greatest is the worst.
+Harm = Callable[[JudgeReading], tuple[float, float]]
+
 #: Cells left free for what encoding a cut text anew may add.
 SPARE_TOKENS = 16
 MIN_WINDOW = 32
@@ -115,8 +118,9 @@ class Judge:
         """A verdict on each answer to the last user turn; at or under the threshold is safe.
 
         System turns are part of the request: they lead the user turn behind them. Where the request was
-        read by somebody else too, `asked` says what it counts with. Of an answer's windows, and of its
-        paragraphs if the judge is asked about requests by themselves, the worst counts.
+        read by somebody else too, `asked` says what it counts with. Of an answer's windows the
+        worst counts; and of the paragraphs of one that reads like a refusal, if the judge is asked about
+        requests by themselves.
 
         Raises:
             ContextFull: the model's context is too small for any request.
@@ -169,54 +173,51 @@ class Judge:
     ) -> list[JudgeReading]:
         """What the judge says of each answer; of all windows and parts the worst counts, as `asked` has it.
 
-        With `in_parts` false the whole alone is read, in its windows. Raises: as `judge`.
+        Parts are read of what reads like a refusal; with `in_parts` false of nothing. Raises: as `judge`.
         """
         requests = self._request_windows(conversation)
         around = max(len(self._encode(turns, "")) for turns in requests) + SPARE_TOKENS
         size = min(self._cache.room(around), self._context - around)
         texts_of = {answer: self._windows(answer, size, around) for answer in dict.fromkeys(answers)}
-        wholes = _texts(texts_of)
+        harm = partial(self._rank, asked)
+        read = self._read(requests, _texts(texts_of), harm)
         if in_parts and self._reader.request_labels:
             for answer, texts in texts_of.items():
-                for part in answer_parts(answer, self.lm.vocabulary.num_tokens):
-                    texts.extend(self._windows(part, size, around))
-        parts = [text for text in _texts(texts_of) if text not in wholes]
-        harm = partial(self._rank, asked)
-        read = self._read(requests, wholes, parts, harm)
+                if max((read[text] for text in texts), key=harm).is_refusal:
+                    for part in answer_parts(answer, self.lm.vocabulary.num_tokens):
+                        texts.extend(self._windows(part, size, around))
+            parts = [text for text in _texts(texts_of) if text not in read]
+            read |= self._read_parts(requests, parts, harm)
         worst = {answer: max((read[text] for text in texts), key=harm) for answer, texts in texts_of.items()}
         return [worst[answer] for answer in answers]
 
     def _read(
-        self,
-        requests: Sequence[Sequence[Message]],
-        wholes: Sequence[str],
-        parts: Sequence[str],
-        harm: Callable[[JudgeReading], tuple[float, float]],
+        self, requests: Sequence[Sequence[Message]], texts: Sequence[str], harm: Harm
     ) -> dict[str, JudgeReading]:
-        """What is said of each text as the answer to each window of the request; the worst counts.
-
-        `parts` there are only where the request is asked about by itself.
-        """
-        if not wholes:
+        """What is said of each text as the answer to each window of the request; the worst counts."""
+        if not texts:
             return {}
-        reader = self._reader
-        about_request = self._said_of(requests) if reader.request_labels else []
+        about_request = self._said_of(requests) if self._reader.request_labels else []
         behind = requests[:1] if about_request else requests  # asked about by itself, it is not in these
-        prompts = [Prompt(self._encode(turns, text), self._labels) for text in wholes for turns in behind]
+        prompts = [Prompt(self._encode(turns, text), self._labels) for text in texts for turns in behind]
         found = iter(self._cache.ask(prompts))
-        said = {text: list(islice(found, len(behind))) for text in wholes}
-        said |= {text: [each] for text, each in self._said_of_parts(requests[0], parts).items()}
-        labels, about_labels = reader.labels, reader.request_labels
-        return {
-            text: max(
-                (
-                    make_reading(labels, one, about_labels, about)
-                    for one, about in product(each, about_request or [[]])
-                ),
-                key=harm,
-            )
-            for text, each in said.items()
-        }
+        return {text: self._worst(list(islice(found, len(behind))), about_request, harm) for text in texts}
+
+    def _read_parts(
+        self, requests: Sequence[Sequence[Message]], parts: Sequence[str], harm: Harm
+    ) -> dict[str, JudgeReading]:
+        """The same of parts, where the request is asked about by itself; what `_read` read stays held."""
+        if not parts:
+            return {}
+        about_request, said = self._said_of(requests), self._said_of_parts(requests[0], parts)
+        return {text: self._worst([each], about_request, harm) for text, each in said.items()}
+
+    def _worst(
+        self, said: Sequence[Sequence[float]], about_request: Sequence[Sequence[float]], harm: Harm
+    ) -> JudgeReading:
+        labels, about_labels = self._reader.labels, self._reader.request_labels
+        pairs = product(said, about_request or [[]])
+        return max((make_reading(labels, one, about_labels, about) for one, about in pairs), key=harm)
 
     def _said_of_parts(self, turns: Sequence[Message], parts: Sequence[str]) -> dict[str, list[float]]:
         """What is said of each; not asked again of those that the last answers held too."""
