@@ -41,12 +41,13 @@ class FileStamp(NamedTuple):
 
 def stamp_of(path: Path) -> FileStamp:
     """As the file is now; of one that is not there, or lacks a part, without a size."""
+    file = path.resolve()
     try:
-        stats = [part.stat() for part in parts_of(path)]
+        stats = [part.stat() for part in parts_of(file)]
     except (OSError, ModelError):
         stats = []
     size, changed = sum(each.st_size for each in stats), max((each.st_mtime_ns for each in stats), default=0)
-    return FileStamp(str(path.resolve()), size, changed)
+    return FileStamp(str(file), size, changed)
 
 
 @dataclass(frozen=True)
