@@ -624,7 +624,7 @@ def test_reasoning_comes_first_and_is_judged_with_the_answer() -> None:
     result = done(events)
     assert (result.text, result.reasoning) == (OTHER, "Rice?")
     assert phases(events) == ["prefill", "think", "mix", "complete", "judge"]
-    assert world.judge.seen[0][1][0] == f"Rice?\n\n{HELP}"
+    assert world.judge.seen[0][1][0] == f"Rice?\n{HELP}"
     assert result.usage.completion_tokens == len("Rice?</think>") + len(OTHER)
     assert "Rice" not in shown(events)
 

@@ -100,7 +100,7 @@ def test_what_thought_first_is_scored_with_its_thoughts(tmp_path: Path) -> None:
 
     folder = write_run(tmp_path / "one", thoughtful)
     list(rescore(RunDirectory(folder), "mine", {}, judge_scorer(JudgeFormat(), 2.0)))  # type: ignore[arg-type]
-    assert seen == ["Let me help.\n\nSure."]
+    assert seen == ["Let me help.\nSure."]
 
 
 class Strict:
