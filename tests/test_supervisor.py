@@ -92,7 +92,8 @@ def started(child: str) -> "subprocess.Popen[str]":
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)]
 )
 def test_signals_reach_the_child(number: int, code: int) -> None:
-    process = started("time.sleep(30)")
+    # In short sleeps: a signal just before one is heard after it.
+    process = started("[time.sleep(0.1) for _ in range(300)]")
     process.send_signal(number)
     _, err = process.communicate(timeout=10)
     assert (process.returncode, err) == (code, "")
