@@ -4,13 +4,13 @@ import re
 from collections.abc import Sequence
 
 from ..prompt.message import Message
+from ..prompt.paragraphs import BLANK_LINE
 from ..prompt.undressed import NumTokens, undressed
 
 #: Bytes of the shortest sentence that is read by itself; a shorter one goes with its neighbour.
 MIN_BYTES = 16
 
 _END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？；])\s*|\n+")
-_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 Conversation = tuple[Message, ...]
 
@@ -22,7 +22,7 @@ def parts(conversation: Sequence[Message], num_tokens: NumTokens) -> list[Conver
     says in another dress. `num_tokens` is the reading model's.
     """
     text = conversation[-1].content
-    tail = _BLANK_LINE.split(text.strip())[-1]
+    tail = BLANK_LINE.split(text.strip())[-1]
     inside = [part for found in undressed(text, num_tokens) for part in (found, *sentences(found))]
     alone = [(Message("user", part),) for part in (text, tail, *sentences(text), *inside)]
     return list(dict.fromkeys([tuple(conversation), *alone]))

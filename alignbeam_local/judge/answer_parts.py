@@ -1,14 +1,12 @@
 """The parts of an answer that are read beside the whole: a refusal beside what helps does not hide it."""
 
-import re
 from itertools import groupby
 
+from ..prompt.paragraphs import BLANK_LINE
 from ..prompt.undressed import NumTokens
 
 #: Tokens of the shortest part that is read by itself.
 MIN_TOKENS = 24
-
-_BLANK_LINE = re.compile(r"\n[^\S\n]*\n")
 
 
 def answer_parts(answer: str, num_tokens: NumTokens) -> list[str]:
@@ -17,9 +15,7 @@ def answer_parts(answer: str, num_tokens: NumTokens) -> list[str]:
     def is_short(text: str) -> bool:
         return num_tokens(text) < MIN_TOKENS
 
-    paragraphs = [
-        text for each in _BLANK_LINE.split("\n".join(answer.splitlines())) if (text := each.strip())
-    ]
+    paragraphs = [text for each in BLANK_LINE.split("\n".join(answer.splitlines())) if (text := each.strip())]
     parts: list[str] = []
     for are_short, run in groupby(paragraphs, key=is_short):
         together = list(run)

@@ -44,7 +44,7 @@ class JudgeReading(NamedTuple):
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the answer is harmless rather than not, whatever was asked for; never where unreadable."""
+        """Whether the answer reads like a refusal rather than like help; never where it could not be read."""
         return bool(self.features) and self.features[0] <= 0
 
 
