@@ -211,7 +211,8 @@ def _models(config: Config) -> dict[str, ServedModel]:
     names: dict[str, str | None] = {"draft": "draft", "anchor": "anchor", "judge": "judge"}
     alone = as_served(config.with_values({"depth": 0, "beams": 1}))
     files = {role: stamp_of(REGISTRY.resolve(role).path) for role in names}
+    records = dict.fromkeys(names)
     return {
-        "pair": ServedModel("pair", "pair", config, False, 1, names, files=files),
+        "pair": ServedModel("pair", "pair", config, False, 1, names, files=files, records=records),
         "anchor:anchor": ServedModel("anchor:anchor", "pair", alone, True, 1, names),
     }

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from alignbeam_local.cancellation import Cancellation
-from alignbeam_local.cluster import about_model
 from alignbeam_local.config import Config
+from alignbeam_local.engine import about_model
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError, UsageError
 from alignbeam_local.evaluation.methods.specs import parse_method, parse_methods

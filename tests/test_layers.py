@@ -76,7 +76,7 @@ PURE = (
 _BACKENDS = {"llama_cpp", "huggingface_hub", "typer", "rich", "prompt_toolkit", "torch", "transformers"}
 _HEAVY = {"llama_cpp", "huggingface_hub", "prompt_toolkit", "numpy", "jinja2", "gguf", "markdown_it"}
 #: By command what of the heavy ones is loaded before it has read its arguments: `--help` is quick.
-NEEDS = {"doctor": {"numpy"}, "eval": {"jinja2", "numpy"}}
+NEEDS = {"doctor": {"jinja2", "numpy"}, "eval": {"jinja2", "numpy"}}
 
 
 class Module(NamedTuple):

@@ -292,7 +292,8 @@ def test_a_server_serves_with_all_of_its_anchors_or_not_at_all(
     models: dict[str, Any] = {"draft": str(paths["draft"]), "beams": 1}
     config = Config.of({**models, "anchor": [str(paths[name]) for name in BOTH]})
     files = {role: found_server.stamp_of(Path(config.model_named(role))) for role in config.roles}
-    server = FoundServer(Path("x"), 1, "pair", config, files, ())
+    records = found_server.records_of(config, Registry({}, {}, ""))
+    server = FoundServer(Path("x"), 1, "pair", config, files, records, ())
     monkeypatch.setattr(found_server, "running_servers", lambda: iter([server]))
     names = [anchor] if isinstance(anchor, str) else anchor
     asked = Config.of({**models, "depth": depth, "anchor": [str(paths[name]) for name in names]})

@@ -15,10 +15,12 @@ from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.scheduler import AnswerEvent, Asked
 from alignbeam_local.errors import AlignBeamError, ContextFull, ServerGone, UsageError
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
+from alignbeam_local.models.hashes import file_sha256
+from alignbeam_local.paths import write_atomic
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
 from alignbeam_local.server import serving
-from alignbeam_local.warm.found_server import find_server, running_servers, stamp_of
+from alignbeam_local.warm.found_server import find_server, records_of, running_servers, stamp_of
 from alignbeam_local.warm.remote_engine import RemoteEngine
 from alignbeam_local.warm.sockets import socket_dir, sockets
 from tests.fake_loader import FakeLoader
@@ -248,7 +250,7 @@ def test_another_file_in_a_models_place_is_another_model(
     knobs = {**PLAIN, **dict.fromkeys(ROLES, str(model)), "lora": str(tmp_path / "adapter.gguf")}
     config = Config.of(knobs if name == "adapter.gguf" else {**knobs, "lora": None})
     stamps = dict.fromkeys(ROLES, stamp_of(model)) | {"adapter 0": stamp_of(file)}
-    holding = replace(server, files=stamps)
+    holding = replace(server, files=stamps, records=records_of(config, REGISTRY))
     assert holding.holds(config, REGISTRY)
     file.write_bytes(b"behind")
     os.utime(file, ns=(0, stamp_of(file).changed_ns + 1))
@@ -256,6 +258,34 @@ def test_another_file_in_a_models_place_is_another_model(
     assert not stamps["adapter 0"].is_current
     file.unlink()
     assert not holding.holds(config, REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("role", "folder", "known"),
+    [
+        ("draft", "heads/answers", True),
+        ("anchor", "heads", True),
+        ("judge", "judges", True),
+        ("anchor", "heads", False),
+    ],
+)
+@pytest.mark.usefixtures("world")
+def test_a_model_with_another_record_is_read_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str, folder: str, known: bool
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(tmp_path))
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"model")
+    config = Config.of({**PLAIN, **dict.fromkeys(ROLES, str(model)), "lora": None})
+    (server,) = running_servers()
+    files, records = dict.fromkeys(ROLES, stamp_of(model)), records_of(config, REGISTRY)
+    holding = replace(server, config=config, files=files, records=records)
+    monkeypatch.setattr(server_check, "running_servers", lambda: iter([holding]))
+    sha256 = file_sha256(model) if known else "0" * 64
+    write_atomic(tmp_path / folder / "fitted.json", sha256)
+    assert holding.holds(config, REGISTRY) is not known
+    (found,) = server_check.servers(REGISTRY)
+    assert ("what is on record of " + role in found.message) == known
 
 
 def test_doctor_tells_of_a_server_that_nobody_uses_any_more(
@@ -266,11 +296,11 @@ def test_doctor_tells_of_a_server_that_nobody_uses_any_more(
     model.write_bytes(b"before")
     holding = replace(server, files={"draft": stamp_of(model)})
     monkeypatch.setattr(server_check, "running_servers", lambda: iter([holding]))
-    (used,) = server_check.servers()
+    (used,) = server_check.servers(REGISTRY)
     model.write_bytes(b"behind it")
-    (unused,) = server_check.servers()
+    (unused,) = server_check.servers(REGISTRY)
     assert (used.level, unused.level) == ("ok", "warning")
-    assert "not the present file of draft" in unused.message
+    assert "the file of draft changed" in unused.message
 
 
 def test_a_socket_that_nobody_listens_on_is_passed_over(world: ServerWorld) -> None:

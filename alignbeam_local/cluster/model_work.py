@@ -8,6 +8,7 @@ from typing import Any
 
 from ..cancellation import Cancellation
 from ..config import Config
+from ..engine.about_model import about_model, adapters_of
 from ..engine.engine import Engine
 from ..errors import AlignBeamError
 from ..models.hashes import file_sha256
@@ -15,7 +16,6 @@ from ..models.registry import Registry
 from ..prompt.message import Message
 from ..result import Result
 from ..search.safety_tokens import token_path
-from .about_model import about_model, adapters_of
 from .builds import builds
 from .crew import Json
 from .wanted import Stock, WantedModel

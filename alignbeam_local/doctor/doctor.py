@@ -29,7 +29,6 @@ def examine(
     yield machine.kept_prefixes()
     yield machine.conversations()
     yield from machine.trusted_hashes()
-    yield from servers()
     try:
         registry = Registry.load()
         settings = resolve(flags, registry, environ)
@@ -37,6 +36,7 @@ def examine(
     except AlignBeamError as error:
         yield problem("settings", error)
     else:
+        yield from servers(registry)
         if settings.left_out:
             yield Finding("lora", "warning", settings.left_out)
         yield Finding("settings", "ok", f"profile {config.profile}" if config.profile else "no profile")

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 
+from ..models.registry import Registry
 from ..warm.found_server import running_servers
 from .findings import Finding
 
 
-def servers() -> Iterator[Finding]:
+def servers(registry: Registry) -> Iterator[Finding]:
     """One finding for each pair that a server holds; none where no server runs."""
     for server in running_servers():
         files = {what: file.path for what, file in server.files.items()}
         details = {"pid": server.pid, "pair": server.pair, "files": files}
         holds = f"process {server.pid} holds the models of {server.pair}"
-        if changed := [what for what, file in server.files.items() if not file.is_current]:
-            message = f"{holds}, and not the present file of {', '.join(changed)}: nobody uses them"
+        if changed := server.outdated(registry):
+            message = f"{holds}; since it started {', '.join(changed)} changed: nobody uses them"
             yield Finding("server", "warning", message, "Start the server again.", details)
         else:
             yield Finding("server", "ok", f"{holds}: ask, filter and chat use them", details=details)

@@ -72,6 +72,7 @@ class PrivateServer:
             name: {
                 "config": model.config.model_dump(mode="json"),
                 "files": model.files,
+                "records": model.records,
                 "notices": self._engine.load_notices(name),
             }
             for name, model in self._pairs.items()

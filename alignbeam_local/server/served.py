@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..cluster.about_model import adapters_of
 from ..config import MOST_TOKENS, SAFETY_KNOBS, Config, LateReader, by_name, knobs_that
+from ..engine.about_model import adapters_of
 from ..errors import UsageError
 from ..models.hashes import file_sha256
 from ..models.registry import Registry
@@ -15,7 +15,7 @@ from ..result import AdapterCard
 from ..roles import ROLES, ModelRole
 from ..search.safety_tokens import token_path
 from ..settings import near_knob
-from ..warm.found_server import FileStamp, adapter_files, stamp_of
+from ..warm.found_server import FileStamp, adapter_files, records_of, stamp_of
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
 
 #: In `window` mode an answer is judged each time it has grown by so many tokens.
@@ -58,6 +58,7 @@ class ServedModel:
         adapters: what is on the draft; an anchor alone has none.
         sha256s: of all these files, as far as they are known.
         files: where these are, as they were when the server started.
+        records: what was on record of these models then.
     """
 
     id: str
@@ -68,6 +69,7 @@ class ServedModel:
     models: Mapping[str, str | None]
     sha256s: tuple[str, ...] = ()
     files: Mapping[str, FileStamp] = field(default_factory=dict)
+    records: Mapping[str, Any] = field(default_factory=dict)
     adapters: tuple[AdapterCard, ...] = ()
 
     @property
@@ -267,4 +269,5 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     names = dict.fromkeys((*ROLES, *files))
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}
     stamps = {each: stamp_of(file.path) for each, file in files.items()} | adapter_files(config, registry)
-    return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), stamps, adapters)
+    records = records_of(config, registry)
+    return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), stamps, records, adapters)

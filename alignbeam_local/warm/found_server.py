@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from .. import __version__
 from ..config import Config, knobs_that
+from ..engine.about_model import adapters_of, on_record
 from ..errors import AlignBeamError, ModelError, ServerGone
 from ..machine.context_size import context_sizes
 from ..models.gguf_header import parts_of
@@ -60,6 +61,7 @@ class FoundServer:
         pair: the name of the pair.
         config: the knobs that it was opened with.
         files: the model file of each role, and each adapter, as they were when the server started.
+        records: as `records_of` found them then.
         notices: what it had to say when it loaded them.
     """
 
@@ -68,6 +70,7 @@ class FoundServer:
     pair: str
     config: Config
     files: Mapping[str, FileStamp]
+    records: Mapping[str, Any]
     notices: tuple[str, ...]
 
     def serves(self, config: Config) -> bool:
@@ -86,6 +89,8 @@ class FoundServer:
     def holds(self, config: Config, registry: Registry) -> bool:
         """Whether the models of an answer with these knobs are the very files that are open there.
 
+        What is on record of them must be what it was, too: a server goes on by what it loaded.
+
         All anchors that are open are mixed in, so there must be no other ones.
 
         Raises:
@@ -93,7 +98,16 @@ class FoundServer:
         """
         if config.depth > 0 and set(filter(is_anchor, self.files)) != set(config.anchor_roles):
             return False
-        return all(self.files.get(what) == file for what, file in _files(config, registry).items())
+        if any(self.files.get(what) != file for what, file in _files(config, registry).items()):
+            return False
+        return all(self.records.get(role) == found for role, found in records_of(config, registry).items())
+
+    def outdated(self, registry: Registry) -> list[str]:
+        """What has changed since it started: files, and what is on record of models that are here."""
+        files = [f"the file of {what}" for what, file in self.files.items() if not file.is_current]
+        now = records_of(self.config, registry)
+        changed = [role for role, found in self.records.items() if now.get(role) not in (None, found)]
+        return files + [f"what is on record of {role}" for role in changed]
 
     @property
     def _alone(self) -> Config:
@@ -118,6 +132,18 @@ def adapter_files(config: Config, registry: Registry) -> dict[str, FileStamp]:
     return {f"adapter {place}": file for place, file in enumerate(files)}
 
 
+def records_of(config: Config, registry: Registry) -> dict[str, Any]:
+    """By role its model's heads and calibrations, and how models.toml has it read; None: it is not there."""
+    found: dict[str, Any] = {}
+    for role in config.roles:
+        try:
+            file = registry.require(config.model_named(role))
+            found[role] = on_record(file, role, adapters_of(role, config, registry))
+        except AlignBeamError:
+            found[role] = None
+    return found
+
+
 def running_servers() -> Iterator[FoundServer]:
     """Every pair of every server of this user that is ready, of this version."""
     for path in sockets():
@@ -134,4 +160,5 @@ def _pairs(path: Path, info: Mapping[str, Any]) -> Iterator[FoundServer]:
         with suppress(AlignBeamError, KeyError, TypeError, ValidationError):
             config = Config.of(pair["config"])
             files = {what: FileStamp(*file) for what, file in pair["files"].items()}
-            yield FoundServer(path, info["pid"], name, config, files, tuple(pair["notices"]))
+            records, notices = pair["records"], tuple(pair["notices"])
+            yield FoundServer(path, info["pid"], name, config, files, records, notices)

@@ -26,7 +26,7 @@ from ..prompt.message import Message
 from ..result import json_safe
 
 #: Changes with the form of what is said; a server of another one is not used.
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 
 _EVENTS: Mapping[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from alignbeam_local.cluster.about_model import about_model
+from alignbeam_local.engine.about_model import about_model
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
 from alignbeam_local.evaluation.runs.reselect import (

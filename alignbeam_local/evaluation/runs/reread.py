@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
-from ...cluster.about_model import about_model
 from ...config import Config
+from ...engine.about_model import about_model
 from ...engine.open_reader import OpenHead
 from ...errors import ModelError, UsageError
 from ...models.registry import Registry

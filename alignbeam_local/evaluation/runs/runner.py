@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Any
 
-from ...cluster.about_model import about_model, adapters_of
 from ...cluster.builds import builds
 from ...config import Config, knobs_that
+from ...engine.about_model import about_model, adapters_of
 from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
 from ...models.hashes import file_sha256
 from ...models.registry import Registry

@@ -1,6 +1,7 @@
 """What answers depend on of a model: its file, how it is read, what is on record of it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..config import Config
 from ..heads.records import heads_hash
@@ -8,25 +9,33 @@ from ..judge.calibration import records_hash
 from ..models.hashes import file_sha256, model_sha256
 from ..models.registry import ModelFile, Registry
 from ..result import AdapterCard, adapted_sha256
-from .crew import Json
+
+Json = dict[str, Any]
 
 
 def about_model(file: ModelFile, role: str, adapters: Sequence[AdapterCard] = ()) -> Json:
-    """The file, what is on it, and what models.toml and records of judges and heads make of it."""
+    """The file, what is on it, and how it is read. Raises: ModelError: it can't be read."""
     about: Json = {"name": file.name, "sha256": model_sha256(file.path)}
-    if file.entry.format:
-        about["format"] = file.entry.format
-    if file.entry.reasons is False:
-        about["reasons"] = False
     if adapters:
         about["adapters"] = [adapter.shown for adapter in adapters]
-    if found := heads_hash(role, adapted_sha256(about["sha256"], adapters)):
-        about["head"] = found
+    return about | on_record(file, role, adapters)
+
+
+def on_record(file: ModelFile, role: str, adapters: Sequence[AdapterCard] = ()) -> Json:
+    """What models.toml and records of judges and heads make of a model. Raises: ModelError."""
+    sha256 = model_sha256(file.path)
+    found: Json = {}
+    if file.entry.format:
+        found["format"] = file.entry.format
+    if file.entry.reasons is False:
+        found["reasons"] = False
+    if heads := heads_hash(role, adapted_sha256(sha256, adapters)):
+        found["head"] = heads
     if role == "judge":
         asked = file.entry.judge.model_dump(mode="json", exclude_defaults=True)
-        about |= {"judge": asked} if asked else {}
-        about["calibration"] = records_hash(about["sha256"])
-    return about
+        found |= {"judge": asked} if asked else {}
+        found["calibration"] = records_hash(sha256)
+    return found
 
 
 def adapters_of(role: str, config: Config, registry: Registry) -> list[AdapterCard]:
