@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 
 from alignbeam_local.config import Config, knobs_of
-from alignbeam_local.knobs import PANELS
+from alignbeam_local.knobs.knob import PANELS
 
 from .options import metavar
 

@@ -21,7 +21,7 @@ from typer.main import get_command
 from alignbeam_local.config import ABOUT, KNOBS, Config, knobs_of, knobs_that
 from alignbeam_local.errors import EXIT_CODES, AlignBeamError
 from alignbeam_local.events import Step
-from alignbeam_local.knobs import PANELS
+from alignbeam_local.knobs.knob import PANELS
 from alignbeam_local.result import Result
 from alignbeam_local.settings import _OTHER_VARIABLES, flag_name
 

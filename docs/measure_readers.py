@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from alignbeam_local.config import RequestBy
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory
 from alignbeam_local.evaluation.runs.scored_anew import scored_anew
 from alignbeam_local.judge.calibration import auc
+from alignbeam_local.knobs.steering import RequestBy
 from alignbeam_local.search.steering import log_odds
 
 Floats = npt.NDArray[np.float64]

@@ -21,10 +21,11 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from alignbeam_local.config import CHAT_JUDGE_AT, KNOBS
+from alignbeam_local.config import KNOBS
 from alignbeam_local.conversation.log import ConversationLog
 from alignbeam_local.conversation.log_file import default_path
 from alignbeam_local.errors import AlignBeamError
+from alignbeam_local.knobs.judging import CHAT_JUDGE_AT
 from alignbeam_local.models.toml_files import user_file
 
 from .fake_engine import BEAMS, REFUSED, FakeEngine

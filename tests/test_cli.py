@@ -19,7 +19,7 @@ from alignbeam_local.cli.views.view import PlainView
 
 from alignbeam_local.config import KNOBS, Config, knobs_of
 from alignbeam_local.events import AnswerText, Done, Withdrawn
-from alignbeam_local.knobs import PANELS
+from alignbeam_local.knobs.knob import PANELS
 
 from .fake_engine import REFUSED, FakeEngine, fake_result
 from .forked import Forked

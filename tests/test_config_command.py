@@ -8,7 +8,7 @@ import pytest
 from alignbeam_local.cli.config_template import config_template
 
 from alignbeam_local.config import KNOBS, Config, knobs_of
-from alignbeam_local.knobs import PANELS
+from alignbeam_local.knobs.knob import PANELS
 from alignbeam_local.paths import config_file
 
 from .running import run

@@ -9,10 +9,7 @@ from alignbeam_local.bench.cases import Sweep
 from alignbeam_local.config import (
     ABOUT,
     ALIASES,
-    CHAT_JUDGE_AT,
     KNOBS,
-    MOST_SEED,
-    MOST_TOKENS,
     Config,
     by_name,
     canonical,
@@ -23,7 +20,10 @@ from alignbeam_local.config import (
 from alignbeam_local.engine.engine import LOADING_KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.runs import reselect
-from alignbeam_local.knobs import PANELS, Knob, Mark
+from alignbeam_local.knobs.judging import CHAT_JUDGE_AT
+from alignbeam_local.knobs.knob import PANELS, Knob, Mark
+from alignbeam_local.knobs.sampling import MOST_SEED
+from alignbeam_local.knobs.values import MOST_TOKENS
 from alignbeam_local.roles import ROLES
 
 MARKED: dict[Mark, str] = {
@@ -478,3 +478,9 @@ def test_changed_values_are_checked_anew_and_take_symbols() -> None:
 def test_a_configuration_does_not_change_in_place() -> None:
     with pytest.raises(ValidationError):
         Config().alpha = 1.0
+
+
+def test_no_validator_hides_another_ones() -> None:
+    own = [name for base in Config.__bases__ for name in base.__pydantic_decorators__.field_validators]  # type: ignore[attr-defined]
+    assert set(own) < set(Config.__pydantic_decorators__.field_validators)
+    assert len(own) == len(set(own))

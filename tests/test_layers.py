@@ -15,7 +15,8 @@ PACKAGE = "alignbeam_local"
 LAYERS = """
 errors
 paths intervals cancellation reading last_words
-knobs placing roles
+placing roles
+knobs
 config
 result
 events

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from alignbeam_local.cancellation import Cancellation
-from alignbeam_local.config import CacheType
 from alignbeam_local.engine.background import Background
 from alignbeam_local.errors import Cancelled, ContextFull, ModelError
+from alignbeam_local.knobs.machine import CacheType
 from alignbeam_local.llama import gpus as offload
 from alignbeam_local.llama.context import LlamaLM
 from alignbeam_local.llama.weights import LlamaWeights

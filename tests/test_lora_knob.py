@@ -7,12 +7,13 @@ import pytest
 from alignbeam_local.cli.pulling import needed_models
 
 from alignbeam_local.cluster.model_work import roles_about
-from alignbeam_local.config import Config, LoraSpec
+from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.reports.sweep import profile_table
 from alignbeam_local.evaluation.runs.runner import RunPlan, manifest
 from alignbeam_local.heads.answer_head import answer_record_file, save_answer_head
+from alignbeam_local.knobs.values import LoraSpec
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import user_file

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local.config import CacheType, Config, KvStrategy
+from alignbeam_local.config import Config
+from alignbeam_local.knobs.machine import CacheType, KvStrategy
 from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.machine.memory import cell_bytes, plan_of
 from alignbeam_local.models.gguf_header import GgufHeader, read_header, require_model

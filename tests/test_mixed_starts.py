@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from alignbeam_local.config import AlphaRule, Config
+from alignbeam_local.config import Config
 from alignbeam_local.events import Event, Step
+from alignbeam_local.knobs.method import AlphaRule
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.lm.vocabulary import is_unfinished

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local.config import DraftMass, Variant
 from alignbeam_local.errors import ModelError
+from alignbeam_local.knobs.method import DraftMass, Variant
 from alignbeam_local.search.mixing import (
     RULES,
     UNMAPPED,

@@ -15,10 +15,11 @@ from typing import Any, cast, get_args
 
 import pytest
 
-from alignbeam_local.config import Choice, Config, OnUnsafe
+from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, SteeredBack, Step, Withdrawn
 from alignbeam_local.judge.calibration import Calibration, Fit, Line
+from alignbeam_local.knobs.judging import Choice, OnUnsafe
 from alignbeam_local.result import ModelCard, Refusal, Result
 from alignbeam_local.server.page import page as page_module
 from alignbeam_local.server.page.page import SCRIPTS, live_page, saved_page

@@ -11,9 +11,11 @@ import typer
 from alignbeam_local.cli.main import make_app
 from alignbeam_local.cli.options import metavar
 
-from alignbeam_local.config import KNOBS, MOST_SEED, MOST_TOKENS, Config
+from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.evaluation.methods.specs import METHODS, parse_method
+from alignbeam_local.knobs.sampling import MOST_SEED
+from alignbeam_local.knobs.values import MOST_TOKENS
 from alignbeam_local.llama.library import require_countable
 from alignbeam_local.paths import config_file
 from tests.fake_engine import FakeEngine

@@ -5,9 +5,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from alignbeam_local.config import RequestBy
 from alignbeam_local.judge.calibration import Fit, Line
 from alignbeam_local.judge.formats import RubricFormat
+from alignbeam_local.knobs.steering import RequestBy
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.search.steering import asked_by
 from tests.test_judge import FILLER, QUESTION, THRESHOLD, make_judge, prefix_cells

@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 import pytest
 
-from alignbeam_local.config import Config, OnUnsafe
+from alignbeam_local.config import Config
+from alignbeam_local.knobs.judging import OnUnsafe
 from alignbeam_local.result import Decision, Verdict
 from alignbeam_local.search.choices import RULES, Candidate
 from alignbeam_local.search.selection import Selection, select

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignbeam_local.config import Choice, Config, OnUnsafe
+from alignbeam_local.config import Config
+from alignbeam_local.knobs.judging import Choice, OnUnsafe
 from alignbeam_local.result import Decision, Verdict, VerdictName
 from alignbeam_local.search.choices import Candidate
 from alignbeam_local.search.selection import select

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from alignbeam_local.config import MOST_TOKENS, Config, RequestBy
+from alignbeam_local.config import Config
 from alignbeam_local.engine.answering.prompts import AnswerPrompts
 from alignbeam_local.engine.open_models import Anchor
 from alignbeam_local.engine.stopwatch import Stopwatch
 from alignbeam_local.events import AnswerText, Event, Judged, Notice, RequestRead, Step, Withdrawn
 from alignbeam_local.heads.head import Figures, RequestHead, Thresholds
+from alignbeam_local.knobs.steering import RequestBy
+from alignbeam_local.knobs.values import MOST_TOKENS
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Refusal, Steering, Verdict

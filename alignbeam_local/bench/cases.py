@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from ..config import ALIASES, CHAT_JUDGE_AT, KNOBS, Config, canonical, knobs_that
+from ..config import ALIASES, KNOBS, Config, canonical, knobs_that
 from ..errors import UsageError
+from ..knobs.judging import CHAT_JUDGE_AT
 
 #: The row of a request that is read as clear, where steering goes by the request.
 CLEAR = "clear request"

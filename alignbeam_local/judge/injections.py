@@ -9,9 +9,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..config import Config, RequestBy
+from ..config import Config
 from ..errors import ModelError
 from ..intervals import wilson_interval
+from ..knobs.steering import RequestBy
 from ..prompt.message import Message
 from ..refusals.detector import declines
 from ..result import Decision, Steering, Verdict

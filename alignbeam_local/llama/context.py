@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..cancellation import Cancellation
-from ..config import CacheType, FlashAttention
 from ..errors import Cancelled, ContextFull, ModelError
+from ..knobs.machine import CacheType, FlashAttention
 from ..lm.language_model import Hidden, Logits, Sampler, SamplerSettings, SequenceState, common_prefix
 from ..lm.sequences import BATCH_TOKENS
 from ..lm.starvation import Starvation

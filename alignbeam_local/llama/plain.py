@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from ..config import CacheType, FlashAttention
 from ..errors import ModelError
+from ..knobs.machine import CacheType, FlashAttention
 from ..lm.language_model import SamplerSettings
 from ..lm.sequences import BATCH_TOKENS
 from .adapter import set_adapters

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..cancellation import Cancellation
-from ..config import SplitMode
 from ..errors import ModelError
+from ..knobs.machine import SplitMode
 from ..lm.devices import ON_PROCESSOR, Offload
 from ..lm.vocabulary import Vocabulary
 from ..models.gguf_header import makes_embeddings

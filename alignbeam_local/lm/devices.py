@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ..config import SplitMode
+from ..knobs.machine import SplitMode
 
 #: A device of this machine by its place among llama.cpp's, or one of a server's as `HOST:PORT#NUMBER`.
 DeviceId = int | str

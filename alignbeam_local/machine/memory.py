@@ -4,7 +4,8 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import CacheType, Config
+from ..config import Config
+from ..knobs.machine import CacheType
 from ..lm.sequences import BATCH_TOKENS
 from ..models.gguf_header import GgufHeader
 from .context_size import ContextSize

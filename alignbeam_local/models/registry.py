@@ -8,8 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..config import HEAD_JUDGE, Config, LoraSpec
+from ..config import Config
 from ..errors import ModelError, UsageError, did_you_mean
+from ..knobs.models import HEAD_JUDGE
+from ..knobs.values import LoraSpec
 from ..paths import models_dir, user_path
 from ..roles import ROLES
 from . import toml_files as models_toml

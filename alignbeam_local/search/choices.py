@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ..config import Choice
+from ..knobs.judging import Choice
 from ..result import Decision, Verdict
 
 #: Scores this close count as equal.

@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ..config import DraftMass, Variant
 from ..errors import ModelError
+from ..knobs.method import DraftMass, Variant
 
 Ids = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from ..config import Config, RequestBy
+from ..config import Config
+from ..knobs.steering import RequestBy
 from ..result import Decision, Steering, Verdict
 
 Floats = npt.NDArray[np.float64]

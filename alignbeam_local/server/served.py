@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..config import MOST_TOKENS, SAFETY_KNOBS, Config, LateReader, by_name, knobs_that
+from ..config import Config, by_name, knobs_that
 from ..engine.about_model import adapters_of
 from ..errors import UsageError
+from ..knobs.judging import LateReader
+from ..knobs.method import SAFETY_KNOBS
+from ..knobs.values import MOST_TOKENS
 from ..models.hashes import file_sha256
 from ..models.registry import Registry
 from ..prompt.formats import fold_system

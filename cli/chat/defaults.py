@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from alignbeam_local.config import CHAT_JUDGE_AT
+from alignbeam_local.knobs.judging import CHAT_JUDGE_AT
 from alignbeam_local.settings import SourcedConfig, SourcedValue
 
 _DEFAULT = "default of chat"

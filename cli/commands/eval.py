@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from alignbeam_local.config import MOST_SEED
 from alignbeam_local.errors import UsageError
+from alignbeam_local.knobs.sampling import MOST_SEED
 from alignbeam_local.paths import user_path, write_named
 
 from ..completion import model_names

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignbeam_local.config import Config, LoraSpec
+from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
+from alignbeam_local.knobs.values import LoraSpec
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.settings import resolve
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ...config import Config, LateReader
+from ...config import Config
 from ...errors import ContextFull
 from ...events import Event
 from ...judge.windows import WindowRisk
+from ...knobs.judging import LateReader
 from ...prompt.text_stream import whole_characters
 from ...result import Late, Verdict, Window
 from ...search.beam import Beam

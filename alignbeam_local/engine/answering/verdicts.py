@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from functools import reduce
 
-from ...config import Config, LateReader
+from ...config import Config
 from ...heads.answer_head import worse
 from ...heads.features import turn_end
 from ...heads.reading import read_answers
 from ...judge.calibration import Asked
 from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
+from ...knobs.judging import LateReader
 from ...lm.grammar import grammar_of
 from ...prompt.message import Message
 from ...refusals.detector import declines

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from ...config import MOST_TOKENS, Config
+from ...config import Config
 from ...engine.stopwatch import Stopwatch
+from ...knobs.values import MOST_TOKENS
 from ...lm.language_model import Logits
 from ...prompt.answers import answer_start
 from ...result import Result

@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from ...config import MOST_TOKENS, Config
+from ...config import Config
 from ...engine.stopwatch import Stopwatch
+from ...knobs.values import MOST_TOKENS
 from ...lm.language_model import Logits
 from ...result import Result
 from ...search.mixing import log_normaliser

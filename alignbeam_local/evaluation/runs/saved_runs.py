@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from ...config import HEAD_JUDGE
 from ...errors import UsageError
+from ...knobs.models import HEAD_JUDGE
 from ...result_json import parsed
 from .metrics import Scored, score
 from .rescore import how_scored, overlaid

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from math import isclose, log
 from typing import Any
 
-from ...config import Config, RequestBy
+from ...config import Config
 from ...errors import UsageError
 from ...judge.calibration import AS_SAID, Asked, Fit, logit, records_of, sigmoid
+from ...knobs.steering import RequestBy
 from ...search.steering import asked_by
 from .run_directory import Json
 

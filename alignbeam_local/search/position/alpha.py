@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Protocol, Self
 
-from ...config import AlphaRule, Config
+from ...config import Config
+from ...knobs.method import AlphaRule
 
 #: NGSD (arXiv 2602.02027): what is left of the disagreement so far at each further token, and after a firing.
 _KEPT, _KEPT_AFTER_FIRING = 1 - 1 / 8, 0.6

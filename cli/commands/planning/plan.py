@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from alignbeam_local.config import MOST_TOKENS
+from alignbeam_local.knobs.values import MOST_TOKENS
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.paths import user_path
 from alignbeam_local.result_json import json_line

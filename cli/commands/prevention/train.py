@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alignbeam_local.config import MOST_SEED
 from alignbeam_local.errors import UsageError
+from alignbeam_local.knobs.sampling import MOST_SEED
 from alignbeam_local.paths import user_path
 from alignbeam_local.training.losses import PACT_FORMS, Variant
 from alignbeam_local.training.settings import TARGETS, Method, StrOn, TrainingSettings

@@ -1,7 +1,9 @@
 """What a knob is besides its type, default and meaning: marks that every set of knobs is read from."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from pydantic import Field
 
 #: The heading that a knob stands under, in `--help`, config.toml and the reference.
 Panel = Literal["Method", "Steering", "Judge", "Sampling", "Models", "Machine"]
@@ -32,3 +34,8 @@ class Knob:
     panel: Panel
     marks: tuple[Mark, ...] = ()
     symbol: str | None = None
+
+
+def knob(default: Any, description: str, about: Knob) -> Any:
+    """A field of `Config`: its default, its meaning, and what else is to be known of it."""
+    return Field(default, description=description, json_schema_extra=asdict(about))
