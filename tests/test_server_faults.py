@@ -453,8 +453,7 @@ def test_while_models_are_loaded_clients_are_told_to_come_again(monkeypatch: pyt
 def test_what_nobody_uses_is_closed_and_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch, idle_seconds=0.05) as world:
         for _ in range(2):
-            until(lambda: not world.engine._pairs["pair"].is_open)
-            assert all(lm.is_closed for lm in world.loader.opened["draft"])
+            until(lambda: all(lm.is_closed for lm in world.loader.opened["draft"]))
             assert world.get("/health").status_code == 200
             assert works(world)
         until(lambda: not world.engine._pairs["pair"].is_open)
