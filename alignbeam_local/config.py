@@ -18,7 +18,8 @@ from .knobs.values import parse_shares
 
 
 class Config(MachineKnobs, ModelKnobs, SamplingKnobs, JudgingKnobs, SteeringKnobs, MethodKnobs):
-    """The knobs of one answer (paper: section 4; the defaults are the paper's, but for `choice`).
+    """The knobs of one answer (paper: section 4; the defaults are the paper's, but for `choice`,
+    `score_by` and `on_unsafe`).
 
     The fields of the last base come first. A validator must have a name of its own among all bases.
     """

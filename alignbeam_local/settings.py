@@ -24,7 +24,7 @@ _OTHER_VARIABLES = {
     "(on Linux ~/.local/share/alignbeam)",
     "ALIGNBEAM_MODELS_DIR": "where model files are; unless set, models in the data directory",
     "ALIGNBEAM_CACHE_DIR": "what can be deleted at any time (on Linux ~/.cache/alignbeam)",
-    "ALIGNBEAM_OFFLINE": "1: never use the network; HF_HUB_OFFLINE does the same",
+    "ALIGNBEAM_OFFLINE": "1: fetch nothing from the network; HF_HUB_OFFLINE does the same",
     "ALIGNBEAM_API_KEY": "the key that `alignbeam serve` asks of its clients",
     "ALIGNBEAM_DEBUG": "1: a traceback for an internal error",
 }

@@ -54,7 +54,8 @@ _EPILOG = """
 `alignbeam --install-completion` lets your shell complete commands, flags and names.
 
 Every knob is a flag, a variable `ALIGNBEAM_<KNOB>`, a key of a profile or of config.toml; the first of these
-that is given counts. `alignbeam config show` prints each value and its source.
+that is given counts, a profile that config.toml names last. `alignbeam config show` prints each value
+and its source.
 
 Exit codes: 0, 1 error, 2 usage, 3 model, 4 refused or blocked (`--fail-on-refusal`), 130 Ctrl-C,
 143 SIGTERM, 129 SIGHUP.

@@ -59,7 +59,7 @@ _COMMON = {
     "show_config": ("print every knob and where its value came from, and leave", "Output", ()),
     "quiet": ("no progress and no closing line on stderr", "Output", ("-q",)),
     "pull": ("fetch the models that are missing", "Models", ()),
-    "offline": ("never touch the network", "Models", ()),
+    "offline": ("fetch nothing from the network", "Models", ()),
     "no_server": ("load the models here, also if a running server has them", "Models", ()),
 }
 

@@ -27,7 +27,7 @@ from ..views.models import in_megabytes, print_models, print_profiles
 models_app = typer.Typer(no_args_is_help=True, help="List, fetch, check and remove model files.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing from the network.")]
 
 
 @models_app.command("list")

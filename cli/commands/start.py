@@ -14,7 +14,7 @@ from ..start.choice import Choice, ask_for_pull, check, choose, save
 
 
 def start(
-    offline: Annotated[bool, typer.Option("--offline", help="never use the network")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="fetch nothing from the network")] = False,
 ) -> None:
     """Ask which model and which anchor, fetch what is missing, check the pair, and chat.
 
