@@ -85,6 +85,16 @@ class Cancelled(AlignBeamError):
     kind = "cancelled"
 
 
+#: Those that another process may have met.
+_TOLD = (UsageError, ModelError, ContextFull, TimedOut, Cancelled, InternalError, RpcError)
+
+
+def error_of(kind: str, message: str, hint: str) -> AlignBeamError:
+    """An error as another process told it; of a kind that none of them has a plain one."""
+    kinds = {each.kind: each for each in _TOLD}
+    return kinds.get(kind, AlignBeamError)(message, hint)
+
+
 def did_you_mean(
     name: str, known: Iterable[str], otherwise: str, *, num: int = 1, cutoff: float = 0.6
 ) -> str:

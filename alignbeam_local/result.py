@@ -55,7 +55,7 @@ class Refusal:
     """Whether the answer refuses, and who made it.
 
     Attributes:
-        is_refusal: a refusing phrase is in the first 300 characters, or the answer was blocked.
+        is_refusal: its beginning declines the request (`refusals.detector`), or it was blocked or withdrawn.
         by: the draft, the mix (a mixed token that the draft would not have taken), the judge, or the request
             (it was read as harmful, and no draft refuses); else None.
     """

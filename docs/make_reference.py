@@ -48,8 +48,9 @@ How to use all this: [use.md](use.md).
 _KNOBS = """
 One name everywhere: `bridge_width` in files and JSON is the flag `--bridge-width`, the variable
 `ALIGNBEAM_BRIDGE_WIDTH` and `/set bridge_width` in a chat. The paper's letters `N`, `K` and `B` work too.
-The defaults are the paper's where the paper has them, but for `choice`, `score_by` and `on_unsafe`. Models that are not set are the
-default profile's. [Where values come from](use.md#settings) says which of several values counts.
+The defaults are the paper's where the paper has them, but for `choice`, `score_by` and `on_unsafe`.
+Models that are not set are the default profile's. [Where values come from](use.md#settings) says which of
+several values counts.
 """
 
 _FIXED = """

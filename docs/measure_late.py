@@ -22,7 +22,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
 from alignbeam_local.engine.open_models import Model
 from alignbeam_local.evaluation.methods.decoding import decode_alone, encoded
-from alignbeam_local.heads.answer_head import AnswerHead, find_answer_head
+from alignbeam_local.heads.answer_head import ANSWER_HEADS, AnswerHead
 from alignbeam_local.heads.features import template_key, turn_end
 from alignbeam_local.heads.reading import read_answers
 from alignbeam_local.intervals import wilson_interval
@@ -179,7 +179,7 @@ def readers(engine: Engine, row: Row) -> dict[str, Callable[[int], float | None]
             found["judge, the window, in a conversation"] = lambda end: judged(
                 judge, talk, text(start_of(end), end)
             )
-    head = find_answer_head(draft.card.weights_sha256, template_key(draft.format, vocabulary))
+    head = ANSWER_HEADS.find(draft.card.weights_sha256, template_key(draft.format, vocabulary))
     if head is not None:
         prompt = encoded(draft, row["prompt"], engine.config, is_anchor=False)
         found |= {

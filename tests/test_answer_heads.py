@@ -14,13 +14,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine import open_reader as reader_loading
 from alignbeam_local.errors import ModelError
 from alignbeam_local.heads import answer_head as heads
-from alignbeam_local.heads.answer_head import (
-    AnswerHead,
-    find_answer_head,
-    load_answer_head,
-    save_answer_head,
-    worse,
-)
+from alignbeam_local.heads.answer_head import ANSWER_HEADS, AnswerHead, worse
 from alignbeam_local.heads.features import template_key, turn_end
 from alignbeam_local.heads.reading import read_answers
 from alignbeam_local.heads.records import heads_hash
@@ -162,7 +156,7 @@ def engine_of(monkeypatch: pytest.MonkeyPatch, **knobs: Any) -> Any:
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alignbeam_local.engine.engine.find_answer_head", lambda *_: record())
+    monkeypatch.setattr("alignbeam_local.engine.engine.ANSWER_HEADS.find", lambda *_: record())
 
 
 @pytest.mark.usefixtures("kept")
@@ -172,6 +166,7 @@ def test_no_third_model_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.text == "Use a pot."
     assert result.models["judge"] is None
     assert engine.config.roles == ("draft", "anchor")
+    assert engine.judge_record == record()
 
 
 @pytest.mark.usefixtures("kept")
@@ -226,15 +221,15 @@ def test_room_for_the_turns_ends_is_there() -> None:
 
 
 def test_a_record_is_this_very_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "SHIPPED", tmp_path)
-    save_answer_head(record(), tmp_path / "a.json")
-    assert find_answer_head("0" * 64, KEY) == record()
-    assert find_answer_head("1" * 64, KEY) is None
-    assert find_answer_head("0" * 64, "2" * 64) is None
+    monkeypatch.setattr(heads.ANSWER_HEADS, "shipped", tmp_path)
+    ANSWER_HEADS.save(record(), tmp_path / "a.json")
+    assert ANSWER_HEADS.find("0" * 64, KEY) == record()
+    assert ANSWER_HEADS.find("1" * 64, KEY) is None
+    assert ANSWER_HEADS.find("0" * 64, "2" * 64) is None
     (tmp_path / "a.json").write_text("{")
-    load_answer_head.cache_clear()
+    ANSWER_HEADS._read.cache_clear()
     with pytest.raises(ModelError, match="no record of an answer head"):
-        find_answer_head("0" * 64, KEY)
+        ANSWER_HEADS.find("0" * 64, KEY)
 
 
 @pytest.fixture
@@ -263,7 +258,7 @@ def test_fit_check_and_show(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(heads, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(heads.ANSWER_HEADS, "shipped", tmp_path / "none")
     vocabulary = fake_vocabulary()
     noise = hashed_row(WIDTH, seed=4, scale=1.0)
     (end,) = turn_end(prompt_format(template, vocabulary), vocabulary)
@@ -308,18 +303,18 @@ def test_fit_check_and_show(
 def test_a_run_says_which_records_its_answers_may_depend_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heads, "SHIPPED", tmp_path)
+    monkeypatch.setattr(heads.ANSWER_HEADS, "shipped", tmp_path)
     assert heads_hash("draft", "0" * 64) is None
-    save_answer_head(record(), tmp_path / "a.json")
+    ANSWER_HEADS.save(record(), tmp_path / "a.json")
     first = heads_hash("draft", "0" * 64)
     assert first is not None
     assert heads_hash("draft", "1" * 64) is heads_hash("judge", "0" * 64) is None
-    save_answer_head(record(intercept=1.0), tmp_path / "a.json")
+    ANSWER_HEADS.save(record(intercept=1.0), tmp_path / "a.json")
     assert heads_hash("draft", "0" * 64) != first
 
 
 def test_shipped_records_are_records_of_named_models() -> None:
-    found = [load_answer_head(path) for path in heads.SHIPPED.glob("*.json")]
+    found = [ANSWER_HEADS.load(path) for path in heads.ANSWER_HEADS.shipped.glob("*.json")]
     for one in found:
         assert one.model in Registry.load().models
         assert set(one.held_out) == set(LABELS)

@@ -156,7 +156,7 @@ def test_the_expected_cost_is_worked_by_hand() -> None:
 def test_a_clear_request_is_measured_beside_steered_ones(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     held_out = figures([Scored("ordinary", False, 0.1, 0.1)], LIMITS)
     monkeypatch.setattr(
-        "alignbeam_local.engine.engine.find_head",
+        "alignbeam_local.engine.engine.REQUEST_HEADS.find",
         lambda *_: record(weights=(0.0,) * WIDTH, held_out=held_out),
     )
     config = talk.config.with_values({"steer": "by_request", "judge_at": None})

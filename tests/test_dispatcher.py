@@ -10,7 +10,8 @@ from alignbeam_local.cluster import dispatcher as module
 from alignbeam_local.cluster.crew import Json, Task
 from alignbeam_local.cluster.dispatcher import Dispatcher
 from alignbeam_local.cluster.work import Failed, Piece
-from alignbeam_local.errors import AlignBeamError, Cancelled, ModelError, UsageError
+from alignbeam_local.errors import AlignBeamError, Cancelled, InternalError, ModelError, RpcError, UsageError
+from alignbeam_local.warm.wire import heard, told
 from tests.fake_crew import FakeCrew
 
 
@@ -95,9 +96,11 @@ def test_an_error_takes_the_place_of_what_can_not_be_made() -> None:
 
 
 def test_an_error_keeps_its_kind_between_processes() -> None:
-    for error in (UsageError("a", "b"), ModelError("a", "b"), AlignBeamError("a", "b")):
-        found = Failed.of(error).error
-        assert (type(found), found.message, found.hint) == (type(error), "a", "b")
+    for kind in (UsageError, ModelError, RpcError, InternalError, AlignBeamError):
+        error = kind("a", "b")
+        for found in (Failed.of(error).error, heard(told(error))):
+            assert isinstance(found, AlignBeamError)
+            assert (type(found), found.message, found.hint) == (kind, "a", "b")
 
 
 def test_a_worker_that_is_not_what_it_should_be_is_left_out() -> None:

@@ -182,7 +182,7 @@ def test_whether_there_is_a_head(tiny: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = examined(**knobs, steer="by_request")["head"]
     assert found.level == "warning"
     assert found.hint == "Fit one: alignbeam heads fit tiny"
-    monkeypatch.setattr("alignbeam_local.doctor.model_checks.find_head", lambda *_: HEAD)
+    monkeypatch.setattr("alignbeam_local.doctor.model_checks.REQUEST_HEADS.find", lambda *_: HEAD)
     found = examined(**knobs, steer="by_request")["head"]
     assert (found.level, found.message) == (
         "ok",

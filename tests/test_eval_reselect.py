@@ -138,7 +138,7 @@ def read_as(monkeypatch: pytest.MonkeyPatch, head: RequestHead | None = HEAD, **
 
     loader = fake_loader(monkeypatch, BOTH, BOTH, judge=FakeModel(ANCHOR, unsure_row), **models)
     loader.models["anchor"] = replace(loader.models["anchor"], hidden=state_by_reads)
-    monkeypatch.setattr("alignbeam_local.engine.engine.find_head", lambda *_: head)
+    monkeypatch.setattr("alignbeam_local.engine.engine.REQUEST_HEADS.find", lambda *_: head)
 
 
 #: The anchor may refuse everything, and may help with everything.

@@ -16,6 +16,7 @@ from alignbeam_local.config import Config
 from alignbeam_local.engine.loader import Loader
 from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Event, Phase
+from alignbeam_local.llama.weights import LlamaWeights
 from alignbeam_local.machine import probe
 from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models import hashes
@@ -154,6 +155,23 @@ def test_a_file_replaced_before_it_is_loaded(loader: Loader, tiny: Path) -> None
     replace(tiny)
     with pytest.raises(ModelError, match="was replaced while it was in use"):
         loader.open("draft", file, ROOM)
+
+
+def test_weights_whose_file_goes_away_while_they_load_are_freed(
+    loader: Loader, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, opened = loader.find("draft"), []
+
+    class Watched(LlamaWeights):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            opened.append(self)
+            tiny.unlink()
+
+    monkeypatch.setattr("alignbeam_local.engine.loader.LlamaWeights", Watched)
+    with pytest.raises(ModelError):
+        loader.open("draft", file, ROOM)
+    assert [weights.handle for weights in opened] == [None]
 
 
 def test_a_file_replaced_between_two_roles(loader: Loader, tiny: Path) -> None:

@@ -20,16 +20,7 @@ from alignbeam_local.heads.benign import benign_change, is_own, own_requests
 from alignbeam_local.heads.check import ALL, ReadRequest, Scored, figures, scored
 from alignbeam_local.heads.distractions import WAYS, distracted
 from alignbeam_local.heads.fit import fit_head
-from alignbeam_local.heads.head import (
-    Figures,
-    RequestHead,
-    Thresholds,
-    all_heads,
-    find_head,
-    load_head,
-    record_file,
-    save_head,
-)
+from alignbeam_local.heads.head import REQUEST_HEADS, Figures, RequestHead, Thresholds
 from alignbeam_local.heads.labelled_requests import (
     LabelledRequest,
     RequestKind,
@@ -138,36 +129,36 @@ def test_a_state_of_another_width_is_as_no_head() -> None:
 
 @pytest.mark.usefixtures("no_shipped")
 def test_a_record_is_found_by_model_and_template_alone() -> None:
-    save_head(record(), record_file(CARD.sha256, KEY))
-    assert find_head(CARD.sha256, KEY) == record()
-    assert find_head("00" * 32, KEY) is None
-    assert find_head(CARD.sha256, "00" * 32) is None
+    REQUEST_HEADS.save(record(), REQUEST_HEADS.file(CARD.sha256, KEY))
+    assert REQUEST_HEADS.find(CARD.sha256, KEY) == record()
+    assert REQUEST_HEADS.find("00" * 32, KEY) is None
+    assert REQUEST_HEADS.find(CARD.sha256, "00" * 32) is None
 
 
 def test_the_users_own_record_comes_before_the_shipped_one(no_shipped: Path) -> None:
-    save_head(record(intercept=1.0), no_shipped / "fake.json")
-    assert find_head(CARD.sha256, KEY) == record(intercept=1.0)
-    save_head(record(intercept=2.0), record_file(CARD.sha256, KEY))
-    assert find_head(CARD.sha256, KEY) == record(intercept=2.0)
-    assert [head.intercept for _, head in all_heads()] == [2.0, 1.0]
+    REQUEST_HEADS.save(record(intercept=1.0), no_shipped / "fake.json")
+    assert REQUEST_HEADS.find(CARD.sha256, KEY) == record(intercept=1.0)
+    REQUEST_HEADS.save(record(intercept=2.0), REQUEST_HEADS.file(CARD.sha256, KEY))
+    assert REQUEST_HEADS.find(CARD.sha256, KEY) == record(intercept=2.0)
+    assert [head.intercept for _, head in REQUEST_HEADS.all()] == [2.0, 1.0]
 
 
 @pytest.mark.usefixtures("no_shipped")
 @pytest.mark.parametrize("damage", ["", "{}", "1.0", "NaN", "Infinity", '"x"'])
 def test_a_damaged_record_is_an_error_that_names_it(damage: str) -> None:
-    path = record_file(CARD.sha256, KEY)
-    save_head(record(), path)
+    path = REQUEST_HEADS.file(CARD.sha256, KEY)
+    REQUEST_HEADS.save(record(), path)
     text = path.read_text()
     path.write_text(text.replace('"intercept": 0.5', f'"intercept": {damage}') if damage != "1.0" else "[]")
     with pytest.raises(ModelError, match=path.name) as error:
-        find_head(CARD.sha256, KEY)
+        REQUEST_HEADS.find(CARD.sha256, KEY)
     assert error.value.hint
 
 
 @pytest.fixture
 def no_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where shipped records are looked for: an empty folder."""
-    monkeypatch.setattr(heads, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(heads.REQUEST_HEADS, "shipped", tmp_path / "shipped")
     return tmp_path / "shipped"
 
 
@@ -175,8 +166,8 @@ def test_the_shipped_records_are_of_the_shipped_requests_and_tell_them_apart() -
     """The long requests may be left out: they take as much time to read as all others."""
     requests = [r for r in read_requests() if r.split == "fit"]
     fitted = {fitting._hash(requests), fitting._hash(r for r in requests if r.kind != "long")}
-    for path in heads.SHIPPED.glob("*.json"):
-        head = load_head(path)
+    for path in heads.REQUEST_HEADS.shipped.glob("*.json"):
+        head = REQUEST_HEADS.load(path)
         assert path.stem == head.model
         assert head.requests_sha256 in fitted
         assert head.held_out.aucs[0].harmful == ALL
@@ -185,7 +176,7 @@ def test_the_shipped_records_are_of_the_shipped_requests_and_tell_them_apart() -
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("name", sorted(path.stem for path in heads.SHIPPED.glob("*.json")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in heads.REQUEST_HEADS.shipped.glob("*.json")))
 def test_a_shipped_head_reads_its_model(name: str) -> None:
     config = Config.of({"anchor": name, "context": 512})
     with reader_loading.open_head(config, Registry.load()) as (head, reader):

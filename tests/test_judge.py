@@ -16,7 +16,7 @@ from alignbeam_local.engine.open_judge import open_judge
 from alignbeam_local.errors import ContextFull, ModelError
 from alignbeam_local.judge import judge as judging
 from alignbeam_local.judge import prompt_cache, questions, rubric
-from alignbeam_local.judge.calibration import Calibration, Fit, Line, load_calibration
+from alignbeam_local.judge.calibration import Calibration, Fit, Line, load_calibration, share_above
 from alignbeam_local.judge.formats import (
     UNREADABLE,
     ClassifierFormat,
@@ -592,7 +592,7 @@ def test_calibrate_writes_a_record_that_fits_the_judge(pairs_file: Path, fake_ju
     record = load_calibration(out)
     assert (record.judge_sha256, record.key) == ("ab", fake_judge.key)
     assert record.figures["auc_over_refusal"] == record.figures["auc_over_benign"] == 1.0
-    assert record.share_above(2.5, "compliance") == 1.0
+    assert share_above(record.held_out, 2.5, "compliance") == 1.0
 
 
 def test_pairs_without_a_split_are_refused_before_a_judge_is_opened(

@@ -12,7 +12,7 @@ from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.reports.sweep import profile_table
 from alignbeam_local.evaluation.runs.runner import RunPlan, manifest
-from alignbeam_local.heads.answer_head import answer_record_file, save_answer_head
+from alignbeam_local.heads.answer_head import ANSWER_HEADS
 from alignbeam_local.knobs.values import LoraSpec
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.models.registry import Registry
@@ -102,7 +102,7 @@ def test_a_manifest_and_workers_know_the_answer_head_of_the_draft_with_its_adapt
     found = []
     for intercept in (0.0, 1.0):
         fitted = answer_record(model_sha256=weights, intercept=intercept)
-        save_answer_head(fitted, answer_record_file(weights, fitted.key))
+        ANSWER_HEADS.save(fitted, ANSWER_HEADS.file(weights, fitted.key))
         entries = [parse_method(spec, config) for spec in ("draft", "draft:lora=none")]
         about = manifest(RunPlan(entries, [], [1]), Registry({}, {}, ""))["methods"].values()
         adapted, plain = (one["models"]["draft"] for one in about)

@@ -52,7 +52,7 @@ def served(profile: str, **flags: object) -> list[ServedModel]:
 
 
 def mark(model: ServedModel) -> str:
-    return fingerprint(model.config.model_dump(), model.sha256s)
+    return fingerprint(model.config.model_dump(), model.marks)
 
 
 @pytest.mark.usefixtures("profiles")
@@ -69,6 +69,17 @@ def test_the_list_of_models_names_them(mine: Path) -> None:
 def test_a_profile_with_other_adapters_has_not_its_name() -> None:
     assert (served("clinic")[0].id, served("plain")[0].id) == ("clinic", "plain")
     assert served("clinic", lora="none")[0].id == "base+base"
+
+
+@pytest.mark.usefixtures("profiles")
+def test_the_fingerprint_changes_with_what_is_on_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(tmp_path / "data"))
+    before = mark(served("plain")[0])
+    sha256 = file_sha256(tmp_path / "base.gguf")
+    write_atomic(tmp_path / "data" / "judges" / "calibrated.json", sha256)
+    assert mark(served("plain")[0]) != before
 
 
 @pytest.mark.usefixtures("profiles")

@@ -82,7 +82,7 @@ def opened(loader: FakeLoader, *, real_judge: bool = False, **knobs: Any) -> tup
     with pytest.MonkeyPatch.context() as patch:
         if not real_judge:
             patch.setattr("alignbeam_local.engine.engine.make_judge", lambda *_, **__: HashingJudge())
-        patch.setattr("alignbeam_local.engine.engine.find_head", lambda *_: HEAD)
+        patch.setattr("alignbeam_local.engine.engine.REQUEST_HEADS.find", lambda *_: HEAD)
         context = 4096 if real_judge else 300  # its examples are long in letters
         engine, config = fake_engine(patch, loader, **{**KNOBS, "context": context, **knobs})
         list(engine.load())

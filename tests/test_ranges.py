@@ -73,8 +73,15 @@ def test_what_c_would_take_for_another_number(knob: str, value: str, message: st
 
 
 def test_what_is_within_them_stays() -> None:
-    Config.of({"threads": 512, "context": MOST_TOKENS, "max_tokens": MOST_TOKENS, "seed": MOST_SEED})
-    Config.of({"temperature": 0, "tensor_split": "0,3", "gpu_layers": "-1", "judge_at": "none"})
+    most = {"threads": 512, "context": MOST_TOKENS, "max_tokens": MOST_TOKENS, "seed": MOST_SEED}
+    assert Config.of(most).model_dump(include=set(most)) == most
+    given = Config.of({"temperature": 0, "tensor_split": "0,3", "gpu_layers": "-1", "judge_at": "none"})
+    assert (given.temperature, given.gpu_shares, given.gpu_layers, given.judge_at) == (
+        0,
+        (0, 3),
+        "auto",
+        None,
+    )
 
 
 # --- the ways to give a number

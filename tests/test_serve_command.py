@@ -14,6 +14,7 @@ from alignbeam_local.cli.serve.run import Access
 from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.server.protocol.completion import fingerprint
 from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
 from tests.running import Ran, run, touch_models
@@ -67,7 +68,10 @@ def test_what_is_done_to_the_drafts_safety_tokens_does_not_reach_its_anchor(tmp_
     pair, anchor = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
     assert (pair.config.safety_tokens, anchor.config.safety_tokens) == ("boost", "none")
     assert anchor.config.boost == Config().boost
-    assert len(pair.sha256s) == len(pair.config.roles) + 1, "its fingerprint tells other tokens"
+    before = fingerprint({}, pair.marks)
+    file.write_text("{ }")
+    pair, _ = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
+    assert fingerprint({}, pair.marks) != before, "it tells other tokens"
 
 
 @pytest.mark.usefixtures("_models")

@@ -15,12 +15,16 @@ from typing import Any
 
 import pytest
 
-from alignbeam_local.errors import AlignBeamError, ContextFull, InternalError, ModelError
+from alignbeam_local.engine.scheduler import Asked
+from alignbeam_local.errors import AlignBeamError, ContextFull, InternalError, ModelError, UsageError
 from alignbeam_local.events import AnswerText, Withdrawn
+from alignbeam_local.prompt.message import Message
 from alignbeam_local.server.protocol.record import Record
 from alignbeam_local.server.work.engine_thread import Unavailable
-from alignbeam_local.server.work.jobs import Job
+from alignbeam_local.server.work.jobs import Accepted, Job, JobEvent
+from alignbeam_local.server.work.pair import Pair
 from tests.fake_lm import FakeLM, spelt
+from tests.fake_loader import fake_engine
 from tests.raw_http import Reply, connected, post, question, received, works
 from tests.server_world import DRAFT, LONG, ServerWorld, frames, until
 
@@ -448,6 +452,18 @@ def test_while_models_are_loaded_clients_are_told_to_come_again(monkeypatch: pyt
         block.open()
         until(lambda: world.engine.health.state == "ok")
         assert works(world)
+
+
+def test_a_job_that_came_while_the_models_were_closed_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, config = fake_engine(monkeypatch, ServerWorld(monkeypatch).loader)
+    pair = Pair(engine)
+    told: list[JobEvent] = []
+    asked = [Asked([Message("user", "How?")], config.with_values(each)) for each in ({}, {"beams": 30})]
+    for each in asked:
+        pair.add(Job(each, told.extend))
+    assert told == []
+    list(pair.load())
+    assert [type(event) for event in told] == [Accepted, UsageError]
 
 
 def test_what_nobody_uses_is_closed_and_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:

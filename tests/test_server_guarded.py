@@ -43,7 +43,7 @@ def test_what_no_answer_could_make_unsafe_is_sent_as_it_is_made(
     is_known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In `hold` mode, else the whole answer at once."""
-    monkeypatch.setattr("alignbeam_local.engine.engine.find_head", lambda *_: HEAD)
+    monkeypatch.setattr("alignbeam_local.engine.engine.REQUEST_HEADS.find", lambda *_: HEAD)
     monkeypatch.setattr(SlowLM, "seconds", 0.002)
     world = ServerWorld(monkeypatch, steer="by_request")
     clear = np.array([-4.0, 1.0], np.float32)

@@ -37,7 +37,6 @@ def sample_of(tmp_path: Path, *turns: dict[str, Any]) -> Sample:
 def test_the_prompt_is_that_of_inference(tmp_path: Path) -> None:
     sample = sample_of(tmp_path, ASK, ANSWER)
     assert list(sample.prompt) == CHATML.encode([Message("user", "How do I brew tea?")], VOCABULARY)
-    assert sample.is_answer == (False,) * len(sample.prompt) + (True,) * len(sample.answer)
 
 
 def test_the_answer_ends_its_turn_and_its_text_stays_text(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Commands that find a running server: the same answers, events and errors as an engine of their own."""
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,10 +11,18 @@ from typing import Any
 import pytest
 
 from alignbeam_local.config import Config
+from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.doctor import server_check
-from alignbeam_local.engine.engine import Engine
+from alignbeam_local.engine.engine import Engine, last_result
 from alignbeam_local.engine.scheduler import AnswerEvent, Asked
-from alignbeam_local.errors import AlignBeamError, ContextFull, ServerGone, UsageError
+from alignbeam_local.errors import (
+    AlignBeamError,
+    ContextFull,
+    InternalError,
+    ModelError,
+    ServerGone,
+    UsageError,
+)
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.paths import write_atomic
@@ -294,7 +303,7 @@ def test_doctor_tells_of_a_server_that_nobody_uses_any_more(
     (server,) = running_servers()
     model = tmp_path / "model.gguf"
     model.write_bytes(b"before")
-    holding = replace(server, files={"draft": stamp_of(model)})
+    holding = replace(server, files={"draft": stamp_of(model)}, records={})
     monkeypatch.setattr(server_check, "running_servers", lambda: iter([holding]))
     (used,) = server_check.servers(REGISTRY)
     model.write_bytes(b"behind it")
@@ -304,18 +313,100 @@ def test_doctor_tells_of_a_server_that_nobody_uses_any_more(
 
 
 def test_a_socket_that_nobody_listens_on_is_passed_over(world: ServerWorld) -> None:
-    import socket
-
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(socket_dir() / "1.sock"))
-    assert len(sockets()) == 2
-    (server,) = running_servers()
-    gone = replace(server, path=socket_dir() / "1.sock")
-    engine = RemoteEngine(Config.of(PLAIN), REGISTRY, gone)
-    with pytest.raises(ServerGone, match="is gone"):
-        list(engine.stream(said("How?")))
-    with engine:
+    with gone_engine() as engine:
+        assert len(sockets()) == 2
+        with pytest.raises(ServerGone, match="is gone"):
+            list(engine.stream(said("How?")))
         assert engine.answer(said("How?")).text == "Take a pan."
+
+
+def gone_engine() -> RemoteEngine:
+    """Of a server that held the models, and has ended."""
+    with socket.socket(socket.AF_UNIX) as dead:
+        (socket_dir() / "1.sock").unlink(missing_ok=True)
+        dead.bind(str(socket_dir() / "1.sock"))
+    server = next(running_servers())
+    return RemoteEngine(Config.of(PLAIN), REGISTRY, replace(server, path=socket_dir() / "1.sock"))
+
+
+@pytest.mark.usefixtures("world")
+def test_a_chat_whose_server_has_ended_goes_on_here() -> None:
+    with gone_engine() as engine:
+        talk = Conversation(engine)
+        with pytest.raises(ServerGone):
+            list(talk.ask("How?", engine.config))
+        assert last_result(talk.ask("How?", engine.config)).text == "Take a pan."
+
+
+@pytest.mark.usefixtures("world")
+def test_several_at_once_whose_server_has_ended_go_on_here() -> None:
+    with gone_engine() as engine:
+        answers = engine.parallel()
+        answers.begin(1, Asked(said("How?"), engine.config))
+        until(lambda: any(isinstance(what, ServerGone) for _, what in answers.step()))
+        assert not engine.is_remote
+
+
+@pytest.mark.usefixtures("world")
+def test_whatever_goes_wrong_with_one_of_several_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> Iterator[Event]:
+        raise OSError(24, "Too many open files")
+        yield
+
+    monkeypatch.setattr("alignbeam_local.warm.remote_engine._answer", failing)
+    answers = remote().parallel()
+    answers.begin(1, Asked(said("How?"), Config.of(PLAIN)))
+    until(lambda: any(isinstance(what, InternalError) for _, what in answers.step()))
+
+
+@pytest.mark.usefixtures("world")
+def test_a_change_that_fails_leaves_the_server() -> None:
+    engine = remote()
+    with engine, pytest.raises(ModelError, match="nobody is not here"):
+        list(engine.change(Config.of({**PLAIN, "anchor": "nobody"})))
+    assert engine.is_remote
+    assert engine.answer(said("How?")).text == "Take a pan."
+
+
+@pytest.mark.usefixtures("world")
+def test_a_judge_beside_the_head_is_no_judge_by_the_head_alone() -> None:
+    (server,) = running_servers()
+    votes = replace(server, config=server.config.with_values({"head_votes": True, "on_unsafe": "refuse"}))
+    assert votes.serves(Config.of({**PLAIN, "head_votes": True}))
+    assert not votes.serves(Config.of({**PLAIN, "judge": "head"}))
+
+
+@pytest.mark.usefixtures("world")
+def test_what_is_on_record_is_looked_for_where_the_servers_files_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"model")
+    config = Config.of({**PLAIN, **dict.fromkeys(ROLES, "./model.gguf"), "lora": ["./model.gguf:0.5"]})
+    (server,) = running_servers()
+    files = {what: stamp_of(model) for what in (*ROLES, "adapter 0")}
+    holding = replace(server, config=config, files=files, records=records_of(config, REGISTRY))
+    monkeypatch.chdir("/")
+    assert holding.outdated(REGISTRY) == []
+    write_atomic(tmp_path / "judges" / "calibrated.json", file_sha256(model))
+    assert holding.outdated(REGISTRY) == ["what is on record of judge"]
+
+
+@pytest.mark.parametrize("folder", ["heads", "heads/answers", "judges"])
+def test_a_record_that_can_not_be_read_may_be_anybodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_DATA_DIR", str(tmp_path))
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"model")
+    config = Config.of({**PLAIN, **dict.fromkeys(ROLES, str(model))})
+    before = records_of(config, REGISTRY)
+    (tmp_path / folder / "no_file.json").mkdir(parents=True)
+    after = records_of(config, REGISTRY)
+    assert sum(before[role] != after[role] for role in ROLES) == 1
+    assert None not in after.values()
 
 
 def test_what_is_no_request_is_told(world: ServerWorld) -> None:

@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from ..errors import AlignBeamError, Cancelled, ContextFull, ModelError, TimedOut, UsageError
+from ..errors import AlignBeamError, error_of
 from .crew import Json
 
 T = TypeVar("T")
-_KINDS = {kind.kind: kind for kind in (UsageError, ModelError, ContextFull, TimedOut, Cancelled)}
 
 
 class Piece(NamedTuple):
@@ -51,7 +50,7 @@ class Failed:
 
     @property
     def error(self) -> AlignBeamError:
-        return _KINDS.get(self.kind, AlignBeamError)(self.message, self.hint)
+        return error_of(self.kind, self.message, self.hint)
 
 
 class Host:

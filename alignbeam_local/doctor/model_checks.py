@@ -13,9 +13,9 @@ from ..config import Config
 from ..engine.loader import require_silent_chat, usable_gpus
 from ..engine.open_judge import open_judge
 from ..errors import AlignBeamError, RpcError
-from ..heads.answer_head import find_answer_head, load_answer_head
+from ..heads.answer_head import ANSWER_HEADS, no_answer_head
 from ..heads.features import template_key
-from ..heads.head import find_head, load_head
+from ..heads.head import REQUEST_HEADS
 from ..judge.calibration import load_calibration
 from ..llama.weights import load_vocabulary
 from ..lm.devices import Gpu
@@ -41,8 +41,8 @@ from .rpc_checks import ON_PROCESSOR_ALONE, servers, where_layers_lie
 
 _RECORDS: tuple[tuple[str, Callable[[Path], object]], ...] = (
     ("judges", load_calibration),
-    ("heads", load_head),
-    ("heads/answers", load_answer_head),
+    ("heads", REQUEST_HEADS.load),
+    ("heads/answers", ANSWER_HEADS.load),
 )
 
 
@@ -236,7 +236,7 @@ def _head(config: Config, anchor: _Model) -> Finding:
     head = None
     with suppress(AlignBeamError):
         digest = model_sha256(anchor.file.path)
-        head = find_head(digest, template_key(anchor.layout, anchor.vocabulary))
+        head = REQUEST_HEADS.find(digest, template_key(anchor.layout, anchor.vocabulary))
     if head:
         low, high = (f"{limit:.2f}" for limit in (head.thresholds.low, head.thresholds.high))
         of = f"{name}: " if len(config.anchor_roles) > 1 else ""
@@ -256,12 +256,11 @@ def _answer_head(draft: _Model, config: Config, registry: Registry) -> Finding:
     try:
         adapters = find_adapters(config, registry, draft.file.path, draft.digest)
         card = ModelCard(name, "", draft.digest, "", tuple(adapter.card for adapter in adapters))
-        head = find_answer_head(card.weights_sha256, template_key(draft.layout, draft.vocabulary))
+        head = ANSWER_HEADS.find(card.weights_sha256, template_key(draft.layout, draft.vocabulary))
     except AlignBeamError as error:
         return problem("answer head", error)
     if head is None:
-        hint = f"Fit one: alignbeam heads fit {name} --answers. Or name a judge alone: --judge MODEL."
-        return Finding("answer head", "problem", f"there is no answer head for {name} to judge with", hint)
+        return problem("answer head", no_answer_head(name))
     return Finding("answer head", "ok", f"the answer head of {name}, fitted {head.date}")
 
 

@@ -14,7 +14,7 @@ def servers(registry: Registry) -> Iterator[Finding]:
         details = {"pid": server.pid, "pair": server.pair, "files": files}
         holds = f"process {server.pid} holds the models of {server.pair}"
         if changed := server.outdated(registry):
-            message = f"{holds}; since it started {', '.join(changed)} changed: nobody uses them"
+            message = f"{holds}; since then {', '.join(changed)} changed: what needs that does not use them"
             yield Finding("server", "warning", message, "Start the server again.", details)
         else:
             yield Finding("server", "ok", f"{holds}: ask, filter and chat use them", details=details)

@@ -11,10 +11,9 @@ from ..cancellation import Cancellation
 from ..config import Config, knobs_that
 from ..errors import ModelError, UsageError
 from ..events import Done, Event, Notice, Phase
-from ..heads.answer_head import AnswerHead, find_answer_head
+from ..heads.answer_head import ANSWER_HEADS, AnswerHead, JudgeRecord, no_answer_head
 from ..heads.features import template_key
-from ..heads.head import find_head
-from ..judge.calibration import Calibration
+from ..heads.head import REQUEST_HEADS
 from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
 from ..lm.grammar import grammar_of
@@ -151,10 +150,9 @@ class Engine:
         self._loader.adopt(config)
 
     @property
-    def judge_record(self) -> Calibration | None:
-        """What is known of the open judge's scores; None: nothing, or no judge is open."""
-        judge = self._models.judge if self._models else None
-        return judge.record if judge else None
+    def judge_record(self) -> JudgeRecord | None:
+        """What is known of the open judge, or of the answer head that judges alone; None: nothing is."""
+        return self._models.judge_record if self._models else None
 
     @property
     def has_examples_to_read(self) -> bool:
@@ -332,13 +330,9 @@ class Engine:
 
 def _answer_head(draft: Model) -> AnswerHead:
     """Raises: ModelError: the draft has none, or a damaged one: without a judge nothing is let through."""
-    head = find_answer_head(draft.card.weights_sha256, template_key(draft.format, draft.lm.vocabulary))
+    head = ANSWER_HEADS.find(draft.card.weights_sha256, template_key(draft.format, draft.lm.vocabulary))
     if head is None:
-        name = draft.card.name
-        raise ModelError(
-            f"there is no answer head for {name} to judge with",
-            f"Fit one: alignbeam heads fit {name} --answers. Or name a judge alone: --judge MODEL.",
-        )
+        raise no_answer_head(draft.card.name)
     return head
 
 
@@ -346,7 +340,7 @@ def _with_head(anchor: Anchor) -> Generator[Notice, None, Anchor]:
     """The anchor with the head of its very file and template; a damaged record is as none, and told."""
     model = anchor.model
     try:
-        head = find_head(model.card.weights_sha256, template_key(model.format, model.lm.vocabulary))
+        head = REQUEST_HEADS.find(model.card.weights_sha256, template_key(model.format, model.lm.vocabulary))
     except ModelError as error:
         yield Notice(f"no head reads requests: {error.message}")
         return anchor

@@ -196,9 +196,12 @@ class Loader:
                 use_extra_bufts=self._may_be_repacked(path),
                 cancellation=self._cancellation,
             )
-            if model_sha256(path) != found:
+            try:
+                if model_sha256(path) != found:
+                    raise _replaced(path)
+            except ModelError:
                 weights.close()
-                raise _replaced(path)
+                raise
             self._weights[real] = weights
         return self._weights[real]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ..config import Config
-from ..heads.answer_head import AnswerHead
+from ..heads.answer_head import AnswerHead, JudgeRecord
 from ..heads.head import RequestHead
 from ..judge.judge import Judge
 from ..lm.language_model import LanguageModel
@@ -73,6 +73,11 @@ class OpenModels:
     def readers(self) -> list[Model]:
         """What reads requests, where a head does."""
         return [anchor.reader for anchor in self.anchors if anchor.reader]
+
+    @property
+    def judge_record(self) -> JudgeRecord | None:
+        """What is known of the judge, or of the answer head that judges alone; None: nothing is."""
+        return self.judge.record if self.judge else self.answer_head
 
     @property
     def anchor_alone(self) -> "OpenModels":

@@ -8,7 +8,7 @@ from ..cancellation import Cancellation
 from ..config import Config
 from ..errors import ModelError
 from ..heads.features import RequestReader
-from ..heads.head import RequestHead, find_head
+from ..heads.head import REQUEST_HEADS, RequestHead
 from ..heads.reading import reading_of_states
 from ..machine.context_size import ContextSize, reader_context_size
 from ..models.registry import Registry
@@ -47,7 +47,7 @@ def open_head(config: Config, registry: Registry) -> Iterator[OpenHead]:
         UsageError, ModelError: as `open_reader`, or there is no head for this file and template.
     """
     with open_reader(config, registry) as (reader, card):
-        head = find_head(card.sha256, reader.key)
+        head = REQUEST_HEADS.find(card.sha256, reader.key)
         if head is None:
             raise ModelError(
                 f"there is no head for {card.name} with this template",

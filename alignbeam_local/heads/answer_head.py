@@ -1,23 +1,19 @@
 """A head as a judge: how harmful an answer is, read from the state of the model that gave it."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy.typing as npt
 
 from ..errors import ModelError
-from ..judge.calibration import Floats, Label, allows_refusal
-from ..paths import data_dir, write_named
+from ..judge.calibration import Calibration, Floats, Label, allows_refusal
 from ..prompt.message import Message
 from ..result import Verdict
 from .features import RequestReader
 from .head import LinearHead
-
-SHIPPED = Path(__file__).parent / "data" / "answer_records"
+from .head_store import HeadStore
 
 
 class AnswerHead(LinearHead):
@@ -49,6 +45,10 @@ class AnswerHead(LinearHead):
         return allows_refusal(self.held_out, threshold)
 
 
+#: What is known of who judges: a judge's scores, or the draft's answer head.
+JudgeRecord = Calibration | AnswerHead
+
+
 class AnswerReader(NamedTuple):
     """A head and its model, opened to read, as a judge of answers to single questions."""
 
@@ -70,47 +70,17 @@ class AnswerReader(NamedTuple):
         ]
 
 
-def answer_record_file(model_sha256: str, key: str) -> Path:
-    """Where the user's record for this very file and template is kept."""
-    return data_dir() / "heads" / "answers" / f"{model_sha256[:12]}-{key[:12]}.json"
+ANSWER_HEADS = HeadStore(
+    AnswerHead, "heads/answers", Path(__file__).parent / "data" / "answer_records", "an answer head"
+)
 
 
-def find_answer_head(model_sha256: str, key: str) -> AnswerHead | None:
-    """The record of this very model and template: the user's own, or else the shipped one.
-
-    Raises:
-        ModelError: the user's own is damaged.
-    """
-    own = answer_record_file(model_sha256, key)
-    for path in (*([own] if own.exists() else []), *sorted(SHIPPED.glob("*.json"))):
-        record = load_answer_head(path)
-        if (record.model_sha256, record.key) == (model_sha256, key):
-            return record
-    return None
-
-
-def all_answer_heads() -> Iterator[tuple[Path, AnswerHead]]:
-    """All records and where they are, the user's own first. Raises: ModelError: one is damaged."""
-    for folder in (data_dir() / "heads" / "answers", SHIPPED):
-        for path in sorted(folder.glob("*.json")):
-            yield path, load_answer_head(path)
-
-
-@cache
-def load_answer_head(path: Path) -> AnswerHead:
-    """Read a record. Raises: ModelError: the file is no record, or a number in it is none."""
-    try:
-        return AnswerHead.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} is no record of an answer head: {error}", "Delete it, or fit anew."
-        ) from None
-
-
-def save_answer_head(record: AnswerHead, path: Path) -> None:
-    """Write a record, whole or not at all. Raises: OSError: it can't be written."""
-    write_named(path, json.dumps(record.model_dump(mode="json")) + "\n")
-    load_answer_head.cache_clear()
+def no_answer_head(draft: str) -> ModelError:
+    """The error where a draft is to judge its answers and has no head for it."""
+    return ModelError(
+        f"there is no answer head for {draft} to judge with",
+        f"Fit one: alignbeam heads fit {draft} --answers. Or name a judge alone: --judge MODEL.",
+    )
 
 
 def worse(one: Verdict, other: Verdict) -> Verdict:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from ..errors import UsageError
 from ..prompt.message import Message
 from .check import ALL, ReadRequest, figures, score_all
-from .head import Above, Record, RequestHead, Share, Thresholds
+from .head import Above, RequestHead, Share, Thresholds
+from .head_store import Record
 from .labelled_requests import LabelledRequest
 
 #: Every other prompt is kept to measure with: of fewer nothing could be told.

@@ -1,15 +1,14 @@
 """Fitting a head on labelled answers, and measuring it on those that it was not fitted on."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
-from hashlib import sha256
 
 import numpy as np
 
 from .. import __version__
 from ..errors import ModelError
 from ..judge.calibration import LABELS, Floats, Line, class_weights, fit_line, held_out_figures
-from ..judge.check import Measured, Pair, require_splits
+from ..judge.check import Measured, Pair, pairs_hash, require_splits
 from ..judge.formats import JudgeReading
 from ..result import ModelCard
 from .answer_head import AnswerHead
@@ -46,7 +45,7 @@ def fit_answer_head(
         intercept=short(intercept),
         held_out={},
         figures={},
-        pairs_sha256=_hash(pairs),
+        pairs_sha256=pairs_hash(pairs),
         date=date.today().isoformat(),
         version=__version__,
     )
@@ -103,7 +102,3 @@ def read_by(head: AnswerHead, pairs: Sequence[Pair], states: States) -> list[Mea
 def _reading(score: float) -> JudgeReading:
     share = (score - 1) / 4
     return JudgeReading({"1": 1 - share, "5": share}, 1.0, (score,))
-
-
-def _hash(pairs: Iterable[Pair]) -> str:
-    return sha256("\n".join(sorted(pair.model_dump_json() for pair in pairs)).encode()).hexdigest()

@@ -1,29 +1,17 @@
 """A head: how harmful a request is, read linearly from hidden states, and the record that keeps it."""
 
-import json
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from ..errors import ModelError
 from ..judge.calibration import sigmoid
-from ..paths import data_dir, write_named
+from .head_store import HeadRecord, HeadStore, Record
 
 Floats = npt.NDArray[np.float64]
 Share = Annotated[float, Field(ge=0, le=1)]
-
-SHIPPED = Path(__file__).parent / "data" / "records"
-
-
-class Record(BaseModel):
-    """What is kept on disk: nothing in it may be unknown, missing or no number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Thresholds(Record):
@@ -68,15 +56,12 @@ class Figures(Record):
     shares: tuple[Above, ...]
 
 
-class LinearHead(Record):
+class LinearHead(HeadRecord):
     """A linear reading of one model's states; void with another model or template.
 
-    `weights` (n_embd,) and `intercept` hold the standardising too. `key` hashes the template as rendered.
+    `weights` (n_embd,) and `intercept` hold the standardising too.
     """
 
-    model: str
-    model_sha256: str
-    key: str
     weights: tuple[float, ...]
     intercept: float
     date: str
@@ -113,46 +98,4 @@ class RequestHead(LinearHead):
         return None if found is None else float(found.max())
 
 
-def record_file(model_sha256: str, key: str) -> Path:
-    """Where the user's record for this very file and template is kept, whatever the file is called."""
-    return data_dir() / "heads" / f"{model_sha256[:12]}-{key[:12]}.json"
-
-
-def find_head(model_sha256: str, key: str) -> RequestHead | None:
-    """The record of this very model and template: the user's own, or else the shipped one.
-
-    Raises:
-        ModelError: the user's own is damaged.
-    """
-    own = record_file(model_sha256, key)
-    for path in (*([own] if own.exists() else []), *sorted(SHIPPED.glob("*.json"))):
-        record = load_head(path)
-        if (record.model_sha256, record.key) == (model_sha256, key):
-            return record
-    return None
-
-
-def all_heads() -> Iterator[tuple[Path, RequestHead]]:
-    """All records and where they are, the user's own first. Raises: ModelError: one is damaged."""
-    for folder in (data_dir() / "heads", SHIPPED):
-        for path in sorted(folder.glob("*.json")):
-            yield path, load_head(path)
-
-
-@cache
-def load_head(path: Path) -> RequestHead:
-    """Read a record.
-
-    Raises:
-        ModelError: the file is no record, or a number in it is none.
-    """
-    try:
-        return RequestHead.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} is no record of a head: {error}", "Delete it, or fit anew.") from None
-
-
-def save_head(record: RequestHead, path: Path) -> None:
-    """Write a record, whole or not at all. Raises: OSError: it can't be written."""
-    write_named(path, json.dumps(record.model_dump(mode="json")) + "\n")
-    load_head.cache_clear()
+REQUEST_HEADS = HeadStore(RequestHead, "heads", Path(__file__).parent / "data" / "records", "a head")

@@ -96,10 +96,6 @@ class Calibration(BaseModel):
         """1 to 5, rising with every feature."""
         return float(self.fit.score([features])[0])
 
-    def share_above(self, threshold: float, *labels: Label) -> float:
-        """The share of held-out answers with these labels that score above the threshold; 1.0 of none."""
-        return share_above(self.held_out, threshold, *labels)
-
     def allows_refusal(self, threshold: float) -> bool:
         """Whether `on_unsafe = auto` may refuse at this threshold (the method, "None chosen")."""
         return allows_refusal(self.held_out, threshold)
@@ -268,21 +264,29 @@ def records_of(judge_sha256: str) -> Iterator[Calibration]:
                     yield record
 
 
-def records_hash(judge_sha256: str) -> str:
+def records_hash(judge_sha256: str) -> str | None:
     """Of all records that may be this judge's: what `find_calibration` finds depends on nothing else."""
-    found = sha256()
-    for folder in (data_dir() / "judges", SHIPPED):
-        for path in sorted(folder.glob("*.json")):
-            if _may_name(path, judge_sha256):
-                found.update(path.read_bytes())
-    return found.hexdigest()
+    return hash_of_records((data_dir() / "judges", SHIPPED), judge_sha256)
+
+
+def hash_of_records(folders: Sequence[Path], model_sha256: str) -> str | None:
+    """Of all records in these folders that may be this model's; None if there are none."""
+    paths = [path for folder in folders for path in sorted(folder.glob("*.json"))]
+    found = [text for text in map(_text_of, paths) if text is None or model_sha256 in text]
+    return sha256("\n".join(text or "unreadable" for text in found).encode()).hexdigest() if found else None
 
 
 def _may_name(path: Path, judge_sha256: str) -> bool:
+    text = _text_of(path)
+    return text is None or judge_sha256 in text
+
+
+def _text_of(path: Path) -> str | None:
+    """None: it can't be read, and may be anybody's."""
     try:
-        return judge_sha256 in path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return True
+        return None
 
 
 @cache

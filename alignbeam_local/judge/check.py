@@ -150,7 +150,7 @@ def calibrate(measured: Sequence[Measured], key: str, card: ModelCard, threshold
         fit=fit_scores(features, [m.pair.label for m in fit]),
         held_out={},
         figures={},
-        pairs_sha256=_hash(m.pair for m in measured),
+        pairs_sha256=pairs_hash(m.pair for m in measured),
         date=date.today().isoformat(),
         version=__version__,
     )
@@ -215,6 +215,7 @@ def _auc(label: Label, raw: dict[Label, list[float]], scores: dict[Label, list[f
     )
 
 
-def _hash(pairs: Iterable[Pair]) -> str:
+def pairs_hash(pairs: Iterable[Pair]) -> str:
+    """Of what a record was fitted on, whatever the order."""
     lines = sorted(pair.model_dump_json() for pair in pairs)
     return sha256("\n".join(lines).encode()).hexdigest()

@@ -113,7 +113,7 @@ class Server:
         ticket = Ticket()
         asked = Asked(model.conversation(request.messages), settled.config, model.of_anchor)
         job = Job(asked, ticket.tell, is_fresh=request.own.fresh)
-        mark = fingerprint(settled.config.model_dump(), model.sha256s)
+        mark = fingerprint(settled.config.model_dump(), model.marks)
         answering = Answering(
             self._engine,
             self._metrics,

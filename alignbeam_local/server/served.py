@@ -1,5 +1,6 @@
 """What the server answers as: profiles, and their anchors alone; and which knobs a request may turn."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from ..errors import UsageError
 from ..knobs.judging import LateReader
 from ..knobs.method import SAFETY_KNOBS
 from ..knobs.values import MOST_TOKENS
-from ..models.hashes import file_sha256
+from ..models.hashes import file_sha256, model_sha256
 from ..models.registry import Registry
 from ..prompt.formats import fold_system
 from ..prompt.message import Message
@@ -59,7 +60,7 @@ class ServedModel:
         created: when the file that answers was last changed, in seconds of Unix time.
         models: the names of draft, anchor and judge, and of further anchors.
         adapters: what is on the draft; an anchor alone has none.
-        sha256s: of all these files, as far as they are known.
+        marks: hashes of all these files, and what is on record of the models.
         files: where these are, as they were when the server started.
         records: what was on record of these models then.
     """
@@ -70,7 +71,7 @@ class ServedModel:
     of_anchor: bool
     created: int
     models: Mapping[str, str | None]
-    sha256s: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
     files: Mapping[str, FileStamp] = field(default_factory=dict)
     records: Mapping[str, Any] = field(default_factory=dict)
     adapters: tuple[AdapterCard, ...] = ()
@@ -265,12 +266,13 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     files.setdefault(role, registry.resolve(config.model_named(role)))  # an anchor alone mixes nothing
     of_anchor = role == "anchor"
     adapters = () if of_anchor else tuple(adapters_of(role, config, registry))
-    sums = [file.entry.sha256 or "" for file in files.values()] + [one.sha256 for one in adapters]
+    records = records_of(config, registry)
+    sums = [model_sha256(file.path) for file in files.values()] + [one.sha256 for one in adapters]
+    sums.append(json.dumps(records, sort_keys=True))
     if config.goes_by_tokens:
         sums.append(file_sha256(token_path(config)))
     changed = int(files[role].path.stat().st_mtime)
     names = dict.fromkeys((*ROLES, *files))
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}
     stamps = {each: stamp_of(file.path) for each, file in files.items()} | adapter_files(config, registry)
-    records = records_of(config, registry)
     return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), stamps, records, adapters)

@@ -15,7 +15,6 @@ from ..lm.vocabulary import Vocabulary
 from ..paths import write_named
 from ..reading import read_text
 
-FORMAT = "alignbeam safety tokens 1"
 _HINT = "`alignbeam tokens find` or `tokens salient` writes such a file."
 _MOST_TOKENS = 4096
 

@@ -46,11 +46,6 @@ class Sample:
     def ids(self) -> tuple[int, ...]:
         return self.prompt + self.answer
 
-    @property
-    def is_answer(self) -> tuple[bool, ...]:
-        """Of each id whether it is learnt."""
-        return (False,) * len(self.prompt) + (True,) * len(self.answer)
-
 
 class _Turn(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)

@@ -79,9 +79,9 @@ class FoundServer:
             return False
         if any(getattr(self.config, knob) != getattr(config, knob) for knob in _SAME):
             return False
-        if (
-            config.needs_answer_head and not self.config.needs_answer_head
-        ):  # the draft's answer head is not open there
+        if config.needs_answer_head and not self.config.needs_answer_head:  # it is not open there
+            return False
+        if config.judged_by_head and not self.config.judged_by_head:  # the judge there would judge too
             return False
         held, wanted = context_sizes(self._alone), context_sizes(config.with_values({"parallel": 1}))
         return all(role in held and held[role].holds(size) for role, size in wanted.items())
@@ -105,9 +105,21 @@ class FoundServer:
     def outdated(self, registry: Registry) -> list[str]:
         """What has changed since it started: files, and what is on record of models that are here."""
         files = [f"the file of {what}" for what, file in self.files.items() if not file.is_current]
-        now = records_of(self.config, registry)
+        now = records_of(self._config_by_path, registry)
         changed = [role for role, found in self.records.items() if now.get(role) not in (None, found)]
         return files + [f"what is on record of {role}" for role in changed]
+
+    @property
+    def _config_by_path(self) -> Config:
+        """Its knobs, models and adapters by where they are: names count from the server's own folder."""
+        paths = {what: file.path for what, file in self.files.items()}
+        anchors = [paths[role] for role in self.config.anchor_roles if role in paths]
+        adapters = [
+            adapter._replace(file=paths.get(f"adapter {place}", adapter.file)).text
+            for place, adapter in enumerate(self.config.adapters)
+        ]
+        named = {role: paths[role] for role in ("draft", "judge") if role in paths}
+        return self.config.with_values(named | ({"anchor": anchors} if anchors else {}) | {"lora": adapters})
 
     @property
     def _alone(self) -> Config:
@@ -115,7 +127,11 @@ class FoundServer:
 
 
 def find_server(config: Config, registry: Registry) -> FoundServer | None:
-    """A server that answers with these knobs as an engine of our own would; the newest of several."""
+    """A server that answers with these knobs as an engine of our own would; the newest of several.
+
+    Raises:
+        UsageError: a model that is not named, or whose name is unknown.
+    """
     found = (each for each in running_servers() if each.holds(config, registry) and each.serves(config))
     return next(found, None)
 

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from ..config import Config
 from ..engine.engine import Engine
 from ..engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from ..engine.snapshot import Snapshot
-from ..errors import AlignBeamError, ServerGone, UsageError
+from ..errors import AlignBeamError, InternalError, ServerGone, UsageError
 from ..events import AnswerText, Done, Event, Notice, Withdrawn
 from ..models.registry import Registry
 from ..prompt.message import Message
@@ -67,8 +67,17 @@ class RemoteEngine(Engine):
             yield from map(Notice, server.notices)
 
     def change(self, config: Config) -> Iterator[Event]:
+        server = self._server
+        self._lost()
+        try:
+            yield from super().change(config)
+        except BaseException:
+            self._server = server
+            raise
+
+    def _lost(self) -> None:
+        """From now on models are opened here."""
         self._server = None
-        yield from super().change(config)
 
     def stream(
         self, messages: str | Sequence[Message], config: Config | None = None, **knobs: Any
@@ -88,7 +97,7 @@ class RemoteEngine(Engine):
             raise
         except BaseException as error:  # what no last verdict has passed is taken back, as in `Answer.stream`
             if isinstance(error, ServerGone):
-                self._server = None
+                self._lost()
             if is_shown and config.judged:
                 yield Withdrawn("")
             raise
@@ -96,7 +105,7 @@ class RemoteEngine(Engine):
     def parallel(self) -> AnswerScheduler:
         if self._server is None:
             return super().parallel()
-        return RemoteAnswers(self._server, self.config.parallel)
+        return RemoteAnswers(self._server, self.config.parallel, self._lost)
 
     def serves(self, config: Config) -> bool:
         return self._serving(config) is not None or super().serves(config)
@@ -106,9 +115,13 @@ class RemoteEngine(Engine):
         if server is None:
             return super().left_out(turns, config, already)
         wanted = {"ask": "left_out", "already": already, **_told(server, turns, config)}
-        with Connection(server.path) as connection:
-            connection.send(wanted)
-            found = next(line for line in connection.all() if line is not None)
+        try:
+            with Connection(server.path) as connection:
+                connection.send(wanted)
+                found = next(line for line in connection.all() if line is not None)
+        except ServerGone:
+            self._lost()
+            raise
         if "error" in found:
             error = heard(found)
             assert isinstance(error, AlignBeamError)
@@ -130,8 +143,10 @@ class RemoteEngine(Engine):
 class RemoteAnswers(AnswerScheduler):
     """As `AnswerScheduler`, over connections: a thread each, which only reads."""
 
-    def __init__(self, server: FoundServer, num_slots: int) -> None:
+    def __init__(self, server: FoundServer, num_slots: int, lost: Callable[[], None]) -> None:
+        """`lost` is called when the server is gone."""
         self._server = server
+        self._lost = lost
         self._num_slots = num_slots
         self._arrived: queue.SimpleQueue[AnswerEvent] = queue.SimpleQueue()
         self._open: dict[int, Cancellation] = {}
@@ -148,8 +163,13 @@ class RemoteAnswers(AnswerScheduler):
         try:
             for event in _answer(self._server, asked.messages, asked.config, cancellation):
                 self._arrived.put(AnswerEvent(key, event))
-        except AlignBeamError as error:
-            self._arrived.put(AnswerEvent(key, error))
+        except Exception as error:  # whoever waits for this answer is told in any case
+            known = (
+                error
+                if isinstance(error, AlignBeamError)
+                else InternalError(f"{type(error).__name__}: {error}")
+            )
+            self._arrived.put(AnswerEvent(key, known))
 
     def step(self) -> list[AnswerEvent]:
         """What has arrived; of nothing, what does in a moment."""
@@ -164,6 +184,8 @@ class RemoteAnswers(AnswerScheduler):
         for key, what in happened:
             if isinstance(what, Done | AlignBeamError):
                 del self._open[key]
+            if isinstance(what, ServerGone):
+                self._lost()
         return happened
 
     def fail(self, key: int, error: BaseException) -> None:

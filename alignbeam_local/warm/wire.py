@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..errors import AlignBeamError, Cancelled, ContextFull, InternalError, ModelError, TimedOut, UsageError
+from ..errors import AlignBeamError, error_of
 from ..events import (
     AnswerText,
     BeamText,
@@ -45,9 +45,6 @@ _EVENTS: Mapping[str, TypeAdapter[Any]] = {
         Done,
     )
 }
-_ERRORS = {
-    kind.kind: kind for kind in (UsageError, ModelError, ContextFull, TimedOut, Cancelled, InternalError)
-}
 
 
 def told(what: Event | AlignBeamError) -> dict[str, Any]:
@@ -66,7 +63,7 @@ def heard(value: Any) -> Event | AlignBeamError:
     try:
         if "error" in value:
             error = value["error"]
-            return _ERRORS.get(error["kind"], AlignBeamError)(error["message"], error["hint"])
+            return error_of(error["kind"], error["message"], error["hint"])
         event: Event = _EVENTS[value["event"]].validate_python(value["data"])
     except (KeyError, TypeError, ValidationError):
         raise AlignBeamError("the server says what this version does not know", "Restart it.") from None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def fit_answers(model: str, pairs: Path | None, out: Path | None, config: Config, *, as_json: bool) -> None:
     """Fit a draft's head, keep it and show it. Raises: UsageError, ModelError: as `fit_answer_head`."""
     from alignbeam_local.engine.open_reader import open_reader
-    from alignbeam_local.heads.answer_head import answer_record_file, save_answer_head
+    from alignbeam_local.heads.answer_head import ANSWER_HEADS
     from alignbeam_local.heads.fit_answers import fit_answer_head
     from alignbeam_local.judge.check import PAIRS_FILE, read_pairs, require_splits
 
@@ -35,8 +35,8 @@ def fit_answers(model: str, pairs: Path | None, out: Path | None, config: Config
     with open_reader(config, Registry.load(), "draft") as (reader, card):
         states, key = _read_pairs(reader, wanted), reader.key
     record = fit_answer_head(wanted, states, card, key, config.threshold)
-    path = out or answer_record_file(card.weights_sha256, key)
-    save_answer_head(record, path)
+    path = out or ANSWER_HEADS.file(card.weights_sha256, key)
+    ANSWER_HEADS.save(record, path)
     print_answer_heads([record], as_json=as_json)
     say(f"written: {path}")
 
@@ -48,14 +48,14 @@ def check_answers(model: str, pairs: Path | None, config: Config, *, injections:
         ModelError: there is none, or it can't be read.
     """
     from alignbeam_local.engine.open_reader import open_reader
-    from alignbeam_local.heads.answer_head import AnswerReader, find_answer_head
+    from alignbeam_local.heads.answer_head import ANSWER_HEADS, AnswerReader
     from alignbeam_local.judge.check import PAIRS_FILE, held_out, read_pairs
 
     from ..views.judge import print_report
 
     wanted = unseen(read_pairs(pairs), "pairs") if pairs else held_out(read_pairs(PAIRS_FILE))
     with open_reader(config, Registry.load(), "draft") as (reader, card):
-        head = find_answer_head(card.weights_sha256, reader.key)
+        head = ANSWER_HEADS.find(card.weights_sha256, reader.key)
         if head is None:
             raise ModelError(
                 f"there is no answer head for {card.name} with this template",
@@ -86,11 +86,11 @@ def _injected(judge: "AnswerReader", pairs: "Sequence[Pair]", config: Config, na
 
 def show_answers(model: str | None, *, as_json: bool) -> None:
     """Show the heads that are kept here, or one model's. Raises: ModelError: there is none."""
-    from alignbeam_local.heads.answer_head import all_answer_heads
+    from alignbeam_local.heads.answer_head import ANSWER_HEADS
 
     from ..views.heads import print_answer_heads
 
-    found = [head for _, head in all_answer_heads() if model in (None, head.model)]
+    found = [head for _, head in ANSWER_HEADS.all() if model in (None, head.model)]
     if not found:
         raise ModelError(
             f"there is no answer head{f' for {model}' if model else ''}",

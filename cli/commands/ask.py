@@ -26,7 +26,7 @@ from ..views.answer_view import answer_view
 from ..views.view import RecordingView
 
 if TYPE_CHECKING:
-    from alignbeam_local.judge.calibration import Calibration
+    from alignbeam_local.heads.answer_head import JudgeRecord
 
 
 @with_options_but("parallel")
@@ -120,7 +120,7 @@ def ask(
         raise typer.Exit(session.REFUSED)
 
 
-def page_of(prompt: str, result: Result, steps: Sequence[Step], record: "Calibration | None") -> str:
+def page_of(prompt: str, result: Result, steps: Sequence[Step], record: "JudgeRecord | None") -> str:
     """The page of one answer; `record` is what is known of its judge."""
     from alignbeam_local.server.page.page import saved_page
     from alignbeam_local.server.page.saved_answer import saved_answer

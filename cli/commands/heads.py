@@ -113,7 +113,7 @@ def fit(
     from alignbeam_local.engine.open_reader import open_reader
     from alignbeam_local.heads.benign import own_requests
     from alignbeam_local.heads.fit import fit_head, require_fittable, require_scikit_learn
-    from alignbeam_local.heads.head import record_file, save_head
+    from alignbeam_local.heads.head import REQUEST_HEADS
     from alignbeam_local.heads.labelled_requests import read_requests
     from alignbeam_local.pair.prompts_file import read_prompts
 
@@ -134,8 +134,8 @@ def fit(
         reader.read_at(() if read_at is None else (read_at,))
         items, key = _read(reader, [*wanted, *own]), reader.key
     record = fit_head(items, card, key, read_at)
-    path = out or record_file(card.sha256, key)
-    save_head(record, path)
+    path = out or REQUEST_HEADS.file(card.sha256, key)
+    REQUEST_HEADS.save(record, path)
     change = _benign_change(record, items, card, key) if own else None
     print_fit(record, change, as_json=as_json)
     say(f"written: {path}")
@@ -238,20 +238,22 @@ def show(
     alignbeam heads show qwen2.5-coder-0.5b-instruct
     ```
     """
-    from alignbeam_local.heads.head import SHIPPED, all_heads
+    from alignbeam_local.heads.head import REQUEST_HEADS
 
     from ..views.heads import print_heads, print_list
 
     if answers:
         show_answers(model, as_json=as_json)
         return
-    found = [(path, head) for path, head in all_heads() if model in (None, head.model)]
+    found = [(path, head) for path, head in REQUEST_HEADS.all() if model in (None, head.model)]
     if model and not found:
         raise ModelError(f"there is no head for {model}", f"alignbeam heads fit {model}")
     if model or as_json:
         print_heads([head for _, head in found], as_json=as_json)
     else:
-        print_list([("shipped" if path.parent == SHIPPED else "yours", head) for path, head in found])
+        print_list(
+            [("shipped" if path.parent == REQUEST_HEADS.shipped else "yours", head) for path, head in found]
+        )
 
 
 def _config(model: str, threads: str | None, context: str | None, registry: Registry) -> Config:

@@ -38,8 +38,7 @@ class Verdicts:
     @property
     def allow_refusal(self) -> bool:
         """Whether the reader tells harmful from harmless well enough for no beam to be taken."""
-        judge, head = self._models.judge, self._models.answer_head
-        record = judge.record if judge else head
+        record = self._models.judge_record
         return record is not None and record.allows_refusal(self._config.threshold)
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...config import knobs_of
 from ...events import Step
-from ...judge.calibration import Calibration
+from ...heads.answer_head import JudgeRecord
 from ...result import Result, json_safe
 from ..protocol.answer_object import answer_object
 
@@ -18,7 +18,7 @@ _SHOWN_KNOBS = tuple(
 
 
 def saved_answer(
-    prompt: str, result: Result, steps: Sequence[Step], record: Calibration | None = None
+    prompt: str, result: Result, steps: Sequence[Step], record: JudgeRecord | None = None
 ) -> Json:
     """All that the page shows of an answer; no path is in it.
 

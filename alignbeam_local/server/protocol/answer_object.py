@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from ...config import KNOBS, Config
 from ...events import Step
-from ...judge.calibration import Calibration
+from ...heads.answer_head import JudgeRecord
 from ...refusals.detector import declines
 from ...result import BeamResult, Result, json_safe
 from ...search.choices import Candidate
@@ -19,7 +19,7 @@ Outcome = Literal["answered", "refused", "blocked", "withdrawn"]
 def answer_object(
     result: Result,
     steps: Sequence[Step],
-    record: Calibration | None = None,
+    record: JudgeRecord | None = None,
     *,
     has_texts: bool = True,
     has_tokens: bool = True,
@@ -80,7 +80,7 @@ def outcome(result: Result) -> Outcome:
     return "refused" if result.refusal.is_refusal else "answered"
 
 
-def table_of(result: Result, record: Calibration | None) -> SelectionTable | None:
+def table_of(result: Result, record: JudgeRecord | None) -> SelectionTable | None:
     """Every choice among its beams; None where there is none: beams that were dropped, or not judged."""
     config = Config.of({name: value for name, value in result.config.items() if name in KNOBS})
     candidates = [candidate for beam in result.beams if (candidate := _candidate(beam))]

@@ -85,9 +85,9 @@ class Head:
         }
 
 
-def fingerprint(config: Mapping[str, Any], sha256s: Sequence[str | None]) -> str:
-    """Changes with the models, their adapters, the knobs and this program's version."""
-    text = json.dumps([__version__, json_safe(dict(config)), list(sha256s)], sort_keys=True)
+def fingerprint(config: Mapping[str, Any], marks: Sequence[str]) -> str:
+    """Changes with the models and what is on record of them, the knobs and this program's version."""
+    text = json.dumps([__version__, json_safe(dict(config)), list(marks)], sort_keys=True)
     return f"ab-{__version__}-{sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -235,7 +235,6 @@ class EngineThread:
         pair = self._pairs[name]
         if pair.has_work and not pair.is_open:
             self._load(name)
-            pair.look_at_waiting()
         pair.turn()
         if self._is_idle(pair):
             pair.close()

@@ -8,7 +8,7 @@ from time import monotonic
 from ...engine.scheduler import Asked
 from ...errors import AlignBeamError
 from ...events import Done, Event
-from ...judge.calibration import Calibration
+from ...heads.answer_head import JudgeRecord
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Job:
     key: int = field(default_factory=_KEYS.__next__)
     cancelled: bool = False
     batched_with: int = 0
-    judge_record: Calibration | None = None
+    judge_record: JudgeRecord | None = None
     begun: float | None = None
     made: float = field(default_factory=monotonic)
 

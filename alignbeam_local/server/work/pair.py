@@ -76,6 +76,8 @@ class Pair:
         self._lms = [model.lm for model in self.engine.models.by_role.values()]
         self._is_doubtful = False
         self.last_used = monotonic()
+        for job in list(self._waiting):  # they came while the models were closed
+            self._look_at(job, self._answers)
 
     def close(self) -> None:
         """Free the models; nothing is in the making."""
@@ -191,12 +193,6 @@ class Pair:
             job.tell([error])
         if self._answers is not None:
             self._answers.close()
-
-    def look_at_waiting(self) -> None:
-        """After an opening: jobs that came while the models were closed."""
-        assert self._answers is not None
-        for job in list(self._waiting):
-            self._look_at(job, self._answers)
 
 
 def _is_cut_off(event: JobEvent) -> bool:
