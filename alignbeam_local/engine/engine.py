@@ -1,6 +1,6 @@
 """Owns the models and makes answers: one stream of events that every front end consumes."""
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -18,7 +18,7 @@ from ..llama.grammar import check_grammar
 from ..llama.library import build, default_threads, usable_processors
 from ..lm.grammar import grammar_of
 from ..machine.context_size import ContextSize, context_sizes, larger
-from ..models.registry import Registry
+from ..models.registry import ModelFile, Registry
 from ..pair.check import check_pair
 from ..prompt.message import Message
 from ..result import Result
@@ -301,24 +301,11 @@ class Engine:
             if role != "draft":
                 require_silent_chat(role, model.card.name, model.format)
         draft, judge = opened["draft"], opened.get("judge")
-        own = sorted((r for r in opened if is_anchor(r) and r == file_role(r)), key=anchor_number)
-        for model in (draft, *(opened[role] for role in own)):
-            if model.context < config.context:
-                yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
-        anchors: list[Anchor] = []
-        for role in own:
-            bridged = _bridged(draft, opened[role], role, opened.get(twin_role(role)))
-            yield from _checked_pair(bridged, config, is_one_of_several=len(own) > 1)
-            bridged = yield from _with_head(bridged)
-            if bridged.head and (size := wanted.get(reader_role(role))):
-                reader = loader.open(reader_role(role), files[role], size, reads=True)
-                reader.lm.read_at(bridged.head.layers)
-                bridged = replace(bridged, reader=reader)
-            anchors.append(bridged)
+        anchors = yield from self._opened_anchors(opened, config, wanted, files)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
         head = _answer_head(draft) if config.needs_answer_head else None
-        self._models = OpenModels(draft, tuple(anchors), verdicts, judge, self.examples, wanted, head)
+        self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted, head)
         self._sizes = wanted
         if self._aside is not None:
             restore(self._models, self._aside)
@@ -326,6 +313,30 @@ class Engine:
         if store and config.prompt_cache == "all":
             for prompter in prompters(self._models, config):
                 read_beginning(prompter, store)
+
+    def _opened_anchors(
+        self,
+        opened: Mapping[str, Model],
+        config: Config,
+        wanted: Mapping[str, ContextSize],
+        files: Mapping[str, ModelFile],
+    ) -> Generator[Notice, None, tuple[Anchor, ...]]:
+        """Each with its bridge, which was looked at, and with a reader where a head reads by it."""
+        draft, anchors = opened["draft"], []
+        own = sorted((r for r in opened if is_anchor(r) and r == file_role(r)), key=anchor_number)
+        for model in (draft, *(opened[role] for role in own)):
+            if model.context < config.context:
+                yield Notice(f"{model.card.name} was made for {model.context} tokens: no more of a chat fits")
+        for role in own:
+            anchor = _bridged(draft, opened[role], role, opened.get(twin_role(role)))
+            yield from _checked_pair(anchor, config, is_one_of_several=len(own) > 1)
+            anchor = yield from _with_head(anchor)
+            if anchor.head and (size := wanted.get(reader_role(role))):
+                reader = self._loader.open(reader_role(role), files[role], size, reads=True)
+                reader.lm.read_at(anchor.head.layers)
+                anchor = replace(anchor, reader=reader)
+            anchors.append(anchor)
+        return tuple(anchors)
 
 
 def _answer_head(draft: Model) -> AnswerHead:
