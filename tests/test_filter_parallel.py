@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,14 @@ from alignbeam_local.cli.inputs import Arriving
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.config import Config
 from alignbeam_local.engine.engine import Engine
+from alignbeam_local.errors import ServerGone
+from alignbeam_local.events import Event, Phase
 from alignbeam_local.lm.language_model import Logits
 from alignbeam_local.machine.context_size import ContextSize
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.warm import remote_engine
+from alignbeam_local.warm.found_server import FoundServer
+from alignbeam_local.warm.remote_engine import RemoteEngine
 
 from .fake_lm import Row, fake_vocabulary, scripted_row, spelt
 from .fake_loader import FakeLoader, FakeModel
@@ -51,6 +56,29 @@ def open_fakes(monkeypatch: pytest.MonkeyPatch, row: Row) -> FakeLoader:
     monkeypatch.setattr("alignbeam_local.engine.engine.Loader", found)
     monkeypatch.setattr(session, "open_engine", open_engine)
     return found
+
+
+@pytest.mark.parametrize("parallel", ["1", "3"])
+def test_what_a_lost_server_had_in_the_making_is_asked_again_here(
+    loader: FakeLoader, monkeypatch: pytest.MonkeyPatch, parallel: str
+) -> None:
+    class Remote(RemoteEngine):
+        def _serving(self, config: Config) -> FoundServer | None:
+            return self._server
+
+    def open_engine(config: Config, registry: Registry, cancellation: Cancellation | None = None) -> Engine:
+        server = FoundServer(Path("x"), 1, "pair", config, {}, {}, ())
+        return Remote(config, registry, server, cancellation=cancellation)
+
+    def lost(*_: object) -> Iterator[Event]:
+        yield Phase("prefill")
+        raise ServerGone("it is gone")
+
+    monkeypatch.setattr(session, "open_engine", open_engine)
+    monkeypatch.setattr(remote_engine, "_answer", lost)
+    ran = run("filter", *FLAGS, "--parallel", parallel, given=GIVEN)
+    assert (ran.code, ran.out) == (0, ANSWERS)
+    assert loader.opened[STARTER[0]]
 
 
 def decodes(loader: FakeLoader) -> int:

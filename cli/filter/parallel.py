@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from alignbeam_local.errors import AlignBeamError, Cancelled
+from alignbeam_local.errors import AlignBeamError, Cancelled, ServerGone
 from alignbeam_local.events import Done, Event, Notice, Step
 
 from .. import playing
@@ -43,8 +43,8 @@ class ParallelRun:
         self._answers: AnswerScheduler | None = None
         self._unwritten: deque[_Record] = deque()
         self._begun: dict[int, _Record] = {}
-        #: Its knobs need more than is open: it waits until no other is begun.
-        self._held: _Record | None = None
+        #: They need more than is open, or their server is gone: they wait until no other is begun.
+        self._held: deque[_Record] = deque()
         self._taken = 0
 
     def answer_all(self, source: Arriving) -> None:
@@ -65,7 +65,7 @@ class ParallelRun:
 
     @property
     def _has_room(self) -> bool:
-        return self._held is None and (self._answers is None or self._answers.has_free_slot)
+        return not self._held and (self._answers is None or self._answers.has_free_slot)
 
     @contextmanager
     def _ended(self) -> Iterator[None]:
@@ -100,7 +100,7 @@ class ParallelRun:
         assert record.asked is not None
         messages, config = record.asked
         if self._begun and not self._engine.serves(config):
-            self._held = record
+            self._held.append(record)
             return
         try:
             answers = self._opened(record, config)
@@ -130,13 +130,21 @@ class ParallelRun:
                 self._happened(self._begun[key], what)
             for record in [record for record in self._begun.values() if record.is_late]:
                 self._answers.fail(record.number, self._run.timed_out())
-        if self._held and not self._begun:
-            held, self._held = self._held, None
-            self._begin(held)
+        while self._held and (not self._begun or self._may_join(self._held[0])):
+            self._begin(self._held.popleft())
+
+    def _may_join(self, record: _Record) -> bool:
+        """Whether it can begin beside those that are in the making."""
+        assert record.asked is not None
+        has_slot = self._answers is not None and self._answers.has_free_slot
+        return has_slot and self._engine.serves(record.asked[1])
 
     def _happened(self, record: _Record, what: Event | AlignBeamError) -> None:
         """Raises: Cancelled: the user stopped the run."""
-        if isinstance(what, AlignBeamError):
+        if isinstance(what, ServerGone):  # nothing of it was written: it is asked again, here
+            record.told.clear()
+            self._held.append(record)
+        elif isinstance(what, AlignBeamError):
             record.outcome = what
         else:
             self._tell(record, what)

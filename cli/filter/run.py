@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import typer
 
 from alignbeam_local.config import KNOBS
-from alignbeam_local.errors import AlignBeamError, Cancelled, TimedOut, UsageError
+from alignbeam_local.errors import AlignBeamError, Cancelled, ServerGone, TimedOut, UsageError
 from alignbeam_local.reading import decoded
 from alignbeam_local.result_json import RESULT_FIELDS
 from alignbeam_local.settings import SourcedConfig, near_knob
@@ -103,7 +103,7 @@ class FilterRun:
         self.read(record, raw)
         try:
             if record.asked:
-                record.outcome = self._answered(*record.asked, self.view(number))
+                record.outcome = self._answered_in_any_case(*record.asked, number)
         except Cancelled:
             raise
         except AlignBeamError as error:
@@ -166,6 +166,13 @@ class FilterRun:
     def _messages(self, row: dict[str, Any]) -> "list[Message]":
         template = self._form.template
         return row_messages({"prompt": template.fill(row)} if template else row)
+
+    def _answered_in_any_case(self, messages: "list[Message]", config: "Config", number: int) -> "Result":
+        """Of an answer whose server is gone nothing was written: it is asked again. Raises: as `_answered`."""
+        try:
+            return self._answered(messages, config, self.view(number))
+        except ServerGone:
+            return self._answered(messages, config, self.view(number))
 
     def _answered(self, messages: "list[Message]", config: "Config", view: View) -> "Result":
         """Raises: TimedOut: it took too long; what there was of it is not shown. Cancelled."""
