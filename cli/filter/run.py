@@ -168,7 +168,7 @@ class FilterRun:
         return row_messages({"prompt": template.fill(row)} if template else row)
 
     def _answered_in_any_case(self, messages: "list[Message]", config: "Config", number: int) -> "Result":
-        """Of an answer whose server is gone nothing was written: it is asked again. Raises: as `_answered`."""
+        """Nothing is written of an answer whose server is gone: it is asked again. Raises: as `_answered`."""
         try:
             return self._answered(messages, config, self.view(number))
         except ServerGone:
