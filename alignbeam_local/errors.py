@@ -95,6 +95,11 @@ def error_of(kind: str, message: str, hint: str) -> AlignBeamError:
     return kinds.get(kind, AlignBeamError)(message, hint)
 
 
+def internal(error: BaseException) -> InternalError:
+    """A fault of this program; only its kind is told: its message may hold what a user wrote."""
+    return InternalError(f"internal error: {type(error).__name__}")
+
+
 def did_you_mean(
     name: str, known: Iterable[str], otherwise: str, *, num: int = 1, cutoff: float = 0.6
 ) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from alignbeam_local.judge.injections import InjectionReport
 
 
-def fit_answers(model: str, pairs: Path | None, out: Path | None, config: Config, *, as_json: bool) -> None:
+def fit_answers(pairs: Path | None, out: Path | None, config: Config, *, as_json: bool) -> None:
     """Fit a draft's head, keep it and show it. Raises: UsageError, ModelError: as `fit_answer_head`."""
     from alignbeam_local.engine.open_reader import open_reader
     from alignbeam_local.heads.answer_head import ANSWER_HEADS

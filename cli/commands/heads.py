@@ -122,7 +122,7 @@ def fit(
     require_scikit_learn()
     if answers:
         _require_alone({"--requests": requests, "--benign": benign, "--layer": layer is not None})
-        fit_answers(model, pairs, out, _config(model, threads, context, Registry.load()), as_json=as_json)
+        fit_answers(pairs, out, _config(model, threads, context, Registry.load()), as_json=as_json)
         return
     _require_alone({"--pairs": pairs})
     wanted = read_requests(requests) if requests else read_requests()

@@ -103,7 +103,7 @@ class FilterRun:
         self.read(record, raw)
         try:
             if record.asked:
-                record.outcome = self._answered_in_any_case(*record.asked, number)
+                record.outcome = self._answered_or_asked_again(*record.asked, number)
         except Cancelled:
             raise
         except AlignBeamError as error:
@@ -167,7 +167,7 @@ class FilterRun:
         template = self._form.template
         return row_messages({"prompt": template.fill(row)} if template else row)
 
-    def _answered_in_any_case(self, messages: "list[Message]", config: "Config", number: int) -> "Result":
+    def _answered_or_asked_again(self, messages: "list[Message]", config: "Config", number: int) -> "Result":
         """Nothing is written of an answer whose server is gone: it is asked again. Raises: as `_answered`."""
         try:
             return self._answered(messages, config, self.view(number))
