@@ -17,12 +17,13 @@ from alignbeam_local.errors import AlignBeamError, Cancelled, ContextFull, Usage
 from alignbeam_local.evaluation.runs.metrics import score
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan
+from alignbeam_local.evaluation.runs.talks import Turns
 from alignbeam_local.evaluation.suites.suites import Item
 from alignbeam_local.evaluation.workers import server_crew
 from alignbeam_local.evaluation.workers.served_run import (
     asked_methods,
     require_alike,
-    require_single_questions,
+    require_unbegun,
     served,
     served_manifest,
     welcome,
@@ -41,6 +42,18 @@ ITEMS = [
     for number in range(4)
     for name, prompt in (("a", "How?"), ("b", "Harm?"), ("c", "Refuse?"))
 ]
+TALK = Item(
+    "talks",
+    "1",
+    "Refuse?",
+    "harmful",
+    earlier=(
+        Message("user", "How?"),
+        Message("assistant", "With care."),
+        Message("user", "Harm?"),
+        Message("assistant", "No."),
+    ),
+)
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -63,11 +76,12 @@ def asked_of(
     *,
     specs: tuple[str, ...] = ("alignbeam",),
     items: list[Item] = ITEMS,
+    turns: Turns = "given",
     after: Any = None,
 ) -> list[dict[str, Any]]:
     """The samples of a run, or of one that is gone on with; `after` is called with each sample's number."""
     asked = asked_methods(specs, {"temperature": 0, "max_tokens": 40})
-    plan = RunPlan([each.entry for each in asked], items, [1])
+    plan = RunPlan([each.entry for each in asked], items, [1], turns=turns)
     ended, cancellation = Event(), Cancellation()
     clients = [ServerClient(url, ended) for url in urls]
     abouts = [about_server(client, probe("pair")) for client in clients]
@@ -185,15 +199,48 @@ def test_a_prompt_that_does_not_fit_is_a_failed_sample(worlds: list[ServerWorld]
     assert sample["error"]["type"] == ContextFull.kind
 
 
-def test_more_than_one_question_is_not_asked_of_servers() -> None:
+def test_answers_that_have_begun_are_not_asked_of_servers() -> None:
     plain = Item("s", "1", "How?", "benign")
-    require_single_questions([plain])
-    for item in (
-        replace(plain, prefill="Sure"),
-        replace(plain, earlier=(Message("user", "A"), Message("assistant", "B"))),
-    ):
-        with pytest.raises(UsageError, match="more than one question"):
-            require_single_questions([plain, item])
+    require_unbegun([plain, TALK])
+    with pytest.raises(UsageError, match="has begun already"):
+        require_unbegun([plain, replace(plain, prefill="Sure")])
+
+
+@pytest.mark.parametrize(
+    ("turns", "sent", "kept"),
+    [
+        ("given", [["How?", "With care.", "Harm?", "No.", "Refuse?"]], [None, None]),
+        (
+            "own",
+            [["How?"], ["How?", "Take a pan.", "Harm?"], ["How?", "Take a pan.", "Refuse?"]],
+            ["stop", "blocked"],
+        ),
+    ],
+)
+def test_conversations_are_asked_of_servers(
+    turns: Turns,
+    sent: list[list[str]],
+    kept: list[str | None],
+    *,
+    worlds: list[ServerWorld],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a run here asks them: a blocked answer of its own is kept, and not read again."""
+    told, bodies = ServerClient.ask, []
+
+    def ask(client: ServerClient, body: dict[str, Any]) -> dict[str, Any]:
+        if "max_tokens" in body and body["max_tokens"] > 1:
+            bodies.append([message["content"] for message in body["messages"]])
+        return told(client, body)
+
+    monkeypatch.setattr(ServerClient, "ask", ask)
+    (sample,) = asked_of([worlds[0].url], tmp_path / "run", items=[TALK], turns=turns)
+    assert bodies == sent
+    assert [turn.get("finish_reason") for turn in sample["earlier"][1::2]] == kept
+    assert score(sample).outcome == "refused"
+    assert "fingerprints" not in sample
+    assert RunDirectory(tmp_path / "run").manifest()["turns"] == turns
 
 
 @pytest.mark.parametrize(

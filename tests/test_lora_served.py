@@ -9,6 +9,7 @@ import pytest
 
 from alignbeam_local.config import Config
 from alignbeam_local.engine.scheduler import Asked
+from alignbeam_local.evaluation.suites.suites import Item
 from alignbeam_local.evaluation.workers.server_client import ServerClient
 from alignbeam_local.evaluation.workers.server_work import ServerPayload, made
 from alignbeam_local.models.hashes import file_sha256
@@ -121,7 +122,7 @@ def test_a_run_on_servers_has_them_in_its_results() -> None:
     usage = {"prompt_tokens": 1, "completion_tokens": 1}
     answer = {"alignbeam": own, "text": "hi", "finish": "stop", "usage": usage, "system_fingerprint": "ab"}
     client = cast(ServerClient, SimpleNamespace(ask=lambda _: answer, url=""))
-    (found,) = made(client, ServerPayload("m", "hi", 1, {}, 1))
+    (found,) = made(client, ServerPayload("m", Item("s", "1", "hi", "benign"), 1, {}, 1, "given"))
     draft = found["result"]["models"]["draft"]
     assert draft["sha256"] == "ab" * 32
     assert draft["adapters"] == [{**SHOWN[0], "path": ""}]

@@ -25,7 +25,7 @@ def run_on_servers(request: Request, options: Options) -> None:
     from alignbeam_local.evaluation.workers.served_run import (
         asked_methods,
         require_alike,
-        require_single_questions,
+        require_unbegun,
         served,
         served_manifest,
         welcome,
@@ -37,7 +37,7 @@ def run_on_servers(request: Request, options: Options) -> None:
     prepared = session.prepare(options)
     asked = asked_methods(request.methods, _knobs(options))
     plan = plan_of(request, [each.entry for each in asked], prepared)
-    require_single_questions(plan.items)
+    require_unbegun(plan.items)
     ended, cancellation, watch = Event(), Cancellation(), Watch(quiet=options.quiet)
     clients = [ServerClient(url, ended) for url in _different(request.servers)]
     model = options.flags.get("profile") or _first_model(clients[0])

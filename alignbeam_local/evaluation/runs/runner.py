@@ -9,11 +9,9 @@ from typing import Any
 from ...cluster.builds import builds
 from ...config import Config, knobs_that
 from ...engine.about_model import about_model, adapters_of
-from ...errors import AlignBeamError, Cancelled, ContextFull, UsageError
+from ...errors import UsageError
 from ...models.hashes import file_sha256
 from ...models.registry import Registry
-from ...result import Result
-from ...result_json import error_object
 from ...search.safety_tokens import token_path
 from ..methods.method import Answerer
 from ..methods.model_pool import ModelPool
@@ -72,15 +70,19 @@ def manifest(plan: RunPlan, registry: Registry) -> Json:
         UsageError, ModelError: a model is not named or not here.
     """
     shard = {"shard": str(plan.shard)} if plan.shard else {}
-    turns = {"turns": plan.turns} if any(item.earlier for item in plan.items) else {}
     return {
         "methods": methods_about(plan.entries, registry),
         "suites": suites_about(plan.items),
         "seeds": list(plan.seeds),
         **builds(),
-        **turns,
+        **turns_about(plan),
         **shard,
     }
+
+
+def turns_about(plan: RunPlan) -> Json:
+    """Whose earlier answers are read, where a prompt has turns before it."""
+    return {"turns": plan.turns} if any(item.earlier for item in plan.items) else {}
 
 
 def suites_about(items: Sequence[Item]) -> Json:
@@ -147,7 +149,7 @@ def outcomes(
     talks = talk(
         answers, [(item, config.with_values({"seed": seed})) for item, seed in asked], own=turns == "own"
     )
-    return [{**made.earlier, **_outcome(made.found)} for made in talks]
+    return [made.sampled() for made in talks]
 
 
 def recorded(group: Group, made: Sequence[Json], log: Log) -> Iterator[tuple[SampleKey, Json]]:
@@ -168,13 +170,3 @@ def _named(key: SampleKey, item: Item) -> Json:
     if item.prefill:
         named["prefill"] = item.prefill
     return named
-
-
-def _outcome(found: Result | AlignBeamError) -> Json:
-    if isinstance(found, ContextFull):
-        return {"error": error_object(found)}
-    if isinstance(found, AlignBeamError):
-        raise found
-    if found.finish_reason == "cancelled":
-        raise Cancelled("cancelled")
-    return {"result": found.as_dict()}

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...config import Config
-from ...errors import AlignBeamError
+from ...errors import AlignBeamError, Cancelled, ContextFull
 from ...prompt.message import Message
 from ...result import REPLACED, Result
+from ...result_json import error_object
 from ..methods.method import Answerer
 from ..methods.prompt import Prompt
 from ..suites.suites import Item
@@ -50,6 +51,21 @@ class Talked:
 
     found: Result | AlignBeamError
     earlier: Json
+
+    def sampled(self) -> Json:
+        """What a sample says of it: a result, or why there is none.
+
+        Raises:
+            Cancelled: the user stopped it.
+            AlignBeamError: another error than that it does not fit.
+        """
+        if isinstance(self.found, ContextFull):
+            return {**self.earlier, "error": error_object(self.found)}
+        if isinstance(self.found, AlignBeamError):
+            raise self.found
+        if self.found.finish_reason == "cancelled":
+            raise Cancelled("cancelled")
+        return {**self.earlier, "result": self.found.as_dict()}
 
 
 def talk(answers: Answerer, asked: Sequence[tuple[Item, Config]], *, own: bool) -> list[Talked]:

@@ -11,7 +11,7 @@ from ...errors import AlignBeamError, UsageError
 from ..methods.names import ALIGNBEAM
 from ..methods.specs import MethodSpec, parse_method, spec_values
 from ..runs.run_directory import Json, Log, SampleKey, differences
-from ..runs.runner import Group, RunPlan, recorded, suites_about
+from ..runs.runner import Group, RunPlan, recorded, suites_about, turns_about
 from ..suites.suites import Item
 from .server_work import ServerPayload
 
@@ -29,12 +29,12 @@ class Asked:
     knobs: Mapping[str, Any]
 
 
-def require_single_questions(items: Iterable[Item]) -> None:
-    """Raises: UsageError: an item has turns before it, or an answer that has begun."""
-    if item := next((item for item in items if item.earlier or item.prefill), None):
+def require_unbegun(items: Iterable[Item]) -> None:
+    """Raises: UsageError: an answer that has begun, which servers refuse."""
+    if item := next((item for item in items if item.prefill), None):
         raise UsageError(
-            f"--server: {item.suite} {item.id} is more than one question",
-            "Run conversations and begun answers here, without --server.",
+            f"--server: the answer to {item.suite} {item.id} has begun already",
+            "Run begun answers here, without --server.",
         )
 
 
@@ -75,6 +75,7 @@ def served_manifest(plan: RunPlan, asked: Sequence[Asked], server: Json, paralle
         "suites": suites_about(plan.items),
         "seeds": list(plan.seeds),
         "server": about,
+        **turns_about(plan),
     }
 
 
@@ -136,13 +137,13 @@ def served(
                 ((key, item),) = group
                 number = len(groups) + 1
                 groups[number] = group
-                payload = ServerPayload(model, item.prompt, key.seed, each.knobs, dispatcher.per_worker)
+                payload = ServerPayload(model, item, key.seed, each.knobs, dispatcher.per_worker, plan.turns)
                 yield Task(number, payload, f"{key.suite} {key.id}, {key.method}")
 
     for task, outcome in dispatcher.all(tasks()):
         if isinstance(outcome, AlignBeamError):
             raise outcome
         ((key, _),) = groups[task.key]
-        if mark := outcome[0].pop("fingerprint", None):
+        for mark in outcome[0].pop("fingerprints"):
             marks.check(key, mark)
         yield from recorded(groups[task.key], outcome, log)

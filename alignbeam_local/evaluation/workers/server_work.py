@@ -1,10 +1,11 @@
 """What a server is asked in a run, and its answers as samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...config import Config
 from ...errors import AlignBeamError, ContextFull, UsageError
+from ...prompt.message import Message
 from ...result import (
     AdapterCard,
     BeamResult,
@@ -17,8 +18,11 @@ from ...result import (
     Usage,
     Verdict,
 )
-from ...result_json import error_object
+from ..methods.method import Asked
+from ..methods.prompt import turns_of
 from ..runs.run_directory import DAMAGE, Json
+from ..runs.talks import Turns, talk
+from ..suites.suites import Item
 from .server_client import ServerClient
 
 #: Knobs that OpenAI's API has names of its own for, or that stand beside them.
@@ -27,30 +31,32 @@ _PROBE = "Why is the sky blue?"
 
 
 class ServerPayload(NamedTuple):
-    """A prompt, its seed, and the knobs that the run sets; `marks` holds what answers have come from so far.
+    """A prompt with the turns before it, its seed, and the knobs that the run sets.
 
     Attributes:
         model: which of the server's models answers.
         parallel: how many prompts each server is asked at once.
+        turns: whose answers stand before the last question.
     """
 
     model: str
-    prompt: str
+    item: Item
     seed: int
     knobs: Mapping[str, Any]
     parallel: int
+    turns: Turns
 
 
-def request(asked: ServerPayload) -> Json:
+def request(model: str, turns: Sequence[Message], seed: int, knobs: Mapping[str, Any]) -> Json:
     """The body of a chat request."""
-    top = {name: value for name, value in asked.knobs.items() if name in _TOP_LEVEL}
-    own = {name: value for name, value in asked.knobs.items() if name not in _TOP_LEVEL}
+    top = {name: value for name, value in knobs.items() if name in _TOP_LEVEL}
+    own = {name: value for name, value in knobs.items() if name not in _TOP_LEVEL}
     return {
-        "model": asked.model,
-        "messages": [{"role": "user", "content": asked.prompt}],
+        "model": model,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
         "stream": True,
         "stream_options": {"include_usage": True},
-        "seed": asked.seed,
+        "seed": seed,
         **top,
         "alignbeam": {"fresh": True, "include": ["beams.text"], **own},
     }
@@ -58,7 +64,7 @@ def request(asked: ServerPayload) -> Json:
 
 def probe(model: str) -> Json:
     """A request by whose answer servers are compared: a single token is enough."""
-    return request(ServerPayload(model, _PROBE, Config.of({}).seed, {"max_tokens": 1}, 1))
+    return request(model, turns_of(_PROBE), Config.of({}).seed, {"max_tokens": 1})
 
 
 def about_server(client: ServerClient, probing: Json) -> Json:
@@ -91,18 +97,31 @@ def about_server(client: ServerClient, probing: Json) -> Json:
 
 
 def made(client: ServerClient, asked: ServerPayload) -> list[Json]:
-    """What becomes of a prompt, as `runner.outcomes` says it, and the mark of what answered.
+    """What becomes of a prompt, as `runner.outcomes` says it, and the marks of what answered its turns.
 
     Raises:
         Unreachable: another server has to be asked.
         AlignBeamError: it can't be asked.
     """
+    marks: list[str] = []
+
+    def answers(questions: Sequence[Asked]) -> list[Result | AlignBeamError]:
+        return [_answered(client, asked, turns_of(prompt), marks) for prompt, _ in questions]
+
+    (last,) = talk(answers, [(asked.item, Config.of({}))], own=asked.turns == "own")
+    return [{**last.sampled(), "fingerprints": marks}]
+
+
+def _answered(
+    client: ServerClient, asked: ServerPayload, turns: Sequence[Message], marks: list[str]
+) -> Result | AlignBeamError:
     try:
-        answer = client.ask(request(asked))
+        answer = client.ask(request(asked.model, turns, asked.seed, asked.knobs))
     except ContextFull as error:
-        return [{"error": error_object(error)}]
+        return error
     try:
-        return [{"result": _result(asked, answer).as_dict(), "fingerprint": answer["system_fingerprint"]}]
+        marks.append(answer["system_fingerprint"])
+        return _result(asked, answer)
     except DAMAGE as error:
         raise AlignBeamError(
             f"{client.url} gave an answer in another form: {error!r}",
