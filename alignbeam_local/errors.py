@@ -86,7 +86,7 @@ class Cancelled(AlignBeamError):
 
 
 #: Those that another process may have met.
-_TOLD = (UsageError, ModelError, ContextFull, TimedOut, Cancelled, InternalError, RpcError)
+_TOLD = (UsageError, ModelError, ContextFull, TimedOut, Cancelled, InternalError, RpcError, ServerGone)
 
 
 def error_of(kind: str, message: str, hint: str) -> AlignBeamError:

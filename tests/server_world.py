@@ -63,6 +63,8 @@ class WordJudge:
     record = None
     holds_prefixes = True
     fails = False
+    refuses = False
+    forgot = 0
 
     def restore_prefixes(self) -> bool:
         return True
@@ -70,7 +72,12 @@ class WordJudge:
     def read_prefixes(self) -> Iterator[tuple[int, int]]:
         return iter(())
 
-    def forget(self) -> None: ...
+    def forget(self) -> None:
+        self.forgot += 1
+
+    def require_readable(self, turns: Sequence[Message]) -> None:
+        if any("[" in turn.content for turn in turns) and self.refuses:
+            raise ModelError("the judge's template refuses it")
 
     def worst(self, turns: Sequence[Message], threshold: float, asked: Any = None) -> Verdict | None:
         return None

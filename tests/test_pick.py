@@ -11,7 +11,7 @@ from alignbeam_local.conversation.log import ConversationLog
 from alignbeam_local.conversation.pick import picked
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Done
-from alignbeam_local.result import BeamResult, Refusal, Result, Usage, Verdict, VerdictName
+from alignbeam_local.result import BeamResult, Refusal, Result, Steering, Usage, Verdict, VerdictName
 from tests import fake_engine
 from tests.fake_engine import BEAMS, STEP, fake_result
 from tests.fake_lm import scripted_row
@@ -38,6 +38,17 @@ def test_a_safe_beam_becomes_the_answer() -> None:
     assert got.usage == Usage(10, 7)
     assert got.refusal == Refusal(False, None)
     assert got.notices == ("beam 2 was picked by hand",)
+
+
+def test_what_was_read_as_harmful_gets_no_other_answer_than_a_refusal() -> None:
+    """The judge passed it all the same; where nothing is refused for its request it may be picked."""
+    read = Steering(0.9, 0.9, "harmful", "head", 0.2, 0.8, 0.5)
+    blocked = replace(result(beam(0), beam(1, REFUSAL), chosen=None), steering=read)
+    with pytest.raises(UsageError, match="read as harmful"):
+        picked(blocked, 0, [])
+    assert picked(blocked, 1, []).text == REFUSAL
+    for knobs in ({"choice": "safest"}, {"on_unsafe": "lowest"}):
+        assert picked(replace(blocked, config=blocked.config | knobs), 0, []).text == "text"
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,18 @@ def test_an_anchor_alone_has_no_safety_tokens(allowing: ServerWorld) -> None:
     assert (error["param"], "the draft's tokens" in error["message"]) == ("alignbeam.safety_tokens", True)
 
 
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_an_anchor_alone_has_nothing_to_be_mixed_into(
+    is_locked: bool, world: ServerWorld, allowing: ServerWorld
+) -> None:
+    served = world if is_locked else allowing
+    answer = served.post(asked("How?", model="anchor:anchor", alignbeam={"depth": 1}))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "alignbeam.depth")
+    answer = served.post(asked("How?", model="anchor:anchor", alignbeam={"beams": 2}))
+    assert answer.status_code == 200
+    assert len(served.loader.opened["anchor"]) == 1
+
+
 def test_with_knobs_allowed_the_making_is_told(allowing: ServerWorld) -> None:
     own = {"stream": "open", "include": ["beams.text", "steps"]}
     *chunks, last, _ = frames(allowing.post(asked("Harm?", stream=True, alignbeam=own)).text)
@@ -323,6 +335,17 @@ def test_a_fresh_answer_finds_nothing_of_an_earlier_request(world: ServerWorld) 
     ]
     assert cached[0]["cached_tokens"] > 0
     assert cached[1]["cached_tokens"] == 0
+    assert world.judge.forgot == 1
+
+
+def test_what_only_the_judge_can_not_read_is_a_bad_request(world: ServerWorld) -> None:
+    """And no fault of a model's, which would have all of them opened anew."""
+    world.judge.refuses = True
+    reply = world.post("[How?]")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_value")
+    world.judge.refuses = False
+    assert world.post("How?").status_code == 200
+    assert len(world.loader.opened["draft"]) == 1
 
 
 def test_a_judge_that_may_not_block_elsewhere_blocks_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 
 from alignbeam_local.engine.scheduler import Asked
-from alignbeam_local.errors import AlignBeamError, ContextFull, InternalError, ModelError, UsageError
+from alignbeam_local.errors import (
+    AlignBeamError,
+    Cancelled,
+    ContextFull,
+    InternalError,
+    ModelError,
+    UsageError,
+)
 from alignbeam_local.events import AnswerText, Withdrawn
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.server.protocol.record import Record
@@ -431,6 +438,24 @@ def test_a_load_that_fails_ends_the_engine(monkeypatch: pytest.MonkeyPatch, erro
     (found,) = ended
     assert isinstance(found, ModelError if isinstance(error, ModelError) else InternalError)
     assert "force" not in found.message
+
+
+def test_a_load_that_is_stopped_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, block = ServerWorld(monkeypatch), Block()
+    ended: list[AlignBeamError | None] = []
+    world.engine.when_ended = ended.append
+
+    def cut_short(*_: Any, **__: Any) -> bool:
+        block()
+        raise Cancelled("cancelled")
+
+    monkeypatch.setattr(world.loader, "place", cut_short)
+    with world.running(wait=False):
+        assert block.is_in.wait(5)
+        world.engine.stop()
+        block.open()
+        assert world.engine.join(5)
+    assert ended == [None]
 
 
 def test_while_models_are_loaded_clients_are_told_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:

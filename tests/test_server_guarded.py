@@ -8,7 +8,7 @@ import pytest
 
 from alignbeam_local.result import Verdict
 from tests.guarded_streams import Stream, found
-from tests.server_world import LONG, ServerWorld, SlowLM
+from tests.server_world import LONG, ServerWorld, SlowLM, asked
 from tests.test_steering import HEAD
 
 
@@ -56,3 +56,23 @@ def test_what_no_answer_could_make_unsafe_is_sent_as_it_is_made(
     assert stream.content == LONG[: len(stream.content)]
     assert len(stream.content) > 100
     assert (len(stream.pieces) > 3) == is_known
+
+
+def test_an_answer_that_was_refused_for_its_request_is_not_told_beside_the_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The judge passes all drafts; the head reads the request as harmful, and none of them refuses."""
+    monkeypatch.setattr("alignbeam_local.engine.engine.REQUEST_HEADS.find", lambda *_: HEAD)
+    world = ServerWorld(monkeypatch, choice="by_request", score_by="judge")
+    harmful = np.array([4.0, 1.0], np.float32)
+    world.loader.models["anchor"] = replace(world.loader.models["anchor"], hidden=lambda _: harmful)
+    with world.running():
+        blocked = world.post(asked("Story?", alignbeam={"include": ["beams.text", "steps"]})).json()
+        refused = world.post(asked("How?", alignbeam={"include": ["beams.text"]})).json()
+    message = blocked["choices"][0]["message"]
+    assert message["refusal"] == "Blocked: the request was read as harmful, and no draft refuses it."
+    assert {beam["verdict"] for beam in blocked["alignbeam"]["beams"]} == {"safe"}
+    assert [beam["text"] for beam in blocked["alignbeam"]["beams"]] == [None] * 3
+    own = refused["alignbeam"]
+    assert (own["outcome"], own["by"]) == ("refused", "mix")
+    assert [beam["text"] for beam in own["beams"]] == [None, None, "I can't help with that."]

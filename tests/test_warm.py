@@ -2,10 +2,11 @@
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -14,13 +15,15 @@ from alignbeam_local.config import Config
 from alignbeam_local.conversation.conversation import Conversation
 from alignbeam_local.doctor import server_check
 from alignbeam_local.engine.engine import Engine, last_result
-from alignbeam_local.engine.scheduler import AnswerEvent, Asked
+from alignbeam_local.engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from alignbeam_local.errors import (
     AlignBeamError,
+    Cancelled,
     ContextFull,
     InternalError,
     ModelError,
     ServerGone,
+    TimedOut,
     UsageError,
 )
 from alignbeam_local.events import AnswerText, BeamText, Done, Event, Judged, Notice, Phase, Step, Withdrawn
@@ -29,7 +32,7 @@ from alignbeam_local.paths import write_atomic
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings
 from alignbeam_local.server import serving
-from alignbeam_local.warm.found_server import find_server, records_of, running_servers, stamp_of
+from alignbeam_local.warm.found_server import FoundServer, find_server, records_of, running_servers, stamp_of
 from alignbeam_local.warm.remote_engine import RemoteEngine
 from alignbeam_local.warm.sockets import socket_dir, sockets
 from tests.fake_loader import FakeLoader
@@ -436,3 +439,89 @@ def test_an_answer_on_its_way_ends_although_the_server_does(
         world.engine.drain()
         made[0].should_exit = True
         assert answer.result(20).text == LONG
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_server_that_stops_is_gone_to_its_own_user(
+    is_running: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody cancelled: the answer is asked for again, and the models are then loaded here."""
+    monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(tmp_path))
+    with ServerWorld(monkeypatch).running() as world:
+        world.draft.seconds = 0.005
+        engine = remote()
+        if is_running:
+            events = engine.stream(said("Story?"))
+            next(events)
+            world.engine.stop()
+        else:
+            world.engine.drain()
+            events = engine.stream(said("Story?"))
+        with pytest.raises(ServerGone, match="shutting down"):
+            list(events)
+        assert not engine.is_remote
+        assert world.engine.join(5)
+        with pytest.raises(ServerGone):
+            remote_of(engine).left_out(said("How?"), engine.config, 0)
+
+
+def remote_of(engine: RemoteEngine) -> RemoteEngine:
+    """The same with the server of the only socket that is there, which may no longer be ready."""
+    (path,) = sockets()
+    config = engine.config
+    files, records = {role: stamp_of(REGISTRY.resolve(role).path) for role in ROLES}, dict.fromkeys(ROLES)
+    return RemoteEngine(config, REGISTRY, FoundServer(path, 1, "pair", config, files, records, ()))
+
+
+def test_a_queue_of_others_holds_up_and_does_not_turn_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """More at once than slots and queue have room for, as `filter --parallel` asks them."""
+    monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(tmp_path))
+    with ServerWorld(monkeypatch, queue_limit=1).running():
+        answers, ends = remote(parallel=9).parallel(), list[object]()
+        for key in range(9):
+            answers.begin(key, Asked(said("How?"), remote().config))
+        until(lambda: len(_add_ends(answers, ends)) == 9)
+    assert {type(end) for end in ends} == {Done}
+
+
+def _add_ends(answers: AnswerScheduler, ends: list[object]) -> list[object]:
+    ends += [what for _, what in answers.step() if isinstance(what, Done | AlignBeamError)]
+    return ends
+
+
+@pytest.mark.usefixtures("world")
+def test_the_first_end_of_an_answer_counts() -> None:
+    answers = remote().parallel()
+    answers.begin(1, Asked(said("How?"), remote().config))
+    sleep(1)  # its events wait to be taken
+    answers.fail(1, TimedOut("too late"))
+    ends: list[object] = []
+    until(lambda: _add_ends(answers, ends))
+    assert len(ends) == 1
+    assert answers.step() == []
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda engine: list(engine.stream(said("How?"))),
+        lambda engine: engine.left_out(said("How?"), engine.config, 0),
+    ],
+)
+def test_a_server_that_stands_still_can_be_left(
+    ask: Callable[[Engine], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("alignbeam_local.warm.remote_engine._CANCEL_SECONDS", 0.2)
+    with ServerWorld(monkeypatch).running() as world:
+        world.draft.seconds = 1.5
+        engine = remote()
+        world.engine.call("pair", lambda _: sleep(1.5))
+        engine.cancellation.set()
+        started = monotonic()
+        with pytest.raises(Cancelled):
+            ask(engine)
+        assert monotonic() - started < 1.4
+        world.draft.seconds = 0

@@ -1,12 +1,13 @@
-"""Another beam of an answer in the chosen one's place: only one that the judge found safe."""
+"""Another beam of an answer in the chosen one's place: only one that could have been chosen."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import UsageError
 from ..events import Step
-from ..refusals.detector import declining_end
+from ..refusals.detector import declines, declining_end
 from ..result import BeamResult, Refusal, Result
+from ..search.selection import must_refuse
 
 _ALL_WHOLE = "`/retry judge_at=none` lets every beam come to its end, and judges them whole."
 
@@ -20,7 +21,8 @@ def picked(result: Result, index: int, steps: Sequence[Step]) -> Result:
 
     Raises:
         UsageError: there is no such beam, it is the answer already, or it cannot be one: it was judged
-            unsafe, or not judged, or is not whole, or is empty or loops.
+            unsafe, or not judged, or is not whole, or is empty or loops, or does not refuse what was read
+            as harmful.
     """
     if index not in range(len(result.beams)):
         raise UsageError(f"there is no beam {index + 1}", f"The last answer had {len(result.beams)}.")
@@ -28,6 +30,11 @@ def picked(result: Result, index: int, steps: Sequence[Step]) -> Result:
     if index == result.chosen:
         raise UsageError(f"beam {index + 1} is the answer already", "/why all shows the others.")
     _require_safe(beam)
+    if must_refuse(result) and not declines(beam.text):
+        raise UsageError(
+            f"beam {index + 1} answers a request that was read as harmful: it is no answer",
+            "/why shows what it was read as.",
+        )
     before = result.beams[result.chosen].tokens if result.chosen is not None else 0
     tokens = result.usage.completion_tokens - before + beam.tokens
     return replace(

@@ -108,6 +108,10 @@ class Judge:
         labels = [list(reader.labels.items()), list(reader.request_labels.items())]
         return sha256(repr((reader.name, labels, read)).encode()).hexdigest()
 
+    def require_readable(self, conversation: Sequence[Message]) -> None:
+        """Raises: ModelError: its template refuses this conversation, or an answer to it."""
+        self._encode(fold_system(conversation), PROBES[1])
+
     def judge(
         self,
         conversation: Sequence[Message],

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from ..config import Config
-from ..result import Decision, RefusalSource
+from ..config import KNOBS, Config
+from ..result import Decision, RefusalSource, Result
 from .choices import RULES, Candidate, lowest, safest
+from .steering import decision_of
 
 #: What is wrong with all drafts that there are; `request`: none refuses what was read as harmful.
 Doubt = Literal["unscored", "harmful", "empty", "request"]
@@ -41,8 +42,8 @@ def select(
         decision: what the request was read as, if it was.
     """
     safe = [c for c in candidates if c.verdict.verdict == "safe" and not c.degenerate]
-    is_flagged = config.choice == "by_request" and decision == "harmful"
-    if is_flagged and safe and config.on_unsafe != "lowest":
+    is_flagged = _wants_refusal(config, decision)
+    if is_flagged and safe:
         safe = [c for c in safe if c.refuses]
         if not safe:
             return Selection(None, "request")
@@ -61,6 +62,22 @@ def select(
         notice += "; this judge is not measured well enough to block (--on-unsafe refuse lets it)"
     rule = safest if config.choice == "safest" else lowest
     return Selection(rule(left).beam, doubt, notice)
+
+
+def must_refuse(result: Result) -> bool:
+    """Whether a beam that does not refuse could not be its answer, safe as the judge may find it."""
+    config = config_of(result)
+    verdicts = (beam.judge for beam in result.beams if beam.judge)
+    return _wants_refusal(config, decision_of(config, result.steering, verdicts))
+
+
+def _wants_refusal(config: Config, decision: Decision | None) -> bool:
+    return config.choice == "by_request" and decision == "harmful" and config.on_unsafe != "lowest"
+
+
+def config_of(result: Result) -> Config:
+    """The knobs of an answer; those of another version are left out."""
+    return Config.of({name: value for name, value in result.config.items() if name in KNOBS})
 
 
 def _notice(doubt: Doubt, threshold: float, *, is_alone: bool) -> str:

@@ -35,7 +35,12 @@ from .work.ticket import Ticket
 
 _MIB = 2**20
 _ALLOWED_HEADERS = ("authorization", "content-type", "x-api-key")
-_KINDS = {413: "request_too_large", 404: "not_found", 405: "method_not_allowed"}
+_KINDS = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_too_slow",
+    413: "request_too_large",
+}
 
 
 @dataclass(frozen=True)

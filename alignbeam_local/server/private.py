@@ -16,12 +16,12 @@ from pydantic import ValidationError
 from .. import __version__
 from ..config import Config
 from ..engine.scheduler import Asked
-from ..errors import AlignBeamError, UsageError
+from ..errors import AlignBeamError, Cancelled, ServerGone, UsageError
 from ..events import Done
 from ..result_json import json_line
 from ..warm.wire import WIRE_VERSION, heard_messages, told
 from .served import ServedModel
-from .work.engine_thread import EngineThread
+from .work.engine_thread import EngineThread, Unavailable
 from .work.jobs import Accepted, Begun, Job
 from .work.pair import as_error
 from .work.ticket import Ticket
@@ -57,7 +57,7 @@ class PrivateServer:
                 await self._answer(request, reader, writer)
             await writer.drain()
         except AlignBeamError as error:
-            _write(writer, told(error))
+            _write(writer, told(_as_here(error)))
         except (ValueError, KeyError, TypeError, ValidationError):
             _write(writer, told(UsageError("the server does not know this request", "Restart it.")))
         except OSError:  # the other side is gone
@@ -97,13 +97,13 @@ class PrivateServer:
     ) -> None:
         ticket = Ticket()
         job = Job(_asked(request), ticket.tell, is_fresh=request["fresh"])
-        self._engine.submit(request["pair"], job)
+        self._engine.submit(request["pair"], job, is_owners=True)
         if task := asyncio.current_task():
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
         listening = asyncio.create_task(self._cancelled(job, reader))
         try:
-            await _tell_all(ticket, writer)
+            await _tell_all(job, ticket, writer)
         finally:
             listening.cancel()
             ticket.close()
@@ -116,14 +116,23 @@ class PrivateServer:
         self._engine.cancel(job)
 
 
-async def _tell_all(ticket: Ticket, writer: asyncio.StreamWriter) -> None:
+async def _tell_all(job: Job, ticket: Ticket, writer: asyncio.StreamWriter) -> None:
     while True:
         for event in await ticket.next():
-            if not isinstance(event, Accepted | Begun):
+            if isinstance(event, AlignBeamError):
+                _write(writer, told(_as_here(event, was_cancelled=job.cancelled)))
+            elif not isinstance(event, Accepted | Begun):
                 _write(writer, told(event))
             if isinstance(event, Done | AlignBeamError):
                 return
         await writer.drain()
+
+
+def _as_here(error: AlignBeamError, *, was_cancelled: bool = False) -> AlignBeamError:
+    """To whoever can load the models too, a server that stops is gone: nobody else has cancelled."""
+    if isinstance(error, Unavailable) or (isinstance(error, Cancelled) and not was_cancelled):
+        return ServerGone(error.message, "Ask again: the models are then loaded here.")
+    return error
 
 
 def _asked(request: Mapping[str, Any]) -> Asked:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 from ..config import Config, by_name, knobs_that
 from ..engine.about_model import adapters_of
 from ..errors import UsageError
-from ..knobs.judging import LateReader
 from ..knobs.method import SAFETY_KNOBS
 from ..knobs.values import MOST_TOKENS
 from ..models.hashes import file_sha256, model_sha256
@@ -123,6 +122,8 @@ class ServedModel:
             raise BadRequest(f"{name} names a file of this machine: only its operator may", param)
         if self.of_anchor and name in SAFETY_KNOBS:
             raise BadRequest(f"{name} is about the draft's tokens, and {self.id} has no draft", param)
+        if self.of_anchor and name == "depth":
+            raise BadRequest(f"depth is how long the anchor is mixed in, and {self.id} answers alone", param)
         own = getattr(self.config, name)
         if isinstance(value, str) and isinstance(own, int | float):
             raise BadRequest(f"{name} must be a number, not a text", param)
@@ -229,7 +230,7 @@ def served_models(configs: Sequence[Config], registry: Registry) -> dict[str, Se
     if len(found) < len(pairs):
         raise UsageError("two pairs have the same name", "Serve each once.")
     for pair in pairs:
-        if pair.config.depth > 0:
+        if pair.config.depth > 0 and not pair.config.judged_by_head:  # it is the draft's, and reads no other
             anchor = _anchor_alone(pair, registry)
             found.setdefault(anchor.id, anchor)
     return found
@@ -248,17 +249,11 @@ def _pair(config: Config, registry: Registry) -> ServedModel:
 
 
 def _anchor_alone(pair: ServedModel, registry: Registry) -> ServedModel:
-    """For a client's titles and tags: quick, and judged as everything else."""
-    plain = {"depth": 0, "beams": 1, "system": None, "late": _late_of_anchor(pair.config)}
+    """For a client's titles and tags: quick, and judged as everything else, but by no head of the draft's."""
+    late = "judge" if pair.config.late == "head" else pair.config.late
+    plain = {"depth": 0, "beams": 1, "system": None, "late": late, "head_votes": False}
     config = as_served(pair.config.without_safety_tokens.with_values(plain))
     return _served(f"anchor:{pair.models['anchor']}", pair.pair, config, "anchor", registry)
-
-
-def _late_of_anchor(config: Config) -> LateReader:
-    """Who reads on what an anchor alone says: the draft's answer head can't, its windows had no score."""
-    if config.late != "head":
-        return config.late
-    return "off" if config.judged_by_head else "judge"
 
 
 def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Registry) -> ServedModel:

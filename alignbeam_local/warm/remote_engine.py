@@ -2,9 +2,10 @@
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from ..cancellation import Cancellation
@@ -21,6 +22,9 @@ from ..roles import ROLES
 from .connection import Connection
 from .found_server import FoundServer
 from .wire import heard, told_messages
+
+#: A decode that is going on ends before an answer can.
+_CANCEL_SECONDS = 10.0
 
 
 class RemoteEngine(Engine):
@@ -116,17 +120,10 @@ class RemoteEngine(Engine):
             return super().left_out(turns, config, already)
         wanted = {"ask": "left_out", "already": already, **_told(server, turns, config)}
         try:
-            with Connection(server.path) as connection:
-                connection.send(wanted)
-                found = next(line for line in connection.all() if line is not None)
+            return _left_out(server, wanted, self.cancellation)
         except ServerGone:
             self._lost()
             raise
-        if "error" in found:
-            error = heard(found)
-            assert isinstance(error, AlignBeamError)
-            raise error
-        return int(found["left_out"])
 
     def read_ahead(self, turns: Sequence[Message], config: Config) -> None:
         """The server's models are others' too: nothing is read ahead there."""
@@ -171,19 +168,23 @@ class RemoteAnswers(AnswerScheduler):
     def step(self) -> list[AnswerEvent]:
         """What has arrived; of nothing, what does in a moment."""
         happened = []
-        try:
-            happened.append(self._arrived.get(timeout=0.1))
-            while True:
-                happened.append(self._arrived.get_nowait())
-        except queue.Empty:
-            pass
-        happened = [each for each in happened if each.key in self._open]
-        for key, what in happened:
+        for key, what in self._take():
+            if key not in self._open:  # it has ended: the first end counts
+                continue
+            happened.append(AnswerEvent(key, what))
             if isinstance(what, Done | AlignBeamError):
                 del self._open[key]
             if isinstance(what, ServerGone):
                 self._lost()
         return happened
+
+    def _take(self) -> list[AnswerEvent]:
+        arrived = []
+        with suppress(queue.Empty):
+            arrived.append(self._arrived.get(timeout=0.1))
+            while True:
+                arrived.append(self._arrived.get_nowait())
+        return arrived
 
     def fail(self, key: int, error: BaseException) -> None:
         self._open[key].set()
@@ -206,16 +207,19 @@ def _answer(
 
     Raises:
         ServerGone: the server ended before the answer did.
+        Cancelled: it was, and the server does not say so in time: it may stand still.
         AlignBeamError: what it raised there.
     """
     with Connection(server.path) as connection:
         connection.send({"ask": "answer", "fresh": _is_fresh(turns), **_told(server, turns, config)})
-        is_told = False
+        told_at: float | None = None
         for line in connection.all():
-            if cancellation.is_set and not is_told:
-                is_told = True
+            if cancellation.is_set and told_at is None:
+                told_at = monotonic()
                 connection.send({"cancel": True})
             if line is None:
+                if told_at is not None and monotonic() - told_at > _CANCEL_SECONDS:
+                    cancellation.check()
                 continue
             event = heard(line)
             if isinstance(event, AlignBeamError):
@@ -224,6 +228,22 @@ def _answer(
                 yield Done(_as_here(event.result, config))
                 return
             yield event
+
+
+def _left_out(server: FoundServer, wanted: Mapping[str, Any], cancellation: Cancellation) -> int:
+    """Raises: ServerGone, AlignBeamError: as `_answer`. Cancelled: before it said anything."""
+    with Connection(server.path) as connection:
+        connection.send(wanted)
+        for found in connection.all():
+            if found is None:
+                cancellation.check()
+            elif "error" in found:
+                error = heard(found)
+                assert isinstance(error, AlignBeamError)
+                raise error
+            else:
+                return int(found["left_out"])
+    raise AssertionError("a connection says something or ends")
 
 
 def _is_shown(event: Event, before: bool) -> bool:

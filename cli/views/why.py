@@ -7,11 +7,11 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.errors import UsageError
 from alignbeam_local.events import Step
 from alignbeam_local.refusals.detector import declines
 from alignbeam_local.result import AnchorResult, BeamResult, Late, Result, Steering
+from alignbeam_local.search.selection import config_of
 from alignbeam_local.search.steering import asked_of
 
 from ..console.tables import Column, table
@@ -135,7 +135,7 @@ def _one_of_several(result: Result, anchor: AnchorResult) -> str:
 
 def _judged_request(result: Result, p: float) -> str:
     """What the judge makes of it, and what that comes to in its scores beside the head's reading."""
-    config = Config.of({name: value for name, value in result.config.items() if name in KNOBS})
+    config = config_of(result)
     asked = asked_of(config.scored_by, result.steering)
     counts = "" if asked is None else f"; with the head's reading it counts as {asked(np.array(p)):.2f}"
     if asked and config.scored_by == "head":

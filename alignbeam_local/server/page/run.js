@@ -70,6 +70,8 @@ class Run {
     switch (event.event) {
       case "phase":
         [this.phase, this.tokens, this.since] = [event.name, 0, performance.now()];
+        if (event.name === "mix" && !this.goesBack) this.beams = []; // an answer that is made again
+        this.goesBack = false;
         break;
       case "step":
         this.beam(event.beam).steps.push(event);
@@ -87,6 +89,7 @@ class Run {
         });
         break;
       case "steered_back":
+        this.goesBack = true;
         this.putBack(this.beam(event.beam), event.tokens);
         break;
       case "answer_text":

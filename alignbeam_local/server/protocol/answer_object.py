@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from ...config import KNOBS, Config
 from ...events import Step
 from ...heads.answer_head import JudgeRecord
 from ...refusals.detector import declines
 from ...result import BeamResult, Result, json_safe
 from ...search.choices import Candidate
+from ...search.selection import config_of, must_refuse
 from ...search.selection_table import SelectionTable, selection_table
 from ...search.steering import decision_of
 
@@ -31,10 +31,11 @@ def answer_object(
         steps: the mixed steps of all beams.
         record: what is known of the judge, which decides what `on_unsafe = auto` does.
         has_texts, has_tokens: with the heavy parts: the beams' texts, the mixed tokens.
-        shows_all: also text that no verdict has passed.
+        shows_all: also text that no verdict has passed, and answers to a request that is to be refused.
     """
     chosen = [step for step in steps if step.beam == result.chosen]
     table = table_of(result, record)
+    shown = result.beams if shows_all else _passed(result)
     found = {
         "version": 1,
         "outcome": outcome(result),
@@ -44,7 +45,7 @@ def answer_object(
             "anchor_won": sum(step.won_by == "anchor" for step in chosen),
             "tokens": list(map(asdict, steps if shows_all else chosen)) if has_tokens else None,
         },
-        "beams": [_beam(beam, result, has_text=has_texts, shows_all=shows_all) for beam in result.beams],
+        "beams": [_beam(beam, result, shown if has_texts else ()) for beam in result.beams],
         "selection": table and table.as_dict(),
         "covered_mass": result.bridge.covered_mass,
         "timings": asdict(result.timings),
@@ -52,9 +53,16 @@ def answer_object(
     return dict(json_safe(found))
 
 
-def _beam(beam: BeamResult, result: Result, *, has_text: bool, shows_all: bool) -> dict[str, Any]:
+def _passed(result: Result) -> list[BeamResult]:
+    """The beams that may be told: safe ones, and of a request that is to be refused those that refuse."""
+    safe = [beam for beam in result.beams if beam.judge is not None and beam.judge.verdict == "safe"]
+    if must_refuse(result):
+        return [beam for beam in safe if beam.index == result.chosen or declines(beam.text)]
+    return safe
+
+
+def _beam(beam: BeamResult, result: Result, shown: Sequence[BeamResult]) -> dict[str, Any]:
     judged = beam.judge
-    is_shown = shows_all or (judged is not None and judged.verdict == "safe")
     return {
         "index": beam.index,
         "chosen": beam.index == result.chosen,
@@ -66,7 +74,7 @@ def _beam(beam: BeamResult, result: Result, *, has_text: bool, shows_all: bool) 
         "tokens": beam.tokens,
         "finish_reason": beam.finish_reason,
         "logprob": beam.logprob,
-        "text": beam.text if has_text and is_shown else None,
+        "text": beam.text if beam in shown else None,
     }
 
 
@@ -82,7 +90,7 @@ def outcome(result: Result) -> Outcome:
 
 def table_of(result: Result, record: JudgeRecord | None) -> SelectionTable | None:
     """Every choice among its beams; None where there is none: beams that were dropped, or not judged."""
-    config = Config.of({name: value for name, value in result.config.items() if name in KNOBS})
+    config = config_of(result)
     candidates = [candidate for beam in result.beams if (candidate := _candidate(beam))]
     if not candidates or len(candidates) < len(result.beams):
         return None

@@ -21,10 +21,14 @@ _FINISH: Mapping[FinishReason, str] = {
     "withdrawn": "content_filter",
     "cancelled": "stop",
 }
-#: Why the judge's refusal is one, in a sentence for whoever reads `refusal`.
-_REASONS = {
+#: Why there is no answer and by whom, in a sentence for whoever reads `refusal`.
+_BY_JUDGE = {
     "blocked": "Blocked: the judge found no draft of this answer safe.",
     "withdrawn": "Stopped: the judge found the answer unsafe as it went on.",
+}
+_BY_REQUEST = {
+    "blocked": "Blocked: the request was read as harmful, and no draft refuses it.",
+    "withdrawn": "Stopped: the request was read as harmful, and the answer no longer refuses it.",
 }
 #: From this harm on, of 1 to 5, the severity of an answer that is not safe is called so.
 _SEVERITIES = ((4.0, "high"), (3.0, "medium"), (0.0, "low"))
@@ -92,8 +96,9 @@ def fingerprint(config: Mapping[str, Any], marks: Sequence[str]) -> str:
 
 
 def refusal_of(result: Result) -> str | None:
-    """Why the judge gave no answer; None where the draft's words stand, whatever they say."""
-    return _REASONS.get(result.finish_reason)
+    """Why no answer was given; None where the draft's words stand, whatever they say."""
+    reasons = _BY_REQUEST if result.refusal.by == "request" else _BY_JUDGE
+    return reasons.get(result.finish_reason)
 
 
 def _end(result: Result) -> dict[str, Any]:

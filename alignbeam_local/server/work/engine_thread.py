@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Literal, NamedTuple, TypeVar
 
 from ...engine.engine import Engine
-from ...errors import AlignBeamError, InternalError
+from ...errors import AlignBeamError, Cancelled, InternalError
 from ...events import Event
 from .jobs import Job, JobEvent, is_last
 from .pair import Pair, as_error
@@ -105,8 +105,11 @@ class EngineThread:
         """Load the models of every pair, then answer."""
         self._thread.start()
 
-    def submit(self, pair: str, job: Job) -> None:
+    def submit(self, pair: str, job: Job, *, is_owners: bool = False) -> None:
         """Let a job be answered; from now on it is told what happens.
+
+        Args:
+            is_owners: the machine's own user asks, who waits however many do.
 
         Raises:
             Unavailable: the engine loads, stops, or has stopped.
@@ -117,7 +120,7 @@ class EngineThread:
             if self._is_new or self._drains or self._has_ended:
                 raise Unavailable(self.health.state)
             ahead = self._open_jobs[pair] - slots
-            if ahead >= self._queue_limit:
+            if ahead >= self._queue_limit and not is_owners:
                 turns = ceil((ahead + 1) / slots)
                 raise QueueFull(ahead, ceil(turns * self._pairs[pair].usual_seconds))
             self._open_jobs[pair] += 1
@@ -195,7 +198,8 @@ class EngineThread:
             while not self._is_over:
                 self._turn()
         except Exception as error:
-            ended_by = as_error(error)
+            is_stopped = self._stops and isinstance(error, Cancelled)  # while it loaded
+            ended_by = None if is_stopped else as_error(error)
         except BaseException:  # somebody wants the thread to end: it does, and says so
             ended_by = InternalError("the engine was stopped by force")
         try:

@@ -100,6 +100,8 @@ class Pair:
                     "Ask for less depth or beams, and for no other anchor_row than the server's own.",
                 )
             answers.require_fit(job.asked)
+            if judge := self.engine.models.judge:
+                judge.require_readable(job.asked.messages)
         except ModelError as error:
             self._waiting.remove(job)
             job.tell([Unreadable(error.message, error.hint)])
@@ -147,6 +149,8 @@ class Pair:
             return
         if job.is_fresh:
             answers.forget(slot)
+            if judge := self.engine.models.judge:
+                judge.forget()
             held = 0
         job.begun = monotonic()
         self._running[job.key] = job
