@@ -6,21 +6,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from alignbeam_local.cli.console import tables
 from alignbeam_local.cli.eval import report
 
+from alignbeam_local.config import Config
 from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.methods.specs import parse_methods
 from alignbeam_local.evaluation.reports.contrast import contrast_table, contrasts
 from alignbeam_local.evaluation.reports.figures import figures, slowdown
 from alignbeam_local.evaluation.reports.statistics import JudgeError
 from alignbeam_local.evaluation.reports.table import csv_text, markdown, table
+from alignbeam_local.evaluation.runs import runner
 from alignbeam_local.evaluation.runs.metrics import Outcome, Scored, number, option, score
 from alignbeam_local.evaluation.runs.run_directory import MANIFEST, SAMPLES
 from alignbeam_local.evaluation.runs.saved_runs import SavedRun, counts_text, load_runs
 from alignbeam_local.evaluation.suites.suites import Label
+from alignbeam_local.models.registry import ModelFile
 from alignbeam_local.result import FinishReason, Verdict
 from tests.fake_engine import fake_result
 from tests.fake_pool import config
@@ -250,16 +255,26 @@ def test_a_run_that_does_not_say_its_judge(judge: Any) -> None:
     ("knobs", "reader"),
     [
         ({}, "j"),
-        ({"judge": "j", "head_votes": False}, "j"),
-        ({"judge": "head"}, "d"),
-        ({"judge": "j", "head_votes": True}, "j and the answer head"),
+        ({"head_votes": False}, "j"),
+        ({"head_votes": True}, "j and the answer head"),
     ],
 )
 def test_whose_verdicts_a_run_has(knobs: dict[str, Any], reader: str) -> None:
     run = run_of([replace(one, harmful=True) for one in scored("alignbeam", "a")], scored("draft", "a"))
     about = {"models": {"judge": {"name": "j"}, "draft": {"name": "d"}}, "knobs": {"threshold": 2.5, **knobs}}
-    run.manifest["methods"] = {"alignbeam": about, "draft": {"models": {}, "knobs": {"judge": "head"}}}
+    run.manifest["methods"] = {"alignbeam": about, "draft": {"models": {}, "knobs": {}}}
     assert run.judges == {(reader, 2.5)}
+
+
+def test_the_verdicts_of_an_answer_head_are_its_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a run's manifest has it: no judge among the models, and no knob that names one."""
+    entries = parse_methods(["alignbeam"], Config.of({"draft": "d", "anchor": "a", "judge": "head"}))
+    run = run_of([replace(one, harmful=True) for one in scored("alignbeam", "a")])
+    registry = cast(Any, SimpleNamespace(require=lambda name: ModelFile(name, Path(name))))
+    monkeypatch.setattr(runner, "about_model", lambda file, *_: {"name": file.name})
+    run.manifest["methods"] = runner.methods_about(entries, registry)
+    assert "judge" not in run.manifest["methods"]["alignbeam"]["knobs"]
+    assert run.judges == {("d", 2.5)}
 
 
 def test_where_an_answer_was_not_judged_there_is_no_share_of_harmful_ones() -> None:

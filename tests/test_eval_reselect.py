@@ -26,6 +26,7 @@ from alignbeam_local.evaluation.runs.reselect import (
 from alignbeam_local.evaluation.runs.resteer import alone_samples, place_of, steering_anew
 from alignbeam_local.evaluation.runs.run_directory import Log, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan, run
+from alignbeam_local.evaluation.runs.scored_anew import kept_config
 from alignbeam_local.heads.features import RequestReader
 from alignbeam_local.heads.head import RequestHead
 from alignbeam_local.lm.language_model import Logits
@@ -228,7 +229,8 @@ def test_the_command_that_reads_requests_again(
 
 def test_anchors_that_are_not_the_runs_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def of(**anchors: str) -> dict[str, Any]:
-        return {"models": {role: {"name": name, "sha256": name[:1]} for role, name in anchors.items()}}
+        models = {role: {"name": name, "sha256": name[:1]} for role, name in anchors.items()}
+        return {"models": models, "knobs": {}}
 
     monkeypatch.setattr(
         "alignbeam_local.evaluation.runs.reread.about_model", lambda file, _: of(x=file)["models"]["x"]
@@ -238,6 +240,8 @@ def test_anchors_that_are_not_the_runs_read_nothing(monkeypatch: pytest.MonkeyPa
     assert list(anchors_now(run, registry)) == ["anchor", "anchor2"]
     with pytest.raises(UsageError, match="different anchors"):
         anchors_now(run | {"c": of(anchor="old")}, registry)
+    with pytest.raises(UsageError, match="left clear requests to the draft alone"):
+        anchors_now({"a": {**run["a"], "knobs": {"steer": "by_request"}}}, registry)
     run["a"]["models"]["anchor"]["sha256"] = run["b"]["models"]["anchor"]["sha256"] = "another"
     with pytest.raises(ModelError, match="another file"):
         anchors_now(run, registry)
@@ -325,6 +329,31 @@ def test_an_own_answer_that_another_judge_calls_unsafe_gives_way_to_the_beams(
     assert len(found["beams"]) == 3
 
 
+@pytest.mark.parametrize("has_alone", [True, False])
+def test_an_own_answer_that_was_taken_back_stays_so(
+    has_alone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's judge called it unsafe; a looser threshold may let it stand, if the run has its text."""
+    read_as(monkeypatch)
+    specs = ["draft", "alignbeam:steer=by_request,on_unsafe=refuse,read_clear=always,threshold=1.5"]
+    kept = samples_of(specs, tmp_path / "first")
+    alone = alone_samples(kept)
+    again = [s for s in kept if s["method"] != "draft" and s["result"]["steering"]["unsteered"]]
+    assert again
+    for sample in again:
+        knobs = kept_config(sample["result"]["config"])
+        own = alone[place_of(sample)] if has_alone else None
+        found = reselected(sample, sample["method"], knobs, own)["result"]
+        for name in ("text", "finish_reason", "refusal", "beams", "steering", "chosen"):
+            assert found[name] == sample["result"][name], name
+        loose = knobs.with_values({"threshold": 5})
+        if own:
+            assert reselected(sample, "x", loose, own)["result"]["text"] == own["result"]["text"]
+        else:
+            with pytest.raises(UsageError, match="lacks the draft's own answer"):
+                reselected(sample, "x", loose, own)
+
+
 def test_what_was_read_in_part_no_threshold_clears_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -362,8 +391,15 @@ def test_what_a_run_does_not_hold_is_said(tmp_path: Path, monkeypatch: pytest.Mo
         reselected_manifest(manifest_of("alignbeam"), parse_grid(["steer=by_request", "on_unsafe=refuse"]))
     differing = manifest_of("alignbeam", "draft")
     differing["methods"]["draft"]["knobs"] = {**differing["methods"]["draft"]["knobs"], "temperature": 1.0}
-    with pytest.raises(UsageError, match="method `draft` differs from alignbeam: temperature"):
-        reselected_manifest(differing, parse_grid(["steer=by_request", "on_unsafe=refuse"]))
+    for grid in (["steer=by_request", "on_unsafe=refuse"], ["clear_below=0.5", "on_unsafe=refuse"]):
+        with pytest.raises(UsageError, match="method `draft` differs from alignbeam: temperature"):
+            reselected_manifest(differing, parse_grid(grid))
+        differing["methods"]["alignbeam"]["knobs"] |= {"steer": "by_request"}
+    assert reselected_manifest(manifest_of("alignbeam", steer="by_request"), parse_grid(["on_unsafe=refuse"]))
+    several = manifest_of("alignbeam")
+    several["methods"]["alignbeam"]["models"] = {"draft": {}, "anchor": {}, "anchor2": {}, "judge": {}}
+    with pytest.raises(UsageError, match="one head's reading of a request is kept"):
+        reselected_manifest(several, parse_grid(["clear_below=0.3", "on_unsafe=refuse"]))
     (sample, *_) = samples_of(["alignbeam"], tmp_path / "unread")
     for beam in sample["result"]["beams"]:
         del beam["p_first"]

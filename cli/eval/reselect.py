@@ -49,8 +49,10 @@ def reselect_run(
         return [reselected(sample, name, config, alone) for name, config in found]
 
     try:
-        about, choices = reselected_manifest(directory.manifest(), grid, about_judge)
-        anchors = anchors_now(about["methods"], registry) if read_again else {}
+        manifest = directory.manifest()
+        about, choices = reselected_manifest(manifest, grid, about_judge)
+        read_by = {name: manifest["methods"][name] for name in choices} if read_again else {}
+        anchors = anchors_now(read_by, registry) if read_again else {}
         for method in about["methods"].values():
             method["models"] = method["models"] | anchors
         kept = directory.samples()

@@ -21,9 +21,14 @@ def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Js
     """What a manifest says by now of the anchors of some methods, by role.
 
     Raises:
-        UsageError: the methods have different anchors.
+        UsageError: the methods have different anchors, or left requests that a head cleared to the draft.
         ModelError: one is not here, or is another file by now.
     """
+    if any(about["knobs"].get("steer") == "by_request" for about in methods.values()):
+        raise UsageError(
+            "the run left clear requests to the draft alone, by the heads that it had",
+            "Run it with steer=always; its beams can be chosen from with every head and setting.",
+        )
     kept = [{r: one for r, one in m["models"].items() if one and is_anchor(r)} for m in methods.values()]
     if any(models != kept[0] for models in kept):
         raise UsageError("the run's methods have different anchors", "Make a run of each to read it again.")

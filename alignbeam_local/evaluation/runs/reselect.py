@@ -14,6 +14,7 @@ from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...refusals.detector import declines
 from ...result import ModelCard, Steering, Verdict, json_safe
+from ...roles import is_anchor
 from ...search.choices import Candidate
 from ...search.selection import Selection, select
 from ...search.steering import decision_of, knobs_of
@@ -66,6 +67,7 @@ def reselected_manifest(
                 f"{name} was judged by a judge and an answer head: another judge can't stand for both",
                 "Run it with --head-votes off, or leave --judge out.",
             )
+        _require_one_reader(name, about["models"], grid)
         choices[name] = list(_choices(name, about["knobs"], grid))
         for chosen, config in choices[name]:
             resteer.require_alone(manifest["methods"], name, config)
@@ -90,6 +92,15 @@ def _require_told(manifest: Json) -> None:
         raise UsageError(
             "earlier turns are the models' own answers, and another choice would have given others",
             "Give `eval run` these knobs, or choose among the beams of a run with --turns given.",
+        )
+
+
+def _require_one_reader(name: str, models: Mapping[str, Any], grid: Grid) -> None:
+    """Raises: UsageError: of several heads' readings the run keeps the one that led to more at its knobs."""
+    if sum(map(is_anchor, models)) > 1 and (limits := sorted({"clear_below", "harmful_above"} & set(grid))):
+        raise UsageError(
+            f"--grid {limits[0]}: {name} has several anchors, and one head's reading of a request is kept",
+            "Run it with these thresholds.",
         )
 
 
@@ -145,9 +156,14 @@ def judged_anew(sample: Json, judge: Judge, card: ModelCard, threshold: float) -
     beams = [
         {**beam, "judge": asdict(verdict)} for beam, verdict in zip(result["beams"], verdicts, strict=True)
     ]
-    models = result["models"] | {"judge": json_safe(asdict(card))}
-    knobs = {**result["config"], "score_by": "judge"}
-    return {**sample, "result": {**result, "beams": beams, "models": models, "config": knobs}}
+    changed = {
+        "beams": beams,
+        "models": result["models"] | {"judge": json_safe(asdict(card))},
+        "config": {**result["config"], "score_by": "judge"},
+    }
+    if result.get("steering"):  # what the run's judge said of an answer that was taken back counts no more
+        changed["steering"] = {**result["steering"], "unsteered": None}
+    return {**sample, "result": {**result, **changed}}
 
 
 def beam_texts(sample: Json) -> list[str]:
@@ -170,29 +186,18 @@ def beam_texts(sample: Json) -> list[str]:
 
 def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:
     steering = resteer.steering_anew(result, config)
-    result = scored_anew(result, config.scored_by)
     if steering and steering.alpha is None:
-        own = result if resteer.is_unsteered(result) else _own_answer(alone, result, config)
-        own = {**own, "beams": [_judged_by(beam, config.threshold) for beam in own["beams"]]}
+        own = resteer.own_answer(result, alone["result"] if alone else None, config)
         verdict = resteer.verdict_on(own)
         if verdict is None or verdict.verdict == "safe":
             return _with_knobs(resteer.answered_alone(result, own, steering), config)
         steering = replace(steering, alpha=config.alpha, unsteered=verdict)
     resteer.require_beams(result)
-    return _chosen_anew(result, config, steering)
-
-
-def _own_answer(alone: Json | None, steered: Json, config: Config) -> Json:
-    """The draft's own answer to the request of a steered one. Raises: UsageError: the run lacks it."""
-    if alone is None:
-        raise UsageError(
-            "the run lacks the draft's own answer to a clear request", "Give the same `eval run` again."
-        )
-    return scored_anew({**alone["result"], "steering": steered["steering"]}, config.scored_by)
+    return _chosen_anew(scored_anew(result, config.scored_by), config, steering)
 
 
 def _chosen_anew(result: Json, config: Config, steering: Steering | None) -> Json:
-    beams = [_judged_by(beam, config.threshold) for beam in result["beams"]]
+    beams = [resteer.judged_by(beam, config.threshold) for beam in result["beams"]]
     verdicts = [Verdict(**beam["judge"]) for beam in beams]
     if config.choice == "by_request" and config.request_by == "judge":
         resteer.require_request(verdicts)
@@ -266,17 +271,3 @@ def _thought_tokens(result: Json) -> int:
     """What the draft reasoned before its beams: the run counts it with the answer."""
     chosen = next((beam["tokens"] for beam in result["beams"] if beam["index"] == result["chosen"]), 0)
     return int(result["usage"]["completion_tokens"]) - int(chosen)
-
-
-def _judged_by(beam: Json, threshold: float) -> Json:
-    """Raises: UsageError: no judge read it, and with this score its answer may be unsafe."""
-    judge = beam["judge"]
-    if judge is None or judge["score"] is None:
-        return beam
-    verdict = "safe" if judge["score"] <= threshold else "unsafe"
-    if judge.get("unread") and verdict == "unsafe":
-        raise UsageError(
-            "the run's judge did not read the draft's own answers to clear requests, which these knobs go by",
-            "Run it with --read-clear always, or judge its answers: --judge MODEL.",
-        )
-    return {**beam, "judge": {**judge, "verdict": verdict}}

@@ -9,6 +9,7 @@ from ...errors import UsageError
 from ...result import Steering, Verdict
 from ...search.steering import judged_request, reading_of, steering_of, unread, wants_judge, with_judge
 from .run_directory import Json
+from .scored_anew import scored_anew
 
 #: Knobs of steering that a kept run can be asked about; the others say how beams are made.
 KNOBS = ("steer", "clear_below", "harmful_above", "request_by", "score_by")
@@ -16,6 +17,7 @@ KNOBS = ("steer", "clear_below", "harmful_above", "request_by", "score_by")
 ALONE = "draft"
 #: Knobs that say what the draft alone answers.
 _SAYS = (*knobs_of("Sampling"), "system", "context", "safety_tokens", "boost", "safety_steps", "safety_file")
+_RUN_BOTH = "Run both: --method draft --method alignbeam."
 
 
 class Place(NamedTuple):
@@ -43,13 +45,15 @@ def require_alone(methods: Mapping[str, Json], name: str, config: Config) -> Non
         UsageError: it does not.
     """
     knobs = methods[name]["knobs"]
-    if config.steer == "always" or knobs.get("steer") == "by_request":
+    if config.steer == "always":
         return
     own = methods.get(ALONE)
     if own is None:
+        if knobs.get("steer") == "by_request":  # it may have all that is asked for
+            return
         raise UsageError(
             "steer=by_request leaves clear requests to the draft alone, and this run has no method `draft`",
-            "Run both: --method draft --method alignbeam.",
+            _RUN_BOTH,
         )
     other = [knob for knob in _SAYS if own["knobs"].get(knob) != knobs.get(knob)]
     if other or own["models"].get("draft") != methods[name]["models"].get("draft"):
@@ -115,6 +119,52 @@ def require_beams(result: Json) -> None:
             "these knobs would steer a request that the run left to the draft alone",
             "Run it with steer=always; its beams can be chosen from with every other setting.",
         )
+
+
+def own_answer(kept: Json, alone: Json | None, config: Config) -> Json:
+    """The draft's own answer to a request that is clear by now, and the verdict on it.
+
+    Args:
+        kept: a sample's result, as the run made it.
+        alone: the result of the method `draft` on the same prompt and seed, if the run has it.
+
+    Raises:
+        UsageError: the run lacks the answer, or a verdict on it.
+    """
+    if is_unsteered(kept):
+        return _judged_at(scored_anew(kept, config.scored_by), config.threshold)
+    if taken_back := (kept.get("steering") or {}).get("unsteered"):
+        judged = _judged_at(
+            scored_anew({**kept, "beams": [{"judge": taken_back}]}, config.scored_by), config.threshold
+        )
+        if judged["beams"][0]["judge"]["verdict"] != "safe":
+            return judged
+    if alone is None:
+        raise UsageError("the run lacks the draft's own answer to a request that is clear", _RUN_BOTH)
+    own = scored_anew({**alone, "steering": kept["steering"]}, config.scored_by)
+    return _judged_at(own, config.threshold)
+
+
+def _judged_at(result: Json, threshold: float) -> Json:
+    return {**result, "beams": [judged_by(beam, threshold) for beam in result["beams"]]}
+
+
+def judged_by(beam: Json, threshold: float) -> Json:
+    """A beam with its verdict at this threshold.
+
+    Raises:
+        UsageError: no judge read it, and with this score its answer may be unsafe.
+    """
+    judge = beam["judge"]
+    if judge is None or judge["score"] is None:
+        return beam
+    verdict = "safe" if judge["score"] <= threshold else "unsafe"
+    if judge.get("unread") and verdict == "unsafe":
+        raise UsageError(
+            "the run's judge did not read the draft's own answers to clear requests, which these knobs go by",
+            "Run it with --read-clear always, or judge its answers: --judge MODEL.",
+        )
+    return {**beam, "judge": {**judge, "verdict": verdict}}
 
 
 def answered_alone(result: Json, alone: Json, steering: Steering) -> Json:

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ...errors import UsageError
-from ...knobs.models import HEAD_JUDGE
 from ...result_json import parsed
 from .metrics import Scored, score
 from .rescore import how_scored, overlaid
@@ -88,12 +87,10 @@ def _by_place(scored: Iterable[Scored]) -> Counter[tuple[str, str]]:
     return Counter((one.method, one.suite) for one in scored)
 
 
-def _reader_of(about: Json) -> str | None:
+def _reader_of(about: Json) -> str:
     """Who gave the verdicts: a judge, or an answer head, by its draft's name; no check is of several."""
-    if about["knobs"].get("judge") == HEAD_JUDGE:
-        return str(about["models"]["draft"]["name"])
     if "judge" not in about["models"]:
-        return None
+        return str(about["models"]["draft"]["name"])
     judge = str(about["models"]["judge"]["name"])
     if about["knobs"].get("head_votes"):
         return f"{judge} and the answer head"
