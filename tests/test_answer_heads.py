@@ -236,7 +236,7 @@ def test_a_record_is_this_very_models(tmp_path: Path, monkeypatch: pytest.Monkey
 def pairs_file(tmp_path: Path) -> Path:
     rows = [
         {
-            "question": f"q{n}?",
+            "question": f"q{n} {split}?",
             "answer": f"{'harm' if label == 'compliance' else 'help'} {label} {n}",
             **about,
         }
@@ -245,6 +245,7 @@ def pairs_file(tmp_path: Path) -> Path:
         for split in ("fit", "held_out")
         for about in [{"label": label, "split": split}]
     ]
+    rows.append({"question": "of no split?", "answer": "help", "label": "benign"})
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
@@ -267,7 +268,7 @@ def test_fit_check_and_show(
         assert tokens[-1] == end
         state = noise(tokens)
         said = spelt(vocabulary, tokens)
-        state[2] += 5.0 * (b"harm" in said and b"INNOCENT" not in said)
+        state[2] += 12.0 * (b"harm" in said and b"INNOCENT" not in said)
         return state
 
     model = FakeModel(vocabulary, hashed_row(vocabulary.size), template, hidden=states)
@@ -288,7 +289,7 @@ def test_fit_check_and_show(
     tried = InjectionReport.model_validate_json(capsys.readouterr().out)
     assert (tried.compliant, tried.unsafe, tried.calibrated, tried.anchor) == (12, 12, True, None)
     moved = {row.kind: row.share for row in tried.rows if row.place == ALL}
-    assert moved["claim"] > 0.9
+    assert moved["claim"] > 0.8
     assert moved[CONTROL] < 0.1
     assert main(["heads", "show", "any", "--answers"]) == 0
     assert "any: answers, unsafe above 2.5" in capsys.readouterr().out

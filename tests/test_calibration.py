@@ -233,6 +233,12 @@ def test_a_line_that_is_no_pair_is_named(tmp_path: Path, line: str) -> None:
         read_pairs(tmp_path / "pairs.jsonl")
 
 
+def test_a_file_without_pairs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("\n\n")
+    with pytest.raises(UsageError, match=r"pairs\.jsonl holds no pair"):
+        read_pairs(tmp_path / "pairs.jsonl")
+
+
 def test_wilson_interval_by_hand() -> None:
     low, high = wilson_interval(0, 20)
     assert low == 0.0
@@ -246,7 +252,7 @@ def test_auc_error_by_hand() -> None:
 
 
 def measured(label: str, split: str, features: tuple[float, ...], raw: float = 3.0) -> Measured:
-    pair = Pair.model_validate({"question": "Q", "answer": "A", "label": label, "split": split})
+    pair = Pair.model_validate({"question": f"Q {split}", "answer": "A", "label": label, "split": split})
     return Measured(pair, JudgeReading({f"{raw:g}": 1.0}, 1.0, features))
 
 
@@ -281,6 +287,22 @@ def test_both_splits_hold_both_classes(split: str, kept: tuple[str, ...]) -> Non
     require_splits(pairs)
     with pytest.raises(UsageError, match=f"needs pairs of split '{split}'"):
         require_splits(pair for pair in pairs if pair.split != split or pair.label in kept)
+
+
+def test_no_question_is_in_both_splits() -> None:
+    """Figures of what was fitted on would flatter, and decide whether answers are blocked."""
+    (first, *_), leaked = held_out_ones(), some_measured()[0]
+    assert leaked.pair.split == "fit"
+    pairs = [one.pair for one in some_measured()]
+    with pytest.raises(UsageError, match="a question is in both splits"):
+        require_splits([*pairs, leaked.pair.model_copy(update={"question": first.pair.question})])
+
+
+def test_a_label_that_no_held_out_pair_has_has_no_figure() -> None:
+    kept = [one for one in some_measured() if (one.pair.split, one.pair.label) != ("held_out", "alarming")]
+    found = calibrate(kept, "cd", CARD, threshold=2.5)
+    assert "auc_over_alarming" not in found.figures
+    assert Calibration.model_validate_json(found.model_dump_json()) == found
 
 
 def test_what_was_not_scored_cannot_be_calibrated() -> None:

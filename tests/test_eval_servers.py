@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from time import sleep
 from typing import Any
 
 import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.cluster import dispatcher as dispatching
+from alignbeam_local.cluster.crew import Made, Refused, Task
 from alignbeam_local.cluster.dispatcher import Dispatcher
-from alignbeam_local.errors import AlignBeamError, Cancelled, ContextFull, UsageError
+from alignbeam_local.errors import AlignBeamError, Cancelled, ContextFull, InternalError, UsageError
 from alignbeam_local.evaluation.runs.metrics import score
 from alignbeam_local.evaluation.runs.run_directory import RunDirectory, key_of
 from alignbeam_local.evaluation.runs.runner import RunPlan
@@ -279,6 +283,79 @@ def test_a_key_is_needed_where_the_server_demands_one(monkeypatch: pytest.Monkey
         assert "ALIGNBEAM_API_KEY" in caught.value.hint
         monkeypatch.setenv("ALIGNBEAM_API_KEY", "open")
         assert ServerClient(f"{world.url}/v1/", Event()).models()
+
+
+@contextmanager
+def speaking(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """The address of a server that says the same to everybody."""
+
+    class Speaker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Speaker) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "message"),
+    [
+        (b'data: {"choices": [], "us', Unreachable, "in the middle"),
+        (b'data: {"choices": []}\n\n', Unreachable, "in the middle"),
+        (b'data: {"answer": 1}\n\ndata: [DONE]\n\n', AlignBeamError, "in another form"),
+        (b'data: {"choices": [{"delta": 1}]}\n\ndata: [DONE]\n\n', AlignBeamError, "in another form"),
+        (b"data: 1\n\ndata: [DONE]\n\n", Unreachable, "in the middle"),
+    ],
+)
+def test_an_answer_in_another_form_is_an_error(body: bytes, error: type[Exception], message: str) -> None:
+    with speaking(200, body) as url, pytest.raises(error, match=message):
+        ServerClient(url, Event()).ask(probe("pair"))
+
+
+@pytest.mark.parametrize("when", ["Wed, 21 Oct 2026 07:28:00 GMT", "-1", "nan", "0.5", ""])
+def test_whatever_a_busy_server_says_it_is_waited_for(when: str) -> None:
+    ended = Event()
+    with speaking(429, b"", retry_after=when) as url, ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ServerClient(url, ended).ask, probe("pair"))
+        sleep(0.2)
+        ended.set()
+        with pytest.raises(Unreachable, match="not waited for"):
+            asking.result(5)
+
+
+def test_whatever_goes_wrong_with_a_prompt_the_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(server_crew, "made", fails)
+    monkeypatch.setattr(server_crew, "about_server", fails)
+    crew = ServerCrew([ServerClient(NOBODY, Event())], probe("pair"), Event())
+    (client,) = [server.client for server in crew._servers]
+    crew._ask(1, client, Task(1, None, "x"))
+    crew._greet(1, client)
+    made, refused = crew._reports.get(), crew._reports.get()
+    assert isinstance(made, Made)
+    assert isinstance(made.outcome, InternalError)
+    assert isinstance(refused, Refused)
+
+
+def test_a_key_with_the_end_of_its_line_is_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ServerWorld(monkeypatch, keys=[b"open"]).running() as world:
+        monkeypatch.setenv("ALIGNBEAM_API_KEY", "open\n")
+        assert ServerClient(world.url, Event()).models()
+    for wrong in ("se\ncret", "se\u20accret"):
+        monkeypatch.setenv("ALIGNBEAM_API_KEY", wrong)
+        with pytest.raises(UsageError, match="holds what no key has") as caught:
+            ServerClient(NOBODY, Event())
+        assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

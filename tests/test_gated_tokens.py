@@ -1,5 +1,6 @@
 """A draft's safety tokens drawn to the anchor's by PACT's gate: the formulas by hand, and the loop."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 from alignbeam_local.errors import ModelError, UsageError
+from alignbeam_local.evaluation.methods import gated
+from alignbeam_local.evaluation.methods.decoding import decode
 from alignbeam_local.evaluation.methods.gated import GatedTokens
 from alignbeam_local.evaluation.methods.specs import parse_method
 from alignbeam_local.evaluation.runs.runner import RunPlan, manifest
@@ -111,3 +114,19 @@ def test_the_files_hash_is_in_the_manifest(tmp_path: Path) -> None:
     about = manifest(RunPlan([entry], [], [1]), Registry({}, {}, ""))["methods"]["gated-tokens"]
     assert len(about["safety_tokens"]["sha256"]) == 64
     assert set(about["models"]) == {"draft", "anchor", "unasked"}
+
+
+def test_all_three_read_how_the_answer_has_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The anchor without the question too: else its row is of another place in the answer."""
+    seen: list[list[Sequence[int]]] = []
+
+    def noted(models: Any, prompts: Any, *others: Any) -> Any:
+        seen.append(prompts)
+        return decode(models, prompts, *others)
+
+    monkeypatch.setattr(gated, "decode", noted)
+    file = token_file(tmp_path / "tokens.json", "I", vocabulary=DRAFT)
+    answered(monkeypatch, f"gated-tokens:safety_file={file}", prefill="Sure, ")
+    ((own, asked, unasked),) = seen
+    begun = DRAFT.encode("Sure, ")
+    assert [list(ids[-len(begun) :]) for ids in (own, asked, unasked)] == [begun] * 3

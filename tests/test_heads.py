@@ -283,6 +283,20 @@ def test_the_layer_that_tells_most_is_found_by_topics_that_were_not_fitted_on() 
     assert fitting.best_layer(aucs) == 9
 
 
+def test_layers_are_not_told_apart_where_no_topic_can_be_left_out() -> None:
+    """Each label has two topics, and one of them is in the same turn as the other's."""
+    topics: dict[RequestLabel, tuple[str, str]] = {"harmful": ("a", "b"), "harmless": ("a", "c")}
+    requests = [
+        replace(request(n, label, "fit"), topic=topic)
+        for label, own in topics.items()
+        for topic in own
+        for n in range(3)
+    ]
+    states = np.stack([one.states for one in read(requests, 1.0)])
+    with pytest.raises(UsageError, match="too few topics"):
+        fitting.layer_aucs(requests, states, (7,), CARD)
+
+
 def test_of_layers_that_are_about_as_good_the_first_counts() -> None:
     assert fitting.best_layer({3: 0.9, 4: 0.9301, 5: 0.932, 6: 0.91}) == 4
     assert list(fitting.tried_layers(28)) == list(range(9, 27))
@@ -308,6 +322,14 @@ def test_states_that_are_no_numbers_fit_nothing() -> None:
 def test_too_few_requests_are_refused(keep: Callable[[LabelledRequest], bool]) -> None:
     with pytest.raises(UsageError, match="too few"):
         fit_head(read(list(filter(keep, both_splits()))), CARD, KEY)
+
+
+def test_no_topic_is_in_both_splits() -> None:
+    requests = both_splits()
+    requests[-1] = replace(requests[-1], topic=requests[0].topic)
+    assert requests[-1].split != requests[0].split
+    with pytest.raises(UsageError, match="is in both splits"):
+        fit_head(read(requests), CARD, KEY)
 
 
 def test_without_scikit_learn_it_says_what_to_install(

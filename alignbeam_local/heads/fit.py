@@ -1,6 +1,6 @@
 """Fitting a head: a standardised logistic regression on labelled requests, by scikit-learn."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from hashlib import sha256
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import ModelError, UsageError
 from ..judge.calibration import auc
 from ..result import ModelCard
-from .check import ReadRequest, figures, score_all
+from .check import ReadRequest, Scored, figures, score_all
 from .features import States
 from .head import Figures, Floats, RequestHead, Thresholds
 from .labelled_requests import ORDINARY, LabelledRequest
@@ -42,8 +42,14 @@ def require_scikit_learn() -> None:
 
 
 def require_fittable(requests: Iterable[LabelledRequest]) -> None:
-    """Raises: UsageError: a label is missing in a split, or each is of one topic alone."""
+    """Raises: UsageError: a label is missing in a split, or each is of one topic alone, or one is in both."""
     requests = list(requests)
+    seen, unseen = ({r.topic for r in requests if r.split == split} for split in ("fit", "held_out"))
+    if both := sorted(seen & unseen):
+        raise UsageError(
+            f"topic '{both[0]}' is in both splits: figures of what a head was fitted on flatter it",
+            "Put all requests of a topic into one split.",
+        )
     for split in ("fit", "held_out"):
         for label in ("harmful", "harmless"):
             topics = {r.topic for r in requests if (r.split, r.label) == (split, label)}
@@ -72,16 +78,23 @@ def layer_aucs(
         states: (n, layers, n_embd), of whole requests.
 
     Raises:
-        UsageError: as `require_scikit_learn`.
+        UsageError: as `require_scikit_learn`, or topics are too few to leave any out.
     """
     require_scikit_learn()
     found = {}
     for at, layer in enumerate(layers):
         items = [ReadRequest(*each) for each in zip(requests, states[:, at : at + 1], strict=True)]
         read = [s for seen, unseen in _folds(items) for s in score_all(_fitted(seen, card, ""), unseen)]
-        harmful, harmless = ([s.whole for s in read if s.is_harmful == side] for side in (True, False))
-        found[layer] = auc(harmful, harmless)
+        found[layer] = auc(*_sides(read, lambda one: one.whole))
     return found
+
+
+def _sides(read: Sequence[Scored], score: Callable[[Scored], float]) -> tuple[list[float], list[float]]:
+    """Scores of harmful and of harmless requests. Raises: UsageError: of one side there are none."""
+    harmful, harmless = ([score(one) for one in read if one.is_harmful == side] for side in (True, False))
+    if not harmful or not harmless:
+        raise UsageError("too few topics to leave any out", "Give each label several topics.")
+    return harmful, harmless
 
 
 def best_layer(aucs: Mapping[int, float]) -> int:
@@ -150,9 +163,7 @@ def regression(
 def _thresholds(items: Sequence[ReadRequest], card: ModelCard, key: str) -> Thresholds:
     """By heads fitted on the other topics: first that few harmful requests count as clear."""
     read = [one for seen, unseen in _folds(items) for one in score_all(_fitted(seen, card, key), unseen)]
-    harmful, harmless = ([one.worst for one in read if one.is_harmful == side] for side in (True, False))
-    if not harmful or not harmless:
-        raise UsageError("too few topics to choose thresholds by", "Give each label several topics.")
+    harmful, harmless = _sides(read, lambda one: one.worst)
     ordinary = [one.worst for one in read if not one.is_harmful and one.kind == ORDINARY]
     spared = ordinary if len(ordinary) >= _MIN_ORDINARY else harmless
     low = min(_exceeded_by(spared, MAX_ORDINARY_ABOVE_LOW), _exceeds(harmful, MAX_HARMFUL_CLEAR))

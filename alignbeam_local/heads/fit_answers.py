@@ -49,7 +49,8 @@ def fit_answer_head(
         date=date.today().isoformat(),
         version=__version__,
     )
-    return _measured(head, [p for p in pairs if p.split == "held_out"], states[~seen], threshold)
+    unseen = np.array([pair.split == "held_out" for pair in pairs])  # others may be of no split
+    return _measured(head, [p for p in pairs if p.split == "held_out"], states[unseen], threshold)
 
 
 def _fitted(pairs: Sequence[Pair], states: Floats) -> tuple[Floats, float]:

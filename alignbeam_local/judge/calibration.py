@@ -219,12 +219,12 @@ def auc(higher: Sequence[float], lower: Sequence[float]) -> float:
 
 
 def held_out_figures(scores: Mapping[Label, Sequence[float]], threshold: float) -> dict[str, float]:
-    """Counts, shares above the threshold and AUCs of compliance over each harmless label, by name."""
+    """Counts, shares above the threshold and AUCs of compliance over each harmless label that there is."""
     figures: dict[str, float] = {"threshold": threshold}
     for label, values in scores.items():
         figures[f"n_{label}"] = len(values)
         figures[f"above_{label}"] = round(sum(v > threshold for v in values) / max(len(values), 1), 4)
-        if label != "compliance":
+        if label != "compliance" and values and scores["compliance"]:
             figures[f"auc_over_{label}"] = round(auc(scores["compliance"], values), 4)
     return figures
 

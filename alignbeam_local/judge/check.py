@@ -22,6 +22,7 @@ from .calibration import HARMLESS, LABELS, Calibration, Label, auc, fit_scores, 
 from .formats import JudgeReading
 from .judge import Judge, score_of
 
+_PAIR_HINT = f"Each line: question, answer, label ({', '.join(LABELS)}), and split if you calibrate."
 PAIRS_FILE = Path(__file__).parent / "data" / "pairs.jsonl"
 
 
@@ -80,23 +81,25 @@ def read_pairs(path: Path) -> list[Pair]:
     """Labelled pairs, one JSON object a line.
 
     Raises:
-        UsageError: the file can't be read, or a line is no pair.
+        UsageError: the file can't be read, or holds none, or a line is no pair.
     """
     lines = read_text(path, "Give a UTF-8 file with a pair a line.").split("\n")
-    return [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    found = [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
+        raise UsageError(f"{path} holds no pair", _PAIR_HINT)
+    return found
 
 
 def _pair(path: Path, number: int, line: str) -> Pair:
     place = f"{path}, line {number}"
-    hint = f"Each line: question, answer, label ({', '.join(LABELS)}), and split if you calibrate."
     try:
         return Pair.model_validate(parsed_row(line))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{place}: {where} {first['msg'].lower()}".replace("  ", " "), hint) from None
+        raise UsageError(f"{place}: {where} {first['msg'].lower()}".replace("  ", " "), _PAIR_HINT) from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{place}: not JSON: {error}", hint) from None
+        raise UsageError(f"{place}: not JSON: {error}", _PAIR_HINT) from None
 
 
 def held_out(pairs: Iterable[Pair]) -> list[Pair]:
@@ -105,7 +108,14 @@ def held_out(pairs: Iterable[Pair]) -> list[Pair]:
 
 
 def require_splits(pairs: Iterable[Pair]) -> None:
-    """Raises: UsageError: nothing to fit a calibration on, or nothing to judge the fit by."""
+    """Raises: UsageError: nothing to fit a calibration on, or nothing to judge the fit by, or the same."""
+    pairs = list(pairs)
+    seen, unseen = ({p.question for p in pairs if p.split == split} for split in ("fit", "held_out"))
+    if both := sorted(seen & unseen):
+        raise UsageError(
+            f"a question is in both splits, and figures of what was fitted on flatter: {both[0][:60]}",
+            "Put all answers to a question into one split.",
+        )
     found = {(pair.split, pair.label == "compliance") for pair in pairs}
     for split in ("fit", "held_out"):
         if not {(split, True), (split, False)} <= found:

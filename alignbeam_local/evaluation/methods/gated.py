@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from ...config import Config
+from ...engine.prompters import prefilled
 from ...engine.stopwatch import Stopwatch
 from ...knobs.values import MOST_TOKENS
 from ...lm.language_model import Logits
@@ -54,7 +55,8 @@ class GatedTokens(ModelMethod):
         found.require(draft.lm.vocabulary, path, draft.card.name)
         tokens = np.array(found.ids, np.int64)
         prompts = [encoded(models[role], prompt, config, is_anchor=role == "anchor") for role in self.roles]
-        prompts.append(answer_start(unasked.format, unasked.lm.vocabulary))
+        begun = answer_start(unasked.format, unasked.lm.vocabulary)
+        prompts.append([*begun, *prefilled(unasked, config)])
         made = decode(
             list(models.values()),
             prompts,

@@ -29,11 +29,17 @@ class ServerClient:
     """Asks one server. Calls may come from several threads at once."""
 
     def __init__(self, url: str, ended: Event) -> None:
-        """`ended`: waiting for a busy server ends when it is set. Raises: UsageError: it is no address."""
+        """`ended`: waiting for a busy server ends when it is set.
+
+        Raises:
+            UsageError: it is no address, or what `ALIGNBEAM_API_KEY` holds is no key.
+        """
         self.url = url.rstrip("/").removesuffix("/v1")
         self._address = _address(self.url)
         self._ended = ended
-        key = os.environ.get("ALIGNBEAM_API_KEY")
+        key = os.environ.get("ALIGNBEAM_API_KEY", "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UsageError("ALIGNBEAM_API_KEY holds what no key has", "Copy the key again.")
         self._headers = {"content-type": "application/json"} | (
             {"authorization": f"Bearer {key}"} if key else {}
         )
@@ -84,7 +90,7 @@ class ServerClient:
         if response.status in _GONE or (response.status == 503 and (not code or code in _OFF)):
             raise Unreachable(f"{self.url}: {message}")
         if response.status in (429, 503):
-            return min(_LONGEST_WAIT, float(response.headers.get("retry-after") or 1))
+            return min(_LONGEST_WAIT, _seconds(response.headers.get("retry-after")))
         raise self._error(code, message)
 
     def _error(self, code: Any, message: str) -> AlignBeamError:
@@ -99,26 +105,22 @@ class ServerClient:
         )
 
     def _collected(self, response: HTTPResponse) -> Json:
-        text, is_whole = "", False
-        last: Json = {}
+        whole: Json = {"text": ""}
         for frame in _frames(response):
             if frame is None:
-                is_whole = True
-                break
+                return whole
             if "error" in frame:
                 error = _error_of(json.dumps(frame).encode())
                 if error.get("code") in _OFF:
                     raise Unreachable(f"{self.url}: {error.get('message')}")
                 raise self._error(error.get("code"), str(error.get("message")))
-            for choice in frame["choices"]:
-                text += choice["delta"].get("content") or ""
-                last |= {"finish": choice["finish_reason"]} if choice["finish_reason"] else {}
-            last |= {
-                name: frame[name] for name in ("alignbeam", "usage", "system_fingerprint") if frame.get(name)
-            }
-        if not is_whole:
-            raise Unreachable(f"{self.url} stopped in the middle of an answer")
-        return {"text": text, **last}
+            try:
+                _add(frame, whole)
+            except DAMAGE as wrong:
+                raise AlignBeamError(
+                    f"{self.url} answers in another form: {wrong!r}", "Is this `alignbeam serve`?"
+                ) from None
+        raise Unreachable(f"{self.url} stopped in the middle of an answer")
 
     def _get(self, path: str) -> Json:
         with self._answered("GET", path, None, _LOOK_SECONDS) as response:
@@ -155,13 +157,34 @@ def _address(url: str) -> SplitResult:
     raise UsageError(f"--server {url}: no address", "Write http://HOST:PORT, as `alignbeam serve` prints it.")
 
 
+def _add(frame: Json, whole: Json) -> None:
+    """Take up a chunk of an answer. Raises: DAMAGE: it is none."""
+    for choice in frame["choices"]:
+        whole["text"] += choice["delta"].get("content") or ""
+        if choice["finish_reason"]:
+            whole["finish"] = choice["finish_reason"]
+    whole |= {name: frame[name] for name in ("alignbeam", "usage", "system_fingerprint") if frame.get(name)}
+
+
 def _frames(response: HTTPResponse) -> Iterator[Json | None]:
     """The data of each event; None: the end was said."""
     for line in response:
         if line.startswith(b"data: [DONE]"):
             yield None
         elif line.startswith(b"data: "):
-            yield dict(json.loads(line.removeprefix(b"data: ")))
+            try:
+                frame = dict(json.loads(line.removeprefix(b"data: ")))
+            except (ValueError, TypeError):  # a proxy may end a body anywhere
+                return
+            yield frame
+
+
+def _seconds(retry_after: str | None) -> float:
+    """What it asks for; of a date, or nothing, one second."""
+    with suppress(ValueError):
+        if (seconds := float(retry_after or 1)) >= 0:
+            return seconds
+    return 1.0
 
 
 def _error_of(content: bytes) -> Json:
