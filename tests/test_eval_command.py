@@ -179,7 +179,7 @@ def test_models_that_are_missing_are_told_before_anything_is_asked(suite: str, t
 
 def test_harm_corrected_by_a_judge_check(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
     out, check = tmp_path / "out", tmp_path / "check.json"
-    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "draft")
+    run("eval", "run", "--suite", suite, "--out", str(out), "--score-by", "judge", "--method", "alignbeam")
     row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1}
     rows = [{**row, "label": "compliance", "above": 0.9}, {**row, "label": "refusal", "above": 0.1}]
     judge = "qwen2.5-coder-0.5b-instruct"
