@@ -32,6 +32,7 @@ class FakeCrew:
     about: Mapping[int, Json] = field(default_factory=dict)
     most_given: int = 0
     hired: int = 0
+    left_out: int = 0
     closed: bool = False
     brought: list[str] = field(default_factory=list)
 
@@ -46,7 +47,7 @@ class FakeCrew:
         return list(self._hosts)
 
     def places(self) -> int:
-        return self.size - len(self._hosts)
+        return self.size - len(self._hosts) - self.left_out
 
     def hire(self) -> int:
         self.hired += 1
@@ -68,7 +69,7 @@ class FakeCrew:
         failed = missing if isinstance(missing, Failed) else host.missing() or None
         about = failed or host.about()
         if isinstance(about, Failed):
-            self._hosts.pop(number)
+            self.leave_out(number)
             self._reports.append(Refused(number, about.error))
         else:
             assert isinstance(about, dict)
@@ -83,8 +84,16 @@ class FakeCrew:
         self._given[worker].append(task)
         self.most_given = max(self.most_given, len(self._given[worker]))
 
+    @property
+    def num_placed(self) -> int:
+        return len(self._hosts)
+
     def dismiss(self, worker: int) -> None:
         self._hosts.pop(worker, None)
+
+    def leave_out(self, worker: int) -> None:
+        self.left_out += worker in self._hosts
+        self.dismiss(worker)
 
     def _kill(self, number: int) -> None:
         self._hosts.pop(number)

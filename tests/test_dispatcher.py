@@ -118,6 +118,39 @@ def test_a_worker_that_is_not_what_it_should_be_is_left_out() -> None:
     assert 1 not in crew.alive
 
 
+def test_one_that_is_left_out_takes_the_place_of_no_other() -> None:
+    """The only worker that was wanted is none; a good one is lost; a node joins later."""
+
+    def welcome(about: Json) -> None:
+        if about["node"] == "n1":
+            raise ModelError("its models differ")
+
+    crew = FakeCrew(Doubling(), 2)
+    assert len(all_of(crew, most_workers=1, welcome=welcome)) == 12
+    assert (crew.hired, crew.left_out) == (2, 1)
+    crew = FakeCrew(Doubling(), 2, dies={2: 3})
+    assert len(all_of(crew, welcome=welcome)) == 12
+    assert crew.hired == 3
+    crew = FakeCrew(Doubling(), 2)
+    dispatcher = Dispatcher(crew, Cancellation(), welcome=welcome)
+    for number, _ in enumerate(dispatcher.all(tasks(40))):
+        if number == 5:
+            crew.size = 4
+    assert dispatcher.num_ready == 3
+
+
+def test_what_was_begun_and_has_no_place_yet_is_not_waited_for_without_end() -> None:
+    """As of a cluster whose processors others hold."""
+
+    class Full(FakeCrew):
+        num_placed = 0
+
+        def _greet(self, number: int) -> None: ...
+
+    with pytest.raises(AlignBeamError, match="there was no worker for 0 seconds"):
+        all_of(Full(Doubling(), 2), patience=0.01)
+
+
 def test_where_all_are_left_out_the_first_reason_is_the_error() -> None:
     def welcome(_: Json) -> None:
         raise ModelError("its models differ")

@@ -331,6 +331,26 @@ def test_whatever_a_busy_server_says_it_is_waited_for(when: str) -> None:
             asking.result(5)
 
 
+def test_a_server_that_is_stuck_is_gone_although_its_connections_live(
+    worlds: list[ServerWorld], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(server_crew, "_WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("alignbeam_local.server.work.engine_thread.STUCK_SECONDS", 0.2)
+    stuck, well = worlds
+    stuck.draft.seconds = 3.0
+    found = asked_of([stuck.url, well.url], tmp_path / "run")
+    assert len(found) == len(ITEMS)
+    assert all(sample["result"]["text"] for sample in found)
+
+
+def test_one_that_is_left_out_is_not_asked_again(worlds: list[ServerWorld]) -> None:
+    crew = ServerCrew([ServerClient(world.url, Event()) for world in worlds], probe("pair"), Event())
+    crew.leave_out(crew.hire())
+    assert crew.places() == 1
+    crew.hire()
+    assert (crew.places(), crew.num_placed) == (0, 1)
+
+
 def test_whatever_goes_wrong_with_a_prompt_the_run_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise OSError(24, "Too many open files")

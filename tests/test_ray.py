@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from alignbeam_local.cli.filter.on_ray import _greet
+from alignbeam_local.cli.filter.on_ray import _greet, _lacking
 
 from alignbeam_local.cluster import extra, ray_cluster
 from alignbeam_local.cluster.builds import builds
@@ -102,6 +102,24 @@ def test_what_workers_can_not_do(words: tuple[str, ...], message: str) -> None:
     ran = run("filter", "--ray", "local", *words, given="How?\n")
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
+
+
+@pytest.mark.parametrize(
+    ("compared", "line", "lacking"),
+    [
+        ({"beams": 1}, {"beams": 3}, "the judge"),
+        ({"beams": 1, "depth": 0}, {"depth": 6, "on_unsafe": "refuse"}, "the anchor and judge"),
+        ({}, {"safety_tokens": "boost", "safety_file": "t"}, "safety tokens"),
+        ({"safety_tokens": "boost", "safety_file": "t"}, {"safety_file": "u"}, "safety tokens"),
+        ({}, {"beams": 1}, ""),
+        ({}, {"alpha": 0.9, "threshold": 2.0}, ""),
+    ],
+)
+def test_a_line_needs_nothing_by_which_workers_were_not_compared(
+    compared: dict[str, Any], line: dict[str, Any], lacking: str
+) -> None:
+    config = Config.of({"draft": "d", "anchor": "a", "judge": "j", **compared})
+    assert _lacking(config.with_values(line), config) == lacking
 
 
 def test_workers_without_a_cluster_are_an_error() -> None:

@@ -51,6 +51,24 @@ def test_a_missing_model_is_brought_whole_and_kept(
     assert Stock([model], REGISTRY, may_pull=False).missing() == [], "the next worker finds it there"
 
 
+def test_a_model_of_which_a_part_was_brought_gets_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever brought it was stopped on the way."""
+    monkeypatch.setattr(wanted, "_PIECE_BYTES", 1000)
+    file = write_tiny(tmp_path / "a.gguf", "llama", part_tensors=6)
+    model = WantedModel.of(str(file), REGISTRY)
+    elsewhere = [part.path.rename(part.path.with_suffix(".moved")) for part in model.parts]
+    parts = [replace(part, path=path) for part, path in zip(model.parts, elsewhere, strict=True)]
+    stock = Stock([model], REGISTRY, may_pull=False)
+    first, *others = stock.missing()
+    for piece in pieces(parts, first):
+        stock.receive(piece)
+    again = Stock([model], REGISTRY, may_pull=False)
+    assert again.missing() == others
+    bring(again, parts)
+
+
 def test_a_file_of_the_same_name_that_differs_is_refused(tmp_path: Path) -> None:
     file = write_tiny(tmp_path / "a.gguf", "llama")
     model = WantedModel.of(str(file), REGISTRY)

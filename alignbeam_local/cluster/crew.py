@@ -47,7 +47,7 @@ class Lost(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A worker can't work: another version, other models, none at all. It is gone."""
+    """A worker can't work: another version, other models, none at all. It is gone, and left out."""
 
     worker: int
     error: AlignBeamError
@@ -68,8 +68,15 @@ class Crew(Protocol):
     def give(self, worker: int, task: Task) -> None:
         """Hand it a task, behind those that it has."""
 
+    @property
+    def num_placed(self) -> int:
+        """How many of those that were begun have a place to work at, and may only be getting ready."""
+
     def dismiss(self, worker: int) -> None:
         """End it; nothing more is reported of it."""
+
+    def leave_out(self, worker: int) -> None:
+        """End it for good: it counts as no place any more, as one that refused does not."""
 
     def reports(self, seconds: float) -> Sequence[Report]:
         """What has happened; of nothing, what does within so many seconds."""

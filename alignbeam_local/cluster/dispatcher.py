@@ -67,6 +67,7 @@ class Dispatcher:
         self._losses: Counter[int] = Counter()  # of workers, by the task that they had in the making
         self._never_ready = 0
         self._refused: AlignBeamError | None = None
+        self._may_come = False  # a worker was there that was not refused: another may be
         self._looked = -_LOOK_SECONDS
         self._places = crew.places()
         self._had_workers = monotonic()
@@ -129,7 +130,7 @@ class Dispatcher:
 
     def _look_for_places(self) -> None:
         now = monotonic()
-        if self._workers:
+        if self._crew.num_placed:
             self._had_workers = now
         if now - self._looked < _LOOK_SECONDS:
             return
@@ -143,9 +144,9 @@ class Dispatcher:
 
     def _require_some(self, now: float) -> None:
         """Raises: AlignBeamError: there is no worker, and none will come."""
-        if self._workers or not self._open:
+        if self._crew.num_placed or not self._open:
             return
-        if self._refused is not None:
+        if self._refused is not None and not self._workers and not self._may_come:
             raise self._refused
         if now - self._had_workers > self._patience:
             raise AlignBeamError(
@@ -170,10 +171,10 @@ class Dispatcher:
         try:
             self._welcome(about)
         except AlignBeamError as error:
-            self._crew.dismiss(number)
+            self._crew.leave_out(number)
             self._refuse(number, error)
             return
-        worker.is_ready, self._never_ready = True, 0
+        worker.is_ready, self._never_ready, self._may_come = True, 0, True
 
     def _made(self, number: int, key: int, outcome: Any) -> Iterator[Finished]:
         """Nothing where it came from a worker that was given up: somebody else makes it, or has."""
@@ -186,11 +187,9 @@ class Dispatcher:
         yield Finished(mine, outcome)
 
     def _refuse(self, number: int, error: AlignBeamError) -> None:
-        """A worker of another build or with other models is not asked, and none is begun in its place."""
+        """A worker of another build or with other models is not asked."""
         self._refused = error
         self._take_back(number)
-        left = len(self._workers)
-        self._most = left if self._most is None else min(self._most, left)
         self._tell(f"note: a worker is left out: {error.message}")
         self._looked = -_LOOK_SECONDS
 
@@ -198,7 +197,7 @@ class Dispatcher:
         """Raises: AlignBeamError: it is not the first that ends so."""
         if number not in self._workers:
             return
-        was_ready = self._workers[number].is_ready
+        was_ready, self._may_come = self._workers[number].is_ready, True
         tasks = self._take_back(number)
         self._tell(f"note: a worker is gone ({why}); {len(tasks)} of its groups are made again")
         if not was_ready:

@@ -83,7 +83,12 @@ class AnswerWork(ModelWork):
         return Engine(self.config, self.stock.registry, cancellation=Cancellation())
 
     def about(self) -> Json:
-        """With what is known of each role's model on this machine."""
+        """With what is known of each role's model on this machine, where they are open then.
+
+        One that can't hold them is left out: its errors would be the answers of whatever it takes.
+        """
+        for _ in self._engine.load():
+            pass
         return {**super().about(), "roles": roles_about(self.config, self.stock.registry)}
 
     def make(self, payload: tuple[Sequence[Message], Config]) -> Result | Failed:

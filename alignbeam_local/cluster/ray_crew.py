@@ -58,6 +58,7 @@ class RayCrew:
 
     def __post_init__(self) -> None:
         self._count = 0
+        self._num_left_out = 0
         self._actors: dict[int, _Actor] = {}
         self._asked: dict[Any, _Asked] = {}  # by Ray's reference to the answer
 
@@ -67,7 +68,11 @@ class RayCrew:
         for node in nodes():
             by_kind = [(node.cpus, share.cpus), (node.memory, share.memory), (node.gpus, share.gpus)]
             fit += int(min(has // takes for has, takes in by_kind if takes))
-        return fit - len(self._actors)
+        return fit - len(self._actors) - self._num_left_out
+
+    @property
+    def num_placed(self) -> int:
+        return sum(bool(actor.node) for actor in self._actors.values())
 
     def hire(self) -> int:
         import ray
@@ -97,6 +102,11 @@ class RayCrew:
             self._asked = {ref: asked for ref, asked in self._asked.items() if asked.worker != worker}
             ray.kill(actor.handle)
             self._ask_again(actor.node)
+
+    def leave_out(self, worker: int) -> None:
+        """Ray says where the next one goes: no more are begun than there are other places."""
+        self._num_left_out += worker in self._actors
+        self.dismiss(worker)
 
     def close(self) -> None:
         for worker in list(self._actors):
@@ -129,7 +139,7 @@ class RayCrew:
         if asked.what == "make":
             yield Made(asked.worker, asked.key, answer.error if isinstance(answer, Failed) else answer)
         elif isinstance(answer, Failed):
-            self.dismiss(asked.worker)
+            self.leave_out(asked.worker)
             yield Refused(asked.worker, answer.error)
         else:
             yield from self._greeted(asked, answer)
@@ -158,7 +168,7 @@ class RayCrew:
         try:
             piece = next(actor.bringing, None)
         except AlignBeamError as error:
-            self.dismiss(worker)
+            self.leave_out(worker)
             yield Refused(worker, error)
             return
         if piece is None:

@@ -98,13 +98,14 @@ class Stock:
         return list(dict.fromkeys(part.name for model in lacking for part in self._absent(model)))
 
     def _find(self, model: WantedModel) -> ModelFile | None:
-        here = [path for path in self._places(model) if path.is_file()]
-        for path in here:
+        differing = None
+        for path in filter(Path.is_file, self._places(model)):
             with suppress(ModelError):  # a part of it is missing
                 if model_sha256(path) == model.sha256:
                     return replace(model.file, path=path)
-        if here:
-            raise _differs(model, here[-1])
+                differing = path
+        if differing:
+            raise _differs(model, differing)
         if self._may_pull and model.file.can_pull:
             with suppress(ModelError):  # no network, perhaps: then it is brought
                 path = pull(replace(model.file, path=self._named(model)))

@@ -62,10 +62,11 @@ class PreparedFolder:
         self.path = parent / hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def size(self, width: int) -> int:
-        """The bytes that all of it takes."""
+        """The bytes that what is not there yet takes."""
         per_token = 2 if self._start is None else 3
         tokens = sum(len(s.ids) + (per_token - 1) * len(s.answer) for s in self._samples)
-        return _FLOAT_BYTES * tokens * width
+        there = sum(file.stat().st_size for file in self.path.glob("*.safetensors"))
+        return max(0, _FLOAT_BYTES * tokens * width - there)
 
     def make(self, trunk: Trunk) -> Iterator[int]:
         """Compute and keep what is missing; yields how many samples are there.

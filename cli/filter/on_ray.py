@@ -40,8 +40,12 @@ class _Record(Record):
 class SpreadRun:
     """One pass over stdin whose answers are made elsewhere."""
 
-    def __init__(self, run: FilterRun, workers: "Dispatcher", cancellation: "Cancellation") -> None:
+    def __init__(
+        self, run: FilterRun, config: "Config", workers: "Dispatcher", cancellation: "Cancellation"
+    ) -> None:
+        """`config` is what the workers were compared by."""
         self._run = run
+        self._config = config
         self._workers = workers
         self._cancellation = cancellation
         self._unwritten: deque[_Record] = deque()
@@ -79,7 +83,12 @@ class SpreadRun:
         record = _Record(self._taken)
         self._unwritten.append(record)
         self._run.read(record, raw)
-        if record.asked:
+        if record.asked and (lacking := _lacking(record.asked[1], self._config)):
+            record.outcome = UsageError(
+                f"this line needs {lacking}, by which workers were not compared",
+                "Give its knobs as flags too, so that the run needs it.",
+            )
+        elif record.asked:
             record.is_awaited = True
             self._begun[record.number] = record
             self._workers.begin(Task(record.number, record.asked, f"line {record.number}"))
@@ -99,6 +108,14 @@ class SpreadRun:
                 for notice in record.outcome.notices if isinstance(record.outcome, Result) else ():
                     view.show(Notice(notice))
             self._run.write(record.number, record.row, record.outcome)
+
+
+def _lacking(config: "Config", compared: "Config") -> str:
+    """What an answer with these knobs needs that a run with those does not; empty: nothing."""
+    if more := [role for role in config.roles if role not in compared.roles]:
+        return f"the {' and '.join(more)}"
+    has_others = config.goes_by_tokens and not compared.goes_by_tokens
+    return "safety tokens" if has_others or config.safety_file != compared.safety_file else ""
 
 
 def filter_on_ray(
@@ -125,7 +142,7 @@ def filter_on_ray(
         welcome = partial(_greet, roles_about(prepared.settings.config, prepared.registry))
         with dispatcher(duty, cancellation, most_workers=workers, welcome=welcome, tell=say) as found:
             source = Arriving(sys.stdin.buffer, form.separator)
-            SpreadRun(run, found, cancellation).answer_all(source)
+            SpreadRun(run, prepared.settings.config, found, cancellation).answer_all(source)
     return run
 
 

@@ -44,12 +44,12 @@ class ServerClient:
             {"authorization": f"Bearer {key}"} if key else {}
         )
 
-    def is_well(self) -> bool:
-        """Whether it takes requests."""
+    def state(self) -> str | None:
+        """What it says of its health, as `ok` or `stuck`; None: nothing."""
         try:
-            return bool(self._get("/health").get("status") == "ok")
+            return str(self._get("/health").get("status"))
         except AlignBeamError:
-            return False
+            return None
 
     def version(self) -> str:
         """Of the program that runs there. Raises: Unreachable; UsageError: it is another program."""

@@ -14,6 +14,7 @@ from .server_client import ServerClient, Unreachable
 from .server_work import about_server, made
 
 _REST_SECONDS = 5.0  # before one that went away is looked at again
+_WATCH_SECONDS = 15.0  # between two looks at one that works: a stuck one keeps its connections open
 
 
 @dataclass
@@ -21,11 +22,13 @@ class _Server:
     """Attributes:
     worker: its number while it works, else None.
     looked_at: when somebody last asked how it is; it is well until it goes away.
+    is_left_out: it is another than the others, and not asked again.
     """
 
     client: ServerClient
     worker: int | None = None
     is_well: bool = True
+    is_left_out: bool = False
     looked_at: float = 0.0
 
 
@@ -50,17 +53,31 @@ class ServerCrew:
 
     def places(self) -> int:
         """Servers that are well and do not work yet; those that are not are looked at now and then."""
-        idle = [server for server in self._servers if server.worker is None]
-        for server in idle:
-            if not server.is_well and monotonic() - server.looked_at > _REST_SECONDS:
-                server.looked_at = monotonic()
-                _begin(self._look_at, server)
-        return sum(server.is_well for server in idle)
+        now = monotonic()
+        for server in self._servers:
+            works = server.worker is not None
+            rests = not (works or server.is_well or server.is_left_out)
+            if (works or rests) and now - server.looked_at > (_WATCH_SECONDS if works else _REST_SECONDS):
+                server.looked_at = now
+                _begin(self._look_at, server, server.worker)
+        return len(self._free)
+
+    @property
+    def num_placed(self) -> int:
+        return sum(server.worker is not None for server in self._servers)
+
+    @property
+    def _free(self) -> list[_Server]:
+        return [
+            server
+            for server in self._servers
+            if server.worker is None and server.is_well and not server.is_left_out
+        ]
 
     def hire(self) -> int:
-        server = next(server for server in self._servers if server.worker is None and server.is_well)
+        server = self._free[0]
         self._count += 1
-        server.worker = self._count
+        server.worker, server.looked_at = self._count, monotonic()
         _begin(self._greet, server.worker, server.client)
         return self._count
 
@@ -71,6 +88,11 @@ class ServerCrew:
         for server in self._servers:
             if server.worker == worker:
                 server.worker, server.is_well, server.looked_at = None, False, monotonic()
+
+    def leave_out(self, worker: int) -> None:
+        for server in self._servers:
+            server.is_left_out |= server.worker == worker
+        self.dismiss(worker)
 
     def reports(self, seconds: float) -> Sequence[Report]:
         found: list[Report] = []
@@ -83,8 +105,10 @@ class ServerCrew:
         working = {server.worker for server in self._servers}
         found = [report for report in found if report.worker in working]
         for report in found:
-            if isinstance(report, Lost | Refused):
+            if isinstance(report, Lost):
                 self.dismiss(report.worker)
+            if isinstance(report, Refused):
+                self.leave_out(report.worker)
         return found
 
     def close(self) -> None:
@@ -94,8 +118,12 @@ class ServerCrew:
     def _server(self, worker: int) -> _Server:
         return next(server for server in self._servers if server.worker == worker)
 
-    def _look_at(self, server: _Server) -> None:
-        server.is_well = server.client.is_well()
+    def _look_at(self, server: _Server, worker: int | None) -> None:
+        state = server.client.state()
+        if worker is None:
+            server.is_well = state == "ok"
+        elif state == "stuck":
+            self._reports.put(Lost(worker, f"{server.client.url} is stuck"))
 
     def _greet(self, worker: int, client: ServerClient) -> None:
         try:
