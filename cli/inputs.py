@@ -48,8 +48,10 @@ def checked(text: str, what: str) -> str:
     return text
 
 
-def text_of(given: str, flag: str) -> str:
+def text_of(given: str, flag: str, *, waits: bool = True) -> str:
     """A text as it is; of `@FILE` what the file holds, without its last newline.
+
+    `waits`: a pipe may be read too.
 
     Raises:
         UsageError: the file can't be read, or is no text; named with the flag or command that gave it.
@@ -57,10 +59,23 @@ def text_of(given: str, flag: str) -> str:
     if not given.startswith("@"):
         return given
     try:
-        text = read_text(user_path(given[1:]), "Its text must be in a file that you may read, in UTF-8.")
+        path = user_path(given[1:] if waits else require_regular(given[1:]))
+        text = read_text(path, "Its text must be in a file that you may read, in UTF-8.")
     except UsageError as error:
         raise UsageError(f"{flag}: {error.message}", error.hint) from None
     return text.removesuffix("\n")
+
+
+def require_regular(given: str) -> str:
+    """A file's name, of one that has an end: a chat could not be stopped while it waits for it.
+
+    Raises:
+        UsageError: it is a pipe, a socket or a device.
+    """
+    path = user_path(given)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is a pipe, a socket or a device", "Give a file.")
+    return given
 
 
 class Arriving:

@@ -20,6 +20,7 @@ class Kept:
     def add(self, question: str, result: Result) -> None:
         """Keep an exchange. Raises: AlignBeamError: it can't be stored."""
         if self._log is not None:
+            self._log.reopen_if_gone()
             self._log.add(self._conversation, question, result)
 
 

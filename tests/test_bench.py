@@ -83,6 +83,13 @@ def test_steering_by_request_has_a_row_for_what_is_clear() -> None:
     assert decisions == {"K=1": "doubtful", "K=3": "doubtful", "K=3 judge-at 8": "doubtful", CLEAR: "clear"}
 
 
+@pytest.mark.parametrize("flag", ["--late=judge", "--judge-at=8", "--judge-every=8", "--on-unsafe=refuse"])
+def test_what_a_bench_says_itself_is_not_asked_of_it(flag: str) -> None:
+    ran = run("bench", flag)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{flag.partition('=')[0]} does nothing here" in ran.err
+
+
 def test_a_sweep_changes_one_thing() -> None:
     by_beams = [case.config for case in sweep_cases(PLAN, Sweep.parse("K=1,2"))]
     assert [(c.beams, c.judged, c.max_tokens) for c in by_beams] == [(1, False, 64), (2, True, 64)]

@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 import stat
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from alignbeam_local.cli.chat.commands import COMMANDS
 from alignbeam_local.cli.chat.completion import ChatCompleter
+from alignbeam_local.cli.chat.transcript import Transcript
 from alignbeam_local.cli.commands import chat as chat_command
 from alignbeam_local.cli.line.input import LineEditor, is_open, typed_lines, unquoted
 from prompt_toolkit.application import create_app_session
@@ -22,9 +23,10 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
 from alignbeam_local.config import KNOBS
+from alignbeam_local.conversation.claims import Claims, claimed_by
 from alignbeam_local.conversation.log import ConversationLog
 from alignbeam_local.conversation.log_file import default_path
-from alignbeam_local.errors import AlignBeamError
+from alignbeam_local.errors import AlignBeamError, UsageError
 from alignbeam_local.knobs.judging import CHAT_JUDGE_AT
 from alignbeam_local.models.toml_files import user_file
 
@@ -271,6 +273,12 @@ def test_what_was_undone_is_not_explained() -> None:
     assert "Yo" not in ran.out
 
 
+def test_the_answer_before_an_undone_one_is_explained_by_its_own_steps() -> None:
+    once, back = chat("beams", "/why"), chat("beams", "a", "/undo", "/why")
+    assert "none: nothing was mixed" not in once.out
+    assert back.out.endswith(once.out.partition(BEAMS[0])[2])
+
+
 # --- what is kept
 
 
@@ -418,6 +426,59 @@ def test_what_could_not_be_stored_is_stored_with_the_next_answer(monkeypatch: py
     monkeypatch.setattr(ConversationLog, "add", fail_once)
     assert "error: locked" in chat("a", "b").err
     assert kept() == [["a", "b"]]
+
+
+@pytest.mark.parametrize("failing", ["replace", "add", "drop"])
+def test_an_answer_that_was_replaced_or_undone_is_so_in_the_log_as_soon_as_it_can_be_written(
+    failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, failures = getattr(ConversationLog, failing), iter([True])
+
+    def fail_once(*args: Any, **named: Any) -> Any:
+        if next(failures, False):
+            raise AlignBeamError("locked")
+        return written(*args, **named)
+
+    monkeypatch.setattr(ConversationLog, failing, fail_once)
+    ran = chat("echo: a", "/undo" if failing == "drop" else "/retry", "echo: b")
+    assert "error: locked" in ran.err
+    assert kept() == [["echo: b"] if failing == "drop" else ["echo: a", "echo: b"]]
+    with ConversationLog() as log:
+        (first, *_) = log.exchanges(log.conversations()[0].id)
+    assert len(first.earlier) == (failing != "drop")
+
+
+def test_an_answer_that_was_deleted_meanwhile_is_not_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def deleted(*_: Any) -> None:
+        raise UsageError("the answer to replace was deleted meanwhile")
+
+    monkeypatch.setattr(ConversationLog, "replace", deleted)
+    ran = chat("echo: a", "/retry", "echo: b", "echo: c")
+    assert ran.err.count("deleted meanwhile") == 1
+
+
+def test_a_name_that_is_taken_does_not_stay_locked() -> None:
+    chat("one", args=("--session", "taken"))
+    ran = chat("two", "/save taken", "/load taken", "three")
+    assert "is taken" in ran.err
+    with ConversationLog() as log:
+        claims = Claims(log.claims_dir)
+        transcript = Transcript(log)
+        with suppress(UsageError):
+            transcript.rename("taken")
+        found = next(one for one in log.conversations() if one.name == "taken")
+        assert claims.take(*claimed_by(found.id, found.name)), "nobody has it open"
+        claims.close()
+        transcript.close()
+
+
+def test_a_file_without_an_end_does_not_hold_the_chat(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    ran = chat(f"/file {tmp_path / 'pipe'}", f"/system @{tmp_path / 'pipe'}", "echo: x")
+    assert ran.out == "x\n"
+    assert ran.err.count("is a pipe, a socket or a device") == 2
 
 
 def test_a_damaged_log_does_not_keep_a_chat_from_answering() -> None:

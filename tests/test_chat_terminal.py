@@ -194,7 +194,7 @@ def test_the_users_editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         terminal.type("/edit", ENTER)
         terminal.expect("beam 3", "日本")
         terminal.type(CTRL_C)
-        terminal.prompt_after("stopped: question and answer are not kept; Up brings the question back")
+        terminal.prompt_after("stopped: the question and the answer before stay")
         assert terminal.leave() == 0
     with ConversationLog() as log:
         (kept,) = log.conversations()

@@ -9,6 +9,7 @@ from alignbeam_local.conversation.export import Exported, as_object, markdown
 from alignbeam_local.conversation.log import ConversationLog
 from alignbeam_local.conversation.log_file import default_path
 from alignbeam_local.conversation.stored import StoredExchange
+from alignbeam_local.errors import AlignBeamError
 from tests.fake_engine import REFUSED
 from tests.running import run
 
@@ -103,3 +104,14 @@ def test_exchanges_without_earlier_ones_look_as_before() -> None:
         whole = Exported(one, log.exchanges(one.id))
     assert as_object(whole)["exchanges"][0]["earlier"] == []
     assert markdown(whole).count("## ") == 2
+
+
+def test_answers_that_can_not_be_kept_are_given_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> int:
+        raise AlignBeamError("the disk is full")
+
+    monkeypatch.setattr(ConversationLog, "add", full)
+    ran = run("filter", "--log", given="echo: one\necho: two\necho: three\n")
+    assert (ran.code, ran.out) == (1, "one\ntwo\nthree\n")
+    assert ran.err.count("answers are not kept: the disk is full") == 1
+    assert "3 of 3 answers were not kept in the log" in ran.err

@@ -84,6 +84,14 @@ def test_search_shows_where_the_words_stand() -> None:
     assert [one["question"] for one in json.loads(run("logs", "search", "--json", "hello").out)] == ["Hello"]
 
 
+def test_nothing_to_show_is_no_fault_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "is_terminal", lambda _: True)
+    monkeypatch.setattr(logs_view, "is_terminal", lambda _: True)
+    assert run("logs", "search", "coffee").code == 0
+    run("logs", "prune", "--all", "--yes")
+    assert run("logs", "list").code == 0
+
+
 def test_export_in_three_forms(tmp_path: Path) -> None:
     text = run("logs", "export").out
     assert text.index("# tea") < text.index("# bb22")

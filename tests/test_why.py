@@ -188,6 +188,11 @@ def test_pieces_can_be_told_apart() -> None:
     assert '"[bold]"' in "\n".join(lines)
 
 
+def test_of_an_answer_that_nothing_was_mixed_into_it_is_said() -> None:
+    """A clear request's, or one with depth 0: on a terminal as elsewhere."""
+    assert candidates(result(), [], 60) == "none: nothing was mixed"
+
+
 def test_the_trace_lists_the_candidates_of_each_step() -> None:
     screen = Screen(60, 50)
     screen.console().print(candidates(result(), STEPS, 60))

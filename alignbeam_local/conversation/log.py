@@ -128,8 +128,10 @@ class ConversationLog:
         assert row.lastrowid is not None
         return row.lastrowid
 
-    def replace(self, exchange: int, question: str, result: Result) -> None:
+    def replace(self, exchange: int, question: str, result: Result | dict[str, Any]) -> None:
         """Put another question and answer in an exchange's place; what stood there is kept beside it.
+
+        A result may be the object that `--json` prints.
 
         Raises:
             UsageError: it is not there; another process deleted it.

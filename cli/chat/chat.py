@@ -1,7 +1,7 @@
 """A conversation in the terminal: its knobs, what is shown and kept of it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -46,7 +46,7 @@ class Chat:
         self.transcript = transcript
         self.conversation = Conversation(engine)
         self.console = Console(highlight=False)
-        self.steps: list[Step] = []  # of the last answer
+        self._steps: list[list[Step]] = []  # of each answer of this run that stands
         self.attached: list[str] = []  # files that go before the next question
         self.traces = prepared.options.trace and self.is_live
         self._engine = engine
@@ -91,29 +91,47 @@ class Chat:
         """
         self._tell_unjudged()
         question = "\n\n".join([*self.attached, checked(text, "the prompt")])
-        exchange = self._answer(self.conversation.ask(question, self.settings.config))
+        stopped = "stopped: question and answer are not kept; Up brings the question back"
+        exchange, steps = self._answer(self.conversation.ask(question, self.settings.config), stopped)
         self.attached = []
-        self.transcript.add(exchange.question, exchange.result)
+        self._steps.append(steps)
+        self._kept(lambda: self.transcript.add(exchange.question, exchange.result))
 
     def retry(self, config: Config, text: str | None = None) -> None:
         """Answer the last question again, or this one in its place, with these knobs; raises as `ask`."""
         question = text and checked(text, "the prompt")
-        exchange = self._answer(self.conversation.retry(config, question))
-        self.transcript.replace_last(exchange.question, exchange.result)
+        stopped = "stopped: the question and the answer before stay"
+        exchange, steps = self._answer(self.conversation.retry(config, question), stopped)
+        self._steps[-1:] = [steps]
+        self._kept(lambda: self.transcript.replace_last(exchange.question, exchange.result))
 
-    def _answer(self, events: Iterator[Event]) -> Exchange:
-        """Show an answer in the making, and keep what explains it."""
+    def undone(self) -> None:
+        """The last answer is none any more: what explains the one before it holds."""
+        self._steps[-1:] = []
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """The mixed steps of the last answer; none of one that was kept before this chat began."""
+        return self._steps[-1] if self._steps else ()
+
+    def _answer(self, events: Iterator[Event], stopped: str) -> tuple[Exchange, list[Step]]:
+        """Show an answer in the making. Raises: Cancelled: the user stopped it, which `stopped` says."""
         before = self.conversation.last
         view = RecordingView(self._view())
         self.play(events, view)
         last = self.conversation.last
         if last is None or last is before:
-            raise Cancelled("stopped: question and answer are not kept; Up brings the question back")
-        self.steps = view.steps
-        if self.traces:
-            self.tell_candidates()
-        self.conversation.read_ahead(self.settings.config)
-        return last
+            raise Cancelled(stopped)
+        return last, view.steps
+
+    def _kept(self, keep: Callable[[], None]) -> None:
+        """Keep an answer, then go on from it. Raises: as `ask`."""
+        try:
+            keep()
+        finally:
+            if self.traces:
+                self.tell_candidates()
+            self.conversation.read_ahead(self.settings.config)
 
     def tell_candidates(self, which: str = "") -> None:
         """Show the candidates of each mixed token of the last answer, of one beam or of all.
@@ -187,7 +205,7 @@ class Chat:
     def take_up(self) -> None:
         """Talk on where the transcript stands, with the state kept beside it."""
         self.conversation = Conversation(self._engine, self.transcript.turns, unread=self.transcript.unread)
-        self.steps = []
+        self._steps = []
         self._take_up_system()
         if self.transcript.exchanges:
             if folder := self.transcript.state_dir:

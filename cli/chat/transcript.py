@@ -51,11 +51,22 @@ class Transcript:
         self.id, self.name, self.started = new, name, now()
         self.exchanges: list[StoredExchange] = []
         self._let_go_of_others()
+        self._forget_unwritten()
 
     def claim(self, conversation: str, name: str | None) -> None:
         """Have it to ourselves, beside the one that is open. Raises: OpenElsewhere."""
         if self._claims and not self._claims.take(*claimed_by(conversation, name)):
             raise OpenElsewhere(name or conversation)
+
+    @contextmanager
+    def _claiming(self, conversation: str, name: str | None) -> Iterator[None]:
+        """`claim`; what fails inside lets it go again."""
+        self.claim(conversation, name)
+        try:
+            yield
+        except BaseException:
+            self._let_go_of_others()
+            raise
 
     def _let_go_of_others(self) -> None:
         if self._claims:
@@ -64,11 +75,17 @@ class Transcript:
     def take_up(self, conversation: StoredConversation) -> None:
         """Go on with a conversation of the log. Raises: OpenElsewhere."""
         assert self.log is not None
-        self.claim(conversation.id, conversation.name)
-        exchanges = self.log.exchanges(conversation.id)  # it may fail: nothing is changed then
+        with self._claiming(conversation.id, conversation.name):
+            exchanges = self.log.exchanges(conversation.id)  # it may fail: nothing is changed then
         self.id, self.name, self.started = conversation.id, conversation.name, conversation.started
         self.exchanges = exchanges
         self._let_go_of_others()
+        self._forget_unwritten()
+
+    def _forget_unwritten(self) -> None:
+        """What the log could not be told yet: exchanges of it that are others by now, and that are gone."""
+        self._replaced: set[int] = set()
+        self._dropped: list[int] = []
 
     def find_or_begin(self, name: str) -> None:
         """Go on with the conversation of this name or id; without one, begin it."""
@@ -106,32 +123,29 @@ class Transcript:
         Raises:
             AlignBeamError: as `add`.
         """
-        self._refresh()
-        last = self.exchanges.pop()
-        earlier = (*last.earlier, last._replace(earlier=()))
-        if (
-            self.log is not None and last.id == _NOT_STORED
-        ):  # the log must hold it to keep it as an earlier one
-            self.exchanges.append(last)
+        with suppress(AlignBeamError):  # to keep it as an earlier one the log must hold it; told below
             self._store()
-            last = self.exchanges.pop()
-        self.exchanges.append(self._exchange(last.id, question, result)._replace(earlier=earlier))
-        if self.log is not None:
-            self.log.replace(last.id, question, result)
+        last = self.exchanges[-1]
+        earlier = (*last.earlier, last._replace(earlier=()))
+        self.exchanges[-1] = self._exchange(last.id, question, result)._replace(earlier=earlier)
+        if last.id != _NOT_STORED:
+            self._replaced.add(last.id)
+        self._store()
 
     def drop_last(self) -> StoredExchange:
-        """Forget the last exchange, and return it."""
-        self._refresh()
+        """Forget the last exchange, and return it. Raises: AlignBeamError: it is still in the log."""
         last = self.exchanges.pop()
-        if self.log is not None and last.id != _NOT_STORED:
-            self.log.drop(last.id)
+        self._replaced.discard(last.id)
+        if last.id != _NOT_STORED:
+            self._dropped.append(last.id)
+        self._store()
         return last
 
     def rename(self, name: str) -> None:
         """Raises: UsageError: the name is taken or cannot be one, or nothing is kept."""
         log = self.require_log()
-        self.claim(self.id, name)
-        log.rename(self.id, name)
+        with self._claiming(self.id, name):
+            log.rename(self.id, name)
         self.name = name
         self._let_go_of_others()
         self._store()
@@ -140,7 +154,7 @@ class Transcript:
         """Raises: UsageError: this chat has none."""
         if self.log is None:
             raise UsageError("this chat keeps nothing (--no-log)", "/export FILE writes it to a file.")
-        self._refresh()
+        self.refresh()
         return self.log
 
     @property
@@ -183,25 +197,45 @@ class Transcript:
         return Exported(summary, list(self.exchanges))
 
     def _store(self) -> None:
-        """Bring to the log, in order, what is not in it."""
-        self._refresh()
+        """Bring to the log, in order, what is not in it. Raises: AlignBeamError: it can't be written."""
+        self.refresh()
         if self.log is None:
             return
+        while self._dropped:
+            self.log.drop(self._dropped[0])
+            self._dropped.pop(0)
         for index, exchange in enumerate(self.exchanges):
             if exchange.id == _NOT_STORED:
                 stored = self.log.add(
                     self.id, exchange.question, exchange.result, name=self.name, asked=exchange.asked
                 )
                 self.exchanges[index] = exchange._replace(id=stored)
+            elif exchange.id in self._replaced:
+                self._write_replaced(self.log, exchange)
 
-    def _refresh(self) -> None:
-        """If the log's file was removed, go on in a new one, which this conversation is brought to."""
+    def _write_replaced(self, log: ConversationLog, exchange: StoredExchange) -> None:
+        self._replaced.discard(exchange.id)
+        try:
+            log.replace(exchange.id, exchange.question, exchange.result)
+        except UsageError:  # somebody deleted it: it is not tried again
+            raise
+        except AlignBeamError:
+            self._replaced.add(exchange.id)
+            raise
+
+    def refresh(self) -> None:
+        """If the log's file was removed, go on in a new one, which this conversation is brought to.
+
+        Raises:
+            AlignBeamError: there can be no new one.
+        """
         if self.log is None or not self.log.reopen_if_gone():
             return
         there = {(one.id, one.question) for one in self.log.exchanges(self.id)}
         self.exchanges = [
             one if (one.id, one.question) in there else one._replace(id=_NOT_STORED) for one in self.exchanges
         ]
+        self._forget_unwritten()
         say(f"note: {self.log.path} was removed or replaced: this conversation goes on in the new one")
 
     def _exchange(self, stored: int, question: str, result: Result) -> StoredExchange:

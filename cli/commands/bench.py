@@ -75,12 +75,11 @@ def bench(
         from ..views.bench_plot import draw, require_plots
 
         require_plots(plot)
-    if options.flags["max_tokens"] is not None:
-        raise UsageError("--max-tokens does nothing here", "Give --new-tokens.")
+    _refuse(options)
     prepared = session.prepare(options)
     config = prepared.settings.config.with_values({"max_tokens": new_tokens, "ignore_eos": True})
     tell = say if is_terminal(sys.stderr) and not options.quiet else _say_nothing
-    with prepared.open() as engine:
+    with prepared.open(warm=False) as engine:
         report = run_bench(engine, BenchPlan(config, prompt_tokens, repeats, warm_up, sweeps, parallel), tell)
     if options.json:
         print(for_stream(json_line(asdict(report)), sys.stdout))
@@ -88,6 +87,18 @@ def bench(
         print_report(report)
     if plot:
         draw(report, plot)
+
+
+def _refuse(options: Options) -> None:
+    """Raises: UsageError: a flag about what a bench decides itself."""
+    if options.flags["max_tokens"] is not None:
+        raise UsageError("--max-tokens does nothing here", "Give --new-tokens.")
+    for knob in ("judge_at", "judge_every", "late", "on_unsafe"):
+        if options.flags[knob] is not None:
+            raise UsageError(
+                f"--{knob.replace('_', '-')} does nothing here: a bench says itself when it judges",
+                "`eval run` without --parallel, and with the method `draft`, times answers as they are.",
+            )
 
 
 def _say_nothing(_: str) -> None:

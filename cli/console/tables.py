@@ -57,7 +57,8 @@ def table(columns: Sequence[Column], rows: Iterable[Any], width: int) -> Table:
 def _cut(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> None:
     """Cut the cells of those columns that are to be cut to one length at which each row fits."""
     widths = [
-        max(len(column.title), *(row[index].cell_len for row in rows)) for index, column in enumerate(columns)
+        max([len(column.title), *(row[index].cell_len for row in rows)])
+        for index, column in enumerate(columns)
     ]
     sides = range(len(columns))
     room = width - _GAP * (len(columns) - 1)

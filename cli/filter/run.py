@@ -91,6 +91,7 @@ class FilterRun:
         self._trace_to = out if as_json else sys.stderr
         self._warned: set[str] = set()
         self._tally = Tally()
+        self._num_not_kept = 0
         self.progress = self._open_progress()
 
     def answer(self, number: int, raw: bytes) -> None:
@@ -123,7 +124,16 @@ class FilterRun:
         else:
             self._tally.count(outcome)
             self._output.result(row, outcome)
-            self._kept.add(self._question(row), outcome)
+            self._keep(self._question(row), outcome)
+
+    def _keep(self, question: str, result: "Result") -> None:
+        """The answer is written: that it can't be kept too ends nothing, and is told once."""
+        try:
+            self._kept.add(question, result)
+        except AlignBeamError as error:
+            if not self._num_not_kept:
+                say(f"note: answers are not kept: {error.message}")
+            self._num_not_kept += 1
 
     def _question(self, row: dict[str, Any]) -> str:
         """What a row asked: of several messages the last."""
@@ -136,6 +146,8 @@ class FilterRun:
             say(f"{tally.done} prompts: {tally}")
         if tally.failed:
             raise AlignBeamError(f"{tally.failed} of {tally.done} prompts failed")
+        if self._num_not_kept:
+            raise AlignBeamError(f"{self._num_not_kept} of {tally.done} answers were not kept in the log")
         if fail_on_refusal and tally.refused + tally.blocked:
             raise typer.Exit(session.REFUSED)
 

@@ -7,8 +7,7 @@ _SLOTS = 4
 
 def with_slots(settings: SourcedConfig) -> SourcedConfig:
     """The same, with room for several unless somebody said how many."""
-    given = settings.given.get("parallel")
-    if given is not None and given.explicit:
+    if "parallel" in settings.given:
         return settings
     slots = SourcedValue(_SLOTS, "default of serve", explicit=False)
     return settings.with_value("parallel", slots)

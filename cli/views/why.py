@@ -21,6 +21,7 @@ from .harm import harm_text, limit_text
 from .story import summary
 
 _PIECE = 18
+_NOTHING_MIXED = "none: nothing was mixed"
 _REFUSED = {
     "draft": "The draft model refuses by itself: each token up to the refusal is its own first choice.",
     "mix": "It refuses because the anchor joined in: up to the refusal, "
@@ -51,7 +52,7 @@ def explained(result: Result, steps: Sequence[Step], width: int, which: str = ""
     for beam in _beams(result, which):
         parts += ["", Text(f"Mixed tokens of beam {beam + 1}", style="bold")]
         rows = [step for step in steps if step.beam == beam]
-        parts.append(table(_step_columns(rows), rows, width) if rows else "none: nothing was mixed")
+        parts.append(table(_step_columns(rows), rows, width) if rows else _NOTHING_MIXED)
     if steps:
         parts.append(Text.assemble("won by: whose first choice it is: ", winners_legend()))
     if which.isdecimal():
@@ -207,10 +208,9 @@ def _tokens(count: int, kind: str = "") -> str:
 def candidates(result: Result, steps: Sequence[Step], width: int, which: str = "") -> RenderableType:
     """The likeliest tokens of each mixed step; arguments and errors as of `explained`."""
     columns = (*_step_columns()[:2], Column("candidates of the mixture", 0, _top, grows=True))
-    tables = (
-        table(columns, [step for step in steps if step.beam == beam], width) for beam in _beams(result, which)
-    )
-    return Group(*tables)
+    mixed = ([step for step in steps if step.beam == beam] for beam in _beams(result, which))
+    tables = [table(columns, rows, width) for rows in mixed if rows]
+    return Group(*tables) if tables else _NOTHING_MIXED
 
 
 def _beams(result: Result, which: str) -> Sequence[int]:

@@ -3,6 +3,7 @@
 from alignbeam_local.errors import UsageError
 
 from ...console.terminal import say
+from ...inputs import require_regular
 from ...quoted_file import quoted_file
 from ..chat import Chat
 
@@ -19,7 +20,7 @@ def attach(chat: Chat, given: str) -> None:
         say(f"taken off: {_files(len(chat.attached))}")
         chat.attached = []
         return
-    text = quoted_file(_unquoted(given))
+    text = quoted_file(require_regular(_unquoted(given)))
     chat.attached.append(text)
     say(f"before the next question: {_files(len(chat.attached))}; /file alone takes them off")
 

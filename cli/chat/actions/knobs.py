@@ -46,7 +46,7 @@ def set_knob(chat: Chat, words: str) -> None:
     if knob == "profile":
         model(chat, f"profile {value}")
     else:
-        _change(chat, {knob: text_of(value, "/set system") if knob == "system" else value})
+        _change(chat, {knob: text_of(value, "/set system", waits=False) if knob == "system" else value})
 
 
 def require_knob(name: str) -> None:
@@ -76,7 +76,7 @@ def show(chat: Chat, _: str) -> None:
 
 def system(chat: Chat, text: str) -> None:
     """Another system prompt, from a file if an @ names one, or none. Raises: UsageError: no such file."""
-    _change(chat, {"system": text_of(text, "/system") or None})
+    _change(chat, {"system": text_of(text, "/system", waits=False) or None})
 
 
 def role(chat: Chat, name: str) -> None:

@@ -24,9 +24,10 @@ def retry(chat: Chat, words: str) -> None:
 
 def undo(chat: Chat, _: str) -> None:
     """Raises: UsageError: there is nothing to forget."""
+    chat.transcript.refresh()  # it may fail: nothing is undone then
     if not chat.conversation.undo():
         raise UsageError("there is nothing to undo", "No question has been answered.")
-    chat.steps = []
+    chat.undone()
     question = chat.transcript.drop_last().question
     say(f"taken out of the conversation: {_excerpt(question)}")
 
