@@ -179,6 +179,13 @@ def test_what_is_no_grammar_is_a_usage_error_that_says_why(
         ('{"type": "array", "minItems": 3, "maxItems": 1}', "minItems is over maxItems"),
         ('{"type": "array", "minItems": 3000}', "up to 2000"),
         ('{"enum": []}', "no value"),
+        ('{"type": "integer", "enum": [1e999]}', "not JSON"),
+        ('{"const": "\\ud800"}', "not JSON"),
+        ('{"const": NaN}', "not JSON"),
+        ('{"type": ["integer", "number"], "minimum": 0, "maximum": 10}', "none but minimum 0"),
+        ('{"type": ["integer", "number"], "exclusiveMinimum": 0}', "none but minimum 0"),
+        ('{"type": "array", "prefixItems": [{}], "items": false, "minItems": 2}', "so few items"),
+        ('{"items": false, "minItems": 2}', "so few items"),
     ],
 )
 def test_what_no_grammar_can_hold_is_said_and_not_left_out(schema: str, why: str) -> None:

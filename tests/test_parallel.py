@@ -15,6 +15,7 @@ from alignbeam_local.errors import AlignBeamError, ContextFull, ModelError, Time
 from alignbeam_local.events import BeamText, Done, Judged, Phase, Step, Withdrawn
 from alignbeam_local.heads.head import RequestHead
 from alignbeam_local.lm.language_model import SamplerSettings, SequenceState
+from alignbeam_local.lm.prompt_cache import PromptCache
 from alignbeam_local.machine.context_size import context_sizes
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import Result, Timings, Verdict
@@ -171,6 +172,16 @@ def test_rows_of_lanes_are_not_taken_for_the_engines_own() -> None:
     one.answer(said("a"), config)
     one.parallel().answers([(said("he"), config)])
     assert plain(one.answer(said("he"), config)) == plain(fresh.answer(said("he"), config))
+
+
+def test_what_lanes_read_is_not_taken_for_what_the_engine_read() -> None:
+    """A state of another request would steer this one."""
+    lm = FakeLM(DRAFT, hashed_row(DRAFT.size), hidden=hashed_row(4))
+    own, lane = PromptCache(lm), PromptCache(lm)
+    first = own.read([1, 2])
+    other = lane.read([3, 4])
+    assert (own.read([3, 4]) == other).all()
+    assert not (first == other).all()
 
 
 def decodes(loader: FakeLoader, name: str) -> int:

@@ -1,5 +1,7 @@
 """Conversations that a context does not hold."""
 
+from typing import Any
+
 import pytest
 
 from alignbeam_local.errors import ContextFull
@@ -24,6 +26,14 @@ def test_forty_turns_fit_a_small_context(monkeypatch: pytest.MonkeyPatch, kv: Kv
         talk.read_ahead()
     assert 3 <= len(notices) <= 12
     assert len(talk.conversation.messages) == 80, "the conversation itself is whole"
+
+
+def test_room_for_a_long_start_is_left_however_small_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than a quarter of it: what the anchor is asked for is what is left out for it."""
+    knobs: dict[str, Any] = {"prefix": "adaptive", "max_depth": 400, "max_tokens": 8}
+    talk = Talk(monkeypatch, script=LONG, **knobs)
+    for n in range(20):
+        assert talk.ask(f"{'long ' * 12}{n}?").finish_reason in ("stop", "length")
 
 
 def test_both_models_leave_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,16 +150,22 @@ class AnswerScheduler(SlotScheduler):
 
     def work(self, asked: Asked) -> SlotWork:
         """What makes this answer. Raises: ModelError: as `begin`."""
-        wanted = context_sizes(asked.config.with_values({"parallel": 1}))["draft"]
-        if wanted.num_sequences > self._models(0, asked).draft.lm.num_sequences:
-            raise ModelError("the open contexts are too small for this answer", "Open them with its knobs.")
+        self._require_room(asked)
         return lambda slot: self._make_answer(self._models(slot, asked), asked.config).stream(asked.messages)
 
     def _models(self, slot: int, asked: Asked) -> OpenModels:
         return self._slots[slot].anchor_alone if asked.of_anchor else self._slots[slot]
 
+    def _require_room(self, asked: Asked) -> None:
+        """Raises: ModelError: an anchor that answers alone was opened to be mixed in, the draft for less."""
+        wanted = context_sizes(asked.config.with_values({"parallel": 1}))["draft"]
+        lm = self._models(0, asked).draft.lm
+        if wanted.num_sequences > lm.num_sequences or wanted.shared_cells > lm.num_cells:
+            raise ModelError("the open contexts are too small for this answer", "Open them with its knobs.")
+
     def require_fit(self, asked: Asked) -> None:
-        """Raises: ContextFull, UsageError: draft or anchor can't read this conversation."""
+        """Raises: ContextFull, UsageError: draft or anchor can't read this conversation. As `begin`."""
+        self._require_room(asked)
         for prompter in prompters(self._models(0, asked), asked.config):
             prompter.require_possible(asked.messages)
             prompter.require_fit(len(prompter.encode(asked.messages)))

@@ -32,8 +32,8 @@ class _Budget:
         self._prompter = prompter
         self._turns = turns
         context, config = prompter.model.context, prompter.config
-        wanted = config.max_tokens if prompter.role == "draft" else config.mixed_depth
-        self._limit = context - min(wanted, context // 4)
+        draft_room = min(config.max_tokens, context // 4)
+        self._limit = context - (draft_room if prompter.role == "draft" else config.mixed_depth)
 
     def holds(self, start: int) -> bool:
         """Whether the turns from `start` on fit."""

@@ -52,6 +52,7 @@ def schema_grammar(text: str) -> str:
     """
     try:
         schema = json.loads(text)
+        json.dumps(schema, ensure_ascii=False, allow_nan=False).encode()  # no JSON is what this refuses
         return _Grammar(schema).text
     except RecursionError:
         raise UsageError("the JSON schema is too deep", _HINT) from None
@@ -185,11 +186,11 @@ class _Grammar:
         heads = [self._new_rule(self._any(own, f"{where}/{i}")) for i, own in enumerate(firsts)]
         low, high = _bounds(schema, where, "minItems", "maxItems")
         low = max(low, len(heads))
-        if high is not None and high < low:
-            raise _error(where, "no array can have so few items")
         items = schema.get("items", True)
         if items is False:
-            high = len(heads)
+            high = len(heads) if high is None else min(high, len(heads))
+        if high is not None and high < low:
+            raise _error(where, "no array can have so few items")
         rest = "" if high == len(heads) else self._new_rule(self._any(items, f"{where}/items"))
         return f'"[" space {_listed(heads, rest, low, high)} "]"'
 
@@ -210,7 +211,8 @@ class _Grammar:
         )
 
     def _number(self, schema: Schema, where: str) -> str:
-        if schema.get("minimum") not in (None, 0):
+        others = {"maximum", "exclusiveMinimum", "exclusiveMaximum"} & set(schema)
+        if others or schema.get("minimum") not in (None, 0):
             raise _error(where, "of numbers, a grammar holds none but minimum 0")
         return '"-"? digits fraction' if "minimum" not in schema else "digits fraction"
 

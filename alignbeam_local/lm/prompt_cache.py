@@ -32,6 +32,7 @@ class PromptCache:
         self._row: Logits | None = None
         self._row_ids: tuple[int, ...] = ()  # what it follows: slots hold the same sequences
         self._state: Hidden | None = None  # behind the prompt that was read last
+        self._state_ids: tuple[int, ...] = ()  # that prompt
 
     def row(self, ids: Sequence[int]) -> Logits:
         """The logits after a prompt, which sequence 0 then holds; beams of the last answer are gone.
@@ -52,10 +53,12 @@ class PromptCache:
 
     def read(self, ids: Sequence[int]) -> Hidden:
         """The hidden state at a prompt's last token, for a model that reads and never answers."""
-        if self._state is not None and list(self._lm.tokens(PROMPT)) == list(ids):
+        wanted = tuple(ids)
+        if self._state is not None and self._state_ids == wanted == tuple(self._lm.tokens(PROMPT)):
             return self._state
         self._begin_at_warmest(ids)
         self._state = self._lm.read({PROMPT: ids})[PROMPT]
+        self._state_ids = wanted
         self._lm.checkpoint(PROMPT)
         return self._state
 

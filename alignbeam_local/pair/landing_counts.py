@@ -33,7 +33,8 @@ def _compute(bridge: Bridge) -> Counts:
 
 
 def _key(bridge: Bridge) -> str:
-    text = f"{_FORMAT}|{bridge.draft.fingerprint}|{bridge.anchor.fingerprint}|{bridge.turn_end}"
+    pair = f"{bridge.draft.fingerprint}|{bridge.anchor.fingerprint}|{bridge.turn_end}"
+    text = f"{_FORMAT}|{pair}" + ("|one file" if bridge.draft is bridge.anchor else "")
     return sha256(text.encode()).hexdigest()
 
 

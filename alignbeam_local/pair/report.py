@@ -117,7 +117,10 @@ def measure_pair(
         tell(f"{file.name}: reading its vocabulary")
         probe.require_vocabulary(file.path)
     draft_vocabulary, draft_template = load_vocabulary(draft_file.path)
-    anchor_vocabulary, anchor_template = load_vocabulary(anchor_file.path)
+    is_same = draft_file.path.resolve() == anchor_file.path.resolve()  # it is then carried token by token
+    anchor_vocabulary, anchor_template = (
+        (draft_vocabulary, draft_template) if is_same else load_vocabulary(anchor_file.path)
+    )
     draft_entry = draft_file.entry
     draft_format = prompt_format(draft_template, draft_vocabulary, draft_entry.format, draft_entry.reasons)
     anchor_entry = anchor_file.entry
