@@ -30,7 +30,7 @@ def test_forty_turns_fit_a_small_context(monkeypatch: pytest.MonkeyPatch, kv: Kv
 
 def test_room_for_a_long_start_is_left_however_small_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than a quarter of it: what the anchor is asked for is what is left out for it."""
-    knobs: dict[str, Any] = {"prefix": "adaptive", "max_depth": 400, "max_tokens": 8}
+    knobs: dict[str, Any] = {"prefix": "adaptive", "max_depth": 400, "max_tokens": 400}
     talk = Talk(monkeypatch, script=LONG, **knobs)
     for n in range(20):
         assert talk.ask(f"{'long ' * 12}{n}?").finish_reason in ("stop", "length")
