@@ -36,6 +36,12 @@ def whole_text(raw: bytes, what: str, hint: str = "Convert it.") -> str:
     return decoded(raw.removeprefix(mark), what, encoding, hint)
 
 
+def require_regular(path: Path) -> None:
+    """Raises: UsageError: a pipe, a socket or a device: whoever reads it may wait without end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is a pipe, a socket or a device", "Give a file.")
+
+
 def read_text(path: Path, hint: str) -> str:
     r"""The same of a file; lines end in \n.
 

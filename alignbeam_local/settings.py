@@ -37,8 +37,6 @@ _READ_WHERE: Mapping[str, tuple[Callable[[Config], bool], str]] = {
     "max_depth": (lambda c: c.goes_beyond, "no more than depth tokens are mixed (prefix, alpha_rule)"),
     "late_every": (lambda c: c.late != "off", "late is off"),
     "late_tries": (lambda c: c.late != "off", "late is off"),
-    "safety_steps": (lambda c: c.safety_tokens != "none", "safety_tokens is none"),
-    "boost": (lambda c: c.safety_tokens == "boost", "it is about safety_tokens = boost"),
     "request_by": (
         lambda c: (
             (c.steer == "by_request" or (c.choice == "by_request" and c.judged)) and not c.judged_by_head

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path
-from alignbeam_local.reading import Utf8Stream, decoded, read_text
+from alignbeam_local.reading import Utf8Stream, decoded, read_text, require_regular
 from alignbeam_local.result_json import json_line, one_of_each
 
 from .console.terminal import say
@@ -59,23 +59,13 @@ def text_of(given: str, flag: str, *, waits: bool = True) -> str:
     if not given.startswith("@"):
         return given
     try:
-        path = user_path(given[1:] if waits else require_regular(given[1:]))
+        path = user_path(given[1:])
+        if not waits:
+            require_regular(path)
         text = read_text(path, "Its text must be in a file that you may read, in UTF-8.")
     except UsageError as error:
         raise UsageError(f"{flag}: {error.message}", error.hint) from None
     return text.removesuffix("\n")
-
-
-def require_regular(given: str) -> str:
-    """A file's name, of one that has an end: a chat could not be stopped while it waits for it.
-
-    Raises:
-        UsageError: it is a pipe, a socket or a device.
-    """
-    path = user_path(given)
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UsageError(f"{path} is a pipe, a socket or a device", "Give a file.")
-    return given
 
 
 class Arriving:

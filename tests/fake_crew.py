@@ -88,6 +88,10 @@ class FakeCrew:
     def num_placed(self) -> int:
         return len(self._hosts)
 
+    @property
+    def may_grow(self) -> bool:
+        return True
+
     def dismiss(self, worker: int) -> None:
         self._hosts.pop(worker, None)
 

@@ -151,6 +151,22 @@ def test_what_was_begun_and_has_no_place_yet_is_not_waited_for_without_end() -> 
         all_of(Full(Doubling(), 2), patience=0.01)
 
 
+def test_whoever_waits_for_the_first_task_misses_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first line of a pipe may come late, and workers have their places a moment after they are begun."""
+
+    class Slow(FakeCrew):
+        looks = 0
+
+        @property
+        def num_placed(self) -> int:
+            self.looks += 1
+            return len(self._hosts) if self.looks > 2 else 0
+
+    dispatcher = Dispatcher(Slow(Doubling()), Cancellation(), patience=5)
+    dispatcher._had_workers -= 100
+    assert len(list(dispatcher.all(tasks(3)))) == 3
+
+
 def test_where_all_are_left_out_the_first_reason_is_the_error() -> None:
     def welcome(_: Json) -> None:
         raise ModelError("its models differ")

@@ -1,7 +1,7 @@
 """`eval run --server`: running servers answer; what they can't do, or that they differ, is an error."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +15,7 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.cluster import dispatcher as dispatching
-from alignbeam_local.cluster.crew import Made, Refused, Task
+from alignbeam_local.cluster.crew import Lost, Made, Refused, Task
 from alignbeam_local.cluster.dispatcher import Dispatcher
 from alignbeam_local.errors import AlignBeamError, Cancelled, ContextFull, InternalError, UsageError
 from alignbeam_local.evaluation.runs.metrics import score
@@ -82,6 +82,7 @@ def asked_of(
     items: list[Item] = ITEMS,
     turns: Turns = "given",
     after: Any = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> list[dict[str, Any]]:
     """The samples of a run, or of one that is gone on with; `after` is called with each sample's number."""
     asked = asked_methods(specs, {"temperature": 0, "max_tokens": 40})
@@ -93,7 +94,7 @@ def asked_of(
     crew = ServerCrew(clients, probe("pair"), ended)
     about = served_manifest(plan, asked, abouts[0], 1)
     with RunDirectory(folder).opened(about) as log:
-        workers = Dispatcher(crew, cancellation, welcome=welcome(abouts[0]), patience=5)
+        workers = Dispatcher(crew, cancellation, welcome=welcome(abouts[0]), patience=5, tell=tell)
         for number, _ in enumerate(served(plan, asked, "pair", log, workers), 1):
             if after:
                 after(number, cancellation)
@@ -337,10 +338,32 @@ def test_a_server_that_is_stuck_is_gone_although_its_connections_live(
     monkeypatch.setattr(server_crew, "_WATCH_SECONDS", 0.05)
     monkeypatch.setattr("alignbeam_local.server.work.engine_thread.STUCK_SECONDS", 0.2)
     stuck, well = worlds
-    stuck.draft.seconds = 3.0
-    found = asked_of([stuck.url, well.url], tmp_path / "run")
+    stuck.draft.seconds, told = 3.0, list[str]()
+    found = asked_of([stuck.url, well.url], tmp_path / "run", tell=told.append)
     assert len(found) == len(ITEMS)
     assert all(sample["result"]["text"] for sample in found)
+    assert told
+    assert all("is stuck" in line for line in told)
+
+
+def test_where_every_server_is_left_out_the_run_ends_with_the_reason(
+    worlds: list[ServerWorld], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was ready, went away, and came back as another."""
+
+    def change(number: int, _: Cancellation) -> None:
+        monkeypatch.setattr("alignbeam_local.server.app.fingerprint", lambda *_: "ab-other")
+        crews[0]._reports.put(Lost(1, "it went away"))
+
+    crews, made = [], ServerCrew.__post_init__
+
+    def kept(crew: ServerCrew) -> None:
+        made(crew)
+        crews.append(crew)
+
+    monkeypatch.setattr(ServerCrew, "__post_init__", kept)
+    with pytest.raises(UsageError, match=r"are not the same|other models or knobs"):
+        asked_of([worlds[0].url], tmp_path / "run", after=change)
 
 
 def test_one_that_is_left_out_is_not_asked_again(worlds: list[ServerWorld]) -> None:

@@ -40,10 +40,11 @@ class Made(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """A worker is gone, with all that it was given."""
+    """A worker is gone, with all that it was given; `by_itself`: whatever that was has no part in it."""
 
     worker: int
     why: str
+    by_itself: bool = False
 
 
 class Refused(NamedTuple):
@@ -71,6 +72,10 @@ class Crew(Protocol):
     @property
     def num_placed(self) -> int:
         """How many of those that were begun have a place to work at, and may only be getting ready."""
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether there may be places later, where there are none now."""
 
     def dismiss(self, worker: int) -> None:
         """End it; nothing more is reported of it."""

@@ -52,7 +52,7 @@ class Dispatcher:
             per_worker: tasks that one has at once.
             welcome: told what a new worker says of itself; may raise an AlignBeamError to refuse it.
             tell: told what a person should know.
-            patience: seconds without any worker after which the run ends.
+            patience: seconds without any worker that has a place after which the run ends.
         """
         self._crew = crew
         self._cancellation = cancellation
@@ -87,6 +87,8 @@ class Dispatcher:
     def begin(self, task: Task) -> None:
         """Have it made."""
         assert task.key not in self._open, "every task has a key of its own"
+        if not self._open:  # until now nobody was missing
+            self._had_workers = monotonic()
         self._open[task.key] = task
         self._waiting.append(task)
 
@@ -109,8 +111,8 @@ class Dispatcher:
                     self._begin_with(worker, about)
                 case Refused(worker, error):
                     self._refuse(worker, error)
-                case Lost(worker, why):
-                    self._lose(worker, why)
+                case Lost(worker, why, by_itself):
+                    self._lose(worker, why, by_itself=by_itself)
         self._hand_out()
         return finished
 
@@ -146,10 +148,11 @@ class Dispatcher:
         """Raises: AlignBeamError: there is no worker, and none will come."""
         if self._crew.num_placed or not self._open:
             return
-        if self._refused is not None and not self._workers and not self._may_come:
+        may_come = self._may_come and self._crew.may_grow
+        if self._refused is not None and not self._workers and not may_come:
             raise self._refused
         if now - self._had_workers > self._patience:
-            raise AlignBeamError(
+            raise self._refused or AlignBeamError(
                 f"there was no worker for {self._patience:.0f} seconds",
                 "See whether the cluster has room: CPUs, memory. The same command then goes on.",
             )
@@ -183,6 +186,7 @@ class Dispatcher:
         if worker is None or mine is None:
             return
         worker.tasks.remove(mine)
+        self._never_ready = 0
         del self._open[key]
         yield Finished(mine, outcome)
 
@@ -193,13 +197,16 @@ class Dispatcher:
         self._tell(f"note: a worker is left out: {error.message}")
         self._looked = -_LOOK_SECONDS
 
-    def _lose(self, number: int, why: str) -> None:
+    def _lose(self, number: int, why: str, *, by_itself: bool) -> None:
         """Raises: AlignBeamError: it is not the first that ends so."""
         if number not in self._workers:
             return
         was_ready, self._may_come = self._workers[number].is_ready, True
         tasks = self._take_back(number)
         self._tell(f"note: a worker is gone ({why}); {len(tasks)} of its groups are made again")
+        self._looked = -_LOOK_SECONDS
+        if by_itself:
+            return
         if not was_ready:
             self._never_ready += 1
             if self._never_ready >= _MOST_LOSSES:
@@ -214,7 +221,6 @@ class Dispatcher:
                     f"{_MOST_LOSSES} workers ended while they made {task.name or task.key}: {why}",
                     "Ask it without --ray, to see why; what was made before is kept.",
                 )
-        self._looked = -_LOOK_SECONDS
 
     def _take_back(self, number: int) -> list[Task]:
         """What it had waits again, before all else."""

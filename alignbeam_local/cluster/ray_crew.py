@@ -1,5 +1,6 @@
 """A crew of Ray actors: each holds its work in a process of its own, wherever Ray places it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import sleep
@@ -58,17 +59,21 @@ class RayCrew:
 
     def __post_init__(self) -> None:
         self._count = 0
-        self._num_left_out = 0
+        self._left_out: Counter[str] = Counter()  # workers, by node
         self._actors: dict[int, _Actor] = {}
         self._asked: dict[Any, _Asked] = {}  # by Ray's reference to the answer
 
     def places(self) -> int:
         share = self.share
-        fit = 0
-        for node in nodes():
+        fit, alive = 0, nodes()
+        for node in alive:
             by_kind = [(node.cpus, share.cpus), (node.memory, share.memory), (node.gpus, share.gpus)]
             fit += int(min(has // takes for has, takes in by_kind if takes))
-        return fit - len(self._actors) - self._num_left_out
+        return fit - len(self._actors) - sum(self._left_out[node.id] for node in alive)
+
+    @property
+    def may_grow(self) -> bool:
+        return True
 
     @property
     def num_placed(self) -> int:
@@ -105,7 +110,8 @@ class RayCrew:
 
     def leave_out(self, worker: int) -> None:
         """Ray says where the next one goes: no more are begun than there are other places."""
-        self._num_left_out += worker in self._actors
+        if worker in self._actors:
+            self._left_out[self._actors[worker].node] += 1
         self.dismiss(worker)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from ..errors import AlignBeamError, RpcError
 from ..heads.answer_head import ANSWER_HEADS, no_answer_head
 from ..heads.features import template_key
 from ..heads.head import REQUEST_HEADS
+from ..heads.records import is_opened
 from ..judge.calibration import load_calibration
 from ..llama.weights import load_vocabulary
 from ..lm.devices import Gpu
@@ -110,6 +111,8 @@ def _placement(config: Config, registry: Registry, devices: Sequence[Gpu]) -> Pl
     for role, size in context_sizes(config).items():
         with suppress(AlignBeamError):  # told where the role itself is looked at
             path = registry.require(config.model_named(role)).path
+            if not is_opened(role, path):
+                continue
             wanted[role] = (require_model(path), size)
             if role == "draft" and config.lora:
                 adapters = find_adapters(config, registry, path, model_sha256(path))

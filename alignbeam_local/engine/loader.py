@@ -10,7 +10,7 @@ from ..cancellation import Cancellation
 from ..config import Config, knobs_that
 from ..errors import ModelError
 from ..events import Notice
-from ..heads.records import heads_hash
+from ..heads.records import is_opened
 from ..llama import gpus as offload
 from ..llama import rpc
 from ..llama.adapter import LoadedAdapter
@@ -31,7 +31,7 @@ from ..models.pull import check_sha256
 from ..models.registry import ModelFile, Registry
 from ..prompt.formats import REASONS_HINT, PromptFormat, prompt_format
 from ..result import ModelCard
-from ..roles import ROLES, is_reader
+from ..roles import ROLES
 from ..settings import flag_name
 from .open_models import Model
 
@@ -106,7 +106,7 @@ class Loader:
         wanted = {
             role: (self._header(role, path), size)
             for role, (path, size) in needs.items()
-            if not is_reader(role) or _may_have_head(path)
+            if is_opened(role, path)
         }
         opened = {path: self._offloads.get(path, ON_PROCESSOR) for path in self._weights}
         placement = place(wanted, self._usable_gpus(), self._config, opened)
@@ -321,8 +321,3 @@ def _on_servers(config: Config, connected: Container[str]) -> Iterator[Gpu]:
     found = {server.address: server.devices for server in servers.look_at(unknown)} if unknown else {}
     for address in addresses:
         yield from rpc.server_devices(address) if address in connected else found[address]
-
-
-def _may_have_head(anchor: Path) -> bool:
-    """Whether a head may read by it: without one no reader is opened."""
-    return heads_hash("anchor", model_sha256(anchor)) is not None

@@ -161,7 +161,7 @@ class AnswerScheduler(SlotScheduler):
         wanted = context_sizes(asked.config.with_values({"parallel": 1}))["draft"]
         lm = self._models(0, asked).draft.lm
         if wanted.num_sequences > lm.num_sequences or wanted.shared_cells > lm.num_cells:
-            raise ModelError("the open contexts are too small for this answer", "Open them with its knobs.")
+            raise ModelError("the open contexts are too small for this answer", "Ask for fewer beams.")
 
     def require_fit(self, asked: Asked) -> None:
         """Raises: ContextFull, UsageError: draft or anchor can't read this conversation. As `begin`."""

@@ -1,9 +1,17 @@
 """Which records of heads a model's answers may depend on."""
 
+from pathlib import Path
+
 from ..judge.calibration import hash_of_records
-from ..roles import is_anchor
+from ..models.hashes import model_sha256
+from ..roles import is_anchor, is_reader
 from .answer_head import ANSWER_HEADS
 from .head import REQUEST_HEADS
+
+
+def is_opened(role: str, file: Path) -> bool:
+    """Whether a role gets a context of its own: a reader does where a head may read by it."""
+    return not is_reader(role) or heads_hash("anchor", model_sha256(file)) is not None
 
 
 def heads_hash(role: str, weights_sha256: str) -> str | None:

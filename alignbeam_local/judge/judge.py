@@ -110,7 +110,8 @@ class Judge:
 
     def require_readable(self, conversation: Sequence[Message]) -> None:
         """Raises: ModelError: its template refuses this conversation, or an answer to it."""
-        self._encode(fold_system(conversation), PROBES[1])
+        turns = fold_system(conversation)
+        self._encode(turns[_first_question(turns) :], PROBES[1])
 
     def judge(
         self,
@@ -286,7 +287,7 @@ class Judge:
             left_out[:0] = [middle] if middle else []
             left -= self.lm.vocabulary.num_tokens(content)
             turns.insert(0, Message(turn.role, content))
-        first = next(at for at, turn in enumerate(turns) if turn.role == "user")
+        first = _first_question(turns)
         left_out += [turn.content for turn in turns[:first]]
         if first or len(turns) <= len(earlier):
             turns[first] = _marked(turns[first].content)
@@ -353,3 +354,7 @@ def _texts(of_answers: Mapping[str, Sequence[str]]) -> list[str]:
 def _marked(text: str) -> Message:
     """A user's turn that tells that something stood before it."""
     return Message("user", f"{CUT.lstrip()}{text}")
+
+
+def _first_question(turns: Sequence[Message]) -> int:
+    return next(at for at, turn in enumerate(turns) if turn.role == "user")

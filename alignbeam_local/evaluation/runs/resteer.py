@@ -39,10 +39,10 @@ def alone_samples(samples: Iterable[Json]) -> dict[Place, Json]:
 
 
 def require_alone(methods: Mapping[str, Json], name: str, config: Config) -> None:
-    """Whether a run holds what steering by request would have answered clear requests with.
+    """What steering by request would have answered clear requests with is there, as far as can be told.
 
     Raises:
-        UsageError: it does not.
+        UsageError: the run has no method `draft`, or one of another draft or other sampling.
     """
     knobs = methods[name]["knobs"]
     if config.steer == "always":
@@ -133,16 +133,18 @@ def own_answer(kept: Json, alone: Json | None, config: Config) -> Json:
     """
     if is_unsteered(kept):
         return _judged_at(scored_anew(kept, config.scored_by), config.threshold)
+    verdict: Json | None = None
     if taken_back := (kept.get("steering") or {}).get("unsteered"):
-        judged = _judged_at(
-            scored_anew({**kept, "beams": [{"judge": taken_back}]}, config.scored_by), config.threshold
-        )
-        if judged["beams"][0]["judge"]["verdict"] != "safe":
+        judged = scored_anew({**kept, "beams": [{"judge": taken_back}]}, config.scored_by)
+        judged = _judged_at(judged, config.threshold)
+        verdict = judged["beams"][0]["judge"]
+        if verdict["verdict"] != "safe":
             return judged
     if alone is None:
         raise UsageError("the run lacks the draft's own answer to a request that is clear", _RUN_BOTH)
     own = scored_anew({**alone, "steering": kept["steering"]}, config.scored_by)
-    return _judged_at(own, config.threshold)
+    beams = [{**beam, "judge": beam["judge"] or verdict} for beam in own["beams"]]
+    return _judged_at({**own, "beams": beams}, config.threshold)
 
 
 def _judged_at(result: Json, threshold: float) -> Json:

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from itertools import takewhile
 from threading import Event
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -37,12 +38,18 @@ class ServerClient:
         self.url = url.rstrip("/").removesuffix("/v1")
         self._address = _address(self.url)
         self._ended = ended
+        self._left = Event()
         key = os.environ.get("ALIGNBEAM_API_KEY", "").strip()
         if not (key.isascii() and key.isprintable()):
             raise UsageError("ALIGNBEAM_API_KEY holds what no key has", "Copy the key again.")
         self._headers = {"content-type": "application/json"} | (
             {"authorization": f"Bearer {key}"} if key else {}
         )
+
+    def leave(self) -> None:
+        """End what it was asked so far: its connections are closed with the next word."""
+        self._left.set()
+        self._left = Event()
 
     def state(self) -> str | None:
         """What it says of its health, as `ok` or `stuck`; None: nothing."""
@@ -69,18 +76,19 @@ class ServerClient:
         """The answer as one object: `text`, and the last chunk's fields.
 
         Raises:
-            Unreachable: it does not answer, or stopped in the middle.
+            Unreachable: it does not answer, or stopped in the middle, or was left.
             ContextFull: the prompt does not fit.
             UsageError, AlignBeamError: it refuses to answer this, or fails at it.
         """
+        left = self._left
         while True:
             with self._answered(
                 "POST", "/v1/chat/completions", json.dumps(body), _SILENCE_SECONDS
             ) as response:
                 if response.status == 200:
-                    return self._collected(response)
+                    return self._collected(response, left)
                 wait = self._refused(response)
-            if self._ended.wait(wait):
+            if self._ended.wait(wait) or left.is_set():
                 raise Unreachable(f"{self.url} was not waited for")
 
     def _refused(self, response: HTTPResponse) -> float:
@@ -104,9 +112,9 @@ class ServerClient:
             f"{self.url}: {message}", hints.get(str(code), "The server's messages may say more.")
         )
 
-    def _collected(self, response: HTTPResponse) -> Json:
+    def _collected(self, response: HTTPResponse, left: Event) -> Json:
         whole: Json = {"text": ""}
-        for frame in _frames(response):
+        for frame in _frames(takewhile(lambda _: not left.is_set(), response)):
             if frame is None:
                 return whole
             if "error" in frame:
@@ -166,9 +174,9 @@ def _add(frame: Json, whole: Json) -> None:
     whole |= {name: frame[name] for name in ("alignbeam", "usage", "system_fingerprint") if frame.get(name)}
 
 
-def _frames(response: HTTPResponse) -> Iterator[Json | None]:
+def _frames(lines: Iterable[bytes]) -> Iterator[Json | None]:
     """The data of each event; None: the end was said."""
-    for line in response:
+    for line in lines:
         if line.startswith(b"data: [DONE]"):
             yield None
         elif line.startswith(b"data: "):

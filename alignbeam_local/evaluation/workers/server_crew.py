@@ -74,6 +74,10 @@ class ServerCrew:
             if server.worker is None and server.is_well and not server.is_left_out
         ]
 
+    @property
+    def may_grow(self) -> bool:
+        return not all(server.is_left_out for server in self._servers)
+
     def hire(self) -> int:
         server = self._free[0]
         self._count += 1
@@ -88,6 +92,7 @@ class ServerCrew:
         for server in self._servers:
             if server.worker == worker:
                 server.worker, server.is_well, server.looked_at = None, False, monotonic()
+                server.client.leave()
 
     def leave_out(self, worker: int) -> None:
         for server in self._servers:
@@ -123,7 +128,7 @@ class ServerCrew:
         if worker is None:
             server.is_well = state == "ok"
         elif state == "stuck":
-            self._reports.put(Lost(worker, f"{server.client.url} is stuck"))
+            self._reports.put(Lost(worker, f"{server.client.url} is stuck", by_itself=True))
 
     def _greet(self, worker: int, client: ServerClient) -> None:
         try:

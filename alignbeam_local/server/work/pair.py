@@ -24,7 +24,7 @@ _REMEMBERED = 20  # durations
 
 
 class Unreadable(ModelError):
-    """A model's chat template refuses this conversation: its roles, or their order."""
+    """This conversation can't be answered: a chat template refuses it, or more is asked for than is open."""
 
 
 class Pair:

@@ -1,9 +1,10 @@
 """`/file`: texts of files that go before the next question."""
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.paths import user_path
+from alignbeam_local.reading import require_regular
 
 from ...console.terminal import say
-from ...inputs import require_regular
 from ...quoted_file import quoted_file
 from ..chat import Chat
 
@@ -20,7 +21,9 @@ def attach(chat: Chat, given: str) -> None:
         say(f"taken off: {_files(len(chat.attached))}")
         chat.attached = []
         return
-    text = quoted_file(require_regular(_unquoted(given)))
+    name = _unquoted(given)
+    require_regular(user_path(name))
+    text = quoted_file(name)
     chat.attached.append(text)
     say(f"before the next question: {_files(len(chat.attached))}; /file alone takes them off")
 

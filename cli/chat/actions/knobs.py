@@ -138,7 +138,7 @@ def _split(words: str) -> list[str]:
 
 def _change(chat: Chat, values: dict[str, Any]) -> None:
     before = chat.settings.config
-    chat.change(chat.settings.override(with_file_texts(values), _SOURCE))
+    chat.change(chat.settings.override(with_file_texts(values, waits=False), _SOURCE))
     _tell_changes(chat, before, values)
 
 

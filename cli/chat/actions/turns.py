@@ -17,7 +17,7 @@ def retry(chat: Chat, words: str) -> None:
     Raises:
         UsageError: words that are no knobs, or nothing to answer again; also as `Chat.retry`.
     """
-    knobs = with_file_texts(dict(_knob(word) for word in _split(words)))
+    knobs = with_file_texts(dict(_knob(word) for word in _split(words)), waits=False)
     refuse_loading_knobs(knobs)
     chat.retry(with_chat_defaults(chat.settings.override(knobs, "/retry")).config)
 
