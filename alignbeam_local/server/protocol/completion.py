@@ -158,7 +158,7 @@ def usage(record: Record) -> dict[str, Any]:
 def own_object(record: Record, include: Sequence[Extra], *, shows_all: bool) -> dict[str, Any]:
     """The `alignbeam` object; `include` names its heavy parts.
 
-    `shows_all`: also text that no verdict has passed.
+    `shows_all`: also text that no verdict has passed, and answers to a request that is to be refused.
     """
     result = record.result
     assert result is not None
