@@ -1,7 +1,9 @@
 """The measurement of docs/late.md counts windows as `late` does."""
 
+import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,3 +61,22 @@ def test_the_first_window_counts_towards_nothing(
 def test_a_hit_is_at_the_end_of_its_window() -> None:
     assert hit([1, 5, 5], RULE, tokens=170) == 170
     assert hit([5], "one window", tokens=40) == 40
+
+
+def test_what_is_counted_holds_no_text_and_reports_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = {"id": "turns 1", "kind": "turns", "turn": 70, "text": "SECRET", "prompt": "SECRET", **answer(256)}
+    read = {"id": "turns 1", "by": "judge", "read": [[1.0, 0.5], [4.0, 0.5], [4.0, 0.5], [None, 0.5]]}
+    files = [tmp_path / name for name in ("answers.jsonl", "read.jsonl", "counts.jsonl")]
+    for file, row in zip(files, (made, read), strict=False):
+        file.write_text(json.dumps(row), encoding="utf-8")
+    answers, reads, counts = files
+    MEASURE["count"](SimpleNamespace(answers=answers, read=[reads], out=counts))
+    assert "SECRET" not in counts.read_text(encoding="utf-8")
+    told = []
+    for one, other in ((answers, reads), (counts, counts)):
+        MEASURE["report"](SimpleNamespace(answers=one, read=other, threshold=[2.5]))
+        told.append(capsys.readouterr().out.split("\n")[1:])
+    assert told[0] == told[1]
+    assert "turns 1/1" in told[0][0]
