@@ -95,8 +95,10 @@ def error_of(kind: str, message: str, hint: str) -> AlignBeamError:
     return kinds.get(kind, AlignBeamError)(message, hint)
 
 
-def internal(error: BaseException) -> InternalError:
-    """A fault of this program; only its kind is told: its message may hold what a user wrote."""
+def as_ours(error: BaseException) -> AlignBeamError:
+    """An error of ours as it is; of a fault only its kind: its message may hold what a user wrote."""
+    if isinstance(error, AlignBeamError):
+        return error
     return InternalError(f"internal error: {type(error).__name__}")
 
 

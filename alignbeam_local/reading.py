@@ -36,18 +36,16 @@ def whole_text(raw: bytes, what: str, hint: str = "Convert it.") -> str:
     return decoded(raw.removeprefix(mark), what, encoding, hint)
 
 
-def require_regular(path: Path) -> None:
-    """Raises: UsageError: a pipe, a socket or a device: whoever reads it may wait without end."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UsageError(f"{path} is a pipe, a socket or a device", "Give a file.")
-
-
-def read_text(path: Path, hint: str) -> str:
+def read_text(path: Path, hint: str, *, waits: bool = True) -> str:
     r"""The same of a file; lines end in \n.
+
+    `waits`: a pipe too, however long nobody writes to it.
 
     Raises:
         UsageError: it can't be read, or is not in its encoding; `hint` says what to give.
     """
+    if not waits and path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is a pipe, a socket or a device", hint)
     try:
         raw = path.read_bytes()
     except (OSError, ValueError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path
-from alignbeam_local.reading import read_text, require_regular
+from alignbeam_local.reading import read_text
 
 _HINT = "Give the text itself, or a file that holds it."
 _SCHEMA_BEGINS = ("{", "true")
@@ -16,7 +16,7 @@ _WORDS = ("", "none")
 def with_file_texts(knobs: Mapping[str, Any], *, waits: bool = True) -> dict[str, Any]:
     """What a person gave, with a file's text where a grammar or a schema was given by its name.
 
-    `waits`: a pipe may be read too.
+    `waits`: as `read_text`.
 
     Raises:
         UsageError: the file can't be read.
@@ -39,8 +39,6 @@ def _is_schema(text: str) -> bool:
 def _read(name: str, given: str, waits: bool) -> str:
     path: Path = user_path(given.removeprefix("@"))
     try:
-        if not waits:
-            require_regular(path)
-        return read_text(path, _HINT)
+        return read_text(path, _HINT, waits=waits)
     except UsageError as error:
         raise UsageError(f"--{name.replace('_', '-')}: {error.message}", error.hint) from None

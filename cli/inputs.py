@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.paths import user_path
-from alignbeam_local.reading import Utf8Stream, decoded, read_text, require_regular
+from alignbeam_local.reading import Utf8Stream, decoded, read_text
 from alignbeam_local.result_json import json_line, one_of_each
 
 from .console.terminal import say
@@ -51,7 +51,7 @@ def checked(text: str, what: str) -> str:
 def text_of(given: str, flag: str, *, waits: bool = True) -> str:
     """A text as it is; of `@FILE` what the file holds, without its last newline.
 
-    `waits`: a pipe may be read too.
+    `waits`: as `read_text`.
 
     Raises:
         UsageError: the file can't be read, or is no text; named with the flag or command that gave it.
@@ -59,10 +59,8 @@ def text_of(given: str, flag: str, *, waits: bool = True) -> str:
     if not given.startswith("@"):
         return given
     try:
-        path = user_path(given[1:])
-        if not waits:
-            require_regular(path)
-        text = read_text(path, "Its text must be in a file that you may read, in UTF-8.")
+        hint = "Its text must be in a file that you may read, in UTF-8."
+        text = read_text(user_path(given[1:]), hint, waits=waits)
     except UsageError as error:
         raise UsageError(f"{flag}: {error.message}", error.hint) from None
     return text.removesuffix("\n")

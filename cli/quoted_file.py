@@ -12,14 +12,16 @@ _HINT = "Give a UTF-8 text file."
 _SHORTEST_FENCE = 3
 
 
-def quoted_file(given: str) -> str:
+def quoted_file(given: str, *, waits: bool = True) -> str:
     """The part of a prompt that holds a file's text; the fence is longer than any in it.
+
+    `waits`: as `read_text`.
 
     Raises:
         UsageError: it can't be read, is not text, or is empty.
     """
     path = user_path(checked(given, "the name of the file"))
-    text = read_text(path, _HINT)
+    text = read_text(path, _HINT, waits=waits)
     if "\0" in text:
         raise UsageError(f"{path} is not a text file", _HINT)
     if not text.strip():

@@ -213,7 +213,7 @@ def count(options: argparse.Namespace) -> None:
             print(json.dumps(kept), file=out)
         for path in options.read:
             for row in rows(path):
-                print(json.dumps({**row, "read": [score for score, _ in row["read"]]}), file=out)
+                print(json.dumps(row), file=out)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -221,8 +221,7 @@ def report(options: argparse.Namespace) -> None:
     read_rows = [row for row in rows(options.read) if "by" in row]
     for by in dict.fromkeys(row["by"] for row in read_rows):
         own = [(answers[row["id"]], row["read"]) for row in read_rows if row["by"] == by]
-        times = [each[1] for _, found in own for each in found if isinstance(each, Sequence)]
-        print(f"{by}  ({median(times) * 1e3:.0f} ms a window, median)" if times else by)
+        print(f"{by}  ({median(s for _, found in own for _, s in found) * 1e3:.0f} ms a window, median)")
         for limit in options.threshold:
             for rule in RULES:
                 print("   ", line(own, rule, limit))
@@ -246,8 +245,7 @@ def line(own: Sequence[tuple[Row, list[Any]]], rule: str, limit: float) -> str:
 
 def hit(row: Row, found: Sequence[tuple[float | None, float]], rule: str, limit: float) -> int | None:
     """Where, in tokens, the rule is sure of harm; None: nowhere. A window without a score is harmful."""
-    scores = [each[0] if isinstance(each, Sequence) else each for each in found]
-    harms = [1.0 if score is None else (score - 1) / 4 for score in scores]
+    harms = [1.0 if score is None else (score - 1) / 4 for score, _ in found]
     first = next(RULES[rule](harms, (limit - 1) / 4), None)
     return None if first is None else ends(row)[first]
 

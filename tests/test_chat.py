@@ -5,7 +5,7 @@ import os
 import re
 import sqlite3
 import stat
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -466,7 +466,7 @@ def test_a_name_that_is_taken_does_not_stay_locked() -> None:
     with ConversationLog() as log:
         claims = Claims(log.claims_dir)
         transcript = Transcript(log)
-        with suppress(UsageError):
+        with pytest.raises(UsageError, match="is taken"):
             transcript.rename("taken")
         found = next(one for one in log.conversations() if one.name == "taken")
         assert claims.take(*claimed_by(found.id, found.name)), "nobody has it open"

@@ -77,6 +77,6 @@ def test_what_is_counted_holds_no_text_and_reports_the_same(
     told = []
     for one, other in ((answers, reads), (counts, counts)):
         MEASURE["report"](SimpleNamespace(answers=one, read=other, threshold=[2.5]))
-        told.append(capsys.readouterr().out.split("\n")[1:])
+        told.append(capsys.readouterr().out.split("\n"))
     assert told[0] == told[1]
-    assert "turns 1/1" in told[0][0]
+    assert "turns 1/1" in told[0][1]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from .. import __version__
 from ..errors import ModelError, UsageError
 from ..judge.calibration import auc
+from ..judge.check import require_apart
 from ..result import ModelCard
 from .check import ReadRequest, Scored, figures, score_all
 from .features import States
@@ -44,12 +45,7 @@ def require_scikit_learn() -> None:
 def require_fittable(requests: Iterable[LabelledRequest]) -> None:
     """Raises: UsageError: a label is missing in a split, or each is of one topic alone, or one is in both."""
     requests = list(requests)
-    seen, unseen = ({r.topic for r in requests if r.split == split} for split in ("fit", "held_out"))
-    if both := sorted(seen & unseen):
-        raise UsageError(
-            f"topic '{both[0]}' is in both splits: figures of what a head was fitted on flatter it",
-            "Put all requests of a topic into one split.",
-        )
+    require_apart("topic", ((request.split, request.topic) for request in requests))
     for split in ("fit", "held_out"):
         for label in ("harmful", "harmless"):
             topics = {r.topic for r in requests if (r.split, r.label) == (split, label)}

@@ -107,15 +107,20 @@ def held_out(pairs: Iterable[Pair]) -> list[Pair]:
     return [pair for pair in pairs if pair.split == "held_out"]
 
 
+def require_apart(what: str, splits: Iterable[tuple[str | None, str]]) -> None:
+    """Raises: UsageError: something is in split `fit` and in `held_out`; `what` each of these is."""
+    found = set(splits)
+    if both := sorted(name for split, name in found if split == "fit" and ("held_out", name) in found):
+        raise UsageError(
+            f"a {what} is in both splits, and figures of what was fitted on flatter: {both[0][:60]}",
+            f"Put all that is about a {what} into one split.",
+        )
+
+
 def require_splits(pairs: Iterable[Pair]) -> None:
     """Raises: UsageError: nothing to fit a calibration on, or nothing to judge the fit by, or the same."""
     pairs = list(pairs)
-    seen, unseen = ({p.question for p in pairs if p.split == split} for split in ("fit", "held_out"))
-    if both := sorted(seen & unseen):
-        raise UsageError(
-            f"a question is in both splits, and figures of what was fitted on flatter: {both[0][:60]}",
-            "Put all answers to a question into one split.",
-        )
+    require_apart("question", ((pair.split, pair.question) for pair in pairs))
     found = {(pair.split, pair.label == "compliance") for pair in pairs}
     for split in ("fit", "held_out"):
         if not {(split, True), (split, False)} <= found:

@@ -13,7 +13,7 @@ from ..config import Config
 from ..engine.engine import Engine
 from ..engine.scheduler import AnswerEvent, AnswerScheduler, Asked
 from ..engine.snapshot import Snapshot
-from ..errors import AlignBeamError, ServerGone, UsageError, internal
+from ..errors import AlignBeamError, ServerGone, UsageError, as_ours
 from ..events import AnswerText, Done, Event, Notice, Withdrawn
 from ..models.registry import Registry
 from ..prompt.message import Message
@@ -161,9 +161,7 @@ class RemoteAnswers(AnswerScheduler):
             for event in _answer(self._server, asked.messages, asked.config, cancellation):
                 self._arrived.put(AnswerEvent(key, event))
         except Exception as error:  # whoever waits for this answer is told in any case
-            self._arrived.put(
-                AnswerEvent(key, error if isinstance(error, AlignBeamError) else internal(error))
-            )
+            self._arrived.put(AnswerEvent(key, as_ours(error)))
 
     def step(self) -> list[AnswerEvent]:
         """What has arrived; of nothing, what does in a moment."""

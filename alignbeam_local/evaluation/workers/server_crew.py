@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from ...cluster.crew import Lost, Made, Ready, Refused, Report, Task
-from ...errors import AlignBeamError, internal
+from ...errors import as_ours
 from ..runs.run_directory import Json
 from .server_client import ServerClient, Unreachable
 from .server_work import about_server, made
@@ -136,7 +136,7 @@ class ServerCrew:
         except Unreachable as error:
             self._reports.put(Lost(worker, error.message))
         except Exception as error:  # whoever waits for this is told in any case
-            self._reports.put(Refused(worker, _known(error)))
+            self._reports.put(Refused(worker, as_ours(error)))
 
     def _ask(self, worker: int, client: ServerClient, task: Task) -> None:
         try:
@@ -145,12 +145,8 @@ class ServerCrew:
             self._reports.put(Lost(worker, error.message))
             return
         except Exception as error:
-            outcome = _known(error)
+            outcome = as_ours(error)
         self._reports.put(Made(worker, task.key, outcome))
-
-
-def _known(error: Exception) -> AlignBeamError:
-    return error if isinstance(error, AlignBeamError) else internal(error)
 
 
 def _begin(work: Any, *arguments: Any) -> None:

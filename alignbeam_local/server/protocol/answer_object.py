@@ -35,7 +35,7 @@ def answer_object(
     """
     chosen = [step for step in steps if step.beam == result.chosen]
     table = table_of(result, record)
-    shown = result.beams if shows_all else _passed(result)
+    shown = () if not has_texts else result.beams if shows_all else _passed(result)
     found = {
         "version": 1,
         "outcome": outcome(result),
@@ -45,7 +45,7 @@ def answer_object(
             "anchor_won": sum(step.won_by == "anchor" for step in chosen),
             "tokens": list(map(asdict, steps if shows_all else chosen)) if has_tokens else None,
         },
-        "beams": [_beam(beam, result, shown if has_texts else ()) for beam in result.beams],
+        "beams": [_beam(beam, result, shown) for beam in result.beams],
         "selection": table and table.as_dict(),
         "covered_mass": result.bridge.covered_mass,
         "timings": asdict(result.timings),

@@ -10,7 +10,7 @@ from greenlet import GreenletExit
 
 from ...engine.engine import Engine
 from ...engine.scheduler import AnswerScheduler, SlotWork
-from ...errors import AlignBeamError, Cancelled, InternalError, ModelError, UsageError, internal
+from ...errors import AlignBeamError, Cancelled, InternalError, ModelError, UsageError, as_ours
 from ...events import Done, Event
 from ...lm.language_model import LanguageModel
 from ...lm.sequences import BATCH_TOKENS
@@ -219,7 +219,6 @@ def contained(work: SlotWork) -> SlotWork:
 
 def as_error(error: BaseException) -> AlignBeamError:
     """An error of ours; another one is logged, and told as `internal`."""
-    if isinstance(error, AlignBeamError):
-        return error
-    log.error("internal error: %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
-    return internal(error)
+    if not isinstance(error, AlignBeamError):
+        log.error("internal error: %s", type(error).__name__, exc_info=log.isEnabledFor(logging.DEBUG))
+    return as_ours(error)

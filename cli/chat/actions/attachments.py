@@ -1,8 +1,6 @@
 """`/file`: texts of files that go before the next question."""
 
 from alignbeam_local.errors import UsageError
-from alignbeam_local.paths import user_path
-from alignbeam_local.reading import require_regular
 
 from ...console.terminal import say
 from ...quoted_file import quoted_file
@@ -21,9 +19,7 @@ def attach(chat: Chat, given: str) -> None:
         say(f"taken off: {_files(len(chat.attached))}")
         chat.attached = []
         return
-    name = _unquoted(given)
-    require_regular(user_path(name))
-    text = quoted_file(name)
+    text = quoted_file(_unquoted(given), waits=False)
     chat.attached.append(text)
     say(f"before the next question: {_files(len(chat.attached))}; /file alone takes them off")
 
