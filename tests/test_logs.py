@@ -87,7 +87,8 @@ def test_search_shows_where_the_words_stand() -> None:
 def test_nothing_to_show_is_no_fault_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "is_terminal", lambda _: True)
     monkeypatch.setattr(logs_view, "is_terminal", lambda _: True)
-    assert run("logs", "search", "coffee").code == 0
+    ran = run("logs", "search", "coffee")
+    assert (ran.code, ran.out, ran.err) == (0, "", "nothing kept matches\n")
     run("logs", "prune", "--all", "--yes")
     assert run("logs", "list").code == 0
 

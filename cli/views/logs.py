@@ -8,7 +8,7 @@ from operator import itemgetter
 from alignbeam_local.conversation.stored import StoredConversation, StoredExchange
 
 from ..console.tables import Column, table, table_console
-from ..console.terminal import is_terminal, printable
+from ..console.terminal import is_terminal, printable, say
 
 _AROUND = 30  # characters before a word that was searched
 _LONG = ("question", "answer")  # the columns that are cut to the width
@@ -32,10 +32,14 @@ def print_found(exchanges: Iterable[StoredExchange], word: str) -> None:
 
 
 def _print(head: Sequence[str], rows: Iterable[Sequence[str]], time_column: int) -> None:
-    """Every row is one line; on a terminal it is cut to the width and times are local."""
+    """Every row is one line; on a terminal it is cut to the width and times are local, and none is said."""
+    rows = list(rows)
     if not is_terminal(sys.stdout):
         for row in rows:
             print("\t".join(map(_one_line, row)))
+        return
+    if not rows:
+        say("nothing kept matches")
         return
     columns = [Column(name, 0, itemgetter(n), grows=name in _LONG) for n, name in enumerate(head)]
     console = table_console()
