@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from alignbeam_local.cli.options import Options
 from alignbeam_local.cli.serve.access import keys
 from alignbeam_local.cli.serve.duration import seconds
+from alignbeam_local.cli.serve.further import further
 from alignbeam_local.cli.serve.run import Access
 
 from alignbeam_local.config import Config
@@ -58,6 +60,19 @@ def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.usefixtures("_models")
+def test_what_was_given_holds_for_further_profiles_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIGNBEAM_CHOICE", "votes")
+    monkeypatch.setenv("ALIGNBEAM_DRAFT", "mine.gguf")
+    flags = {"on_unsafe": "refuse", "threshold": "1.5", "lora": "mine"}
+    common = dict.fromkeys(("json", "trace", "pull", "offline", "show_config", "quiet"), False)
+    settings = further("paper", Options(flags={**flags, "beams": None}, **common), Registry.load())
+    config = settings.config  # the profile itself has on_unsafe = lowest, and choice = safest
+    assert (config.on_unsafe, config.threshold, config.choice) == ("refuse", 1.5, "votes")
+    assert (config.draft, config.lora) == ("smollm2-135m-instruct", ())
+    assert (config.beams, config.parallel) == (3, 4)
 
 
 @pytest.mark.usefixtures("_models")

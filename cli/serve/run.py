@@ -18,7 +18,8 @@ from alignbeam_local.warm.sockets import private_socket
 
 from ..console.terminal import say
 from ..pulling import needed_models
-from ..session import Session, open_engine
+from ..session import Session, open_engine, tell_notices
+from .further import further
 from .telling import LoadTeller, log_to_stderr
 
 
@@ -88,10 +89,9 @@ def run(
 
 def _configs(prepared: Session, also: Sequence[str]) -> list[Config]:
     """Of the profile in force and of the others; what was given as a flag holds for all."""
-    others = [prepared.settings.with_profile(name, prepared.registry, "--also") for name in also]
+    others = [further(name, prepared.options, prepared.registry) for name in also]
     for settings in others:
-        if settings.left_out:
-            say(f"note: {settings.left_out}")
+        tell_notices(settings)
     return [settings.config for settings in (prepared.settings, *others)]
 
 
