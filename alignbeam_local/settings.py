@@ -1,15 +1,16 @@
 """The knobs in force: flags, environment, profiles and the configuration file, laid over the defaults."""
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .config import ALIASES, KNOBS, Config, by_name, knobs_that
+from .config import ALIASES, KNOBS, Config, by_name, canonical, knobs_that
 from .errors import UsageError, did_you_mean
+from .idle import ALWAYS_TOLD, idle_knobs
 from .models.registry import Registry
 from .paths import config_file
 from .reading import whole_text
@@ -29,29 +30,6 @@ _OTHER_VARIABLES = {
     "ALIGNBEAM_DEBUG": "1: a traceback for an internal error",
 }
 _JUDGING = knobs_that("judges")
-#: Knobs that count only beside another one: where each is read, and what is to be said where it is not.
-_READ_WHERE: Mapping[str, tuple[Callable[[Config], bool], str]] = {
-    "anchors": (lambda c: len(c.anchor_names) > 1, "it is about several anchors"),
-    "anchor_weights": (lambda c: len(c.anchor_names) > 1, "it is about several anchors"),
-    "agree_for": (lambda c: c.prefix == "adaptive" and c.depth > 0, "it is about prefix = adaptive"),
-    "max_depth": (lambda c: c.goes_beyond, "no more than depth tokens are mixed (prefix, alpha_rule)"),
-    "late_every": (lambda c: c.late != "off", "late is off"),
-    "late_tries": (lambda c: c.late != "off", "late is off"),
-    "request_by": (
-        lambda c: (
-            (c.steer == "by_request" or (c.choice == "by_request" and c.judged)) and not c.judged_by_head
-        ),
-        "it is about choice or steer = by_request, and a judge model to ask",
-    ),
-    "read_clear": (
-        lambda c: c.steers_by_request and not c.judged_by_head,
-        "it is about a judge model's reading of clear requests' answers, with steer = by_request",
-    ),
-    "score_by": (
-        lambda c: c.judged and c.scored_by == c.score_by and not c.judged_by_head,
-        "it is about a judge model's scores where steering or the choice goes by the head",
-    ),
-}
 
 
 class SourcedValue(NamedTuple):
@@ -98,15 +76,10 @@ class SourcedConfig:
             effect = "without effect (on_unsafe refuse or lowest lets it be judged)"
             found.append(f"one beam is not judged: {', '.join(idle)} {effect}")
         found += [self.left_out] if self.left_out else []
-        return [*found, *(f"{name} is without effect: {why}" for name, why in self._idle())]
-
-    def _idle(self) -> Iterator[tuple[str, str]]:
-        """Knobs that a person turned and that nothing reads, each with why."""
-        config, standard = self.config, Config()
-        for name, (is_read, why) in _READ_WHERE.items():
-            is_turned = name in self.given and self.given[name].explicit
-            if is_turned and getattr(config, name) != getattr(standard, name) and not is_read(config):
-                yield name, why
+        for knob, why in idle_knobs(config):
+            if knob in ALWAYS_TOLD or (knob in self.given and self.given[knob].explicit):
+                found.append(f"{knob} is without effect: {why}")
+        return found
 
     @cached_property
     def left_out(self) -> str:
@@ -236,6 +209,8 @@ def _environment(environ: Mapping[str, str]) -> dict[str, SourcedValue]:
         if knob not in (*KNOBS, *ALIASES):
             raise _unknown_variable(variable)
         if environ[variable]:
+            if (twice := canonical(knob)) in given:
+                raise UsageError(f"environment {variable}: {twice} is given twice", "Unset one of them.")
             given |= _given({knob: environ[variable]}, f"environment {variable}")
     return given
 

@@ -18,7 +18,7 @@ paths intervals cancellation reading last_words
 placing roles
 knobs
 config
-result
+result idle
 events
 result_json
 lm

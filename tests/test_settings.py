@@ -16,6 +16,7 @@ PROFILES = {
     "starter": Profile("starter", "", {"draft": "s-draft", "anchor": "s-anchor", "judge": "s-judge"}),
     "tuned": Profile("tuned", "", {"draft": "t-draft", "alpha": 0.1, "depth": 20}),
     "other": Profile("other", "", {"draft": "o-draft", "alpha": 0.2}),
+    "needs": Profile("needs", "", {"draft": "n-draft", "steer": "by_request"}),
 }
 REGISTRY = Registry({}, PROFILES, "starter")
 
@@ -153,6 +154,10 @@ def test_who_sets_up_a_judge_that_one_beam_does_not_ask_is_told() -> None:
         ("read_clear", "always", {"steer": "by_request"}),
         ("score_by", "head", {"steer": "by_request"}),
         ("score_by", "head", {"choice": "by_request"}),
+        ("clear_below", "0.1", {"choice": "by_request"}),
+        ("safety_file", "words.json", {"anchor_row": "gated"}),
+        ("boost", "3", {"safety_tokens": "boost"}),
+        ("safety_steps", "3", {"safety_tokens": "ablate"}),
     ],
 )
 def test_who_turns_a_knob_that_nothing_reads_is_told(knob: str, value: str, needs: dict[str, str]) -> None:
@@ -161,6 +166,27 @@ def test_who_turns_a_knob_that_nothing_reads_is_told(knob: str, value: str, need
     assert notice.startswith(f"{knob} is without effect: ")
     assert settings({**by_nothing, knob: value, **needs}).notices == []
     assert settings({**by_nothing, **needs}).notices == []
+
+
+@pytest.mark.parametrize(
+    ("knobs", "idle"),
+    [
+        ({"depth": "0", "choice": "safest"}, {"alpha": "0.9", "anchor": "mine", "read_request": "on"}),
+        ({"beams": "1", "on_unsafe": "refuse"}, {"min_start": "0.1"}),
+        ({"judge": "head"}, {"head_votes": "on", "judge_gpu": "0"}),
+        ({"anchor": '["a", "b"]', "anchors": "strictest"}, {"anchor_weights": "2,1"}),
+    ],
+)
+def test_each_knob_that_another_makes_idle_is_told(knobs: dict[str, str], idle: dict[str, str]) -> None:
+    notices = settings(knobs | idle).notices
+    assert {notice.split(" is without effect: ")[0] for notice in notices} == set(idle)
+    assert settings(knobs).notices == []
+
+
+@pytest.mark.parametrize("knobs", [{"depth": "0"}, {"read_request": "off"}])
+def test_a_profile_that_can_not_steer_by_need_says_so(knobs: dict[str, str]) -> None:
+    (notice,) = settings({"profile": "needs", "choice": "safest", **knobs}).notices
+    assert notice.startswith("steer is without effect: nobody reads the request")
 
 
 def test_who_asks_the_judge_about_requests_where_it_judges_nothing_is_told() -> None:
@@ -180,6 +206,11 @@ def test_depth_over_max_tokens_is_an_error_only_if_both_were_given() -> None:
     assert settings({"max_tokens": "4", "depth": "4"}).notices == []
     with pytest.raises(UsageError, match=r"depth 5 \(environment ALIGNBEAM_DEPTH\) is over max_tokens 4"):
         settings({"max_tokens": "4"}, ALIGNBEAM_DEPTH="5")
+
+
+def test_a_knob_in_two_variables_is_an_error() -> None:
+    with pytest.raises(UsageError, match="environment ALIGNBEAM_K: beams is given twice"):
+        settings(ALIGNBEAM_K="5", ALIGNBEAM_BEAMS="1")
 
 
 def test_override_changes_a_copy_and_checks_it() -> None:

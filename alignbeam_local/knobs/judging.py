@@ -82,7 +82,7 @@ class JudgingKnobs(BaseModel):
     refusal_text: str = knob(
         "I'm sorry, but I can't help with that.",
         "the text that is shown instead of a blocked answer",
-        Knob("Judge"),
+        Knob("Judge", ("judges",)),
     )
 
     _none_of_judging = field_validator("judge_at", "judge_every", mode="before")(as_none)

@@ -19,7 +19,11 @@ def retry(chat: Chat, words: str) -> None:
     """
     knobs = with_file_texts(dict(_knob(word) for word in _split(words)), waits=False)
     refuse_loading_knobs(knobs)
-    chat.retry(with_chat_defaults(chat.settings.override(knobs, "/retry")).config)
+    settings = chat.settings.override(knobs, "/retry")
+    for notice in settings.notices:
+        if notice not in chat.settings.notices:
+            say(f"note: {notice}")
+    chat.retry(with_chat_defaults(settings).config)
 
 
 def undo(chat: Chat, _: str) -> None:
