@@ -24,12 +24,14 @@ from alignbeam_local.doctor.findings import Finding
 from alignbeam_local.doctor.load import load
 from alignbeam_local.llama import gpus as offload
 from alignbeam_local.llama import library as backend
+from alignbeam_local.llama.weights import load_vocabulary
 from alignbeam_local.lm import prefix_store
 from alignbeam_local.lm.devices import Gpu
 from alignbeam_local.machine import machine, probe
 from alignbeam_local.models.hashes import file_sha256
 from alignbeam_local.paths import cache_dir, config_dir, data_dir, models_dir, write_atomic
 from tests.llama_models import write_tiny
+from tests.test_safety_tokens import token_file
 from tests.test_steering import HEAD
 
 #: One beam, nothing mixed, nothing judged: the draft alone.
@@ -153,6 +155,20 @@ def test_models_that_do_not_fit(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     found = examined(draft=str(tiny), **ALONE)["memory"]
     assert (found.level, "--context" in found.hint) == ("problem", True)
+
+
+def test_the_file_of_safety_tokens_is_held_to_the_drafts_vocabulary(tiny: Path, tmp_path: Path) -> None:
+    knobs = {**ALONE, "draft": str(tiny), "safety_tokens": "boost"}
+    assert examined(**knobs)["tokens"].level == "problem", "none is named"
+    file = token_file(tmp_path / "tokens.json", "U")
+    assert "another vocabulary" in examined(**knobs, safety_file=str(file))["tokens"].message
+    own = token_file(tmp_path / "own.json", "a", vocabulary=load_vocabulary(tiny)[0])
+    assert examined(**knobs, safety_file=str(own))["tokens"].level == "ok"
+
+
+def test_a_knob_that_nothing_reads_is_a_warning(tiny: Path) -> None:
+    found = examined(**ALONE, draft=str(tiny), safety_file="words.json")
+    assert (found["knobs"].level, "safety_file" in found["knobs"].message) == ("warning", True)
 
 
 def test_a_pair_is_checked_from_its_vocabularies(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

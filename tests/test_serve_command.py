@@ -20,6 +20,7 @@ from alignbeam_local.server.protocol.completion import fingerprint
 from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
 from tests.running import Ran, run, touch_models
+from tests.test_safety_tokens import token_file
 
 PROGRAM = [sys.executable, "-c", "import sys; from alignbeam_local.cli.main import main; sys.exit(main())"]
 
@@ -77,23 +78,29 @@ def test_what_was_given_holds_for_further_profiles_too(monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("_models")
 def test_what_is_done_to_the_drafts_safety_tokens_does_not_reach_its_anchor(tmp_path: Path) -> None:
-    registry, file = Registry.load(), tmp_path / "tokens.json"
-    file.write_text("{}")
+    registry, file = Registry.load(), token_file(tmp_path / "tokens.json", "U")
     flags = {"safety_tokens": "boost", "safety_file": str(file), "boost": 2.0}
     pair, anchor = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
     assert (pair.config.safety_tokens, anchor.config.safety_tokens) == ("boost", "none")
     assert anchor.config.boost == Config().boost
     before = fingerprint({}, pair.marks)
-    file.write_text("{ }")
+    token_file(file, "T")
     pair, _ = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
     assert fingerprint({}, pair.marks) != before, "it tells other tokens"
 
 
 @pytest.mark.usefixtures("_models")
 @pytest.mark.parametrize("flags", [{"anchor_row": "gated"}, {"safety_tokens": "boost"}])
-def test_a_server_without_the_file_that_it_goes_by_does_not_start(flags: dict[str, str]) -> None:
+def test_a_server_without_the_file_that_it_goes_by_does_not_start(
+    flags: dict[str, str], tmp_path: Path
+) -> None:
     registry = Registry.load()
-    for named, message in ((None, "needs a file that names them"), ("none.json", "cannot read none.json")):
+    (tmp_path / "empty.json").write_text("{}")
+    for named, message in (
+        (None, "needs a file that names them"),
+        ("none.json", "cannot read none.json"),
+        (str(tmp_path / "empty.json"), "is no file of tokens"),
+    ):
         given = {**flags, "judge": "head", **({"safety_file": named} if named else {})}
         with pytest.raises(AlignBeamError, match=message):
             served_models([as_served(resolve(given, registry, {}).config)], registry)

@@ -245,8 +245,9 @@ def test_a_prompt_that_is_too_long_is_never_cut(world: ServerWorld) -> None:
 
 
 def test_more_tokens_than_the_server_gives_are_told(world: ServerWorld) -> None:
-    answer = world.post(asked("Story?", max_tokens=4000)).json()
-    assert "lowered to 250" in answer["alignbeam"]["notices"][0]
+    for more in ({"max_tokens": 4000}, {"alignbeam": {"max_tokens": 4000.0}}):
+        answer = world.post(asked("Story?", **more)).json()
+        assert "lowered to 250" in answer["alignbeam"]["notices"][0]
 
 
 def test_stop_and_max_tokens_reach_the_engine(world: ServerWorld) -> None:

@@ -37,8 +37,8 @@ def examine(
         yield problem("settings", error)
     else:
         yield from servers(registry)
-        if settings.left_out:
-            yield Finding("lora", "warning", settings.left_out)
+        for notice in settings.notices:
+            yield Finding("lora" if notice == settings.left_out else "knobs", "warning", notice)
         yield Finding("settings", "ok", f"profile {config.profile}" if config.profile else "no profile")
         if llama_cpp.level != "problem":
             yield from _with_llama_cpp(config, registry, verify=verify)

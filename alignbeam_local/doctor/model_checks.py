@@ -37,6 +37,7 @@ from ..paths import data_dir
 from ..prompt.formats import PromptFormat, prompt_format
 from ..result import ModelCard
 from ..search.bridge import bridge_between
+from ..search.safety_tokens import require_tokens
 from .findings import Finding, problem
 from .rpc_checks import ON_PROCESSOR_ALONE, servers, where_layers_lie
 
@@ -94,6 +95,8 @@ def findings(config: Config, registry: Registry, *, verify: bool) -> Iterator[Fi
     if "draft" in models and "anchor" in models and config.lora:
         yield _own_base(models["draft"], models["anchor"])
     yield from (_head(config, anchor) for anchor in anchors)
+    if "draft" in models and config.goes_by_tokens:
+        yield _safety_tokens(models["draft"], config)
     if "draft" in models and config.needs_answer_head:
         yield _answer_head(models["draft"], config, registry)
     if "judge" in models and models["judge"].file.entry.judge.format in CLASSIFIERS:
@@ -168,6 +171,15 @@ def _adapters(config: Config, registry: Registry, draft: _Model, placement: Plac
         if not about.base_sha256:
             message += "; the file does not say which model it was trained on"
         yield Finding("lora", "ok", message, details=details)
+
+
+def _safety_tokens(draft: _Model, config: Config) -> Finding:
+    """The file that names them, held to the draft's vocabulary."""
+    try:
+        found = require_tokens(config, draft.vocabulary, draft.file.name)
+    except AlignBeamError as error:
+        return problem("tokens", error)
+    return Finding("tokens", "ok", f"{len(found.ids)} safety tokens of the draft, by {found.kind}")
 
 
 def _kernels(models: Mapping[str, _Model]) -> Finding:

@@ -24,6 +24,7 @@ from ..prompt.message import Message
 from ..result import Result
 from ..roles import anchor_number, file_role, is_anchor, is_reader, reader_role, twin_role
 from ..search.bridge import bridge_between
+from ..search.safety_tokens import require_tokens
 from .answering.answer import Answer
 from .background import Background
 from .examples import ExampleReading
@@ -301,6 +302,8 @@ class Engine:
             if role != "draft":
                 require_silent_chat(role, model.card.name, model.format)
         draft, judge = opened["draft"], opened.get("judge")
+        if config.goes_by_tokens:
+            require_tokens(config, draft.lm.vocabulary, draft.card.name)
         anchors = yield from self._opened_anchors(opened, config, wanted, files)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None

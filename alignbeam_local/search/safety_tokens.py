@@ -14,8 +14,9 @@ import numpy as np
 from ..config import Config
 from ..errors import UsageError
 from ..lm.language_model import LanguageModel, Logits
+from ..lm.vocabulary import Vocabulary
 from ..paths import user_path
-from ..tokens.token_file import read_tokens
+from ..tokens.token_file import TokenFile, read_tokens
 from .mixing import Ids
 
 #: What the paper sets the logits of ablated tokens to.
@@ -76,11 +77,16 @@ def gate_tokens(config: Config, draft: LanguageModel, name: str) -> tuple[int, .
     return _named(config, draft, name) if config.is_gated else ()
 
 
-def _named(config: Config, draft: LanguageModel, name: str) -> tuple[int, ...]:
+def require_tokens(config: Config, vocabulary: Vocabulary, name: str) -> TokenFile:
+    """What names the safety tokens of a draft of this name and vocabulary. Raises: as above."""
     path = token_path(config)
     found = read_tokens(path)
-    found.require(draft.vocabulary, path, name)
-    return found.ids
+    found.require(vocabulary, path, name)
+    return found
+
+
+def _named(config: Config, draft: LanguageModel, name: str) -> tuple[int, ...]:
+    return require_tokens(config, draft.vocabulary, name).ids
 
 
 def token_path(config: Config) -> Path:

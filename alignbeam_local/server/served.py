@@ -18,6 +18,7 @@ from ..result import AdapterCard
 from ..roles import ROLES, ModelRole
 from ..search.safety_tokens import token_path
 from ..settings import near_knob
+from ..tokens.token_file import read_tokens
 from ..warm.found_server import FileStamp, adapter_files, records_of, stamp_of
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
 
@@ -140,7 +141,7 @@ class ServedModel:
 
     def _shortened(self, wanted: dict[str, Any]) -> tuple[str, ...]:
         most, asked = self.config.max_tokens, wanted.get("max_tokens", 0)
-        if not isinstance(asked, int) or asked <= most:  # what is no number is told as such
+        if not (isinstance(asked, int | float) and asked > most):  # what is no number is told as such
             return ()
         wanted["max_tokens"] = most
         return (f"max_tokens {asked} was lowered to {most}, the most that this server gives",)
@@ -222,7 +223,7 @@ def served_models(configs: Sequence[Config], registry: Registry) -> dict[str, Se
     Each is as `as_served` makes it, and its files are there.
 
     Raises:
-        UsageError: two would have the same name, or go by safety tokens that no file names.
+        UsageError: two would have the same name, or one goes by safety tokens that no file names.
         ModelError: the file of these can't be read.
     """
     pairs = [_pair(config, registry) for config in configs]
@@ -265,6 +266,7 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     sums = [model_sha256(file.path) for file in files.values()] + [one.sha256 for one in adapters]
     sums.append(json.dumps(records, sort_keys=True))
     if config.goes_by_tokens:
+        read_tokens(token_path(config))  # told now, and to the operator, not to each client
         sums.append(file_sha256(token_path(config)))
     changed = int(files[role].path.stat().st_mtime)
     names = dict.fromkeys((*ROLES, *files))

@@ -75,7 +75,7 @@ class FoundServer:
 
     def serves(self, config: Config) -> bool:
         """Whether an answer with these knobs finds all that it needs open; the models are the same."""
-        if config.safety_file is not None:  # it is read where the answer is made, from another folder
+        if config.goes_by_tokens:  # their file is read where the answer is made, from another folder
             return False
         if any(getattr(self.config, knob) != getattr(config, knob) for knob in _SAME):
             return False

@@ -17,7 +17,7 @@ from ..console.terminal import for_stream, is_terminal, say
 from ..options import Options, with_options_but
 
 
-@with_options_but("parallel", "role", "no_server")
+@with_options_but("parallel", "role", "no_server", "trace")
 def bench(
     *,
     prompt_tokens: Annotated[

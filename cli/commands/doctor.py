@@ -25,7 +25,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 _LEVEL_WIDTH, _TOPIC_WIDTH, _LEAST_TEXT_WIDTH = 9, 11, 20
 
 
-@with_knobs(*knobs_that("sizes"))
+@with_knobs(*knobs_that("sizes"), "safety_tokens", "safety_file")
 def doctor(
     *,
     knobs: dict[str, str | list[str] | None],
