@@ -443,6 +443,20 @@ def test_a_verdict_that_was_none_on_the_answer_is_none_in_a_run(
     assert all(verdict["unread"] for verdict in judged)
 
 
+def test_a_profile_is_the_servers_and_what_is_not_sent_is_told(
+    worlds: list[ServerWorld], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALIGNBEAM_THRESHOLD", "2")
+    suite = tmp_path / "s.jsonl"
+    suite.write_text(json.dumps({"prompt": "How?", "label": "benign"}), encoding="utf-8")
+    name = next(iter(worlds[0].models))
+    words = ("--suite", str(suite), "--server", worlds[0].url, "--max-tokens", "40")
+    ran = run("eval", "run", *words, "--profile", name, "--out", str(tmp_path / "out"))
+    assert (ran.code, ran.out) == (0, "")
+    assert "threshold (environment ALIGNBEAM_THRESHOLD) is not sent" in ran.err
+    assert len(RunDirectory(tmp_path / "out").samples()) == 1
+
+
 def test_the_command_asks_servers(worlds: list[ServerWorld], tmp_path: Path) -> None:
     suite, out = tmp_path / "s.jsonl", tmp_path / "out"
     suite.write_text(json.dumps({"id": "1", "prompt": "How?", "label": "benign"}), encoding="utf-8")

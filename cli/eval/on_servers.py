@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from threading import Event
 
+from alignbeam_local.config import knobs_that
 from alignbeam_local.errors import UsageError
 
 from .. import session
+from ..console.terminal import say
 from ..options import Options
 from .run import Request, plan_of, watched
 from .watch import Watch
@@ -34,7 +37,8 @@ def run_on_servers(request: Request, options: Options) -> None:
     from alignbeam_local.evaluation.workers.server_crew import ServerCrew
     from alignbeam_local.evaluation.workers.server_work import about_server, probe
 
-    prepared = session.prepare(options)
+    prepared = session.prepare(replace(options, flags={**options.flags, "profile": None}))
+    _tell_unsent(prepared)
     asked = asked_methods(request.methods, _knobs(options))
     plan = plan_of(request, [each.entry for each in asked], prepared)
     require_unbegun(plan.items)
@@ -56,6 +60,14 @@ def _knobs(options: Options) -> dict[str, object]:
     """Those that were given, but for what is this command's own."""
     own = ("profile", "parallel")
     return {name: value for name, value in options.flags.items() if value is not None and name not in own}
+
+
+def _tell_unsent(prepared: session.Session) -> None:
+    """Knobs of the environment and of config.toml are this machine's: a run by servers has their own."""
+    own = (*knobs_that("loads"), "seed", "parallel", "profile")
+    for knob, given in prepared.settings.given.items():
+        if given.explicit and knob not in own and prepared.options.flags.get(knob) is None:
+            say(f"note: {knob} ({given.source}) is not sent: the servers' own counts, or a flag")
 
 
 def _different(urls: Sequence[str]) -> list[str]:
