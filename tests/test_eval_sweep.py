@@ -47,6 +47,8 @@ def test_without_a_judge_the_number_of_beams_makes_no_difference() -> None:
     ]
     with pytest.raises(UsageError, match="contradicts judge_at"):
         grid_methods(parse_grid(["judge=off"]), config(judge_at=4))
+    with pytest.raises(UsageError, match="contradicts steer = by_request"):
+        grid_methods(parse_grid(["judge=on,off"]), config(steer="by_request"))
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,8 @@ def test_a_profile_names_files_for_every_directory(tmp_path: Path, monkeypatch: 
     assert f'draft = "{tmp_path}/my.gguf"' in table
     assert 'anchor = "anchor"' in table
     assert 'judge = "hf:owner/repo/file.gguf"' in table
+    boosted = parse_method("alignbeam", config(safety_tokens="boost", safety_file="tokens.json"))
+    assert f'safety_file = "{tmp_path}/tokens.json"' in profile_table("x", "y", boosted, KNOWN)
 
 
 def test_a_profile_keeps_the_rest_of_the_file() -> None:

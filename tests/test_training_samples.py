@@ -1,6 +1,7 @@
 """Conversations as ids: what inference would read and write; and lines that are refused by their number."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,12 @@ def sample_of(tmp_path: Path, *turns: dict[str, Any]) -> Sample:
     path = written(tmp_path, {"messages": turns})
     [sample] = encoded(path, read_conversations(path), CHATML, VOCABULARY, 1000)
     return sample
+
+
+def test_a_pipe_is_refused_it_can_not_be_hashed_behind_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="is a pipe"):
+        read_conversations(tmp_path / "pipe")
 
 
 def test_the_prompt_is_that_of_inference(tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ def encoded(
 
 def _lines(path: Path) -> Sequence[tuple[int, str]]:
     """Lines by their number, each decoded by itself so that an error can name it."""
+    if path.exists() and not (path.is_file() or path.is_dir()):  # the run's record hashes it once more
+        raise UsageError(f"{path} is a pipe, a socket or a device", "Save what it holds to a file.")
     try:
         raw = path.read_bytes()
     except OSError as error:

@@ -208,6 +208,8 @@ def check(
         raise UsageError(
             "--attack goes with --suite, without --distractions", "Add --suite FILE, or leave out --attack."
         )
+    if suite and requests:
+        raise UsageError("--suite and --requests both say what is read", "Give one of them.")
     harmful = _harmful(suite, requests, limit) if distractions else []
     score = (
         _suite_scorer(suite_items(suite, limit, attacks=attack or ())) if suite else _request_scorer(requests)

@@ -11,6 +11,7 @@ from .specs import MethodSpec, parse_method
 #: An axis of its own: with `off` one beam is neither judged nor chosen between.
 JUDGE = "judge"
 _UNJUDGED = "beams=1,on_unsafe=auto"
+_ONE = "Leave one of them out."
 
 #: The values of each knob.
 Grid = Mapping[str, Sequence[str]]
@@ -52,7 +53,9 @@ def grid_methods(grid: Grid, base: Config) -> list[MethodSpec]:
         chosen = dict(zip(grid, values, strict=True))
         entry = parse_method(_spec(chosen), base)
         if chosen.get(JUDGE) == "off" and entry.config.judged:
-            raise UsageError("--grid judge=off contradicts judge_at", "Leave one of them out.")
+            by_need = entry.config.steers_by_request
+            what, hint = ("steer = by_request", "Give --steer always.") if by_need else ("judge_at", _ONE)
+            raise UsageError(f"--grid judge=off contradicts {what}", hint)
         entries.setdefault(entry.config, entry)
     return list(entries.values())
 

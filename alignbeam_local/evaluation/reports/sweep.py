@@ -11,6 +11,7 @@ from ...errors import UsageError
 from ...models.entry import Name
 from ...models.registry import Registry
 from ...models.toml_files import append_table
+from ...paths import user_path
 from ...roles import ROLES
 from ..methods.names import ALIGNBEAM
 from ..methods.specs import MethodSpec
@@ -77,6 +78,8 @@ def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) 
         del knobs["lora"]
     else:
         knobs["lora"] = list(map(registry.lasting_adapter, entry.config.adapters))
+    if "safety_file" in knobs:
+        knobs["safety_file"] = str(user_path(knobs["safety_file"]).absolute())
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     return "\n".join([f"[profiles.{json.dumps(name)}]", f"about = {json.dumps(about)}", *lines]) + "\n"
 
