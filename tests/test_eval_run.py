@@ -257,6 +257,19 @@ def test_a_method_given_twice() -> None:
         parse_methods(["draft", "draft"], config())
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("alignbeam:boost=3", "boost is without effect: it is about safety_tokens = boost"),
+        ("alignbeam:beams=1,on_unsafe=auto,threshold=2", "threshold is without effect"),
+        ("draft:alpha=0.8", "alpha is without effect: nothing is mixed"),
+    ],
+)
+def test_an_arm_that_its_own_knob_does_not_change_is_refused(spec: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_methods([spec], config())
+
+
 def test_knobs_and_parameters_of_a_method() -> None:
     entry = parse_method("system-prompt:text=Be good, please,max_tokens=9", config(system="You teach."))
     assert (entry.config.max_tokens, entry.config.system) == (9, "Be good, please\n\nYou teach.")

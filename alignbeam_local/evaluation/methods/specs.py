@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from ...config import LISTS, Config, canonical
+from ...config import LISTS, Config, canonical, knobs_that
 from ...errors import UsageError, did_you_mean
+from ...idle import idle_knobs
 from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SafetyTokens, SystemPrompt
 from .gated import GatedTokens
 from .guard import Guard
@@ -32,12 +33,28 @@ class MethodSpec:
 
 
 def parse_methods(specs: Sequence[str], base: Config) -> list[MethodSpec]:
-    """Raises: UsageError: a spec that is no method, or that is there twice."""
+    """Raises: UsageError: a spec that is no method or is there twice, or a knob that its arm never reads."""
     entries = [parse_method(spec, base) for spec in specs]
     names = [entry.name for entry in entries]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"method {twice} is given twice", "Give each once, or with knobs of its own.")
+    for entry in entries:
+        _require_read(entry)
     return entries
+
+
+def _require_read(entry: MethodSpec) -> None:
+    """Two arms that only such a knob tells apart would be compared as if they differed."""
+    if not isinstance(entry.method, AlignBeam | Draft):  # others read some knobs in their own way
+        return
+    config, standard = entry.config, Config()
+    idle = dict(idle_knobs(config))
+    if not config.judged:
+        turned = (knob for knob in knobs_that("judges") if getattr(config, knob) != getattr(standard, knob))
+        idle |= dict.fromkeys(turned, "nothing is judged")
+    for knob in spec_values(entry.name):
+        if knob in idle:
+            raise UsageError(f"--method {entry.name}: {knob} is without effect: {idle[knob]}", "Leave it out.")
 
 
 def parse_method(spec: str, base: Config) -> MethodSpec:
