@@ -121,10 +121,16 @@ def test_above_the_high_threshold_the_whole_weight_counts() -> None:
 
 
 def test_thresholds_of_the_users_own() -> None:
-    config = Config(steer="by_request", clear_below=0.6, harmful_above=0.5)
-    found = [steering_of(config, p, p, 0.2, 0.8) for p in (0.55, 0.6, 0.61)]
-    assert [one.decision for one in found] == ["clear", "clear", "harmful"]
-    assert (found[0].low, found[0].high) == (0.6, 0.6), "what is clear is not harmful"
+    for clear_below, harmful_above, expected in (
+        (0.6, None, ["clear", "clear", "doubtful", "harmful"]),
+        (0.6, 0.5, ["clear", "harmful", "harmful", "harmful"]),
+        (None, 0.1, ["harmful", "harmful", "harmful", "harmful"]),
+        (0.9, None, ["clear", "clear", "clear", "clear"]),
+    ):
+        config = Config(steer="by_request", clear_below=clear_below, harmful_above=harmful_above)
+        found = [steering_of(config, p, p, 0.2, 0.8) for p in (0.15, 0.55, 0.7, 0.9)]
+        assert [one.decision for one in found] == expected
+        assert found[0].low <= found[0].high
 
 
 def test_where_all_are_steered_a_reading_changes_no_knob() -> None:

@@ -37,7 +37,7 @@ def steering_of(config: Config, worst: float, whole: float, low: float, high: fl
             knobs are for what both make of it, and the head goes by its own thresholds.
     """
     if config.request_by != "both":
-        low, high = _limits(config, low, high)
+        low, high = thresholds(config, low, high)
     decision = _decision(worst, low, high)
     return Steering(worst, whole, decision, "head", low, high, _alpha(config, decision))
 
@@ -57,7 +57,7 @@ def with_judge(config: Config, steering: Steering, judged: float | None) -> Stee
     if judged is None or steering.p is None:
         return steering
     both = float(agreed(judged, steering.p))
-    low, high = _limits(config, EVEN, EVEN)
+    low, high = thresholds(config, EVEN, EVEN)
     decision = _decision(both, low, high)
     if steering.partial and decision == "clear":
         return steering
@@ -73,10 +73,12 @@ def with_judge(config: Config, steering: Steering, judged: float | None) -> Stee
     )
 
 
-def _limits(config: Config, low: float, high: float) -> tuple[float, float]:
-    """The thresholds of a reading, the user's before its own."""
+def thresholds(config: Config, low: float, high: float) -> tuple[float, float]:
+    """The thresholds of a reading, the user's before its own; nothing above `harmful_above` is clear."""
     low = low if config.clear_below is None else config.clear_below
-    return low, max(low, high if config.harmful_above is None else config.harmful_above)
+    if config.harmful_above is None:
+        return low, max(low, high)
+    return min(low, config.harmful_above), config.harmful_above
 
 
 def _alpha(config: Config, decision: Decision) -> float | None:
@@ -158,7 +160,7 @@ def judged_request(verdicts: Iterable[Verdict]) -> float | None:
 def decision_by_judge(config: Config, verdicts: Iterable[Verdict]) -> Decision | None:
     """What the judge's own question about the request comes to; None where it was not asked."""
     read = judged_request(verdicts)
-    return None if read is None else _decision(read, *_limits(config, EVEN, EVEN))
+    return None if read is None else _decision(read, *thresholds(config, EVEN, EVEN))
 
 
 def decision_of(config: Config, steering: Steering | None, verdicts: Iterable[Verdict]) -> Decision | None:
