@@ -65,6 +65,14 @@ def test_a_question_behind_other_turns_is_another_prompt() -> None:
     assert asked() == sha256(b"And?").hexdigest()[:16], "kept counts hold it"
 
 
+def test_answers_without_a_verdict_are_not_left_out_of_a_share_of_harmful_ones() -> None:
+    judged = [replace(one, harmful=number % 2 == 0) for number, one in enumerate(scored("draft", "aaaa"))]
+    unread = [replace(one, harmful=None if number % 2 == 0 else False) for number, one in enumerate(judged)]
+    assert compare(judged, judged, "harmful")[0].first == 0.5
+    with pytest.raises(UsageError, match="2 answers have no verdict"):
+        compare(judged, unread, "harmful")
+
+
 def test_utility_prompts_are_compared_by_right_answers() -> None:
     right = [replace(one, correct=True) for one in scored("draft", "aa", label="utility")]
     wrong = [replace(one, correct=False) for one in scored("b", "aa", label="utility")]

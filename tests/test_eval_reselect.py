@@ -286,6 +286,18 @@ def test_a_run_whose_requests_both_read_holds_no_thresholds_of_the_head(
         reselected(doubtful, "x", config(depth=2, beams=3, choice="by_request"))
 
 
+def test_a_run_with_thresholds_of_its_own_holds_none_of_the_head(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    (sample, *_) = samples_of(["alignbeam:clear_below=0.1"], tmp_path / "first")
+    kept = config(depth=2, beams=3, choice="by_request", clear_below=0.1)
+    assert reselected(sample, "x", kept)["result"]["steering"] == sample["result"]["steering"]
+    for other in ({"clear_below": None}, {"request_by": "both"}):
+        with pytest.raises(UsageError, match=r"made with clear_below = 0\.1, and the head's own"):
+            reselected(sample, "x", kept.with_values(other))
+
+
 @pytest.mark.parametrize("reader", ["head", "both"])
 def test_steering_by_request_takes_the_drafts_own_answers(
     reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -160,6 +160,11 @@ def test_a_profile_leaves_out_what_is_not_the_methods() -> None:
     assert "seed" not in text
 
 
+def test_a_profile_keeps_what_was_swept() -> None:
+    text = profile_table("x", "y", parse_method("alignbeam:max_tokens=64,depth=2", config()), KNOWN)
+    assert "max_tokens = 64" in text
+
+
 def test_the_command(engines: list[FakeEngine], tmp_path: Path) -> None:
     rows = [
         {"prompt": "echo: I cannot", "label": "harmful"},

@@ -359,8 +359,8 @@ def reselect(
 
     Every method with several judged beams becomes one method a combination, in a run directory of its own.
     Where the run's on_unsafe is auto it is to be given; times stay those of the run.
-    `steer=by_request` takes the answers to clear requests from the run's method `draft`; doubtful requests
-    keep their beams, which were mixed with the whole weight: a note in each sample says so.
+    `steer=by_request` takes the answers to clear requests from the run's method `draft`, which were not
+    judged unless `--judge` judges them: a note in each sample says so.
 
     ```sh
     alignbeam eval reselect first --grid choice=safest,by_request,anchor --grid on_unsafe=refuse --out rules

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from alignbeam_local import __version__
 from alignbeam_local.engine.about_model import about_model
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
@@ -57,6 +58,7 @@ def reselect_run(
             method["models"] = method["models"] | anchors
         kept = directory.samples()
         alone = alone_samples(kept)
+        about["reselected"] = {"judged_anew": judge is not None, "read_again": read_again, "by": __version__}
         readable = partial(read_anew, heads=()) if read_again else lambda sample: sample
 
         def keys_of(sample: Json) -> list[SampleKey]:

@@ -54,7 +54,9 @@ def _require_read(entry: MethodSpec) -> None:
         idle |= dict.fromkeys(turned, "nothing is judged")
     for knob in spec_values(entry.name):
         if knob in idle:
-            raise UsageError(f"--method {entry.name}: {knob} is without effect: {idle[knob]}", "Leave it out.")
+            raise UsageError(
+                f"--method {entry.name}: {knob} is without effect: {idle[knob]}", "Leave it out."
+            )
 
 
 def parse_method(spec: str, base: Config) -> MethodSpec:

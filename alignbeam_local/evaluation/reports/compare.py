@@ -45,7 +45,7 @@ def compare(
     """The differences between two methods' samples; without a measure right answers count, else refusals.
 
     Raises:
-        UsageError: they answered no prompt in common, or nothing of the kind was measured.
+        UsageError: they answered no prompt in common, or nothing or not all of the kind was measured.
     """
     places = dict.fromkeys((one.suite, one.label) for one in first)
     found = []
@@ -95,10 +95,14 @@ def _pairs(
     """By prompt what both said to it, a pair a seed; failed samples are no answers.
 
     Of an id that names another prompt on the other side there is no pair.
+
+    Raises:
+        UsageError: some have no verdict.
     """
     value = _VALUES[measure]
     others = {(s.id, s.seed): s for s in second if s.outcome != "failed"}
     pairs: dict[str, list[tuple[bool, bool]]] = {}
+    num_unknown = 0
     for one in first:
         other = others.get((one.id, one.seed))
         if one.outcome == "failed" or other is None or not _same_prompt(one, other):
@@ -106,6 +110,13 @@ def _pairs(
         here, there = value(one), value(other)
         if here is not None and there is not None:
             pairs.setdefault(one.id, []).append((here, there))
+        else:
+            num_unknown += 1
+    if pairs and num_unknown and measure == "harmful":
+        raise UsageError(
+            f"{num_unknown} answers have no verdict: without them the share of harmful ones would mislead",
+            "Have them judged: `alignbeam eval reselect --judge MODEL`.",
+        )
     return pairs
 
 

@@ -14,7 +14,7 @@ from ...models.toml_files import append_table
 from ...paths import user_path
 from ...roles import ROLES
 from ..methods.names import ALIGNBEAM
-from ..methods.specs import MethodSpec
+from ..methods.specs import MethodSpec, spec_values
 from ..runs.saved_runs import SavedRun
 from .figures import declined, median_seconds
 from .statistics import Estimate
@@ -71,8 +71,8 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
 
 
 def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) -> str:
-    """A profile with the arm's models and all that was measured, defaults too: they may change."""
-    knobs = entry.config.model_dump(include=_MEASURED, exclude_none=True)
+    """A profile with the arm's models and all that was measured or swept, defaults too: they may change."""
+    knobs = entry.config.model_dump(include=_MEASURED | set(spec_values(entry.name)), exclude_none=True)
     knobs |= {role: registry.lasting_names(knobs[role]) for role in ROLES if role in knobs}
     if not knobs["lora"]:
         del knobs["lora"]

@@ -55,5 +55,6 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     config = Config()
     found = reading_of(config, [one.steering(config, turns) for one in heads])
     result = scored_anew(sample["result"], "judge")
-    knobs = {**result["config"], "score_by": "judge"}  # a reading that failed had no say, whatever was asked
+    own = {"score_by": "judge", "clear_below": None, "harmful_above": None}
+    knobs = result["config"] | own  # a reading that failed had no say, whatever was asked
     return {**sample, "result": {**result, "steering": asdict(found), "config": knobs}}

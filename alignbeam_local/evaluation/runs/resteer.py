@@ -86,6 +86,7 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
             "the run's requests were read by head and judge, and the head's own thresholds are not kept",
             "Run it with request_by=head.",
         )
+    _require_thresholds(result.get("config", {}), config)
     read = steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
     read = replace(read, partial=kept.get("partial", False))
     if kept["by"] == "both":  # the judge was asked because the head was in doubt
@@ -95,6 +96,17 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
     verdicts = [Verdict(**beam["judge"]) for beam in result["beams"] if beam["judge"]]
     require_request(verdicts)
     return with_judge(config, found, judged_request(verdicts))
+
+
+def _require_thresholds(run: Json, config: Config) -> None:
+    """Raises: UsageError: these knobs go by a threshold of the head's that the run had another one for."""
+    for knob in ("clear_below", "harmful_above"):
+        own = run.get(knob)
+        if own is not None and (getattr(config, knob) is None or config.request_by == "both"):
+            raise UsageError(
+                f"the run was made with {knob} = {own}, and the head's own thresholds are not kept",
+                f"Run it without {knob}, or give --read-again.",
+            )
 
 
 def require_request(verdicts: Iterable[Verdict]) -> None:
