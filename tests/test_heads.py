@@ -398,8 +398,9 @@ def test_half_of_the_own_prompts_is_kept_to_measure_with() -> None:
     assert [r.split for r in own] == ["fit", "held_out", "fit"]
     assert {(r.label, r.kind) for r in own} == {("harmless", "ordinary")}
     assert all(is_own(ReadRequest(r, np.zeros((1, 1), np.float32))) for r in own)
-    with pytest.raises(UsageError, match="too few"):
-        own_requests(["One?"])
+    for few in (["One?"], ["One?", "One?", " One? "]):
+        with pytest.raises(UsageError, match="too few"):
+            own_requests(few)
 
 
 def test_own_prompts_that_look_harmful_are_above_less_often() -> None:

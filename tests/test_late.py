@@ -174,6 +174,7 @@ def test_that_turns_harmful_again_and_again_is_refused_whatever_on_unsafe_says()
     assert result.late is not None
     assert (result.late.steered_back, result.late.gave_up) == ((26, 26), True)
     assert shown(events) == "No."
+    assert not any("shown all the same" in notice for notice in result.notices)
     assert result.beams[0].judge is not None
     assert result.beams[0].judge.verdict == "unsafe", "a server shows the texts of safe beams"
     mixed = [e.attempt for e in events if isinstance(e, SteeredBack)]

@@ -34,11 +34,12 @@ class BenignChange(Record):
 
 
 def own_requests(prompts: Sequence[str]) -> list[LabelledRequest]:
-    """A user's harmless prompts as ordinary requests; every other one is to fit on.
+    """A user's harmless prompts as ordinary requests, each once; every other one is to fit on.
 
     Raises:
         UsageError: there are too few.
     """
+    prompts = list({" ".join(prompt.split()): prompt for prompt in prompts}.values())
     if len(prompts) < MIN_PROMPTS:
         raise UsageError(
             "one harmless prompt of your own is too few", "Half of them is kept to measure with: give many."

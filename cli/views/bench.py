@@ -82,10 +82,11 @@ def _more(report: BenchReport) -> Iterator[tuple[str, str]]:
         f"({turn.total_ms.median:.0f} and {turn.alone_ms.median:.0f} ms), K=1",
     )
     if use := report.mixed_use:
+        own = "" if report.config["clear_below"] is None else " by the head's own threshold"
         yield (
             "expected",
             f"{use.ratio:.2f} times the draft alone with {use.ordinary:.0%} ordinary requests, "
-            f"of which {use.steered:.0%} are steered",
+            f"of which {use.steered:.0%} are steered{own}",
         )
     yield (
         "memory",

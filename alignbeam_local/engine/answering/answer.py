@@ -281,6 +281,7 @@ class Answer:
             if watch and watch.is_due and (yield from self._turned_harmful(turns, chosen, watch)):
                 if not (yield from self._steered_back(chosen, watch)):
                     watch.give_up()
+                    self._drop_doubt()
                     yield from self._blocked("withdrawn")
                     return
                 verdict_at = every and len(chosen.tokens) + every
@@ -352,8 +353,7 @@ class Answer:
 
     def _put_in_place(self, other: Beam) -> Iterator[Event]:
         """Show another beam instead of the winner, which has turned unsafe."""
-        if self._doubt.notice:
-            self._notices.remove(self._doubt.notice)
+        self._drop_doubt()
         yield from self._tell("the draft that was shown turned harmful: one that had passed takes its place")
         yield Withdrawn("")
         self._shown = ""
@@ -410,6 +410,11 @@ class Answer:
             yield from self._tell(selection.notice)
         elif before.notice and is_shown:
             yield Notice("the whole answer passed the judge: the earlier note no longer applies")
+
+    def _drop_doubt(self) -> None:
+        """What was said of an answer that is not shown any more no longer applies."""
+        if self._doubt.notice:
+            self._notices.remove(self._doubt.notice)
 
     def _tell(self, message: str) -> Iterator[Event]:
         self._notices.append(message)
