@@ -130,7 +130,10 @@ def test_thresholds_of_the_users_own() -> None:
         config = Config(steer="by_request", clear_below=clear_below, harmful_above=harmful_above)
         found = [steering_of(config, p, p, 0.2, 0.8) for p in (0.15, 0.55, 0.7, 0.9)]
         assert [one.decision for one in found] == expected
-        assert found[0].low <= found[0].high
+        low, high = found[0].low, found[0].high
+        assert low is not None
+        assert high is not None
+        assert low <= high
 
 
 def test_where_all_are_steered_a_reading_changes_no_knob() -> None:
