@@ -263,11 +263,14 @@ def test_a_method_given_twice() -> None:
         ("alignbeam:boost=3", "boost is without effect: it is about safety_tokens = boost"),
         ("alignbeam:beams=1,on_unsafe=auto,threshold=2", "threshold is without effect"),
         ("draft:alpha=0.8", "alpha is without effect: nothing is mixed"),
+        ("guard:on_unsafe=lowest", "on_unsafe is without effect: guard does not read it"),
+        ("nudging:anchor_row=gated", "anchor_row is without effect"),
     ],
 )
 def test_an_arm_that_its_own_knob_does_not_change_is_refused(spec: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_methods([spec], config())
+    parse_methods(["guard:threshold=2", "hard-prefix:temperature=0", "anchor:anchor=other"], config())
 
 
 def test_knobs_and_parameters_of_a_method() -> None:

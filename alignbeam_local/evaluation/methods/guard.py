@@ -27,6 +27,7 @@ class Guard(Method):
 
     name: ClassVar[str] = "guard"
     roles: ClassVar[tuple[str, ...]] = ("draft", "judge")
+    reads: ClassVar[tuple[str, ...]] = ("threshold", "refusal_text")
 
     def open(self, config: Config, pool: ModelPool) -> Answerer:
         draft = pool.models(config, {"draft": config.draft})

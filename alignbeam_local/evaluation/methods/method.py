@@ -30,6 +30,8 @@ class Method(BaseModel, ABC):
     reads_tokens: ClassVar[bool] = False
     #: Whether the knobs of the draft's safety tokens and the anchors' rows hold for it.
     steers_rows: ClassVar[bool] = False
+    #: The knobs about mixing, beams and their choice that its own code reads, if it is no pair's answer.
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def config(self, base: Config) -> Config:
         """The knobs as this method runs with them."""

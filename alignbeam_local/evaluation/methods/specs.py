@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from ...config import LISTS, Config, canonical, knobs_that
+from ...config import LISTS, Config, canonical, knobs_of, knobs_that
 from ...errors import UsageError, did_you_mean
 from ...idle import idle_knobs
-from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, SafetyTokens, SystemPrompt
+from ...knobs.knob import Panel
+from .engine_methods import AlignBeam, Anchor, BestOfK, Draft, EngineMethod, SafetyTokens, SystemPrompt
 from .gated import GatedTokens
 from .guard import Guard
 from .method import Method
@@ -20,6 +21,8 @@ _METHODS: tuple[type[Method], ...] = (
     *(Draft, Anchor, AlignBeam, SystemPrompt, BestOfK, HardPrefix),
     *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging, SafetyTokens, GatedTokens),
 )
+#: The headings of knobs that are about mixing, beams and their choice: one's own code reads none of them.
+_OF_BEAMS: tuple[Panel, ...] = ("Method", "Steering", "Judge")
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHODS}
 
 
@@ -45,18 +48,26 @@ def parse_methods(specs: Sequence[str], base: Config) -> list[MethodSpec]:
 
 def _require_read(entry: MethodSpec) -> None:
     """Two arms that only such a knob tells apart would be compared as if they differed."""
-    if not isinstance(entry.method, AlignBeam | Draft):  # others read some knobs in their own way
-        return
-    config, standard = entry.config, Config()
-    idle = dict(idle_knobs(config))
-    if not config.judged:
-        turned = (knob for knob in knobs_that("judges") if getattr(config, knob) != getattr(standard, knob))
-        idle |= dict.fromkeys(turned, "nothing is judged")
+    idle = _idle(entry.method, entry.config)
     for knob in spec_values(entry.name):
         if knob in idle:
             raise UsageError(
                 f"--method {entry.name}: {knob} is without effect: {idle[knob]}", "Leave it out."
             )
+
+
+def _idle(method: Method, config: Config) -> dict[str, str]:
+    """The knobs that a method does not read, each with why."""
+    if not isinstance(method, EngineMethod):
+        about_beams = (knob for panel in _OF_BEAMS for knob in knobs_of(panel) if knob not in method.reads)
+        return dict.fromkeys(about_beams, f"{method.name} does not read it")
+    if not isinstance(method, AlignBeam | Draft):  # from some they make knobs of their own
+        return {}
+    idle, standard = dict(idle_knobs(config)), Config()
+    if not config.judged:
+        turned = (knob for knob in knobs_that("judges") if getattr(config, knob) != getattr(standard, knob))
+        idle |= dict.fromkeys(turned, "nothing is judged")
+    return idle
 
 
 def parse_method(spec: str, base: Config) -> MethodSpec:
