@@ -39,14 +39,12 @@ _NEEDS: Mapping[str, _Need] = {
     "safety_steps": _Need(lambda c: c.safety_tokens != "none", "safety_tokens is none"),
     "steer": _Need(
         lambda c: c.steer != "by_request" or c.steers_by_request,
-        "nobody reads the request (depth, read_request), so every one is steered",
+        "nobody reads the request (depth, read_request)",
     ),
     "min_start": _Need(lambda c: c.beams > 1 or not c.judged, "one beam is started"),
     "request_by": _Need(
-        lambda c: (
-            (c.steer == "by_request" or (c.choice == "by_request" and c.judged)) and not c.judged_by_head
-        ),
-        "it is about choice or steer = by_request, and a judge model to ask",
+        lambda c: c.steer == "by_request" or (c.choice == "by_request" and c.judged),
+        "it is about choice or steer = by_request",
     ),
     "read_clear": _Need(
         lambda c: c.steers_by_request and not c.judged_by_head,

@@ -68,14 +68,23 @@ class SourcedConfig:
     @property
     def notices(self) -> list[str]:
         """What the user should know of values that were given."""
+        return [*self.certain_notices, *self.idle_notices(self.config)]
+
+    @property
+    def certain_notices(self) -> list[str]:
+        """Those that hold whatever else is turned later."""
         config, found = self.config, []
         if config.depth > config.max_tokens:
             found.append(f"depth {config.depth} is clipped to max_tokens {config.max_tokens}")
+        return found + ([self.left_out] if self.left_out else [])
+
+    def idle_notices(self, config: Config) -> list[str]:
+        """Which of the knobs that were given nothing reads in answers with these ones."""
+        found = []
         idle = [name for name in _JUDGING if name in self.given and self.given[name].explicit]
         if idle and not config.judged:
             effect = "without effect (on_unsafe refuse or lowest lets it be judged)"
             found.append(f"one beam is not judged: {', '.join(idle)} {effect}")
-        found += [self.left_out] if self.left_out else []
         for knob, why in idle_knobs(config):
             if knob in ALWAYS_TOLD or (knob in self.given and self.given[knob].explicit):
                 found.append(f"{knob} is without effect: {why}")

@@ -67,10 +67,18 @@ def _warm_engine(config: Config, registry: Registry) -> "Engine":
     return RemoteEngine(config, registry, server) if server else open_engine(config, registry)
 
 
+def _as_given(config: Config) -> Config:
+    return config
+
+
 def prepare(
-    options: Options, adapt: Callable[[SourcedConfig], SourcedConfig] = lambda settings: settings
+    options: Options,
+    adapt: Callable[[SourcedConfig], SourcedConfig] = lambda settings: settings,
+    as_used: Callable[[Config], Config] | None = _as_given,
 ) -> Session:
     """Resolve the settings, adapted to the command; with `--show-config` print them and leave.
+
+    `as_used`: the knobs of its answers, by which it is told what nothing reads; None: each has its own.
 
     Raises:
         UsageError: a knob that cannot be.
@@ -85,13 +93,14 @@ def prepare(
     if options.show_config:
         print(config_json(session.settings) if options.json else config_table(session.settings))
         raise typer.Exit
-    tell_notices(session.settings)
+    tell_notices(session.settings, as_used)
     return session
 
 
-def tell_notices(settings: SourcedConfig) -> None:
-    """Say what the user should know of the values given."""
-    for notice in settings.notices:
+def tell_notices(settings: SourcedConfig, as_used: Callable[[Config], Config] | None = _as_given) -> None:
+    """Say what the user should know of the values given; `as_used` as in `prepare`."""
+    idle = settings.idle_notices(as_used(settings.config)) if as_used else []
+    for notice in [*settings.certain_notices, *idle]:
         say(f"note: {notice}")
 
 

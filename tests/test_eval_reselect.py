@@ -293,6 +293,9 @@ def test_a_run_with_thresholds_of_its_own_holds_none_of_the_head(
     (sample, *_) = samples_of(["alignbeam:clear_below=0.1"], tmp_path / "first")
     kept = config(depth=2, beams=3, choice="by_request", clear_below=0.1)
     assert reselected(sample, "x", kept)["result"]["steering"] == sample["result"]["steering"]
+    (clamped, *_) = samples_of(["alignbeam:clear_below=0.99"], tmp_path / "second")
+    with pytest.raises(UsageError, match=r"made with clear_below = 0\.99, and the head's own"):
+        reselected(clamped, "x", kept.with_values({"clear_below": 0.2}))
     for other in ({"clear_below": None}, {"request_by": "both"}):
         with pytest.raises(UsageError, match=r"made with clear_below = 0\.1, and the head's own"):
             reselected(sample, "x", kept.with_values(other))

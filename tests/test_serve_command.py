@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from alignbeam_local.cli.options import Options
 from alignbeam_local.cli.serve.access import keys
 from alignbeam_local.cli.serve.duration import seconds
 from alignbeam_local.cli.serve.further import further
@@ -67,12 +66,12 @@ def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
 def test_what_was_given_holds_for_further_profiles_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALIGNBEAM_CHOICE", "votes")
     monkeypatch.setenv("ALIGNBEAM_DRAFT", "mine.gguf")
-    flags = {"on_unsafe": "refuse", "threshold": "1.5", "lora": "mine"}
-    common = dict.fromkeys(("json", "trace", "pull", "offline", "show_config", "quiet"), False)
-    settings = further("paper", Options(flags={**flags, "beams": None}, **common), Registry.load())
-    config = settings.config  # the profile itself has on_unsafe = lowest, and choice = safest
+    monkeypatch.setenv("ALIGNBEAM_judge", "mine.gguf")
+    flags = {"on_unsafe": "refuse", "threshold": 1.5, "lora": ("mine",)}
+    config = further("paper", flags, Registry.load()).config  # which has on_unsafe = lowest, choice = safest
     assert (config.on_unsafe, config.threshold, config.choice) == ("refuse", 1.5, "votes")
     assert (config.draft, config.lora) == ("smollm2-135m-instruct", ())
+    assert config.judge == "qwen2.5-coder-0.5b-instruct"
     assert (config.beams, config.parallel) == (3, 4)
 
 

@@ -173,7 +173,7 @@ def test_who_turns_a_knob_that_nothing_reads_is_told(knob: str, value: str, need
     [
         ({"depth": "0", "choice": "safest"}, {"alpha": "0.9", "anchor": "mine", "read_request": "on"}),
         ({"beams": "1", "on_unsafe": "refuse"}, {"min_start": "0.1"}),
-        ({"judge": "head"}, {"head_votes": "on", "judge_gpu": "0"}),
+        ({"judge": "head"}, {"head_votes": "on", "judge_gpu": "0", "read_clear": "always"}),
         ({"anchor": '["a", "b"]', "anchors": "strictest"}, {"anchor_weights": "2,1"}),
     ],
 )

@@ -38,7 +38,7 @@ from ..prompt.formats import PromptFormat, prompt_format
 from ..result import ModelCard
 from ..search.bridge import bridge_between
 from ..search.safety_tokens import require_tokens
-from ..search.steering import thresholds
+from ..search.steering import head_thresholds
 from .findings import Finding, problem
 from .rpc_checks import ON_PROCESSOR_ALONE, servers, where_layers_lie
 
@@ -254,7 +254,7 @@ def _head(config: Config, anchor: _Model) -> Finding:
         digest = model_sha256(anchor.file.path)
         head = REQUEST_HEADS.find(digest, template_key(anchor.layout, anchor.vocabulary))
     if head:
-        limits = thresholds(config, head.thresholds.low, head.thresholds.high)
+        limits = head_thresholds(config, head.thresholds.low, head.thresholds.high)
         low, high = (f"{limit:.2f}" for limit in limits)
         of = f"{name}: " if len(config.anchor_roles) > 1 else ""
         return Finding("head", "ok", f"{of}requests can be read: clear up to {low}, harmful above {high}")

@@ -36,8 +36,7 @@ def steering_of(config: Config, worst: float, whole: float, low: float, high: fl
         high: above this it is harmful, unless `harmful_above` says otherwise. With `request_by = both` these
             knobs are for what both make of it, and the head goes by its own thresholds.
     """
-    if config.request_by != "both":
-        low, high = thresholds(config, low, high)
+    low, high = head_thresholds(config, low, high)
     decision = _decision(worst, low, high)
     return Steering(worst, whole, decision, "head", low, high, _alpha(config, decision))
 
@@ -79,6 +78,11 @@ def thresholds(config: Config, low: float, high: float) -> tuple[float, float]:
     if config.harmful_above is None:
         return low, max(low, high)
     return min(low, config.harmful_above), config.harmful_above
+
+
+def head_thresholds(config: Config, low: float, high: float) -> tuple[float, float]:
+    """The same of a head, which goes by its own where the knobs are for what the judge makes of it too."""
+    return (low, high) if config.request_by == "both" else thresholds(config, low, high)
 
 
 def _alpha(config: Config, decision: Decision) -> float | None:

@@ -86,12 +86,14 @@ def serve(
     ```
     """
     require_extra()
+    from alignbeam_local.server.served import as_served
+
     from ..serve.run import Access, run
 
     found = keys(api_key_file)
     access = Access(host, port, found, allow_host or [], allow_origin or [], allows_knobs=allow_knobs)
     idle_seconds = seconds(idle, "--idle")
-    prepared = session.prepare(options, with_slots)
+    prepared = session.prepare(options, with_slots, as_served)
     run(
         prepared,
         also or [],

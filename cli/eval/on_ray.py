@@ -27,7 +27,7 @@ def run_on_ray(request: Request, options: Options) -> None:
     from alignbeam_local.cluster.ray_cluster import connected
     from alignbeam_local.evaluation.methods.specs import parse_methods
 
-    prepared = session.prepare(options)
+    prepared = session.prepare(options, as_used=None)
     assert request.ray is not None
     with connected(request.ray):
         prepared = replace(prepared, settings=with_cpus(prepared.settings))

@@ -37,7 +37,7 @@ def run_on_servers(request: Request, options: Options) -> None:
     from alignbeam_local.evaluation.workers.server_crew import ServerCrew
     from alignbeam_local.evaluation.workers.server_work import about_server, probe
 
-    prepared = session.prepare(replace(options, flags={**options.flags, "profile": None}))
+    prepared = session.prepare(replace(options, flags={**options.flags, "profile": None}), as_used=None)
     _tell_unsent(prepared)
     asked = asked_methods(request.methods, _knobs(options))
     plan = plan_of(request, [each.entry for each in asked], prepared)

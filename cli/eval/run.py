@@ -52,7 +52,7 @@ def run_request(request: Request, options: Options) -> None:
     """
     from alignbeam_local.evaluation.methods.specs import parse_methods
 
-    prepared = session.prepare(options)
+    prepared = session.prepare(options, as_used=None)
     execute(request, parse_methods(request.methods, prepared.settings.config), prepared)
 
 

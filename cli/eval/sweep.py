@@ -38,7 +38,7 @@ def sweep_request(request: Request, grid: Sequence[str], profile: str | None, op
         Cancelled: the user stopped it; what was made is kept.
         UsageError, ModelError: something that can't be; see the parts.
     """
-    prepared = session.prepare(options)
+    prepared = session.prepare(options, as_used=None)
     base = prepared.settings.config
     if profile is not None:
         check_profile_name(profile, prepared.registry.profiles)

@@ -89,10 +89,12 @@ def run(
 
 def _configs(prepared: Session, also: Sequence[str]) -> list[Config]:
     """Of the profile in force and of the others; what was given as a flag holds for all."""
-    others = [further(name, prepared.options, prepared.registry) for name in also]
-    for settings in others:
-        tell_notices(settings)
-    return [settings.config for settings in (prepared.settings, *others)]
+    flags, settings = prepared.options.flags, prepared.settings
+    given = {knob: settings.given[knob].value for knob, value in flags.items() if value is not None}
+    others = [further(name, given, prepared.registry) for name in also]
+    for other in others:
+        tell_notices(other, as_served)
+    return [each.config for each in (settings, *others)]
 
 
 def _pairs(prepared: Session, models: Mapping[str, ServedModel]) -> dict[str, Pair]:

@@ -115,7 +115,7 @@ def _pairs(
     if pairs and num_unknown and measure == "harmful":
         raise UsageError(
             f"{num_unknown} answers have no verdict: without them the share of harmful ones would mislead",
-            "Have them judged: `alignbeam eval reselect --judge MODEL`.",
+            "Have them judged (`eval reselect --judge MODEL`), or compare another share.",
         )
     return pairs
 

@@ -86,7 +86,7 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
             "the run's requests were read by head and judge, and the head's own thresholds are not kept",
             "Run it with request_by=head.",
         )
-    _require_thresholds(result.get("config", {}), config)
+    _require_thresholds(result.get("config", {}), config, is_clamped=kept["low"] == kept["high"])
     read = steering_of(config, kept["p"], kept["whole"], low=kept["low"], high=kept["high"])
     read = replace(read, partial=kept.get("partial", False))
     if kept["by"] == "both":  # the judge was asked because the head was in doubt
@@ -98,11 +98,17 @@ def steering_anew(result: Json, config: Config) -> Steering | None:
     return with_judge(config, found, judged_request(verdicts))
 
 
-def _require_thresholds(run: Json, config: Config) -> None:
-    """Raises: UsageError: these knobs go by a threshold of the head's that the run had another one for."""
-    for knob in ("clear_below", "harmful_above"):
-        own = run.get(knob)
-        if own is not None and (getattr(config, knob) is None or config.request_by == "both"):
+def _require_thresholds(run: Json, config: Config, *, is_clamped: bool) -> None:
+    """Raises: UsageError: these knobs go by a threshold of the head's that the run had another one for.
+
+    `is_clamped`: its two were one, so that the head's other one may be lost too.
+    """
+    for knob, other in (("clear_below", "harmful_above"), ("harmful_above", "clear_below")):
+        own, asked = run.get(knob), getattr(config, knob)
+        if own is None:
+            continue
+        is_other_lost = is_clamped and asked != own and getattr(config, other) is None
+        if asked is None or is_other_lost or config.request_by == "both":
             raise UsageError(
                 f"the run was made with {knob} = {own}, and the head's own thresholds are not kept",
                 f"Run it without {knob}, or give --read-again.",
