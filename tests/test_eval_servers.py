@@ -339,6 +339,7 @@ def test_a_server_that_is_stuck_is_gone_although_its_connections_live(
     monkeypatch.setattr("alignbeam_local.server.work.engine_thread.STUCK_SECONDS", 0.2)
     stuck, well = worlds
     stuck.draft.seconds, told = 3.0, list[str]()
+    well.draft.seconds = 0.01  # so that it does not answer all before the other one is asked
     found = asked_of([stuck.url, well.url], tmp_path / "run", tell=told.append)
     assert len(found) == len(ITEMS)
     assert all(sample["result"]["text"] for sample in found)

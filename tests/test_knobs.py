@@ -34,7 +34,7 @@ MARKED: dict[Mark, str] = {
     "sizes": """prefix max_depth alpha_rule anchor_row steer late head_votes beams
         max_tokens draft anchor judge profile lora context gpu_layers main_gpu tensor_split
         draft_gpu anchor_gpu judge_gpu split_mode rpc flash_attn cache_type_k cache_type_v""",
-    "judges": "threshold choice min_start late on_unsafe head_votes judge",
+    "judges": "threshold choice min_start late on_unsafe head_votes refusal_text judge",
     "selects": "threshold choice min_start on_unsafe",
     "measured": """alpha depth beams bridge_width variant draft_mass prefix max_depth agree_for alpha_rule
         anchors anchor_weights anchor_row safety_tokens boost safety_steps
