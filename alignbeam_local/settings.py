@@ -80,15 +80,14 @@ class SourcedConfig:
 
     def idle_notices(self, config: Config) -> list[str]:
         """Which of the knobs that were given nothing reads in answers with these ones."""
-        found = []
-        idle = [name for name in _JUDGING if name in self.given and self.given[name].explicit]
-        if idle and not config.judged:
+        turned, found = {name for name, given in self.given.items() if given.explicit}, []
+        if not config.judged and (unjudged := [name for name in _JUDGING if name in turned]):
             effect = "without effect (on_unsafe refuse or lowest lets it be judged)"
-            found.append(f"one beam is not judged: {', '.join(idle)} {effect}")
-        for knob, why in idle_knobs(config):
-            if knob in ALWAYS_TOLD or (knob in self.given and self.given[knob].explicit):
-                found.append(f"{knob} is without effect: {why}")
-        return found
+            found.append(f"one beam is not judged: {', '.join(unjudged)} {effect}")
+        told = turned | ALWAYS_TOLD
+        return found + [
+            f"{name} is without effect: {why}" for name, why in idle_knobs(config) if name in told
+        ]
 
     @cached_property
     def left_out(self) -> str:

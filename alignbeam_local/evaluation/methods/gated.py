@@ -36,7 +36,6 @@ class GatedTokens(ModelMethod):
     """
 
     name: ClassVar[str] = "gated-tokens"
-    reads_tokens: ClassVar[bool] = True
     reads: ClassVar[tuple[str, ...]] = ("safety_file",)
 
     weight: Annotated[float, Field(ge=0, le=1)] = 1.0

@@ -11,7 +11,6 @@ from .specs import MethodSpec, parse_method
 #: An axis of its own: with `off` one beam is neither judged nor chosen between.
 JUDGE = "judge"
 _UNJUDGED = "beams=1,on_unsafe=auto"
-_ONE = "Leave one of them out."
 
 #: The values of each knob.
 Grid = Mapping[str, Sequence[str]]
@@ -54,8 +53,9 @@ def grid_methods(grid: Grid, base: Config) -> list[MethodSpec]:
         entry = parse_method(_spec(chosen), base)
         if chosen.get(JUDGE) == "off" and entry.config.judged:
             by_need = entry.config.steers_by_request
-            what, hint = ("steer = by_request", "Give --steer always.") if by_need else ("judge_at", _ONE)
-            raise UsageError(f"--grid judge=off contradicts {what}", hint)
+            judges = "steer = by_request" if by_need else "judge_at"
+            hint = "Give --steer always." if by_need else "Leave one of them out."
+            raise UsageError(f"--grid judge=off contradicts {judges}", hint)
         entries.setdefault(entry.config, entry)
     return list(entries.values())
 

@@ -26,8 +26,6 @@ class Method(BaseModel, ABC):
     name: ClassVar[str]
     #: The knobs that name the models it loads, apart from those that its parameters name.
     roles: ClassVar[tuple[str, ...]] = ("draft", "anchor")
-    #: Whether it reads the file of safety tokens by itself, whatever the knob does with these.
-    reads_tokens: ClassVar[bool] = False
     #: Whether the knobs of the draft's safety tokens and the anchors' rows hold for it.
     steers_rows: ClassVar[bool] = False
     #: The knobs about mixing, beams and their choice that its own code reads, if it is no pair's answer.
@@ -45,7 +43,7 @@ class Method(BaseModel, ABC):
     def needs_tokens(self, config: Config) -> bool:
         """Whether the file of safety tokens is part of what it answers, with knobs that are settled."""
         is_gated = self.steers_rows and config.is_gated
-        return self.reads_tokens or is_gated or config.safety_tokens != "none"
+        return "safety_file" in self.reads or is_gated or config.safety_tokens != "none"
 
     def models(self, config: Config) -> dict[str, str | None]:
         """By role the models that it loads with these knobs; None where none is named."""

@@ -21,7 +21,7 @@ _METHODS: tuple[type[Method], ...] = (
     *(Draft, Anchor, AlignBeam, SystemPrompt, BestOfK, HardPrefix),
     *(Guard, SafeDecoding, ProxyTuning, Contrastive, Nudging, SafetyTokens, GatedTokens),
 )
-#: The headings of knobs that are about mixing, beams and their choice: one's own code reads none of them.
+#: Knobs about mixing, beams and their choice: of these a method with code of its own reads its `reads` alone.
 _OF_BEAMS: tuple[Panel, ...] = ("Method", "Steering", "Judge")
 METHODS: Mapping[str, type[Method]] = {method.name: method for method in _METHODS}
 
