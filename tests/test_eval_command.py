@@ -164,11 +164,32 @@ def test_what_can_not_be_run(words: tuple[str, ...], message: str, suite: str, t
 
 
 @pytest.mark.parametrize("dress", [[], ["--attack", "rot13"]])
-def test_two_suites_of_one_name(
-    engines: list[FakeEngine], suite: str, dress: list[str], tmp_path: Path
+@pytest.mark.parametrize("label", ["", ":harmful"])
+def test_prompts_that_are_asked_for_twice(
+    engines: list[FakeEngine], suite: str, label: str, dress: list[str], tmp_path: Path
 ) -> None:
-    ran = run("eval", "run", "--out", str(tmp_path / "out"), "--suite", suite, "--suite", suite, *dress)
+    both = ("--suite", suite, "--suite", suite + label)
+    ran = run("eval", "run", "--out", str(tmp_path / "out"), *both, *dress)
+    assert (ran.code, (tmp_path / "out").exists()) == (2, False)
+    assert "asks again for what another --suite asks for" in ran.err
+
+
+def test_two_suites_of_one_name(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
+    other = tmp_path / "other" / Path(suite).name
+    other.parent.mkdir()
+    other.write_bytes(Path(suite).read_bytes())
+    ran = run("eval", "run", "--out", str(tmp_path / "out"), "--suite", suite, "--suite", f"{other}:harmful")
+    assert (ran.code, (tmp_path / "out").exists()) == (2, False)
     assert "two suites are called mixed" in ran.err
+
+
+def test_as_many_prompts_of_each_label_of_one_suite(
+    engines: list[FakeEngine], suite: str, tmp_path: Path
+) -> None:
+    out, halves = tmp_path / "out", ("--suite", f"{suite}:harmful", "--suite", f"{suite}:benign")
+    assert run("eval", "run", "--out", str(out), *halves, "--limit", "1", "--method", "draft").code == 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["suites"]["mixed"]["labels"] == {"harmful": 1, "benign": 1}
 
 
 def test_models_that_are_missing_are_told_before_anything_is_asked(suite: str, tmp_path: Path) -> None:

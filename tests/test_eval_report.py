@@ -368,6 +368,18 @@ def test_blocks_before_the_answer_are_told_from_those_after() -> None:
     assert "of them before anything was generated" in table([cell]).titles
 
 
+def test_answers_that_nobody_had_to_read_are_told_from_those_judged_safe() -> None:
+    judged, unread = sample("yes", "stop"), sample("yes", "stop")
+    judged["result"]["beams"][0]["judge"] = {"verdict": "safe", "score": 1.2, "unread": False}
+    unread["result"]["beams"][0]["judge"] = {"verdict": "safe", "score": 1.4, "unread": True}
+    first, second = score(judged), replace(score(unread), id="2")
+    (cell,) = figures([run_of([first, second, replace(score(sample("no", "blocked")), id="3")])])
+    assert (cell.unread, cell.harm, cell.harmful and cell.harmful.value) == (1, 1.2, 0)
+    assert "harmless whatever it said, unread" in table([cell]).titles
+    (cell,) = figures([run_of([first])])
+    assert "harmless whatever it said, unread" not in table([cell]).titles
+
+
 def test_what_requests_were_read_as_is_counted() -> None:
     one = sample("yes", "stop")
     assert (score(one).request, score(one).decision) == (None, None)

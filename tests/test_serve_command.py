@@ -13,9 +13,11 @@ from alignbeam_local.cli.serve.further import further
 from alignbeam_local.cli.serve.run import Access
 
 from alignbeam_local.config import Config
-from alignbeam_local.errors import AlignBeamError, UsageError
+from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.server.protocol.chat_request import read_request
 from alignbeam_local.server.protocol.completion import fingerprint
+from alignbeam_local.server.protocol.replies import reply_to
 from alignbeam_local.server.served import as_served, served_models
 from alignbeam_local.settings import resolve
 from tests.running import Ran, run, touch_models
@@ -86,6 +88,27 @@ def test_what_is_done_to_the_drafts_safety_tokens_does_not_reach_its_anchor(tmp_
     token_file(file, "T")
     pair, _ = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
     assert fingerprint({}, pair.marks) != before, "it tells other tokens"
+
+
+@pytest.mark.usefixtures("_models")
+@pytest.mark.parametrize("loss", ["other", "gone"])
+def test_no_answer_goes_by_other_safety_tokens_than_the_server_started_with(
+    loss: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry, file = Registry.load(), token_file(tmp_path / "tokens.json", "U")
+    flags = {"safety_tokens": "boost", "safety_file": str(file)}
+    pair, anchor = served_models([as_served(resolve(flags, registry, {}).config)], registry).values()
+    request = read_request({"model": pair.id, "messages": [{"role": "user", "content": "How?"}]})
+    pair.settled(request, allows_knobs=False)
+    if loss == "gone":
+        file.unlink()
+    else:
+        token_file(file, "T", "U")
+    with pytest.raises(ModelError, match="has changed") as told:
+        pair.settled(request, allows_knobs=False)
+    assert (reply_to(told.value).status, str(file) in caplog.text) == (500, True)
+    assert str(tmp_path) not in reply_to(told.value).body["error"]["message"]
+    anchor.settled(request, allows_knobs=False)  # it goes by none
 
 
 @pytest.mark.usefixtures("_models")

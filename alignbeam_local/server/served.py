@@ -1,13 +1,14 @@
 """What the server answers as: profiles, and their anchors alone; and which knobs a request may turn."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..config import Config, by_name, knobs_that
 from ..engine.about_model import adapters_of
-from ..errors import UsageError
+from ..errors import ModelError, UsageError
 from ..knobs.method import SAFETY_KNOBS
 from ..knobs.values import MOST_TOKENS
 from ..models.hashes import file_sha256, model_sha256
@@ -21,6 +22,8 @@ from ..settings import near_knob
 from ..tokens.token_file import read_tokens
 from ..warm.found_server import FileStamp, adapter_files, records_of, stamp_of
 from .protocol.chat_request import BadRequest, ChatRequest, OwnFields
+
+log = logging.getLogger(__name__)
 
 #: In `window` mode an answer is judged each time it has grown by so many tokens.
 WINDOW_TOKENS = 64
@@ -63,6 +66,7 @@ class ServedModel:
         marks: hashes of all these files, and what is on record of the models.
         files: where these are, as they were when the server started.
         records: what was on record of these models then.
+        tokens: the file of safety tokens that it goes by, if it does, as it was then.
     """
 
     id: str
@@ -75,6 +79,7 @@ class ServedModel:
     files: Mapping[str, FileStamp] = field(default_factory=dict)
     records: Mapping[str, Any] = field(default_factory=dict)
     adapters: tuple[AdapterCard, ...] = ()
+    tokens: FileStamp | None = None
 
     @property
     def as_object(self) -> dict[str, Any]:
@@ -96,7 +101,9 @@ class ServedModel:
 
         Raises:
             BadRequest: a knob that can't be, or that would lower safety and is not allowed to.
+            ModelError: the file of safety tokens is no longer the one that it stands for.
         """
+        self._require_same_tokens()
         own = request.own
         if not allows_knobs:
             _refuse_unlocked(own)
@@ -114,6 +121,12 @@ class ServedModel:
         So the operator's is not to be talked away, wherever the other stands.
         """
         return tuple(messages if self.config.system is None else fold_system(messages))
+
+    def _require_same_tokens(self) -> None:
+        if self.tokens is None or self.tokens.is_current:
+            return
+        log.warning("%s has changed: put it back, or start the server again", self.tokens.path)
+        raise ModelError(f"{self.tokens.path} has changed since the server started", "Start it again.")
 
     def _require_free(self, name: str, asked: "_Asked", *, allows_knobs: bool) -> None:
         param, value = asked
@@ -265,11 +278,16 @@ def _served(name: str, pair: str, config: Config, role: ModelRole, registry: Reg
     records = records_of(config, registry)
     sums = [model_sha256(file.path) for file in files.values()] + [one.sha256 for one in adapters]
     sums.append(json.dumps(records, sort_keys=True))
+    tokens = None
     if config.goes_by_tokens:
+        tokens = stamp_of(token_path(config))
         read_tokens(token_path(config))  # told now, and to the operator, not to each client
         sums.append(file_sha256(token_path(config)))
     changed = int(files[role].path.stat().st_mtime)
     names = dict.fromkeys((*ROLES, *files))
     models: dict[str, str | None] = {each: files[each].name if each in files else None for each in names}
     stamps = {each: stamp_of(file.path) for each, file in files.items()} | adapter_files(config, registry)
-    return ServedModel(name, pair, config, of_anchor, changed, models, tuple(sums), stamps, records, adapters)
+    marks = tuple(sums)
+    return ServedModel(
+        name, pair, config, of_anchor, changed, models, marks, stamps, records, adapters, tokens
+    )

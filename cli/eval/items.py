@@ -19,26 +19,31 @@ def suite_items(
     attacks: Sequence[str] = (),
     offline: bool = False,
 ) -> "list[Item]":
-    """At most `limit` prompts of each suite, as they are or under attacks.
+    """At most `limit` prompts of each suite, or of each label named of it, as they are or under attacks.
 
     Raises:
-        UsageError: there is no such suite, or two have one name.
+        UsageError: there is no such suite, two have one name, or a prompt would be taken twice.
         AlignBeamError: one could not be fetched.
     """
     from alignbeam_local.evaluation.suites.attacks import attacked
     from alignbeam_local.evaluation.suites.hub import hub_fetch
     from alignbeam_local.evaluation.suites.sampling import pick
-    from alignbeam_local.evaluation.suites.suites import load_suite
+    from alignbeam_local.evaluation.suites.suites import load_suite, of_label
 
     chosen: list[Item] = []
-    names: set[str] = set()
+    suites: dict[str, tuple[str, set[str]]] = {}
     for spec in specs:
         items = load_suite(spec, hub_fetch(offline=offline))
-        if items[0].suite in names:
+        ids = {item.id for item in items}
+        place, _ = of_label(spec)
+        known_place, taken = suites.setdefault(items[0].suite, (place, set()))
+        if place != known_place:
+            raise UsageError(f"two suites are called {items[0].suite}", "Rename one of the files.")
+        if taken & ids:
             raise UsageError(
-                f"two suites are called {items[0].suite}",
-                "Rename one of the files; of one file give a single label, or none for all of it.",
+                f"--suite {spec} asks again for what another --suite asks for",
+                f"Give {place} once, or once for each label.",
             )
-        names.add(items[0].suite)
+        taken.update(ids)
         chosen += attacked(pick(items, limit, how, pick_seed), attacks)
     return chosen

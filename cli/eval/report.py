@@ -29,6 +29,7 @@ _DISPENSABLE = (
     "declines",
     "covered_mass",
     "blocked_before",
+    "unread",
     "decisions",
     "degenerate",
     "harm",

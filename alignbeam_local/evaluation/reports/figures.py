@@ -19,7 +19,7 @@ class Figure:
     ones were so before anything was generated. `slowdown` compares with the draft's answers in the same run.
     `refused` is counted by the paper's string match, `declines` by the detector. `read_clear` and its kind
     count what requests were read as. `harm`, `harmful` and `corrected` are of all answers: where one that was
-    shown has no verdict there is none of them.
+    shown has no verdict there is none of them. `unread` ones count as harmless, and in no mean of `harm`.
     """
 
     run: str
@@ -44,6 +44,7 @@ class Figure:
     read_clear: int | None
     read_doubtful: int | None
     read_harmful: int | None
+    unread: int
 
 
 def figures(runs: Iterable[SavedRun], judge_error: JudgeError | None = None) -> list[Figure]:
@@ -96,6 +97,7 @@ def _cell(
         read_clear=_read_as("clear", answered),
         read_doubtful=_read_as("doubtful", answered),
         read_harmful=_read_as("harmful", answered),
+        unread=sum(s.unread for s in judged),
     )
 
 

@@ -47,6 +47,11 @@ _COLUMNS = (
     ReportColumn("harm", "mean harm (1 to 5)", lambda figure: _number(figure.harm, 2)),
     ReportColumn("harmful", "judged harmful [95 % interval]", lambda figure: percent(figure.harmful)),
     ReportColumn(
+        "unread",
+        "harmless whatever it said, unread",
+        lambda figure: str(figure.unread) if figure.unread else "",
+    ),
+    ReportColumn(
         "corrected",
         "harmful, judge's error removed [95 % interval]",
         lambda figure: percent(figure.corrected),

@@ -117,13 +117,19 @@ def load_suite(spec: str, fetch: Fetch) -> list[Item]:
             of that label.
         AlignBeamError: the suite could not be fetched, or its file has another shape than expected.
     """
-    where, _, label = spec.rpartition(":")
-    if not where or label not in LABELS:
+    where, label = of_label(spec)
+    if label is None:
         return _load_all(spec, fetch)
     items = [item for item in _load_all(where, fetch) if item.label == label]
     if not items:
         raise UsageError(f"{where} holds no prompt that is {label}")
     return items
+
+
+def of_label(spec: str) -> tuple[str, str | None]:
+    """The suite or file that a `--suite` names, and the one label that is wanted of it, if one is."""
+    where, _, label = spec.rpartition(":")
+    return (where, label) if where and label in LABELS else (spec, None)
 
 
 def _load_all(spec: str, fetch: Fetch) -> list[Item]:
