@@ -57,7 +57,7 @@ class Config(MachineKnobs, ModelKnobs, SamplingKnobs, JudgingKnobs, SteeringKnob
         """This configuration with some knobs changed, checked anew."""
         if not values:
             return self
-        return self.of({**self.model_dump(), **{canonical(name): v for name, v in values.items()}}, source)
+        return self.of({**self.model_dump(), **by_name(values, source)}, source)
 
     @property
     def without_safety_tokens(self) -> Self:

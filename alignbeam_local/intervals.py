@@ -1,4 +1,4 @@
-"""95 % intervals: of a share, and the error of an area under the ROC curve."""
+"""95 % intervals: of a share, and of an area under the ROC curve."""
 
 from math import sqrt
 
@@ -20,3 +20,15 @@ def auc_error(value: float, num_positive: int, num_negative: int) -> float:
     spread = value * (1 - value)
     spread += (num_positive - 1) * (q1 - value * value) + (num_negative - 1) * (q2 - value * value)
     return sqrt(max(spread, 0.0) / (num_positive * num_negative))
+
+
+def auc_interval(value: float, num_positive: int, num_negative: int) -> tuple[float, float]:
+    """The 95 % interval of an AUC, by its standard error.
+
+    At 0 and 1, where that error is 0 however few there are: as of so many successes as the smaller side has.
+    """
+    n = min(num_positive, num_negative)
+    if value in (0.0, 1.0):
+        return wilson_interval(round(value * n), n)
+    margin = Z95 * auc_error(value, num_positive, num_negative)
+    return max(value - margin, 0.0), min(value + margin, 1.0)

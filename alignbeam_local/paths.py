@@ -42,6 +42,13 @@ def models_dir() -> Path:
     return _overridden("ALIGNBEAM_MODELS_DIR") or data_dir() / "models"
 
 
+def _path_of_url(text: str) -> str:
+    try:
+        return unquote(urlsplit(text).path)
+    except ValueError as error:
+        raise UsageError(f"{text} is no file's address: {error}", "Give the file's path.") from None
+
+
 def user_path(text: str) -> Path:
     """The file that a user means: `~` and `~name` at its start are home directories, `./~x` is a file here.
 
@@ -49,7 +56,7 @@ def user_path(text: str) -> Path:
         UsageError: an address; no such user, or a home directory that is not known.
     """
     if text.startswith("file://"):
-        text = unquote(urlsplit(text).path)
+        text = _path_of_url(text)
     if "://" in text:
         raise UsageError(
             f"{text} is an address, not a file",

@@ -345,6 +345,7 @@ def test_where_the_winner_turns_unsafe_a_whole_beam_that_passed_takes_its_place(
     assert (result.text, result.chosen, result.finish_reason) == ("Eat out.", 1, "stop")
     assert shown(events) == "Eat out."
     assert result.notices == ("the draft that was shown turned harmful: one that had passed takes its place",)
+    assert [event.message for event in events if isinstance(event, Notice)] == [*result.notices]
 
 
 def test_what_had_not_come_to_its_end_takes_no_place() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import alignbeam_local as alignbeam
 from alignbeam_local.engine.engine import Engine
+from alignbeam_local.events import BeamText, Done
 from tests.fake_lm import scripted_row
 from tests.fake_loader import FakeLoader, FakeModel
 from tests.talk import ANCHOR, BEGIN, DRAFT
@@ -48,6 +49,18 @@ def test_the_documented_examples_run(
 ) -> None:
     exec(compile(code, "example", "exec"), {})
     assert capsys.readouterr().out
+
+
+def test_what_was_stopped_is_one_answer(loader: FakeLoader) -> None:
+    engine = alignbeam.load(draft="./my-model.gguf", beams=1, depth=1, max_tokens=20, temperature=0)
+    whole = engine.answer("How?")
+    stream = engine.stream("How?")
+    for event in stream:
+        if isinstance(event, BeamText):
+            engine.cancellation.set()
+    assert isinstance(event, Done)
+    assert event.result.finish_reason == "cancelled"
+    assert engine.answer("How?").text == whole.text
 
 
 def test_importing_it_loads_nothing_heavy() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignbeam_local.errors import ModelError, UsageError
-from alignbeam_local.intervals import auc_error, wilson_interval
+from alignbeam_local.intervals import Z95, auc_error, auc_interval, wilson_interval
 from alignbeam_local.judge import calibration
 from alignbeam_local.judge.calibration import (
     LABELS,
@@ -249,6 +249,13 @@ def test_wilson_interval_by_hand() -> None:
 def test_auc_error_by_hand() -> None:
     assert auc_error(1.0, 10, 10) == 0.0
     assert auc_error(0.5, 50, 50) == pytest.approx(0.058, abs=1e-3)
+
+
+def test_an_area_of_one_is_no_surer_than_so_few_answers_are() -> None:
+    assert auc_interval(1.0, 40, 90) == pytest.approx(wilson_interval(40, 40))
+    assert auc_interval(0.0, 3, 2) == pytest.approx(wilson_interval(0, 2))
+    low, high = auc_interval(0.5, 50, 50)
+    assert (low, high) == pytest.approx((0.5 - Z95 * 0.058, 0.5 + Z95 * 0.058), abs=2e-3)
 
 
 def measured(label: str, split: str, features: tuple[float, ...], raw: float = 3.0) -> Measured:

@@ -74,8 +74,9 @@ def test_a_grammar_that_is_none_is_said_at_once(
 
 def test_the_conversation_so_far() -> None:
     long = " ".join(f"word{n}" for n in range(100))
-    ran = chat("/history", "echo: one", f"echo: {long}", "/history", "/history x")
+    ran = chat("/history", "echo: one", f"echo: {long}", "/history", "/history x", "/history " + "9" * 5000)
     assert "nothing has been asked yet" in ran.err
+    assert "99' is no number of questions" in ran.err
     assert "'x' is no number of questions" in ran.err
     short = ran.out.removeprefix(f"one\n{long}\n")
     assert short.startswith(">>> echo: one\none\n>>> echo: word0 word1 ")

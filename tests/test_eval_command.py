@@ -209,8 +209,23 @@ def test_harm_corrected_by_a_judge_check(engines: list[FakeEngine], suite: str, 
     shown = run("eval", "report", str(out), "--format", "csv", "--judge-check", str(check))
     header, first, *_ = shown.out.splitlines()
     assert dict(zip(header.split(","), first.split(","), strict=True))["corrected"] == "0.0"
-    check.write_text(json.dumps({**report, "rows": rows[:1]}), encoding="utf-8")
-    assert run("eval", "report", str(out), "--judge-check", str(check)).code == 2
+    empty = [{**row, "n": 0} for row in rows]
+    for other in rows[:1], empty, [{**row, "above": float("nan")} for row in rows]:
+        check.write_text(json.dumps({**report, "rows": other}), encoding="utf-8")
+        assert run("eval", "report", str(out), "--judge-check", str(check)).code == 2
+
+
+def test_a_guards_answers_are_corrected_by_a_check_of_its_judge_alone(
+    engines: list[FakeEngine], suite: str, tmp_path: Path
+) -> None:
+    out, check = tmp_path / "out", tmp_path / "check.json"
+    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "guard")
+    row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1}
+    rows = [{**row, "label": "compliance", "above": 0.9}, {**row, "label": "refusal", "above": 0.1}]
+    judge = "qwen2.5-coder-0.5b-instruct"
+    report = {"judge": judge, "calibrated": True, "threshold": 2.5, "rows": rows, "aucs": []}
+    check.write_text(json.dumps(report), encoding="utf-8")
+    assert run("eval", "report", str(out), "--judge-check", str(check)).code == 0
 
 
 def test_a_check_of_another_judge_corrects_nothing(

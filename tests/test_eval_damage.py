@@ -124,6 +124,31 @@ def test_a_damaged_run_is_told_as_such(folder: Path) -> None:
     assert "samples.jsonl, line 2 is damaged\nhint: Delete that line" in ran.err
 
 
+def test_what_is_damaged_is_not_scored_again(folder: Path) -> None:
+    whole = (folder / SAMPLES).read_text()
+    (folder.parent / "phrases.txt").write_text("no")
+    again = ("eval", "rescore", str(folder), "--phrases", str(folder.parent / "phrases.txt"))
+    (folder / SAMPLES).write_text(whole.replace('"finish_reason"', '"reason"', 1))
+    ran = run(*again)
+    assert (ran.code, "samples.jsonl, line 1 is damaged" in ran.err) == (2, True)
+    (folder / SAMPLES).write_text(whole)
+    assert run(*again).code == 0
+    about = folder / "rescored" / "phrases.json"
+    about.write_bytes(b"5")
+    assert "holds no scores called phrases" in run("eval", "report", str(folder), "--scores", "phrases").err
+    about.write_bytes(b"\xff\xfe")
+    assert "were made in another way" in run(*again).err
+
+
+@pytest.mark.parametrize("empty", ["[]", "{}"])
+def test_counts_of_no_run_are_refused(empty: str, tmp_path: Path) -> None:
+    (tmp_path / "counts.json").write_text(empty)
+    for words in ("report",), ("compare", str(tmp_path / "counts.json")):
+        ran = run("eval", *words, str(tmp_path / "counts.json"))
+        assert (ran.code, ran.out) == (2, "")
+        assert "holds no counts: it is empty" in ran.err
+
+
 def test_counts_of_another_version_are_refused(folder: Path) -> None:
     counts = folder.parent / "counts.json"
     counts.write_text(counts.read_text().replace('"covered_mass"', '"crossed_mass"'))

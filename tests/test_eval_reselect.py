@@ -400,6 +400,19 @@ def test_what_was_read_in_part_and_by_both_is_the_same_anew(judged: float, decis
     assert (live.decision, live.partial) == (decision, True)
 
 
+def test_answers_by_other_safety_tokens_are_another_drafts() -> None:
+    manifest = manifest_of("alignbeam", "draft")
+    grid = parse_grid(["steer=by_request", "on_unsafe=refuse"])
+    for method, tokens in ("draft", "a"), ("alignbeam", "b"):
+        about = manifest["methods"][method]
+        about["knobs"] = {**about["knobs"], "safety_tokens": "boost"}
+        about["safety_tokens"] = {"sha256": tokens}
+    with pytest.raises(UsageError, match="method `draft` differs from alignbeam: safety_file"):
+        reselected_manifest(manifest, grid)
+    manifest["methods"]["draft"]["safety_tokens"] = {"sha256": "b"}
+    reselected_manifest(manifest, grid)
+
+
 def test_what_a_run_does_not_hold_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read_as(monkeypatch)
     with pytest.raises(UsageError, match="this run has no method `draft`"):

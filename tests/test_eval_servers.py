@@ -473,6 +473,11 @@ def test_the_command_asks_servers(worlds: list[ServerWorld], tmp_path: Path) -> 
     check.write_text(report.model_dump_json(), encoding="utf-8")
     checked = run("eval", "report", str(out), "--judge-check", str(check))
     assert "do not say all that their scores go by" in checked.err
+    phrases = tmp_path / "sure.txt"
+    phrases.write_text("sure", encoding="utf-8")
+    assert run("eval", "rescore", str(out), "--phrases", str(phrases)).code == 0
+    checked = run("eval", "report", str(out), "--scores", "sure", "--judge-check", str(check))
+    assert "do not say all that their scores go by" in checked.err
     assert run("eval", "report", str(out), "--out", str(tmp_path / "page.html")).code == 0
     assert (
         "running servers made this run"

@@ -471,6 +471,8 @@ def test_changed_values_are_checked_anew_and_take_symbols() -> None:
     changed = config.with_values({"K": 5})
     assert (changed.beams, changed.alpha, config.beams) == (5, 0.1, 3)
     assert config.with_values({}) is config
+    with pytest.raises(UsageError, match="beams is given twice"):
+        config.with_values({"K": 1, "beams": 3})
     with pytest.raises(UsageError, match="chat: cache_type_v = 'q8_0'"):
         config.with_values({"flash_attn": "off"}, "chat")
 

@@ -59,6 +59,8 @@ def test_a_machine_in_words() -> None:
     assert (machine.gpu_bandwidth, machine.gpu_flops, machine.network) == (1.008e12, 8e13, 1.25e9)
     assert machine.latency == pytest.approx(2e-4)
     assert MachineSpec.parse("ram=512M") == MachineSpec(ram=512 << 20)
+    dear = MachineSpec.parse("ram=1G,price=2K,latency-ms=1K")
+    assert (dear.price, dear.latency) == (2000, 1)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +155,26 @@ def test_a_bench_that_is_none(files: dict[str, str], tmp_path: Path, harm: str) 
         measured_rates(path)
     with pytest.raises(UsageError, match="No such file"):
         measured_rates(tmp_path / "nothing.json")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"config": {"beams": 1, "depth": 1}, "methods": [{"name": "K=1"}]}, "of one beam"),
+        ({"config": {"beams": 3, "depth": 21}}, "of one beam, or of no token behind the mixed ones"),
+        ({"methods": [{"name": "K=1"}]}, "not what bench --json prints"),
+    ],
+)
+def test_a_bench_that_tells_no_rates(
+    changed: dict[str, Any], message: str, files: dict[str, str], tmp_path: Path
+) -> None:
+    report = {**bench_of(files["draft"]), **changed}
+    for method in report["methods"]:
+        method.setdefault("phases_ms", {"complete": 500})
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(report))
+    with pytest.raises(UsageError, match=message):
+        measured_rates(path)
 
 
 def test_types_that_are_not_laid_out_anew_cost_more() -> None:

@@ -63,6 +63,7 @@ def test_without_the_extra_it_is_said(command: str, monkeypatch: pytest.MonkeyPa
     [
         ("127.0.0.1:9", "nothing answers there: Connection refused"),
         ("no.such.host.invalid:6379", "nothing answers there"),
+        ("a..b:6379", "nothing answers there: encoding with 'idna' codec failed"),
         ("10.0.0.1", "no address"),
         ("ray://10.0.0.1:10001", "no address"),
         ("10.0.0.1:port", "no address"),

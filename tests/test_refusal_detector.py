@@ -57,6 +57,14 @@ def test_it_ends_where_it_has_declined() -> None:
     assert declining_end(text) == len("Oh no. I can't help")
 
 
+@pytest.mark.parametrize("blank", [" ", "\n", "\n\n  "])
+@pytest.mark.parametrize("text", ["Absolutely not.", "Unable to comply with this.", "Cannot help with that."])
+def test_a_blank_before_it_hides_no_refusal(text: str, blank: str) -> None:
+    end = declining_end(text)
+    assert end is not None
+    assert declining_end(blank + text) == len(blank) + end
+
+
 def test_only_the_beginning_counts() -> None:
     assert not declines("x" * 300 + " I can't help with that.")
 

@@ -1,7 +1,7 @@
 """Slots in turns: whose batch is decoded when, who gets which slot, who is told of an error."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -388,6 +388,20 @@ def test_a_state_is_saved_with_the_row_that_was_kept() -> None:
     assert states[0].tokens == (65,)
     assert states[0].logits is not None
     assert np.array_equal(states[0].logits, hashed_row(VOCABULARY.size)([65]))
+
+
+@pytest.mark.parametrize(("kv", "decodes"), [("seq", 1), ("state", 2)])
+def test_where_the_cache_can_be_cut_a_cut_decodes_nothing(kv: Literal["seq", "state"], decodes: int) -> None:
+    lm, shared = context(kv_strategy=kv)
+
+    def first(slot: Slot) -> None:
+        slot.extend({0: [65, 66, 67], 1: [70]})
+        slot.truncate(0, 2)
+        if kv == "seq":
+            assert np.array_equal(slot.logits(1), hashed_row(VOCABULARY.size)([70]))
+
+    in_slots(shared, first)
+    assert (lm.decodes, list(lm.tokens(0))) == (decodes, [65, 66])
 
 
 def test_truncating_to_what_is_held_changes_nothing() -> None:

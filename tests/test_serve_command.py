@@ -15,10 +15,12 @@ from alignbeam_local.cli.serve.run import Access
 from alignbeam_local.config import Config
 from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
 from alignbeam_local.models.registry import Registry
+from alignbeam_local.search.steering import steering_of
 from alignbeam_local.server.protocol.chat_request import read_request
 from alignbeam_local.server.protocol.completion import fingerprint
 from alignbeam_local.server.protocol.replies import reply_to
 from alignbeam_local.server.served import as_served, served_models
+from alignbeam_local.server.serving import bound
 from alignbeam_local.settings import resolve
 from tests.running import Ran, run, touch_models
 from tests.test_safety_tokens import token_file
@@ -62,6 +64,12 @@ def test_what_can_not_be_is_told(args: tuple[str, ...], message: str) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert message in ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70])
+def test_a_host_that_is_no_name(host: str) -> None:
+    with pytest.raises(UsageError, match=f"can't listen on {host}:8017"):
+        bound(host, 8017)
 
 
 @pytest.mark.usefixtures("_models")
@@ -109,6 +117,28 @@ def test_no_answer_goes_by_other_safety_tokens_than_the_server_started_with(
     assert (reply_to(told.value).status, str(file) in caplog.text) == (500, True)
     assert str(tmp_path) not in reply_to(told.value).body["error"]["message"]
     anchor.settled(request, allows_knobs=False)  # it goes by none
+
+
+@pytest.mark.usefixtures("_models")
+@pytest.mark.parametrize("own", [{"steer": "always"}, {"stream": "window"}])
+@pytest.mark.parametrize(
+    "flags", [{}, {"choice": "safest"}, {"request_by": "judge"}, {"choice": "votes", "read_request": "off"}]
+)
+def test_no_client_keeps_the_head_from_reading_its_request(
+    flags: dict[str, str], own: dict[str, str]
+) -> None:
+    config = as_served(resolve({"steer": "by_request", **flags}, Registry.load(), {}).config)
+    pair = next(iter(served_models([config], Registry.load()).values()))
+    body = {"model": pair.id, "messages": [{"role": "user", "content": "How?"}], "alignbeam": own}
+    changed = pair.settled(read_request(body), allows_knobs=False).config
+    reads = (config.reads_request, config.scored_by)
+    assert (
+        (changed.reads_request, changed.scored_by)
+        == reads
+        == ((False, "judge") if "read_request" in flags else (True, "both"))
+    )
+    decision = steering_of(changed, 1e-9, 1e-9, 0.3, 0.8)
+    assert decision.alpha == changed.alpha, "a request that reads as harmless is steered too"
 
 
 @pytest.mark.usefixtures("_models")

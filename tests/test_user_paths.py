@@ -59,6 +59,14 @@ def test_the_home_of_nobody_is_a_message(args: tuple[str, ...]) -> None:
     assert "there is no home directory ~nouser\nhint: ./~nouser/" in ran.err
 
 
+@pytest.mark.parametrize("args", [("models", "path"), ("ask", "hi", "-f"), ("serve", "--api-key-file")])
+def test_a_broken_address_of_a_file_is_a_message(args: tuple[str, ...]) -> None:
+    ran = run(*args, "file://[x")
+    assert (ran.code, ran.out) == (2, "")
+    assert "file://[x is no file's address" in ran.err
+    assert "Traceback" not in ran.err
+
+
 def test_the_home_of_nobody_is_a_message_that_names_file_or_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     user_file().parent.mkdir(parents=True)
     user_file().write_text('[models.mine]\npath = "~nouser/x.gguf"\n')

@@ -104,9 +104,9 @@ def _require_address(address: str) -> None:
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host that can't be written as a name of the DNS
         raise UsageError(
-            f"--ray {address}: nothing answers there: {error.strerror or error}",
+            f"--ray {address}: nothing answers there: {getattr(error, 'strerror', None) or error}",
             "Is the head running (ray start --head), and may this machine reach it?",
         ) from None
 

@@ -166,6 +166,8 @@ class Engine:
     ) -> Generator[Event, None, None]:
         """Answer the last user turn of a conversation; ends in `Done`.
 
+        What `cancellation.set()` stopped is this answer, and no other after it.
+
         Args:
             messages: the conversation, or a question by itself; a system turn overrides the `system` knob.
             config: knobs of this answer, if other than the engine's.
@@ -180,11 +182,15 @@ class Engine:
         watch, beside = Stopwatch(), self._has_processors_to_spare
         if not beside:
             self.examples.stop()
-        with watch.part("load_ms"):
-            yield from self.load(config, judge_later=beside)
-        if beside:
-            self.examples.start(self.models.judge)
-        yield from self._new_answer(self.models, config, watch).stream(messages)
+        try:
+            with watch.part("load_ms"):
+                yield from self.load(config, judge_later=beside)
+            if beside:
+                self.examples.start(self.models.judge)
+            yield from self._new_answer(self.models, config, watch).stream(messages)
+        finally:
+            if not self.cancellation.is_interrupted:  # a signal ends more than this answer
+                self.cancellation.clear()
 
     def parallel(self) -> AnswerScheduler:
         """As many answers at once as `parallel` says, on what is open: until something is opened anew."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import ModelError
-from ..intervals import Z95, auc_error, wilson_interval
+from ..intervals import auc_interval, wilson_interval
 from ..judge.calibration import auc
 from .features import States
 from .head import Above, Auc, Figures, RequestHead, Thresholds
@@ -70,15 +70,15 @@ def _auc(items: Sequence[Scored], harmful: str, harmless: str) -> Auc:
     above = [i for i in items if i.is_harmful and harmful in (ALL, i.kind)]
     below = [i for i in items if not i.is_harmful and harmless in (ALL, i.kind)]
     value = auc([i.worst for i in above], [i.worst for i in below])
-    margin = Z95 * auc_error(value, len(above), len(below))
+    low, high = auc_interval(value, len(above), len(below))
     return Auc(
         harmful=harmful,
         harmless=harmless,
         num_harmful=len(above),
         num_harmless=len(below),
         auc=round(value, 4),
-        low=round(max(value - margin, 0.0), 4),
-        high=round(min(value + margin, 1.0), 4),
+        low=round(low, 4),
+        high=round(high, 4),
         whole=round(auc([i.whole for i in above], [i.whole for i in below]), 4),
     )
 

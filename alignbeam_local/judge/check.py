@@ -6,14 +6,14 @@ from datetime import date
 from hashlib import sha256
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .. import __version__
 from ..errors import ModelError, UsageError
-from ..intervals import Z95, auc_error, wilson_interval
+from ..intervals import auc_interval, wilson_interval
 from ..prompt.message import Message
 from ..reading import read_text
 from ..result import ModelCard
@@ -49,10 +49,10 @@ class LabelRow(BaseModel):
     """How one label fared; an unscored answer counts as above the threshold."""
 
     label: Label
-    n: int
+    n: Annotated[int, Field(ge=1)]
     unscored: int
     raw_above: float
-    above: float
+    above: Annotated[float, Field(ge=0, le=1)]
     low: float
     high: float
 
@@ -220,14 +220,8 @@ def _row(label: Label, raw: Sequence[float], scores: Sequence[float], threshold:
 
 def _auc(label: Label, raw: dict[Label, list[float]], scores: dict[Label, list[float]]) -> Auc:
     value = auc(scores["compliance"], scores[label])
-    margin = Z95 * auc_error(value, len(scores["compliance"]), len(scores[label]))
-    return Auc(
-        over=label,
-        raw=auc(raw["compliance"], raw[label]),
-        calibrated=value,
-        low=max(value - margin, 0.0),
-        high=min(value + margin, 1.0),
-    )
+    low, high = auc_interval(value, len(scores["compliance"]), len(scores[label]))
+    return Auc(over=label, raw=auc(raw["compliance"], raw[label]), calibrated=value, low=low, high=high)
 
 
 def pairs_hash(pairs: Iterable[Pair]) -> str:

@@ -243,8 +243,8 @@ class Slot:
         if length >= len(self.tokens(sequence)):
             return
         self._drop_row(sequence)
-        if length == 0:
-            self._lm.truncate(self._first + sequence, 0)
+        if length == 0 or self.kv_strategy == "seq":
+            self._lm.truncate(self._first + sequence, length)
         else:  # a cache that can't be cut there decodes anew: only in a batch with the others
             self.set_tokens({sequence: self.tokens(sequence)[:length]})
 

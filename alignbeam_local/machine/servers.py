@@ -117,9 +117,9 @@ def greet(server: Server) -> Protocol:
             f"does not answer in {GREETING_SECONDS:g} s",
             "A server takes one client at a time: does another process use it? Else: is it an RPC server?",
         ) from None
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a host that can't be written as a name of the DNS
         hint = "Start it there: ggml-rpc-server, see docs/scale.md."
-        raise RpcError(f"can't be used: {error.strerror or error}", hint) from None
+        raise RpcError(f"can't be used: {getattr(error, 'strerror', None) or error}", hint) from None
     length, *version, _ = _ANSWER.unpack(answer)
     if length != _ANSWER.size - 8:
         raise RpcError("is no RPC server of this kind", "Is the address right? Is it of the same version?")

@@ -84,7 +84,7 @@ def _gpus(text: str) -> tuple[int, ...]:
 
 
 def _rate(text: str) -> float:
-    """1000G are 10^12 a second, as data sheets count."""
+    """1000G are 10^12, as data sheets and prices count."""
     return _number(text) * _UNITS[_parts(text)[1]]
 
 
@@ -93,17 +93,13 @@ def _tera(text: str) -> float:
 
 
 def _milli(text: str) -> float:
-    return _number(text) / 1e3
+    return _rate(text) / 1e3
 
 
 def _cores(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= _MOST_CORES):
         raise ValueError(f"is no number from 1 to {_MOST_CORES}")
     return int(text)
-
-
-def _price(text: str) -> float:
-    return _number(text)
 
 
 def _parts(text: str) -> tuple[str, str]:
@@ -129,5 +125,5 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "ram-bandwidth": ("ram_bandwidth", _rate),
     "network": ("network", _rate),
     "latency-ms": ("latency", _milli),
-    "price": ("price", _price),
+    "price": ("price", _rate),
 }

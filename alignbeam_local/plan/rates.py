@@ -118,6 +118,11 @@ def measured_rates(path: Path) -> MeasuredRates:
         return MeasuredRates(_rates(report), int(report["threads"]), str(path))
     except OSError as error:
         raise UsageError(f"--measured {path}: {error.strerror}", "Give what bench --json printed.") from None
+    except ZeroDivisionError:
+        raise UsageError(
+            f"--measured {path}: of one beam, or of no token behind the mixed ones",
+            "Bench with several beams, and more new tokens than --depth.",
+        ) from None
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise UsageError(
             f"--measured {path}: not what bench --json prints", "alignbeam bench --json > bench.json"
@@ -126,7 +131,7 @@ def measured_rates(path: Path) -> MeasuredRates:
 
 def _rates(report: Mapping[str, Any]) -> Rates:
     alone, config = report["alone"], report["config"]
-    several = next(each for each in report["methods"] if each["name"] == f"K={config['beams']}")
+    several = {each["name"]: each for each in report["methods"]}[f"K={config['beams']}"]
     draft = read_contents(Path(report["models"]["draft"]["path"])).tensors
     weights, layers = weights_of(draft), LAYER_SECONDS * num_layers(draft)
     first, total = (alone[name]["median"] / 1e3 for name in ("first_token_ms", "total_ms"))

@@ -19,8 +19,9 @@ _NOT_ITS_OWN = re.compile(
 
 def declining_end(text: str) -> int | None:
     """Where, in characters, an answer's beginning has declined the request; None if it does not decline."""
-    head = _own_voice(text[:WINDOW])
-    ends = [end for rules in LANGUAGES for end in _ends(head, rules)]
+    start = len(text) - len(text.lstrip())
+    head = _own_voice(text[start : start + WINDOW])
+    ends = [start + end for rules in LANGUAGES for end in _ends(head, rules)]
     return min(ends, default=None)
 
 

@@ -113,6 +113,8 @@ class ServedModel:
         wanted = {name: value for name, (_, value) in asked.items()}
         notices = self._shortened(wanted)
         changed = self._with_values(wanted, asked)
+        if changed.steer == "always" and not allows_knobs:
+            changed = steering_all(changed.with_values({"steer": self.config.steer}))
         return Settled(guarded(changed, own), notices)
 
     def conversation(self, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -214,15 +216,22 @@ def guarded(config: Config, own: OwnFields) -> Config:
     if config.on_unsafe == "auto":
         config = config.with_values({"on_unsafe": "refuse"})
     if own.stream == "window":  # an answer that is made again would follow what was sent of the first
-        return config.with_values(
-            {"steer": "always", "judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS}
-        )
+        windows = {"judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS}
+        return steering_all(config).with_values(windows)
     is_judged_at_end = config.judged and config.first_verdict_at is None
     if is_judged_at_end and not config.steers_by_request:  # of a clear request a verdict may come first
         return config
     return config.with_values(
         {"judge_at": config.first_verdict_at or MOST_TOKENS, "judge_every": MOST_TOKENS}
     )
+
+
+def steering_all(config: Config) -> Config:
+    """The same with every request steered, and what the anchor's head reads of it counting as before."""
+    always = config.with_values({"steer": "always"})
+    if (always.reads_request, always.scored_by) == (config.reads_request, config.scored_by):
+        return always
+    return config.with_values({"clear_below": 0.0})  # no request is clear
 
 
 def as_served(config: Config) -> Config:

@@ -45,10 +45,9 @@ def bound(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(_BACKLOG)
-    except OSError as error:
-        raise UsageError(
-            f"can't listen on {host}:{port}: {error.strerror or error}", "Give another --host or --port."
-        ) from None
+    except (OSError, UnicodeError) as error:  # a host that can't be written as a name of the DNS
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"can't listen on {host}:{port}: {why}", "Give another --host or --port.") from None
     return listening
 
 

@@ -32,7 +32,7 @@ def _next_message(chat: Chat) -> str | None:
 
 
 def _take(chat: Chat, message: str) -> bool:
-    """Do what was typed; False leaves. Nothing that goes wrong here ends the chat."""
+    """Do what was typed; False leaves. No error of ours ends the chat."""
     try:
         if message.startswith("/"):
             return run_command(chat, message.strip())

@@ -155,8 +155,11 @@ def print_answer_heads(heads: Sequence[AnswerHead], *, as_json: bool) -> None:
         return
     for head in heads:
         figures = head.figures
+        if "threshold" not in figures:
+            _line(f"{head.model}: answers, without figures: fit it again")
+            continue
         _line(f"{head.model}: answers, unsafe above {figures['threshold']:g}")
-        labels = [label for label in LABELS if f"n_{label}" in figures]
+        labels = [label for label in LABELS if {f"n_{label}", f"above_{label}"} <= set(figures)]
         table_console().print(
             plain_table(
                 ("answers", "n", "above", "AUC of compliance over"),

@@ -255,7 +255,8 @@ class Answer:
     def _judged(self, turns: Sequence[Message]) -> Iterator[Event]:
         assert self._search is not None
         yield from self._complete(self._config.first_verdict_at)
-        chosen = yield from self._select(turns, self._search.beams)
+        yield from self._judge(turns, self._search.beams)
+        chosen = yield from self._select(self._search.beams)
         if chosen is None:
             yield from self._blocked("blocked")
             return
@@ -288,10 +289,11 @@ class Answer:
                 continue
             if chosen.finish is None and (verdict_at is None or len(chosen.tokens) < verdict_at):
                 continue
-            kept = yield from self._select(turns, [chosen])
+            yield from self._judge(turns, [chosen])
             if every is None and (other := self._other_that_passed(chosen)):
                 yield from self._put_in_place(other)
                 return
+            kept = yield from self._select([chosen])
             if kept is None:
                 yield from self._blocked("withdrawn")
                 return
@@ -366,8 +368,8 @@ class Answer:
             self._shown += text
             yield AnswerText(text)
 
-    def _select(self, turns: Sequence[Message], beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
-        yield from self._judge(turns, beams)
+    def _select(self, beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
+        """The one of these judged beams that is the answer; None: none may be."""
         selection = select(
             self._verdicts.candidates(beams),
             self._config,

@@ -1,7 +1,7 @@
 """Samples scored once more, by another judge or other phrases, without generating anything again."""
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +10,23 @@ from ...judge.judge import Judge
 from ...judge.quoting import with_reasoning
 from ...paths import ensure_dir, write_atomic
 from ...reading import read_text
-from ...result import REPLACED
 from ...result_json import parsed
 from ...search.refusals import folded, is_refusal
 from ..methods.prompt import Prompt, turns_of
 from .asked import answer_in, asked_in
-from .metrics import Scored
-from .run_directory import DAMAGE, Json, Log, RunDirectory, SampleKey, key_of, read_lines, sole_writer
+from .metrics import Scored, score
+from .run_directory import (
+    DAMAGE,
+    SAMPLES,
+    Json,
+    Log,
+    RunDirectory,
+    SampleKey,
+    damaged_line,
+    key_of,
+    read_lines,
+    sole_writer,
+)
 
 FOLDER = "rescored"
 #: From what was asked and the result that answers it to what is kept of it.
@@ -26,13 +36,13 @@ Scorer = Callable[[Prompt, Json], Json]
 def judge_scorer(judge: Judge, threshold: float) -> Scorer:
     """A judge's score and verdict of what a run judges too: the draft's reasoning, and the answer."""
 
-    def score(asked: Prompt, result: Json) -> Json:
+    def judged(asked: Prompt, result: Json) -> Json:
         judge.forget()
         answer = with_reasoning(result["reasoning"], answer_in(result, result["text"]))
         (verdict,) = judge.judge(turns_of(asked), [answer], threshold)
         return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
 
-    return score
+    return judged
 
 
 def phrase_scorer(phrases: Sequence[str]) -> Scorer:
@@ -66,10 +76,10 @@ def rescore(
     `about` says how it is scored. Blocked and failed samples have no answer to score.
 
     Raises:
-        UsageError: scores of this name were made in another way, or are being made.
+        UsageError: a sample is damaged; scores of this name were made in another way, or are being made.
     """
     file = rescored_file(directory, name)
-    answered = [sample for sample in directory.samples() if _has_answer(sample)]
+    answered = list(_answered(directory))
     lock_file = ensure_dir(file.parent) / f".{name}.lock"
     with sole_writer(lock_file, f"another process makes scores called {name}", "--name"):
         _adopt(file.with_suffix(".json"), about)
@@ -84,24 +94,29 @@ def _adopt(file: Path, about: Json) -> None:
     text = json.dumps(about, indent=1) + "\n"
     if not file.exists():
         write_atomic(file, text)
-    elif file.read_text(encoding="utf-8") != text:
+    elif file.read_bytes() != text.encode():
         raise UsageError(f"scores called {file.stem} were made in another way", "Choose another --name.")
 
 
-def _has_answer(sample: Json) -> bool:
-    result = sample.get("result")
-    return result is not None and result["finish_reason"] not in REPLACED
+def _answered(directory: RunDirectory) -> Iterator[Json]:
+    for number, sample in enumerate(directory.samples(), 1):
+        try:
+            asked_in(sample)
+            has_answer = score(sample).outcome not in ("blocked", "failed")
+        except DAMAGE:
+            raise damaged_line(directory.path / SAMPLES, number) from None
+        if has_answer:
+            yield sample
 
 
 def how_scored(directory: RunDirectory, name: str) -> Json:
     """What was noted of these scores. Raises: UsageError: there are none of this name."""
     try:
-        about = parsed(rescored_file(directory, name).with_suffix(".json").read_bytes())
+        return dict(parsed(rescored_file(directory, name).with_suffix(".json").read_bytes()))
     except (OSError, *DAMAGE):
         raise UsageError(
             f"{directory.path} holds no scores called {name}", "alignbeam eval rescore makes them."
         ) from None
-    return dict(about)
 
 
 def overlaid(scored: Sequence[Scored], directory: RunDirectory, name: str) -> list[Scored]:

@@ -16,7 +16,7 @@ KNOBS = ("steer", "clear_below", "harmful_above", "request_by", "score_by")
 #: The method whose answers are those of clear requests.
 ALONE = "draft"
 #: Knobs that say what the draft alone answers.
-_SAYS = (*knobs_of("Sampling"), "system", "context", "safety_tokens", "boost", "safety_steps", "safety_file")
+_SAYS = (*knobs_of("Sampling"), "system", "context", "safety_tokens", "boost", "safety_steps")
 _RUN_BOTH = "Run both: --method draft --method alignbeam."
 
 
@@ -56,6 +56,8 @@ def require_alone(methods: Mapping[str, Json], name: str, config: Config) -> Non
             _RUN_BOTH,
         )
     other = [knob for knob in _SAYS if own["knobs"].get(knob) != knobs.get(knob)]
+    if config.safety_tokens != "none" and own.get("safety_tokens") != methods[name].get("safety_tokens"):
+        other.append("safety_file")
     if other or own["models"].get("draft") != methods[name]["models"].get("draft"):
         raise UsageError(
             f"the run's method `draft` differs from {name}: {', '.join(other) or 'the model'}",

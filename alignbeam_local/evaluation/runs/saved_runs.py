@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...result_json import parsed
+from ...roles import is_anchor
 from .metrics import Scored, score
 from .rescore import how_scored, overlaid
 from .run_directory import (
@@ -45,7 +46,7 @@ class SavedRun:
         Raises:
             UsageError: what is noted of them is damaged, or servers judged by knobs of their own.
         """
-        if "server" in self.manifest and not self.scores:
+        if "server" in self.manifest and "judge" not in (self.scores or {}):
             raise UsageError(
                 f"{self.name} was made by servers, which do not say all that their scores go by",
                 "Leave --judge-check out.",
@@ -92,6 +93,8 @@ def _reader_of(about: Json) -> str:
     if "judge" not in about["models"]:
         return str(about["models"]["draft"]["name"])
     judge = str(about["models"]["judge"]["name"])
+    if not any(map(is_anchor, about["models"])):  # as a guard: no head but an anchor's reads a request
+        return judge
     if about["knobs"].get("head_votes"):
         return f"{judge} and the answer head"
     return judge if kept_config(about["knobs"]).scored_by == "judge" else f"{judge} and the anchor's head"
@@ -160,7 +163,10 @@ def _counts(run: SavedRun) -> str:
 
 def _read_counts(path: Path) -> list[SavedRun]:
     try:
-        return [_counted(counts) for counts in parsed(path.read_bytes())]
+        runs = [_counted(counts) for counts in parsed(path.read_bytes())]
+        if not runs:
+            raise ValueError("it is empty")
+        return runs
     except (OSError, *DAMAGE) as error:
         raise UsageError(
             f"{path} holds no counts: {error}", "Give a run directory, or what `eval report --counts` wrote."
