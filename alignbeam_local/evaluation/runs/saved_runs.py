@@ -93,10 +93,10 @@ def _reader_of(about: Json) -> str:
     if "judge" not in about["models"]:
         return str(about["models"]["draft"]["name"])
     judge = str(about["models"]["judge"]["name"])
-    if not any(map(is_anchor, about["models"])):  # as a guard: no head but an anchor's reads a request
-        return judge
     if about["knobs"].get("head_votes"):
         return f"{judge} and the answer head"
+    if not any(map(is_anchor, about["models"])):  # as a guard: no head but an anchor's reads a request
+        return judge
     return judge if kept_config(about["knobs"]).scored_by == "judge" else f"{judge} and the anchor's head"
 
 
