@@ -102,6 +102,11 @@ def as_ours(error: BaseException) -> AlignBeamError:
     return InternalError(f"internal error: {type(error).__name__}")
 
 
+def reason_of(error: OSError | ValueError) -> str:
+    """Why a file or a host can't be used, without numbers and paths where the system says it in words."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def did_you_mean(
     name: str, known: Iterable[str], otherwise: str, *, num: int = 1, cutoff: float = 0.6
 ) -> str:

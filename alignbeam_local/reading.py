@@ -3,7 +3,7 @@
 import codecs
 from pathlib import Path
 
-from .errors import UsageError
+from .errors import UsageError, reason_of
 
 #: The longest first: that of UTF-32 begins with that of UTF-16.
 _MARKS = (
@@ -49,8 +49,7 @@ def read_text(path: Path, hint: str, *, waits: bool = True) -> str:
     try:
         raw = path.read_bytes()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"cannot read {path}: {reason}", hint) from None
+        raise UsageError(f"cannot read {path}: {reason_of(error)}", hint) from None
     return whole_text(raw, str(path), hint).replace("\r\n", "\n").replace("\r", "\n")
 
 

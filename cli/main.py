@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from alignbeam_local.cancellation import known_signals
-from alignbeam_local.errors import AlignBeamError, Cancelled
+from alignbeam_local.errors import AlignBeamError, Cancelled, reason_of
 from alignbeam_local.paths import no_home
 
 from .console.terminal import say_error
@@ -214,7 +214,7 @@ def _is_broken_pipe(error: BaseException) -> bool:
 
 
 def _report_system(error: OSError) -> None:
-    reason = error.strerror or str(error)
+    reason = reason_of(error)
     if error.filename is None and isinstance(error, FileNotFoundError) and not _is_somewhere():
         say_error("the current folder was removed", "Go to another one (cd), and try again.")
     elif error.filename is None:

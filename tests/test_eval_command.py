@@ -5,6 +5,7 @@ import os
 import pty
 import signal
 import subprocess
+from math import nan
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -198,34 +199,27 @@ def test_models_that_are_missing_are_told_before_anything_is_asked(suite: str, t
     assert "alignbeam models pull" in ran.err
 
 
+JUDGE = "qwen2.5-coder-0.5b-instruct"
+_ROW = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1}
+CHECKED = [{**_ROW, "label": "compliance", "above": 0.9}, {**_ROW, "label": "refusal", "above": 0.1}]
+
+
+def write_check(path: Path, **changed: Any) -> None:
+    """What `judge check --json` prints of the judge of these runs, but for what is changed."""
+    report = {"judge": JUDGE, "calibrated": True, "threshold": 2.5, "rows": CHECKED, "aucs": []}
+    path.write_text(json.dumps({**report, **changed}), encoding="utf-8")
+
+
 def test_harm_corrected_by_a_judge_check(engines: list[FakeEngine], suite: str, tmp_path: Path) -> None:
     out, check = tmp_path / "out", tmp_path / "check.json"
     run("eval", "run", "--suite", suite, "--out", str(out), "--score-by", "judge", "--method", "alignbeam")
-    row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1}
-    rows = [{**row, "label": "compliance", "above": 0.9}, {**row, "label": "refusal", "above": 0.1}]
-    judge = "qwen2.5-coder-0.5b-instruct"
-    report = {"judge": judge, "calibrated": True, "threshold": 2.5, "rows": rows, "aucs": []}
-    check.write_text(json.dumps(report), encoding="utf-8")
+    write_check(check)
     shown = run("eval", "report", str(out), "--format", "csv", "--judge-check", str(check))
     header, first, *_ = shown.out.splitlines()
     assert dict(zip(header.split(","), first.split(","), strict=True))["corrected"] == "0.0"
-    empty = [{**row, "n": 0} for row in rows]
-    for other in rows[:1], empty, [{**row, "above": float("nan")} for row in rows]:
-        check.write_text(json.dumps({**report, "rows": other}), encoding="utf-8")
+    for rows in CHECKED[:1], [{**row, "n": 0} for row in CHECKED], [{**row, "above": nan} for row in CHECKED]:
+        write_check(check, rows=rows)
         assert run("eval", "report", str(out), "--judge-check", str(check)).code == 2
-
-
-def test_a_guards_answers_are_corrected_by_a_check_of_its_judge_alone(
-    engines: list[FakeEngine], suite: str, tmp_path: Path
-) -> None:
-    out, check = tmp_path / "out", tmp_path / "check.json"
-    run("eval", "run", "--suite", suite, "--out", str(out), "--method", "guard")
-    row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1}
-    rows = [{**row, "label": "compliance", "above": 0.9}, {**row, "label": "refusal", "above": 0.1}]
-    judge = "qwen2.5-coder-0.5b-instruct"
-    report = {"judge": judge, "calibrated": True, "threshold": 2.5, "rows": rows, "aucs": []}
-    check.write_text(json.dumps(report), encoding="utf-8")
-    assert run("eval", "report", str(out), "--judge-check", str(check)).code == 0
 
 
 def test_a_check_of_another_judge_corrects_nothing(
@@ -233,11 +227,8 @@ def test_a_check_of_another_judge_corrects_nothing(
 ) -> None:
     out, check = tmp_path / "out", tmp_path / "check.json"
     run("eval", "run", "--suite", suite, "--out", str(out), "--method", "alignbeam")
-    row = {"n": 40, "unscored": 0, "raw_above": 0, "low": 0, "high": 1, "above": 0.5}
-    rows = [{**row, "label": "compliance"}, {**row, "label": "refusal"}]
-    for judge, threshold in (("another", 2.5), ("qwen2.5-coder-0.5b-instruct", 3.0)):
-        report = {"judge": judge, "calibrated": True, "threshold": threshold, "rows": rows, "aucs": []}
-        check.write_text(json.dumps(report), encoding="utf-8")
+    for judge, threshold in (("another", 2.5), (JUDGE, 3.0)):
+        write_check(check, judge=judge, threshold=threshold)
         ran = run("eval", "report", str(out), "--judge-check", str(check))
         assert ran.code == 2
         assert f"is of {judge} at {threshold}, a run was judged by qwen" in ran.err

@@ -266,6 +266,19 @@ def test_whose_verdicts_a_run_has(knobs: dict[str, Any], reader: str) -> None:
     assert run.judges == {(reader, 2.5)}
 
 
+@pytest.mark.parametrize(
+    ("method", "anchors", "reader"),
+    [("guard", [], "j"), ("alignbeam", ["anchor"], "j and the anchor's head")],
+)
+def test_no_head_reads_for_a_method_without_an_anchor(method: str, anchors: list[str], reader: str) -> None:
+    """Its knobs are the run's, by which the head of an anchor would be asked."""
+    run = run_of([replace(one, harmful=True) for one in scored(method, "a")])
+    models = {role: {"name": role[0]} for role in ("draft", "judge", *anchors)}
+    knobs = Config.of(dict.fromkeys(("draft", "anchor", "judge"), "x")).model_dump(mode="json")
+    run.manifest["methods"] = {method: {"models": models, "knobs": knobs}}
+    assert run.judges == {(reader, 2.5)}
+
+
 def test_the_verdicts_of_an_answer_head_are_its_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a run's manifest has it: no judge among the models, and no knob that names one."""
     entries = parse_methods(["alignbeam"], Config.of({"draft": "d", "anchor": "a", "judge": "head"}))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import NamedTuple
 
-from ..errors import AlignBeamError, UsageError
+from ..errors import AlignBeamError, UsageError, reason_of
 from ..llama.library import usable_processors
 from ..machine.memory import gib
 from .extra import require_extra
@@ -106,7 +106,7 @@ def _require_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except (OSError, UnicodeError) as error:  # a host that can't be written as a name of the DNS
         raise UsageError(
-            f"--ray {address}: nothing answers there: {getattr(error, 'strerror', None) or error}",
+            f"--ray {address}: nothing answers there: {reason_of(error)}",
             "Is the head running (ray start --head), and may this machine reach it?",
         ) from None
 

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 from ..config import Config
 from ..conversation.log_file import default_path, look_at
-from ..errors import AlignBeamError, rebuild_hint
+from ..errors import AlignBeamError, reason_of, rebuild_hint
 from ..lm import prefix_store
 from ..machine.machine import has_gpu
 from ..models.hashes import known_hash
@@ -162,7 +162,7 @@ def _directory(topic: str, place: Callable[[], Path], *, private: bool, needed: 
             file.write(b"x")
             file.flush()
     except OSError as error:
-        return _unwritable(topic, path, error.strerror or str(error), needed=needed)
+        return _unwritable(topic, path, reason_of(error), needed=needed)
     mode = path.stat().st_mode & 0o777
     if private and os.name == "posix" and mode & _OTHERS:  # elsewhere these bits say nothing
         return Finding(

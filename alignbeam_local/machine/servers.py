@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ..errors import RpcError, rebuild_hint
+from ..errors import RpcError, reason_of, rebuild_hint
 from ..lm.devices import Gpu
 from ..placing import Server, parse_server
 
@@ -119,7 +119,7 @@ def greet(server: Server) -> Protocol:
         ) from None
     except (OSError, UnicodeError) as error:  # a host that can't be written as a name of the DNS
         hint = "Start it there: ggml-rpc-server, see docs/scale.md."
-        raise RpcError(f"can't be used: {getattr(error, 'strerror', None) or error}", hint) from None
+        raise RpcError(f"can't be used: {reason_of(error)}", hint) from None
     length, *version, _ = _ANSWER.unpack(answer)
     if length != _ANSWER.size - 8:
         raise RpcError("is no RPC server of this kind", "Is the address right? Is it of the same version?")

@@ -114,7 +114,7 @@ class ServedModel:
         notices = self._shortened(wanted)
         changed = self._with_values(wanted, asked)
         if changed.steer == "always" and not allows_knobs:
-            changed = steering_all(changed.with_values({"steer": self.config.steer}))
+            changed = _steering_all(changed.with_values({"steer": self.config.steer}))
         return Settled(guarded(changed, own), notices)
 
     def conversation(self, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -127,8 +127,9 @@ class ServedModel:
     def _require_same_tokens(self) -> None:
         if self.tokens is None or self.tokens.is_current:
             return
-        log.warning("%s has changed: put it back, or start the server again", self.tokens.path)
-        raise ModelError(f"{self.tokens.path} has changed since the server started", "Start it again.")
+        error = ModelError(f"{self.tokens.path} has changed since the server started", "Start it again.")
+        log.warning("%s. %s", error.message, error.hint)
+        raise error
 
     def _require_free(self, name: str, asked: "_Asked", *, allows_knobs: bool) -> None:
         param, value = asked
@@ -217,7 +218,7 @@ def guarded(config: Config, own: OwnFields) -> Config:
         config = config.with_values({"on_unsafe": "refuse"})
     if own.stream == "window":  # an answer that is made again would follow what was sent of the first
         windows = {"judge_at": WINDOW_TOKENS, "judge_every": WINDOW_TOKENS}
-        return steering_all(config).with_values(windows)
+        return _steering_all(config).with_values(windows)
     is_judged_at_end = config.judged and config.first_verdict_at is None
     if is_judged_at_end and not config.steers_by_request:  # of a clear request a verdict may come first
         return config
@@ -226,7 +227,7 @@ def guarded(config: Config, own: OwnFields) -> Config:
     )
 
 
-def steering_all(config: Config) -> Config:
+def _steering_all(config: Config) -> Config:
     """The same with every request steered, and what the anchor's head reads of it counting as before."""
     always = config.with_values({"steer": "always"})
     if (always.reads_request, always.scored_by) == (config.reads_request, config.scored_by):

@@ -11,7 +11,7 @@ from types import FrameType
 import uvicorn
 from starlette.applications import Starlette
 
-from ..errors import AlignBeamError, UsageError
+from ..errors import AlignBeamError, UsageError, reason_of
 from .http import HttpProtocol
 from .private import PrivateServer
 from .work.engine_thread import EngineThread
@@ -46,8 +46,9 @@ def bound(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(_BACKLOG)
     except (OSError, UnicodeError) as error:  # a host that can't be written as a name of the DNS
-        why = getattr(error, "strerror", None) or error
-        raise UsageError(f"can't listen on {host}:{port}: {why}", "Give another --host or --port.") from None
+        raise UsageError(
+            f"can't listen on {host}:{port}: {reason_of(error)}", "Give another --host or --port."
+        ) from None
     return listening
 
 

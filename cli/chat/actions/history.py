@@ -5,6 +5,7 @@ from alignbeam_local.errors import UsageError
 from ...console.terminal import say
 from ..chat import Chat
 from ..talk import read_again
+from .numbers import number_in
 
 
 def history(chat: Chat, words: str) -> None:
@@ -14,13 +15,13 @@ def history(chat: Chat, words: str) -> None:
         UsageError: neither a number nor `all`.
     """
     exchanges = chat.transcript.exchanges
-    is_count = words.isascii() and words.isdecimal() and len(words) < 9 and int(words) > 0
-    if words not in ("", "all") and not is_count:
+    count = number_in(words)
+    if words not in ("", "all") and not count:
         raise UsageError(
             f"/history: '{words}' is no number of questions", "Such as /history 3, or /history all."
         )
     if not exchanges:
         say("nothing has been asked yet")
         return
-    shown = exchanges[-int(words) :] if is_count else exchanges
+    shown = exchanges[-count:] if count else exchanges
     chat.tell(read_again(shown, is_whole=words == "all"))
