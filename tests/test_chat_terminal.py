@@ -74,11 +74,18 @@ class Terminal:
         os.write(self._ours, "".join(keys).encode(errors="surrogateescape"))
 
     def resize(self, columns: int, rows: int) -> None:
-        """Give the window another size, with all that has been written before on it."""
-        while self._read(0.04):  # up to the pause between two frames
+        """Give the window another size, with all that has been written for the old one on it.
+
+        Behind a frame, if frames are drawn: then no other is under way, and those that come are for the
+        new size, however long the screen takes to wrap what it shows.
+        """
+        while self._read(0):
             pass
-        self.screen.resize(columns, rows)
+        self._read(0.3)
+        while self._read(0.01):
+            pass
         self._set_size(columns, rows)
+        self.screen.resize(columns, rows)
 
     def _set_size(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
