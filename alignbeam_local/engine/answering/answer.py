@@ -9,11 +9,9 @@ from ...config import Config
 from ...errors import Cancelled, ContextFull
 from ...events import (
     AnswerText,
-    BeamText,
     Done,
     Event,
     Judged,
-    Notice,
     Phase,
     RequestRead,
     SteeredBack,
@@ -29,13 +27,14 @@ from ...search.anchors import BridgedAnchor
 from ...search.beam import Beam
 from ...search.beams import BeamSearch
 from ...search.safety_tokens import UNCHANGED, gate_tokens, safety_tokens
-from ...search.selection import Selection, select
+from ...search.selection import select
 from ...search.steering import decision_of, knobs_of, wants_judge, with_judge
 from ..open_models import Anchor, OpenModels
 from ..stopwatch import Stopwatch
 from .late import LateWatch
 from .outcome import beam_result, refusal_of
 from .prompts import AnswerPrompts
+from .shown import Notices, Shown
 from .verdicts import Verdicts
 
 
@@ -67,14 +66,11 @@ class Answer:
         self._starved = starved
         self._prompts = AnswerPrompts(models, config, watch)
         self._verdicts = Verdicts(models, config, self._prompts)
-        self._notices = list(notices)
-        self._doubt = Selection(None)  # the last one that had another doubt than the one before it
+        self._notices = Notices(notices)
+        self._shown = Shown(streams=not config.judged)
         self._search: BeamSearch | None = None
         self._safety = UNCHANGED
         self._gate_tokens: tuple[int, ...] = ()
-        self._shown = ""
-        self._streams = not config.judged  # new characters are the answer's at once
-        self._stands = False  # and no verdict will take them back
         self._watch_late: LateWatch | None = None
 
     def stream(self, messages: Sequence[Message]) -> Iterator[Event]:
@@ -99,15 +95,15 @@ class Answer:
 
     def _taken_back(self) -> Iterator[Event]:
         """What no last verdict has passed is not an answer: a judged one that was cut off is taken back."""
-        if self._asked.judged and self._shown:
-            yield Withdrawn("")
+        if self._asked.judged:
+            yield from self._shown.take_back()
 
     def _cancelled(self) -> Iterator[Event]:
         yield from self._taken_back()
         if self._asked.judged or not self._search or not self._search.beams:
             yield Done(self._result("", "cancelled", None))
         else:
-            yield Done(self._result(self._shown, "cancelled", self._search.beams[0]))
+            yield Done(self._result(self._shown.text, "cancelled", self._search.beams[0]))
 
     def _run(self, turns: Sequence[Message]) -> Iterator[Event]:
         yield Phase("prefill")
@@ -119,7 +115,7 @@ class Answer:
             yield Phase("think")
             self._prompts.reason()
             if not self._prompts.thought.finished:
-                yield from self._tell(
+                yield from self._notices.tell(
                     "the draft was still reasoning when it reached max_tokens: raise --max-tokens"
                 )
                 yield Done(self._result("", "length", None))
@@ -137,8 +133,8 @@ class Answer:
         self._search = search = self._make_search()
         yield Phase("mix")
         with self._watch.part("mix_ms"):
-            yield from self._decided(search.start(draft_row, anchor_rows))
-            yield from self._decided(search.extend(self._prompts.anchor_prompts))
+            yield from self._shown.as_they_grow(search.start(draft_row, anchor_rows))
+            yield from self._shown.as_they_grow(search.extend(self._prompts.anchor_prompts))
         yield Phase("complete")
         if not self._config.judged:
             yield from self._complete()
@@ -167,11 +163,11 @@ class Answer:
         not be sure of harm to be made again, steered.
         """
         every, until = self._config.verdict_every, self._config.first_verdict_at
-        self._stands = every is not None and (yield from self._is_safe_at_worst(turns))
-        self._streams = every is None or self._stands
+        self._shown.stands = every is not None and (yield from self._is_safe_at_worst(turns))
+        self._shown.streams = every is None or self._shown.stands
         self._search = search = self._make_search()
         yield Phase("complete")
-        yield from self._decided(search.start(draft_row, ()))
+        yield from self._shown.as_they_grow(search.start(draft_row, ()))
         (beam,) = search.beams
         is_whole = False
         while not is_whole:
@@ -180,7 +176,7 @@ class Answer:
             if self._verdicts.by_beam[beam.index].verdict != "safe":
                 yield from self._steer_after_all(beam)
                 return False
-            yield from self._passed(beam)
+            yield from self._shown.passed(beam)
             is_whole, until = beam.finish is not None, every and len(beam.tokens) + every
         yield from self._done(beam)
         return True
@@ -201,12 +197,13 @@ class Answer:
         verdict = self._verdicts.by_beam.pop(beam.index)
         self._search.drop([beam])
         self._search.close()
-        if self._shown:
-            yield Withdrawn("")
-        self._shown, self._streams = "", False
+        yield from self._shown.take_back()
+        self._shown.streams = False
         self._config = self._asked
         self._prompts.steering = replace(self._prompts.steering, alpha=self._asked.alpha, unsteered=verdict)
-        yield from self._tell("the draft's own answer did not pass the judge: it is made again, steered")
+        yield from self._notices.tell(
+            "the draft's own answer did not pass the judge: it is made again, steered"
+        )
 
     def _make_search(self) -> BeamSearch:
         draft, config = self._models.draft, self._config
@@ -240,17 +237,9 @@ class Answer:
     def _complete(self, until: int | None = None) -> Iterator[Event]:
         assert self._search is not None
         with self._watch.part("complete_ms"):
-            yield from self._decided(self._search.complete(until))
+            yield from self._shown.as_they_grow(self._search.complete(until))
         if starved := self._starved():
-            yield from self._tell(starved)
-
-    def _decided(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Where only one beam can be the answer and no verdict is to come, its text is the answer's."""
-        for event in events:
-            yield event
-            if isinstance(event, BeamText) and self._streams:
-                self._shown += event.text
-                yield AnswerText(event.text, stands=self._stands)
+            yield from self._notices.tell(starved)
 
     def _judged(self, turns: Sequence[Message]) -> Iterator[Event]:
         assert self._search is not None
@@ -260,7 +249,7 @@ class Answer:
         if chosen is None:
             yield from self._blocked("blocked")
             return
-        yield from self._passed(chosen)
+        yield from self._shown.passed(chosen)
         self._search.drop([beam for beam in self._search.beams if beam is not chosen])
         if chosen.finish is None:
             yield from self._grown(turns, chosen)
@@ -269,40 +258,45 @@ class Answer:
 
     def _grown(self, turns: Sequence[Message], chosen: Beam) -> Iterator[Event]:
         """The winner to its end: shown at once, or as verdicts pass it; read on the way where that is on."""
-        assert self._search is not None
-        every, watch = self._config.judge_every, None
-        if self._config.late != "off":
-            by = self._verdicts.window_reader
-            watch = self._watch_late = LateWatch(self._config, self._search, chosen, by)
-        self._streams = every is None
-        verdict_at = every and len(chosen.tokens) + every
-        while True:
-            if chosen.finish is None:
-                yield from self._complete(_first(verdict_at, watch.next_end if watch else None))
-            if watch and watch.is_due and (yield from self._turned_harmful(turns, chosen, watch)):
-                if not (yield from self._steered_back(chosen, watch)):
-                    watch.give_up()
-                    self._drop_doubt()
-                    yield from self._blocked("withdrawn")
-                    return
-                verdict_at = every and len(chosen.tokens) + every
-                continue
-            if chosen.finish is None and (verdict_at is None or len(chosen.tokens) < verdict_at):
-                continue
+        watch = self._watch_late = self._late_watch(chosen)
+        is_shown_at_once = self._shown.streams = self._config.judge_every is None
+        while (yield from self._grown_to_verdict(turns, chosen, watch)):
             yield from self._judge(turns, [chosen])
-            if every is None and (other := self._other_that_passed(chosen)):
+            if is_shown_at_once and (other := self._other_that_passed(chosen)):
                 yield from self._put_in_place(other)
                 return
-            kept = yield from self._select([chosen])
-            if kept is None:
-                yield from self._blocked("withdrawn")
-                return
-            if chosen.finish is not None:
+            if (yield from self._select([chosen])) is None:
                 break
-            yield from self._passed(chosen, watch.clear_characters if watch else None)
-            verdict_at = every and len(chosen.tokens) + every
-        yield from self._passed(chosen)
-        yield from self._done(chosen)
+            if chosen.finish is not None:
+                yield from self._shown.passed(chosen)
+                yield from self._done(chosen)
+                return
+            yield from self._shown.passed(chosen, watch.clear_characters if watch else None)
+        yield from self._blocked("withdrawn")
+
+    def _late_watch(self, chosen: Beam) -> LateWatch | None:
+        assert self._search is not None
+        if self._config.late == "off":
+            return None
+        return LateWatch(self._config, self._search, chosen, self._verdicts.window_reader)
+
+    def _grown_to_verdict(
+        self, turns: Sequence[Message], beam: Beam, watch: LateWatch | None
+    ) -> Generator[Event, None, bool]:
+        """Until the next verdict is due; False: its windows are harmful, and no try is left."""
+        every = self._config.judge_every
+        verdict_at = every and len(beam.tokens) + every
+        while True:
+            if beam.finish is None:
+                yield from self._complete(_first(verdict_at, watch.next_end if watch else None))
+            if watch and watch.is_due and (yield from self._turned_harmful(turns, beam, watch)):
+                if not (yield from self._steered_back(beam, watch)):
+                    watch.give_up()
+                    self._notices.drop_doubt()
+                    return False
+                verdict_at = every and len(beam.tokens) + every
+            elif beam.finish is not None or (verdict_at is not None and len(beam.tokens) >= verdict_at):
+                return True
 
     # --- windows
 
@@ -323,21 +317,19 @@ class Answer:
         """Put the answer back to before it turned harmful, and mix it again from there; False: given up."""
         try:
             if not watch.put_back(len(self._prompts.prompt)):
-                yield from self._tell("the answer turned harmful while it grew: it is refused")
+                yield from self._notices.tell("the answer turned harmful while it grew: it is refused")
                 return False
             tries = len(watch.late.steered_back)
             yield SteeredBack(beam.index, len(beam.tokens), tries)
-            yield from self._tell(
+            yield from self._notices.tell(
                 f"the answer turned harmful after {len(beam.tokens)} tokens: it is steered again from there"
             )
-            if len(self._shown) > len(beam.text):
-                self._shown = beam.text
-                yield Withdrawn(beam.text, stands=len(beam.text))
+            yield from self._shown.take_back(beam.text)
             yield Phase("mix")
             with self._watch.part("mix_ms"):
-                yield from self._decided(watch.mix_again(self._prompts.anchor_prompts))
+                yield from self._shown.as_they_grow(watch.mix_again(self._prompts.anchor_prompts))
         except ContextFull as error:
-            yield from self._tell(f"the answer turned harmful, and {error.message}: it is refused")
+            yield from self._notices.tell(f"the answer turned harmful, and {error.message}: it is refused")
             return False
         return True
 
@@ -355,18 +347,13 @@ class Answer:
 
     def _put_in_place(self, other: Beam) -> Iterator[Event]:
         """Show another beam instead of the winner, which has turned unsafe."""
-        self._drop_doubt()
-        yield from self._tell("the draft that was shown turned harmful: one that had passed takes its place")
-        yield Withdrawn("")
-        self._shown = ""
-        yield from self._passed(other)
+        self._notices.drop_doubt()
+        yield from self._notices.tell(
+            "the draft that was shown turned harmful: one that had passed takes its place"
+        )
+        yield from self._shown.take_back()
+        yield from self._shown.passed(other)
         yield from self._done(other)
-
-    def _passed(self, beam: Beam, until: int | None = None) -> Iterator[Event]:
-        """What a verdict has let through and is not shown yet, up to so many characters."""
-        if text := beam.text[len(self._shown) : until]:
-            self._shown += text
-            yield AnswerText(text)
 
     def _select(self, beams: Sequence[Beam]) -> Generator[Event, None, Beam | None]:
         """The one of these judged beams that is the answer; None: none may be."""
@@ -377,7 +364,7 @@ class Answer:
             decision=self._decision,
         )
         chosen = next((beam for beam in beams if beam.index == selection.beam), None)
-        yield from self._doubted(selection, is_shown=chosen is not None)
+        yield from self._notices.doubted(selection, is_shown=chosen is not None)
         return chosen
 
     @property
@@ -400,28 +387,6 @@ class Answer:
         with self._watch.part("load_ms"):
             yield from self._models.examples.rest(judge)
 
-    def _doubted(self, selection: Selection, *, is_shown: bool) -> Iterator[Event]:
-        """What a selection says takes the place of what the one before it said; the same is said once."""
-        before = self._doubt
-        if before.doubt == selection.doubt:
-            return
-        self._doubt = selection
-        if before.notice:
-            self._notices.remove(before.notice)
-        if selection.notice:
-            yield from self._tell(selection.notice)
-        elif before.notice and is_shown:
-            yield Notice("the whole answer passed the judge: the earlier note no longer applies")
-
-    def _drop_doubt(self) -> None:
-        """What was said of an answer that is not shown any more no longer applies."""
-        if self._doubt.notice:
-            self._notices.remove(self._doubt.notice)
-
-    def _tell(self, message: str) -> Iterator[Event]:
-        self._notices.append(message)
-        yield Notice(message)
-
     # --- results
 
     def _blocked(self, reason: Literal["blocked", "withdrawn"]) -> Iterator[Event]:
@@ -433,7 +398,7 @@ class Answer:
 
     def _done(self, beam: Beam) -> Iterator[Event]:
         if self._grammar and beam.finish == "length":
-            yield from self._tell("the answer was cut before its grammar ended: raise --max-tokens")
+            yield from self._notices.tell("the answer was cut before its grammar ended: raise --max-tokens")
         yield Done(self._chosen(beam))
 
     def _chosen(self, beam: Beam) -> Result:
@@ -450,7 +415,7 @@ class Answer:
             reasoning=prompts.thought.text or None if beam or not self._asked.judged else None,
             finish_reason=reason,
             chosen=beam.index if beam else None,
-            refusal=refusal_of(text, reason, beam, self._doubt),
+            refusal=refusal_of(text, reason, beam, self._notices.doubt),
             beams=tuple(map(self._beam_result, search.beams)) if search else (),
             bridge=search.count.result if search else BridgeResult(),
             anchors=search.anchor_results if search else (),
@@ -460,7 +425,7 @@ class Answer:
             models=self._models.cards,
             version=__version__,
             llama_cpp=self._backend,
-            notices=tuple(self._notices),
+            notices=self._notices.said,
             steering=prompts.steering,
             late=self._watch_late.late if self._watch_late else None,
         )
