@@ -7,7 +7,7 @@ import pytest
 
 from alignbeam_local.cancellation import Cancellation
 from alignbeam_local.cluster import dispatcher as module
-from alignbeam_local.cluster.crew import Json, Task
+from alignbeam_local.cluster.crew import Json, Lost, Made, Ready, Report, Task
 from alignbeam_local.cluster.dispatcher import Dispatcher
 from alignbeam_local.cluster.work import Failed, Piece
 from alignbeam_local.errors import AlignBeamError, Cancelled, InternalError, ModelError, RpcError, UsageError
@@ -183,6 +183,34 @@ def test_workers_that_die_before_they_are_ready_end_the_run() -> None:
 def test_a_task_that_ends_one_worker_after_the_other_ends_the_run() -> None:
     with pytest.raises(AlignBeamError, match="3 workers ended while they made prompt 0: killed"):
         all_of(FakeCrew(Doubling(), 1, dies=dict.fromkeys(range(100), 1)))
+
+
+def test_what_was_made_in_the_step_that_ends_a_run_is_told_before() -> None:
+    made, lost = Made(2, 1, "made"), "killed"
+    rounds: Iterator[list[Report]] = iter(
+        [
+            [Ready(1, {}), Ready(2, {})],
+            [Lost(1, lost)],
+            [Ready(3, {})],
+            [Lost(3, lost)],
+            [Ready(4, {})],
+            [made, Lost(4, lost)],
+        ]
+    )
+
+    class Scripted(FakeCrew):
+        def places(self) -> int:
+            return 2
+
+        def reports(self, seconds: float) -> Sequence[Report]:
+            return next(rounds)
+
+    dispatcher = Dispatcher(Scripted(Doubling()), Cancellation(), per_worker=1)
+    for task in tasks(2):
+        dispatcher.begin(task)
+    assert [one.outcome for _ in range(6) for one in dispatcher.step()] == ["made"]
+    with pytest.raises(AlignBeamError, match="3 workers ended while they made prompt 0: killed"):
+        dispatcher.step()
 
 
 def test_without_any_worker_a_run_ends_after_a_while() -> None:

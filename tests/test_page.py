@@ -126,6 +126,18 @@ def test_the_script_writes_text_alone(name: str) -> None:
     assert "<!--" not in source
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "refused draft",
+        "refused mix",
+        *(f"{o} {by}" for o in ("blocked", "withdrawn") for by in ("judge", "request")),
+    ],
+)
+def test_every_refusal_has_its_reason(reason: str) -> None:
+    assert f'"{reason}":' in (HERE / "words.js").read_text(encoding="utf-8")
+
+
 def test_every_script_is_in_the_page() -> None:
     assert {file.name for file in HERE.glob("*.js")} == set(SCRIPTS)
 

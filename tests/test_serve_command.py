@@ -13,9 +13,10 @@ from alignbeam_local.cli.serve.further import further
 from alignbeam_local.cli.serve.run import Access
 
 from alignbeam_local.config import Config
-from alignbeam_local.errors import AlignBeamError, ModelError, UsageError
+from alignbeam_local.errors import AlignBeamError, ModelError, RpcError, UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.search.steering import steering_of
+from alignbeam_local.server import served
 from alignbeam_local.server.protocol.chat_request import read_request
 from alignbeam_local.server.protocol.completion import fingerprint
 from alignbeam_local.server.protocol.replies import reply_to
@@ -122,7 +123,14 @@ def test_no_answer_goes_by_other_safety_tokens_than_the_server_started_with(
 @pytest.mark.usefixtures("_models")
 @pytest.mark.parametrize("own", [{"steer": "always"}, {"stream": "window"}])
 @pytest.mark.parametrize(
-    "flags", [{}, {"choice": "safest"}, {"request_by": "judge"}, {"choice": "votes", "read_request": "off"}]
+    "flags",
+    [
+        {},
+        {"choice": "safest"},
+        {"request_by": "judge"},
+        {"choice": "safest", "request_by": "both"},
+        {"choice": "votes", "read_request": "off"},
+    ],
 )
 def test_no_client_keeps_the_head_from_reading_its_request(
     flags: dict[str, str], own: dict[str, str]
@@ -139,6 +147,30 @@ def test_no_client_keeps_the_head_from_reading_its_request(
     )
     decision = steering_of(changed, 1e-9, 1e-9, 0.3, 0.8)
     assert decision.alpha == changed.alpha, "a request that reads as harmless is steered too"
+
+
+@pytest.mark.usefixtures("_models")
+@pytest.mark.parametrize("what", ["file", "record"])
+def test_models_that_are_not_what_the_server_says_are_not_opened(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry.load()
+    model = next(iter(served_models([as_served(Config.of(registry.profile("starter")))], registry).values()))
+    model.require_unchanged(registry)
+    if what == "file":
+        path = Path(model.files["judge"].path)
+        path.write_bytes(path.read_bytes() + b" ")
+    else:
+        monkeypatch.setattr(served, "records_of", lambda *_: {"judge": "calibrated anew"})
+    with pytest.raises(ModelError, match="has changed since the server started") as told:
+        model.require_unchanged(registry)
+    assert "/" not in reply_to(told.value).body["error"]["message"]
+
+
+def test_a_machine_behind_the_server_that_is_gone_is_worth_another_try_and_has_no_address() -> None:
+    reply = reply_to(RpcError("10.0.0.5:50052 does not answer"))
+    assert (reply.status, reply.body["error"]["code"], "retry-after" in reply.headers) == (503, "rpc", True)
+    assert "10.0.0.5" not in reply.body["error"]["message"]
 
 
 @pytest.mark.usefixtures("_models")

@@ -272,11 +272,18 @@ def test_an_anchor_alone_has_nothing_to_be_mixed_into(
     is_locked: bool, world: ServerWorld, allowing: ServerWorld
 ) -> None:
     served = world if is_locked else allowing
-    answer = served.post(asked("How?", model="anchor:anchor", alignbeam={"depth": 1}))
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "alignbeam.depth")
+    for own in ({"depth": 1}, {"alpha": 0.9}):
+        answer = served.post(asked("How?", model="anchor:anchor", alignbeam=own))
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, f"alignbeam.{next(iter(own))}")
     answer = served.post(asked("How?", model="anchor:anchor", alignbeam={"beams": 2}))
     assert answer.status_code == 200
     assert len(served.loader.opened["anchor"]) == 1
+
+
+def test_a_knob_that_gives_way_to_the_guard_is_told(allowing: ServerWorld) -> None:
+    own = {"stream": "window", "judge_every": 16}
+    told = allowing.post(asked("How?", alignbeam=own)).json()["alignbeam"]["notices"]
+    assert "judge_every = 16 was changed to 64: nothing is shown without a verdict" in told
 
 
 def test_with_knobs_allowed_the_making_is_told(allowing: ServerWorld) -> None:

@@ -283,6 +283,22 @@ def test_a_trickle_of_headers_gains_no_time(world: ServerWorld, monkeypatch: pyt
     assert works(world)
 
 
+def test_a_body_that_goes_on_behind_its_answer_gains_no_time(
+    world: ServerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HttpProtocol, "head_seconds", 0.3)
+    with connected(world) as sock:
+        sock.sendall(head("POST", "/v1/nothing", [("Content-Length", "1000")]))
+        assert received(sock).status == 404
+        begun = monotonic()
+        with suppress(OSError):
+            while monotonic() - begun < 5:
+                sock.sendall(b"X")
+                sleep(0.05)
+        assert monotonic() - begun < 4
+    assert works(world)
+
+
 def test_a_body_that_ends_early_is_no_request(world: ServerWorld, caught: Any) -> None:
     for _ in range(20):
         with connected(world) as sock:

@@ -507,6 +507,22 @@ def test_what_nobody_uses_is_closed_and_opened_again(monkeypatch: pytest.MonkeyP
         assert has_room(world)
 
 
+def test_models_that_changed_while_they_were_closed_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(monkeypatch, idle_seconds=0.05) as world:
+        pair = world.engine._pairs["pair"]
+        until(lambda: not pair.is_open)
+
+        def changed() -> None:
+            raise ModelError("/models/draft.gguf has changed since the server started: start it again")
+
+        monkeypatch.setattr(pair, "_require_unchanged", changed)
+        reply = world.post("How?")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (500, "model")
+        assert not pair.is_open
+        monkeypatch.setattr(pair, "_require_unchanged", lambda: None)
+        assert works(world)
+
+
 def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(monkeypatch, parallel=1, queue_limit=1) as world:
         block = Block()

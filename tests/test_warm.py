@@ -192,6 +192,16 @@ def test_several_at_once_over_connections(world: ServerWorld) -> None:
     assert texts[2] == "I can't help with that."
 
 
+def test_more_at_once_than_the_server_has_slots_wait_for_one(world: ServerWorld) -> None:
+    engine = remote(parallel=9)
+    answers, ends = engine.parallel(), list[object]()
+    answers.begin(0, Asked(said("How?"), engine.config))
+    until(lambda: bool(_add_ends(answers, ends)))
+    (end,) = ends
+    assert isinstance(end, Done)
+    assert end.result.config["parallel"] == 9
+
+
 def test_what_the_server_can_not_give_is_done_here(world: ServerWorld) -> None:
     engine = remote()
     more = engine.config.with_values({"beams": 6})

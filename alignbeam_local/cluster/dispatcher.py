@@ -67,6 +67,7 @@ class Dispatcher:
         self._losses: Counter[int] = Counter()  # of workers, by the task that they had in the making
         self._never_ready = 0
         self._refused: AlignBeamError | None = None
+        self._failed: AlignBeamError | None = None  # raised when what was finished is told
         self._may_come = False  # a worker was there that was not refused: another may be
         self._looked = -_LOOK_SECONDS
         self._places = crew.places()
@@ -100,6 +101,8 @@ class Dispatcher:
             AlignBeamError: no worker can work, or one task after the other ends them.
         """
         self._cancellation.check()
+        if self._failed:
+            raise self._failed
         self._look_for_places()
         self._hand_out()
         finished: list[Finished] = []
@@ -113,6 +116,8 @@ class Dispatcher:
                     self._refuse(worker, error)
                 case Lost(worker, why, by_itself):
                     self._lose(worker, why, by_itself=by_itself)
+        if self._failed and not finished:
+            raise self._failed
         self._hand_out()
         return finished
 
@@ -198,7 +203,7 @@ class Dispatcher:
         self._looked = -_LOOK_SECONDS
 
     def _lose(self, number: int, why: str, *, by_itself: bool) -> None:
-        """Raises: AlignBeamError: it is not the first that ends so."""
+        """Where it is not the first that ends so the run fails."""
         if number not in self._workers:
             return
         was_ready, self._may_come = self._workers[number].is_ready, True
@@ -210,14 +215,14 @@ class Dispatcher:
         if not was_ready:
             self._never_ready += 1
             if self._never_ready >= _MOST_LOSSES:
-                raise AlignBeamError(
+                self._failed = AlignBeamError(
                     f"{self._never_ready} workers in a row ended before they were ready: {why}",
                     "Is this program installed there, in the same version, and is there memory enough?",
                 )
         for task in tasks[:1]:
             self._losses[task.key] += 1
             if self._losses[task.key] >= _MOST_LOSSES:
-                raise AlignBeamError(
+                self._failed = AlignBeamError(
                     f"{_MOST_LOSSES} workers ended while they made {task.name or task.key}: {why}",
                     "Ask it without --ray, to see why; what was made before is kept.",
                 )

@@ -361,8 +361,8 @@ def _with_head(anchor: Anchor) -> Generator[Notice, None, Anchor]:
     model = anchor.model
     try:
         head = REQUEST_HEADS.find(model.card.weights_sha256, template_key(model.format, model.lm.vocabulary))
-    except ModelError as error:
-        yield Notice(f"no head reads requests: {error.message}")
+    except ModelError:
+        yield Notice("no head reads requests: a record of one is damaged; 'alignbeam heads show' says which")
         return anchor
     return replace(anchor, head=head)
 

@@ -16,9 +16,9 @@ _ANSWERABLE = (h11.IDLE, h11.SEND_RESPONSE)
 class HttpProtocol(H11Protocol):
     """One connection.
 
-    The head of a request must be there in time, or idle connections would take every file that the process
-    may open. Of requests that come before the last is answered some are read, as a connection that is not
-    read is never seen to end.
+    The head of a request must be there in time, and the rest of one that is answered already, or idle
+    connections would take every file that the process may open. Of requests that come before the last is
+    answered some are read, as a connection that is not read is never seen to end.
     """
 
     head_seconds = 20.0
@@ -39,6 +39,11 @@ class HttpProtocol(H11Protocol):
         super().data_received(data)
         self._watch_head()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._has_answered_early:
+            self._watch_head()
+
     def handle_events(self) -> None:
         super().handle_events()
         if self.conn.their_state is h11.DONE and len(self.conn.trailing_data[0]) < _AHEAD_BYTES:
@@ -46,10 +51,15 @@ class HttpProtocol(H11Protocol):
 
     def _watch_head(self) -> None:
         """What has begun, or is the first, has so long to be whole; each further byte gains no time."""
-        if self.conn.their_state is not h11.IDLE:
+        if self.conn.their_state is not h11.IDLE and not self._has_answered_early:
             self._set_head_timer(None)
         elif self._head_timer is None:
             self._set_head_timer(self.loop.call_later(self.head_seconds, self.transport.close))
+
+    @property
+    def _has_answered_early(self) -> bool:
+        """Whether a request is answered of which more is to come."""
+        return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
 
     def _set_head_timer(self, timer: asyncio.TimerHandle | None) -> None:
         if self._head_timer is not None:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -115,7 +115,8 @@ class ServedModel:
         changed = self._with_values(wanted, asked)
         if changed.steer == "always" and not allows_knobs:
             changed = _steering_all(changed.with_values({"steer": self.config.steer}))
-        return Settled(guarded(changed, own), notices)
+        settled = guarded(changed, own)
+        return Settled(settled, (*notices, *_overruled(wanted, changed, settled)))
 
     def conversation(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Beside the operator's system prompt a client's own leads the user turn behind it.
@@ -123,6 +124,14 @@ class ServedModel:
         So the operator's is not to be talked away, wherever the other stands.
         """
         return tuple(messages if self.config.system is None else fold_system(messages))
+
+    def require_unchanged(self, registry: Registry) -> None:
+        """Raises: ModelError: its files, or what is on record of its models, are not what it stands for."""
+        what = next((file.path for file in self.files.values() if not file.is_current), None)
+        if what is None and records_of(self.config, registry) != self.records:
+            what = f"what is on record of the models of {self.id}"
+        if what is not None:
+            raise ModelError(f"{what} has changed since the server started: start it again")
 
     def _require_same_tokens(self) -> None:
         if self.tokens is None or self.tokens.is_current:
@@ -139,8 +148,8 @@ class ServedModel:
             raise BadRequest(f"{name} names a file of this machine: only its operator may", param)
         if self.of_anchor and name in SAFETY_KNOBS:
             raise BadRequest(f"{name} is about the draft's tokens, and {self.id} has no draft", param)
-        if self.of_anchor and name == "depth":
-            raise BadRequest(f"depth is how long the anchor is mixed in, and {self.id} answers alone", param)
+        if self.of_anchor and name in ("alpha", "depth"):
+            raise BadRequest(f"{name} is of the anchor's mixing, and {self.id} answers alone", param)
         own = getattr(self.config, name)
         if isinstance(value, str) and isinstance(own, int | float):
             raise BadRequest(f"{name} must be a number, not a text", param)
@@ -168,6 +177,14 @@ class ServedModel:
         except UsageError as error:
             name = next((name for name in asked if error.message.startswith(name)), None)
             raise BadRequest(error.message, asked[name].param if name else None) from None
+
+
+def _overruled(asked: Iterable[str], before: Config, after: Config) -> Iterator[str]:
+    """What a client asked for and does not get, as what is shown would not be guarded."""
+    for name in asked:
+        own, now = getattr(before, name), getattr(after, name)
+        if own != now:
+            yield f"{name} = {own} was changed to {now}: nothing is shown without a verdict"
 
 
 class _Asked(NamedTuple):
@@ -232,7 +249,7 @@ def _steering_all(config: Config) -> Config:
     always = config.with_values({"steer": "always"})
     if (always.reads_request, always.scored_by) == (config.reads_request, config.scored_by):
         return always
-    return config.with_values({"clear_below": 0.0})  # no request is clear
+    return config.with_values({"request_by": "head", "clear_below": 0.0})  # no request is clear
 
 
 def as_served(config: Config) -> Config:

@@ -264,4 +264,6 @@ def _is_fresh(turns: Sequence[Message]) -> bool:
 
 
 def _told(server: FoundServer, turns: Sequence[Message], config: Config) -> dict[str, Any]:
-    return {"pair": server.pair, "messages": told_messages(turns), "config": config.model_dump(mode="json")}
+    """One request: it needs the room of one slot, however many are asked at once; the others wait there."""
+    knobs = config.with_values({"parallel": 1}).model_dump(mode="json")
+    return {"pair": server.pair, "messages": told_messages(turns), "config": knobs}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -16,6 +17,7 @@ from alignbeam_local.server.work.engine_thread import EngineThread
 from alignbeam_local.server.work.pair import Pair
 from alignbeam_local.warm.sockets import private_socket
 
+from ..console.supervisor import go_on_below_parent
 from ..console.terminal import say
 from ..pulling import needed_models
 from ..session import Session, open_engine, tell_notices
@@ -68,6 +70,8 @@ def run(
         UsageError, ModelError: a profile, a model or the address can't be had.
     """
     configs = [as_served(config) for config in _configs(prepared, also)]
+    for config in configs:
+        go_on_below_parent(config)
     prepared.provide(dict.fromkeys(spec for config in configs for spec in needed_models(config)))
     models = served_models(configs, prepared.registry)
     log_to_stderr()
@@ -99,7 +103,10 @@ def _configs(prepared: Session, also: Sequence[str]) -> list[Config]:
 
 def _pairs(prepared: Session, models: Mapping[str, ServedModel]) -> dict[str, Pair]:
     return {
-        model.pair: Pair(open_engine(model.config, prepared.registry))
+        model.pair: Pair(
+            open_engine(model.config, prepared.registry),
+            partial(model.require_unchanged, prepared.registry),
+        )
         for model in models.values()
         if not model.of_anchor
     }

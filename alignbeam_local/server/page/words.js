@@ -53,6 +53,8 @@ const REASONS = {
   "refused judge": "The judge let no draft pass.",
   "blocked judge": "The judge let none pass: this text is shown instead.",
   "blocked request": "The request was read as harmful, and no draft refuses: this text is shown instead.",
+  "withdrawn request":
+    "The request was read as harmful, and the answer no longer refuses it: what was shown before does not stand.",
   "withdrawn judge": "The whole answer did not pass the judge: what was shown before does not stand.",
 };
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ...errors import AlignBeamError, Cancelled, ContextFull, ModelError, UsageError
+from ...errors import AlignBeamError, Cancelled, ContextFull, ModelError, RpcError, UsageError
 from ..work.engine_thread import QueueFull, Unavailable
 from ..work.pair import Unreadable
 from .chat_request import BadRequest
@@ -53,6 +53,10 @@ def reply_to(error: AlignBeamError) -> Reply:
         code = "shutting_down" if state == "stopping" else state
         headers = {"retry-after": str(_RETRY_SECONDS[state])}
         return Reply(503, error_body(message, "unavailable_error", None, code), headers)
+    if isinstance(error, RpcError):  # its own words name the operator's machines
+        message = "a machine that computes for this server does not answer; the server's messages say why"
+        headers = {"retry-after": str(_RETRY_SECONDS["stuck"])}
+        return Reply(503, error_body(message, "unavailable_error", None, error.kind), headers)
     if isinstance(error, ModelError):  # its own words name files of this machine
         message = "a model failed; the server's messages say why"
     # Asked again it would fail again, and take as long.

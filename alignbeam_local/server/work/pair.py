@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 from time import monotonic
 
@@ -30,9 +30,16 @@ class Unreadable(ModelError):
 class Pair:
     """An engine that answers several at once, and is opened anew where it failed or was let go."""
 
-    def __init__(self, engine: Engine) -> None:
-        """Nothing is loaded yet; `engine` is this pair's alone."""
+    def __init__(self, engine: Engine, require_unchanged: Callable[[], None] = lambda: None) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            engine: this pair's alone.
+            require_unchanged: called before models are opened; raises where they are no longer those that
+                the server says it has.
+        """
         self.engine = engine
+        self._require_unchanged = require_unchanged
         self.num_slots = engine.config.parallel
         self._answers: AnswerScheduler | None = None
         self._waiting: deque[Job] = deque()
@@ -70,7 +77,8 @@ class Pair:
         return median(self._seconds) if self._seconds else 10.0
 
     def load(self) -> Iterator[Event]:
-        """Open the models. Raises: as `Engine.load`."""
+        """Open the models. Raises: as `Engine.load`, or they have changed since the server started."""
+        self._require_unchanged()
         yield from self.engine.load()
         self._answers = self.engine.parallel()
         self._lms = [model.lm for model in self.engine.models.by_role.values()]
