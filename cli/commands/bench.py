@@ -56,7 +56,9 @@ def bench(
 
     Every round runs the draft alone and each method once, in turns; ratios are taken within a round. Shown
     are medians and, in brackets, quartiles. Models are loaded and the judge's examples read before; that is
-    the cold start. Nothing else should run on the machine meanwhile.
+    the cold start. Nothing else should run on the machine meanwhile. `--new-tokens` takes the place of
+    `--max-tokens`; `--judge-at`, `--judge-every`, `--late` and `--on-unsafe` are refused: a bench says itself
+    when it judges.
 
     ```sh
     alignbeam bench
