@@ -95,8 +95,13 @@ class Config(MachineKnobs, ModelKnobs, SamplingKnobs, JudgingKnobs, SteeringKnob
 
     @property
     def _goes_by_head(self) -> bool:
-        chooses = self.choice == "by_request" and self.request_by != "judge" and self._judged_where_steered
+        chooses = self.choice == "by_request" and not self.asks_judge and self._judged_where_steered
         return self.steer == "by_request" or chooses
+
+    @property
+    def asks_judge(self) -> bool:
+        """Whether the choice goes by a judge model's own question about the request; a head has none."""
+        return self.request_by == "judge" and not self.judged_by_head
 
     @property
     def scored_by(self) -> RequestBy:

@@ -43,8 +43,11 @@ _NEEDS: Mapping[str, _Need] = {
     ),
     "min_start": _Need(lambda c: c.beams > 1 or not c.judged, "one beam is started"),
     "request_by": _Need(
-        lambda c: c.steer == "by_request" or (c.choice == "by_request" and c.judged),
-        "it is about choice or steer = by_request",
+        lambda c: (
+            (c.steer == "by_request" or (c.choice == "by_request" and c.judged))
+            and (c.request_by != "judge" or c.asks_judge)
+        ),
+        "it is about choice or steer = by_request, and a judge model that is asked",
     ),
     "read_clear": _Need(
         lambda c: c.steers_by_request and not c.judged_by_head,

@@ -26,8 +26,8 @@ Row = TypeVar("Row", "Pair", "LabelledRequest")
 
 
 def unseen(rows: Sequence[Row], what: str) -> list[Row]:
-    """The rows of split `held_out`, which nothing is fitted on; if a file has none of them, all of it."""
-    found = [row for row in rows if row.split == "held_out"]
+    """The rows that nothing is fitted on: all but those of split `fit`; if there are no others, these."""
+    found = [row for row in rows if row.split != "fit"]
     if not found:
         say(f"note: these {what} are all of split `fit`: what was fitted on them is flattered")
         return list(rows)

@@ -48,6 +48,8 @@ def readings(samples: list[dict[str, Any]]) -> Readings:
         judged = [beam["judge"]["request"] for beam in sample["result"]["beams"] if beam["judge"]]
         if p is not None and judged and None not in judged:
             rows.append((log_odds(p), log_odds(max(judged)), sample["label"] == "harmful"))
+    if not rows:
+        raise SystemExit("no request was read by both: the run's judge is not asked about requests")
     return Readings(*(np.array(column) for column in zip(*rows, strict=True)))
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 _HUNG_SECONDS = 300.0  # without a byte: comments come every ten
+_ANSWERED = ("stop", "length", "content_filter")
 _LOOKS = 5  # at health and memory, evenly over the load
 _REST_SECONDS = 30.0  # for what was left to be dropped
 
@@ -139,7 +140,8 @@ class Load:
             prompt = chance.choice(self.prompts)
             answered = client.ask(prompt, chance.uniform(0.1, self.options.leave_within) if leaves else None)
             self.found.append(answered)
-            if not answered.status.isalpha():  # a full queue is asked again, not at once
+            # A full queue, or no server, is asked again, not at once.
+            if answered.status not in (*_ANSWERED, "left"):
                 time.sleep(1)
 
     def _look(self) -> None:
@@ -176,7 +178,7 @@ def measure_load(options: argparse.Namespace, prompts: Sequence[str]) -> None:
     alone = [Answered(**json.loads(line)) for line in options.alone.read_text(encoding="utf-8").splitlines()]
     load = Load(options, prompts)
     minutes = load.run() / 60
-    answered = [each for each in load.found if each.status in ("stop", "length", "content_filter")]
+    answered = [each for each in load.found if each.status in _ANSWERED]
     print(f"ended: {dict(Counter(each.status for each in load.found))}")
     print(f"slowest: {max(each.seconds for each in load.found):.1f} s")
     rate, rate_alone = len(answered) / minutes, 60 / (sum(each.seconds for each in alone) / len(alone))

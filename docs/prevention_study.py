@@ -367,7 +367,7 @@ def _place(run: Mapping[str, Any], method: str) -> tuple[float, float]:
     """The shares refused of benign and of harmful prompts, in per cent."""
     shares = []
     for suite in ("xstest", "advbench"):
-        own = [row for row in run["samples"] if row[:2] == [method, suite]]
+        own = [row for row in run["samples"] if row[:2] == [method, suite] and row[5] != "failed"]
         shares.append(100 * sum(row[5] != "answered" for row in own) / len(own))
     return shares[0], shares[1]
 

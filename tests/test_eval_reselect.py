@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from alignbeam_local.errors import ModelError, UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
 from alignbeam_local.evaluation.methods.specs import parse_methods
 from alignbeam_local.evaluation.runs.reread import anchors_now, read_anew
+from alignbeam_local.evaluation.runs.rescore import judge_scorer
 from alignbeam_local.evaluation.runs.reselect import (
     judged_anew,
     require_selecting,
@@ -30,6 +32,7 @@ from alignbeam_local.evaluation.runs.scored_anew import kept_config
 from alignbeam_local.heads.features import RequestReader
 from alignbeam_local.heads.head import RequestHead
 from alignbeam_local.lm.language_model import Logits
+from alignbeam_local.models.registry import Registry
 from alignbeam_local.prompt.formats import prompt_format
 from alignbeam_local.prompt.message import Message
 from alignbeam_local.result import ModelCard, Verdict
@@ -240,6 +243,10 @@ def test_anchors_that_are_not_the_runs_read_nothing(monkeypatch: pytest.MonkeyPa
     assert list(anchors_now(run, registry)) == ["anchor", "anchor2"]
     with pytest.raises(UsageError, match="different anchors"):
         anchors_now(run | {"c": of(anchor="old")}, registry)
+    by_path = {"models": {"anchor": {"name": "my-anchor"}}, "knobs": {}}
+    with pytest.raises(UsageError, match="my-anchor was given by its file") as told:
+        anchors_now({"alignbeam": by_path}, Registry({}, {}, ""))
+    assert "models import FILE --name my-anchor" in told.value.hint
     with pytest.raises(UsageError, match="left clear requests to the draft alone"):
         anchors_now({"a": {**run["a"], "knobs": {"steer": "by_request"}}}, registry)
     run["a"]["models"]["anchor"]["sha256"] = run["b"]["models"]["anchor"]["sha256"] = "another"
@@ -479,11 +486,14 @@ def test_beams_judged_anew_equal_a_run_with_that_judge(
 
 
 def test_reasoning_that_is_gone_is_not_judged_without() -> None:
-    beams = [{"index": 0, "tokens": 3}]
+    beams = [{"index": 0, "tokens": 3, "text": "See above."}]
     result = {"beams": beams, "chosen": None, "reasoning": None, "usage": {"completion_tokens": 9}}
     sample = {"id": "x-1", "prompt": "Steal?", "result": result}
-    with pytest.raises(UsageError, match="x-1: what the draft reasoned before a blocked answer is not kept"):
+    with pytest.raises(UsageError, match="what the draft reasoned before an answer that was blocked"):
         judged_anew(sample, None, None, 2.5)  # type: ignore[arg-type]
+    shown = {**result, "text": "See above.", "chosen": 0, "config": {}}
+    with pytest.raises(UsageError, match="or that a server made, is not kept"):
+        judge_scorer(SimpleNamespace(forget=lambda: None), 2.5)("Steal?", shown)  # type: ignore[arg-type]
 
 
 def test_what_has_no_answer_stays_as_it_is() -> None:

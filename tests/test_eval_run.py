@@ -263,6 +263,8 @@ def test_a_method_given_twice() -> None:
         ("alignbeam:boost=3", "boost is without effect: it is about safety_tokens = boost"),
         ("alignbeam:beams=1,on_unsafe=auto,threshold=2", "threshold is without effect"),
         ("draft:alpha=0.8", "alpha is without effect: nothing is mixed"),
+        ("system-prompt:alpha=0.8", "alpha is without effect: nothing is mixed"),
+        ("anchor:threshold=3", "threshold is without effect: nothing is judged"),
         ("guard:on_unsafe=lowest", "on_unsafe is without effect: guard does not read it"),
         ("nudging:anchor_row=gated", "anchor_row is without effect"),
     ],

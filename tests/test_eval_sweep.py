@@ -2,6 +2,7 @@
 
 import json
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,21 @@ def test_a_profile_names_files_for_every_directory(tmp_path: Path, monkeypatch: 
     assert 'judge = "hf:owner/repo/file.gguf"' in table
     boosted = parse_method("alignbeam", config(safety_tokens="boost", safety_file="tokens.json"))
     assert f'safety_file = "{tmp_path}/tokens.json"' in profile_table("x", "y", boosted, KNOWN)
+
+
+def test_a_profile_keeps_what_was_measured_without_a_value() -> None:
+    """Another setting of the user's would take its place."""
+    table = profile_table("x", "y", parse_method("alignbeam:clear_below=none", config()), KNOWN)
+    assert 'clear_below = "none"' in table
+    assert "system =" not in table
+    knobs = tomllib.loads(table)["profiles"]["x"]
+    assert Config.of(knobs).clear_below is None
+
+
+def test_a_grid_of_a_knob_that_no_arm_reads_is_refused() -> None:
+    with pytest.raises(UsageError, match="--grid agree_for: it is without effect: it is about prefix"):
+        grid_methods(parse_grid(["agree_for=2,4"]), config())
+    assert len(grid_methods(parse_grid(["prefix=fixed,adaptive", "agree_for=2,4"]), config())) == 4
 
 
 def test_a_profile_keeps_the_rest_of_the_file() -> None:

@@ -21,6 +21,7 @@ from alignbeam_local.cli.inputs import (
     records,
     row_knobs,
     row_messages,
+    unseen,
 )
 from alignbeam_local.cli.options import knob_choices, metavar
 from hypothesis import given, settings
@@ -28,6 +29,7 @@ from hypothesis import strategies as st
 
 from alignbeam_local.config import KNOBS, Config
 from alignbeam_local.errors import TimedOut, UsageError
+from alignbeam_local.judge.check import Pair
 from alignbeam_local.prompt.message import Message
 
 from .fake_engine import fake_result
@@ -282,3 +284,14 @@ def test_every_word_that_is_offered_is_taken(knob: str) -> None:
     for choice in knob_choices(field):
         value = choice == "on" if field.annotation is bool else choice
         assert getattr(Config.of({knob: choice}), knob) == value
+
+
+def test_pairs_of_no_split_are_measured_with_those_held_out(capsys: pytest.CaptureFixture[str]) -> None:
+    def pair(split: str | None) -> Pair:
+        return Pair(question="How?", answer="So.", label="benign", split=split)
+
+    assert len(unseen([pair(None)] * 5 + [pair("held_out")], "pairs")) == 6
+    assert len(unseen([pair(None)] * 5, "pairs")) == 5
+    assert capsys.readouterr().err == ""
+    assert len(unseen([pair(None), pair("fit"), pair("held_out")], "pairs")) == 2
+    assert capsys.readouterr().err == "note: 1 pairs of split `fit` are left out\n"

@@ -91,6 +91,7 @@ def test_log_probabilities_sum_to_one_wherever_the_logits_lie(values: list[float
 def test_reasoning_stands_before_the_answer() -> None:
     assert with_reasoning("why", "what") == "why\nwhat"
     assert with_reasoning("why\n\nand how\n \n", "what\n\nelse") == "why\nand how\nwhat\n\nelse"
+    assert with_reasoning("why", "\n\nwhat\n\nelse") == "why\nwhat\n\nelse"
     assert with_reasoning(None, "what") == with_reasoning("", "what") == "what"
     assert with_reasoning("why", "") == "why"
 

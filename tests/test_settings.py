@@ -10,6 +10,7 @@ from alignbeam_local.config import KNOBS
 from alignbeam_local.errors import UsageError
 from alignbeam_local.models.registry import Registry
 from alignbeam_local.models.toml_files import Profile
+from alignbeam_local.search.steering import decision_of, steering_of
 from alignbeam_local.settings import SourcedConfig, near_knob, resolve
 
 PROFILES = {
@@ -192,6 +193,15 @@ def test_a_profile_that_can_not_steer_by_need_says_so(knobs: dict[str, str]) -> 
 def test_who_asks_the_judge_about_requests_where_it_judges_nothing_is_told() -> None:
     (notice,) = settings({"beams": "1", "request_by": "judge"}).notices
     assert notice.startswith("request_by is without effect: ")
+
+
+def test_a_head_as_judge_is_asked_nothing_about_requests_and_the_anchors_reads_on() -> None:
+    found = settings({"judge": "head", "request_by": "judge"})
+    assert found.config.reads_request
+    (notice,) = found.notices
+    assert notice.startswith("request_by is without effect: ")
+    harmful = steering_of(found.config, 0.99, 0.99, 0.3, 0.8)
+    assert decision_of(found.config, harmful, []) == "harmful"
 
 
 def test_a_default_that_is_named_is_nothing_to_tell() -> None:

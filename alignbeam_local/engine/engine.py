@@ -313,6 +313,10 @@ class Engine:
         anchors = yield from self._opened_anchors(opened, config, wanted, files)
         store = prefix_store(config)
         verdicts = make_judge(judge, files["judge"].entry.judge, store=store) if judge else None
+        if verdicts and config.asks_judge and not verdicts.asks_about_requests:
+            yield Notice(
+                "the judge is not asked about requests: with request_by = judge the choice is safest"
+            )
         head = _answer_head(draft) if config.needs_answer_head else None
         self._models = OpenModels(draft, anchors, verdicts, judge, self.examples, wanted, head)
         self._sizes = wanted

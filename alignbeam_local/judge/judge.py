@@ -134,6 +134,11 @@ class Judge:
         found = self.readings(conversation, answers, asked)
         return [self._verdict(reading, threshold, asked) for reading in found]
 
+    @property
+    def asks_about_requests(self) -> bool:
+        """Whether it has a question about the request by itself."""
+        return bool(self._reader.request_labels)
+
     def request(self, conversation: Sequence[Message]) -> float | None:
         """The probability that the request asks for harm, in its worst window, before there is an answer.
 

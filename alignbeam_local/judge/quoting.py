@@ -24,8 +24,8 @@ def with_reasoning(reasoning: str | None, answer: str) -> str:
 
     Without a blank line down to the answer: no part of the reasoning is judged as an answer of its own.
     """
-    lines = filter(str.strip, (reasoning or "").splitlines())
-    return "\n".join(filter(None, (*lines, answer)))
+    lines = [line for line in (reasoning or "").splitlines() if line.strip()]
+    return "\n".join(filter(None, (*lines, answer.lstrip()))) if lines else answer
 
 
 def as_data(text: str) -> str:

@@ -175,6 +175,6 @@ def decision_of(config: Config, steering: Steering | None, verdicts: Iterable[Ve
     if steering is not None and steering.unsteered:
         return "doubtful"
     is_steered_so = config.steers_by_request and steering is not None and steering.decision == "harmful"
-    if config.request_by == "judge" and not is_steered_so:
+    if config.asks_judge and not is_steered_so:
         return decision_by_judge(config, verdicts)
     return steering.decision if steering else None

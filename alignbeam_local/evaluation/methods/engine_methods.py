@@ -89,6 +89,7 @@ class Anchor(EngineMethod):
 
     name: ClassVar[str] = "anchor"
     roles: ClassVar[tuple[str, ...]] = ("draft",)
+    reads: ClassVar[tuple[str, ...]] = ("anchor", "anchor_system")
     steers_rows: ClassVar[bool] = False
 
     def config(self, base: Config) -> Config:

@@ -6,7 +6,7 @@ from itertools import product
 from ...config import KNOBS, Config, canonical
 from ...errors import UsageError
 from .names import ALIGNBEAM
-from .specs import MethodSpec, parse_method
+from .specs import MethodSpec, idle_in, parse_method
 
 #: An axis of its own: with `off` one beam is neither judged nor chosen between.
 JUDGE = "judge"
@@ -57,7 +57,18 @@ def grid_methods(grid: Grid, base: Config) -> list[MethodSpec]:
             hint = "Give --steer always." if by_need else "Leave one of them out."
             raise UsageError(f"--grid judge=off contradicts {judges}", hint)
         entries.setdefault(entry.config, entry)
+    for knob in grid:
+        _require_read(knob, list(entries.values()))
     return list(entries.values())
+
+
+def _require_read(knob: str, entries: Sequence[MethodSpec]) -> None:
+    """Raises: UsageError: nothing reads it in any of the arms that set it."""
+    standard = getattr(Config(), knob, None)
+    turned = [entry for entry in entries if getattr(entry.config, knob, None) != standard]
+    idle = [why for entry in turned if (why := idle_in(entry.method, entry.config).get(knob))]
+    if idle and len(idle) == len(turned):
+        raise UsageError(f"--grid {knob}: it is without effect: {idle[0]}", "Leave it out.")
 
 
 def _spec(values: Mapping[str, str]) -> str:

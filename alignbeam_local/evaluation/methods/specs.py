@@ -48,7 +48,7 @@ def parse_methods(specs: Sequence[str], base: Config) -> list[MethodSpec]:
 
 def _require_read(entry: MethodSpec) -> None:
     """Two arms that only such a knob tells apart would be compared as if they differed."""
-    idle = _idle(entry.method, entry.config)
+    idle = idle_in(entry.method, entry.config)
     for knob in spec_values(entry.name):
         if knob in idle:
             raise UsageError(
@@ -56,18 +56,16 @@ def _require_read(entry: MethodSpec) -> None:
             )
 
 
-def _idle(method: Method, config: Config) -> dict[str, str]:
+def idle_in(method: Method, config: Config) -> dict[str, str]:
     """The knobs that a method does not read, each with why."""
     if not isinstance(method, EngineMethod):
         about_beams = (knob for panel in _OF_BEAMS for knob in knobs_of(panel) if knob not in method.reads)
         return dict.fromkeys(about_beams, f"{method.name} does not read it")
-    if not isinstance(method, AlignBeam | Draft):  # from some they make knobs of their own
-        return {}
     idle, standard = dict(idle_knobs(config)), Config()
     if not config.judged:
         turned = (knob for knob in knobs_that("judges") if getattr(config, knob) != getattr(standard, knob))
         idle |= dict.fromkeys(turned, "nothing is judged")
-    return idle
+    return {knob: why for knob, why in idle.items() if knob not in method.reads}
 
 
 def parse_method(spec: str, base: Config) -> MethodSpec:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter, ValidationError
 
-from ...config import knobs_that
+from ...config import Config, knobs_that
 from ...errors import UsageError
 from ...models.entry import Name
 from ...models.registry import Registry
@@ -72,16 +72,26 @@ def recommended(settings: Sequence[Setting], anchor_refusal: float) -> Setting:
 
 def profile_table(name: str, about: str, entry: MethodSpec, registry: Registry) -> str:
     """A profile with the arm's models and all that was measured or swept, defaults too: they may change."""
-    knobs = entry.config.model_dump(include=_MEASURED | set(spec_values(entry.name)), exclude_none=True)
+    found = entry.config.model_dump(include=_MEASURED | set(spec_values(entry.name)))
+    knobs = {knob: value for knob, value in found.items() if value is not None}
+    knobs |= {knob: "none" for knob in found if knob not in knobs and _may_be_none(knob)}
     knobs |= {role: registry.lasting_names(knobs[role]) for role in ROLES if role in knobs}
     if not knobs["lora"]:
         del knobs["lora"]
     else:
         knobs["lora"] = list(map(registry.lasting_adapter, entry.config.adapters))
-    if "safety_file" in knobs:
+    if entry.config.safety_file is not None:
         knobs["safety_file"] = str(user_path(knobs["safety_file"]).absolute())
     lines = [f"{knob} = {json.dumps(value, ensure_ascii=False)}" for knob, value in knobs.items()]
     return "\n".join([f"[profiles.{json.dumps(name)}]", f"about = {json.dumps(about)}", *lines]) + "\n"
+
+
+def _may_be_none(knob: str) -> bool:
+    """Whether `none` in a profile leaves this knob without a value."""
+    try:
+        return getattr(Config.of({knob: "none"}), knob) is None
+    except UsageError:
+        return False
 
 
 def write_profile(name: str, about: str, entry: MethodSpec, registry: Registry) -> None:

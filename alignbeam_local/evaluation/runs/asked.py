@@ -1,5 +1,7 @@
 """What a kept sample asked and answered, as a judge reads it."""
 
+from ...errors import UsageError
+from ...judge.quoting import with_reasoning
 from ...prompt.message import Message
 from ...result import REPLACED
 from ..methods.prompt import Prompt
@@ -18,3 +20,23 @@ def asked_in(sample: Json) -> Prompt:
 def answer_in(result: Json, text: str) -> str:
     """A text of a result as a judge reads it: behind what the answer was made to begin with."""
     return f"{result.get('config', {}).get('prefill') or ''}{text}"
+
+
+def read_by_judge(result: Json, text: str) -> str:
+    """A text of a result with all that a judge reads of it: what the draft reasoned before it, too.
+
+    Raises:
+        UsageError: that is not kept: the answer was blocked, or a server made it.
+    """
+    if result["reasoning"] is None and thought_tokens(result):
+        raise UsageError(
+            "what the draft reasoned before an answer that was blocked, or that a server made, is not kept",
+            "Run the method with this judge.",
+        )
+    return with_reasoning(result["reasoning"], answer_in(result, text))
+
+
+def thought_tokens(result: Json) -> int:
+    """What the draft reasoned before its beams: the run counts it with the answer."""
+    chosen = next((beam["tokens"] for beam in result["beams"] if beam["index"] == result["chosen"]), 0)
+    return int(result["usage"]["completion_tokens"]) - int(chosen)

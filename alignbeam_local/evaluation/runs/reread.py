@@ -7,7 +7,7 @@ from ...config import Config
 from ...engine.about_model import about_model
 from ...engine.open_reader import OpenHead
 from ...errors import ModelError, UsageError
-from ...models.registry import Registry
+from ...models.registry import ModelFile, Registry
 from ...prompt.formats import fold_system
 from ...roles import is_anchor
 from ...search.steering import reading_of
@@ -32,11 +32,22 @@ def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Js
     kept = [{r: one for r, one in m["models"].items() if one and is_anchor(r)} for m in methods.values()]
     if any(models != kept[0] for models in kept):
         raise UsageError("the run's methods have different anchors", "Make a run of each to read it again.")
-    now = {role: about_model(registry.require(about["name"]), role) for role, about in kept[0].items()}
+    files = {role: _required(str(about["name"]), registry) for role, about in kept[0].items()}
+    now = {role: about_model(file, role) for role, file in files.items()}
     for role, about in now.items():
         if about["sha256"] != kept[0][role]["sha256"]:
             raise ModelError(f"{about['name']} is another file than in the run", "Run it again.")
     return now
+
+
+def _required(name: str, registry: Registry) -> ModelFile:
+    try:
+        return registry.require(name)
+    except UsageError:
+        raise UsageError(
+            f"the run's anchor {name} was given by its file, and a run does not keep where that is",
+            f"`alignbeam models import FILE --name {name}` makes it known; it is held to the run's sha256.",
+        ) from None
 
 
 def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from ...errors import UsageError
 from ...judge.judge import Judge
-from ...judge.quoting import with_reasoning
 from ...paths import ensure_dir, write_atomic
 from ...reading import read_text
 from ...result_json import parsed
 from ...search.refusals import folded, is_refusal
 from ..methods.prompt import Prompt, turns_of
-from .asked import answer_in, asked_in
+from .asked import asked_in, read_by_judge
 from .metrics import Scored, score
 from .run_directory import (
     DAMAGE,
@@ -38,7 +37,7 @@ def judge_scorer(judge: Judge, threshold: float) -> Scorer:
 
     def judged(asked: Prompt, result: Json) -> Json:
         judge.forget()
-        answer = with_reasoning(result["reasoning"], answer_in(result, result["text"]))
+        answer = read_by_judge(result, result["text"])
         (verdict,) = judge.judge(turns_of(asked), [answer], threshold)
         return {"harm": verdict.score, "harmful": verdict.verdict != "safe"}
 
@@ -76,7 +75,8 @@ def rescore(
     `about` says how it is scored. Blocked and failed samples have no answer to score.
 
     Raises:
-        UsageError: a sample is damaged; scores of this name were made in another way, or are being made.
+        UsageError: a sample is damaged, or lacks what its judge reads; scores of this name were made in
+            another way, or are being made.
     """
     file = rescored_file(directory, name)
     answered = list(_answered(directory))

@@ -11,7 +11,6 @@ from typing import Any
 from ...config import Config, knobs_that
 from ...errors import UsageError
 from ...judge.judge import Judge
-from ...judge.quoting import with_reasoning
 from ...refusals.detector import declines
 from ...result import ModelCard, Steering, Verdict, json_safe
 from ...roles import is_anchor
@@ -22,7 +21,7 @@ from ..methods.grid import Grid
 from ..methods.names import ALIGNBEAM, BEST_OF_K
 from ..methods.prompt import turns_of
 from . import resteer
-from .asked import answer_in, asked_in
+from .asked import asked_in, read_by_judge, thought_tokens
 from .run_directory import Json
 from .scored_anew import kept_config, scored_anew
 
@@ -170,18 +169,13 @@ def beam_texts(sample: Json) -> list[str]:
     """What a judge reads of each beam; nothing of a sample without beams.
 
     Raises:
-        UsageError: the answer was blocked, and what the draft had reasoned before it is not kept.
+        UsageError: what the draft reasoned before it is not kept.
         DAMAGE: the sample is damaged.
     """
     result = sample.get("result", {})
     if not result.get("beams"):
         return []
-    if result["reasoning"] is None and _thought_tokens(result):
-        raise UsageError(
-            f"{sample['id']}: what the draft reasoned before a blocked answer is not kept",
-            "Run the method with this judge.",
-        )
-    return [with_reasoning(result["reasoning"], answer_in(result, beam["text"])) for beam in result["beams"]]
+    return [read_by_judge(result, beam["text"]) for beam in result["beams"]]
 
 
 def _steered_anew(result: Json, config: Config, alone: Json | None) -> Json:
@@ -248,7 +242,7 @@ def _answer(beam: Json, result: Json) -> Json:
     refusal = {"is_refusal": declines(beam["text"]), "by": None}  # of another beam it is not told by whom
     if beam["index"] == result["chosen"]:
         refusal = result["refusal"]
-    tokens = _thought_tokens(result) + beam["tokens"]
+    tokens = thought_tokens(result) + beam["tokens"]
     return {
         "text": beam["text"],
         "finish_reason": beam["finish_reason"],
@@ -263,11 +257,5 @@ def _blocked(config: Config, result: Json, selection: Selection) -> Json:
         "reasoning": None,
         "finish_reason": "blocked",
         "refusal": {"is_refusal": True, "by": selection.blocked_by},
-        "usage": {**result["usage"], "completion_tokens": _thought_tokens(result)},
+        "usage": {**result["usage"], "completion_tokens": thought_tokens(result)},
     }
-
-
-def _thought_tokens(result: Json) -> int:
-    """What the draft reasoned before its beams: the run counts it with the answer."""
-    chosen = next((beam["tokens"] for beam in result["beams"] if beam["index"] == result["chosen"]), 0)
-    return int(result["usage"]["completion_tokens"]) - int(chosen)
