@@ -287,7 +287,7 @@ def test_every_word_that_is_offered_is_taken(knob: str) -> None:
 
 
 def test_pairs_of_no_split_are_measured_with_those_held_out(capsys: pytest.CaptureFixture[str]) -> None:
-    def pair(split: str | None) -> Pair:
+    def pair(split: Any) -> Pair:
         return Pair(question="How?", answer="So.", label="benign", split=split)
 
     assert len(unseen([pair(None)] * 5 + [pair("held_out")], "pairs")) == 6
