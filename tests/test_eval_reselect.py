@@ -209,6 +209,7 @@ def test_the_command_that_reads_requests_again(
     @contextmanager
     def opening(config: Config, _: object) -> Iterator[OpenHead]:
         opened.append(str(config.anchor))
+        assert (config.context, config.max_tokens) == (700, 99), "as the run"
         yield open_head()
 
     monkeypatch.setattr("alignbeam_local.engine.open_reader.open_head", opening)
@@ -218,7 +219,8 @@ def test_the_command_that_reads_requests_again(
     suite.write_text("\n".join(rows), encoding="utf-8")
     first, out = str(tmp_path / "first"), tmp_path / "again"
     methods = ("--method", "draft", "--method", "alignbeam", "--read-request", "off")
-    run_command("eval", "run", "--suite", str(suite), *methods, "--out", first)
+    room = ("--context", "700", "--max-tokens", "99")
+    run_command("eval", "run", "--suite", str(suite), *methods, *room, "--out", first)
     words = ("eval", "reselect", first, "--grid", "steer=by_request", "--grid", "on_unsafe=refuse")
     assert "does not hold" in run_command(*words, "--out", str(out)).err
     assert run_command(*words, "--read-again", "--out", str(out)).code == 0

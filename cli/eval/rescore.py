@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from alignbeam_local.errors import UsageError
+from alignbeam_local.evaluation.runs.asked import room_of
 from alignbeam_local.evaluation.runs.rescore import (
     Scorer,
     judge_scorer,
@@ -35,7 +36,8 @@ def rescore_by_judge(run: Path, judge: str, threshold: str | None, name: str | N
     from alignbeam_local.engine.open_judge import open_judge
 
     directory, registry = _directory(run), Registry.load()
-    config = resolve({"judge": judge, "threshold": threshold}, registry, os.environ).config
+    room = room_of(directory.manifest())
+    config = resolve({"judge": judge, "threshold": threshold, **room}, registry, os.environ).config
     with entered("loading the judge", open_judge(config, registry)) as (opened, card):
         called = _checked(name or card.name)
         about: dict[str, object] = {

@@ -10,6 +10,7 @@ from alignbeam_local import __version__
 from alignbeam_local.engine.about_model import about_model
 from alignbeam_local.errors import UsageError
 from alignbeam_local.evaluation.methods.grid import parse_grid
+from alignbeam_local.evaluation.runs.asked import room_of
 from alignbeam_local.evaluation.runs.reselect import (
     beam_texts,
     judged_anew,
@@ -78,8 +79,8 @@ def reselect_run(
     wanted = tracked(samples, "judging" if judge else "reading") if judge or anchors else samples
     with (
         RunDirectory(out).opened(about) as log,
-        _judging(judge, max(most, 1), registry) as judged,
-        _reading(anchors, registry) as read,
+        _judging(judge, {"beams": str(max(most, 1)), **room_of(manifest)}, registry) as judged,
+        _reading(anchors, room_of(manifest), registry) as read,
     ):
         for sample, keys in wanted:
             if log.done.issuperset(keys):
@@ -92,20 +93,20 @@ def reselect_run(
 
 
 @contextmanager
-def _judging(judge: str | None, num_beams: int, registry: Registry) -> Iterator[Judging]:
-    """What judges a sample's beams: the judge opened with room for them, or nothing."""
+def _judging(judge: str | None, room: Mapping[str, str], registry: Registry) -> Iterator[Judging]:
+    """What judges a sample's beams: the judge opened with the room of the run, or nothing."""
     if judge is None:
         yield lambda sample: sample
         return
     from alignbeam_local.engine.open_judge import open_judge
 
-    config = resolve({"judge": judge, "beams": str(num_beams)}, registry, os.environ).config
+    config = resolve({"judge": judge, **room}, registry, os.environ).config
     with entered("loading the judge", open_judge(config, registry)) as (opened, card):
         yield lambda sample: judged_anew(sample, opened, card, config.threshold)
 
 
 @contextmanager
-def _reading(anchors: Mapping[str, Json], registry: Registry) -> Iterator[Judging]:
+def _reading(anchors: Mapping[str, Json], room: Mapping[str, str], registry: Registry) -> Iterator[Judging]:
     """What has the heads of these anchors read a sample's request once more, or nothing."""
     if not anchors:
         yield lambda sample: sample
@@ -114,6 +115,7 @@ def _reading(anchors: Mapping[str, Json], registry: Registry) -> Iterator[Judgin
     from alignbeam_local.evaluation.runs.reread import read_anew
 
     with ExitStack() as opened:
-        configs = [resolve({"anchor": a["name"]}, registry, os.environ).config for a in anchors.values()]
+        wanted = [{"anchor": about["name"], **room} for about in anchors.values()]
+        configs = [resolve(flags, registry, os.environ).config for flags in wanted]
         heads = [opened.enter_context(open_head(config, registry)) for config in configs]
         yield lambda sample: read_anew(sample, heads)

@@ -40,3 +40,13 @@ def thought_tokens(result: Json) -> int:
     """What the draft reasoned before its beams: the run counts it with the answer."""
     chosen = next((beam["tokens"] for beam in result["beams"] if beam["index"] == result["chosen"]), 0)
     return int(result["usage"]["completion_tokens"]) - int(chosen)
+
+
+def room_of(manifest: Json) -> dict[str, str]:
+    """The knobs that gave a run's models their room: with them its answers are cut as they were there."""
+    found: dict[str, list[int]] = {}
+    for about in manifest["methods"].values():
+        for knob in ("context", "max_tokens"):
+            if isinstance(value := about["knobs"].get(knob), int):
+                found.setdefault(knob, []).append(value)
+    return {knob: str(max(values)) for knob, values in found.items()}
