@@ -283,7 +283,7 @@ def test_an_anchor_alone_has_nothing_to_be_mixed_into(
 def test_a_knob_that_gives_way_to_the_guard_is_told(allowing: ServerWorld) -> None:
     own = {"stream": "window", "judge_every": 16}
     told = allowing.post(asked("How?", alignbeam=own)).json()["alignbeam"]["notices"]
-    assert "judge_every = 16 was changed to 64: nothing is shown without a verdict" in told
+    assert "judge_every = 16 was changed to 64, by how the answer is shown (stream, judge)" in told
 
 
 def test_with_knobs_allowed_the_making_is_told(allowing: ServerWorld) -> None:

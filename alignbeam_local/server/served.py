@@ -180,11 +180,11 @@ class ServedModel:
 
 
 def _overruled(asked: Iterable[str], before: Config, after: Config) -> Iterator[str]:
-    """What a client asked for and does not get, as what is shown would not be guarded."""
+    """What a client asked for and does not get."""
     for name in asked:
         own, now = getattr(before, name), getattr(after, name)
         if own != now:
-            yield f"{name} = {own} was changed to {now}: nothing is shown without a verdict"
+            yield f"{name} = {own} was changed to {now}, by how the answer is shown (stream, judge)"
 
 
 class _Asked(NamedTuple):
