@@ -32,9 +32,10 @@ from ...search.steering import decision_of, knobs_of, wants_judge, with_judge
 from ..open_models import Anchor, OpenModels
 from ..stopwatch import Stopwatch
 from .late import LateWatch
+from .notices import Notices
 from .outcome import beam_result, refusal_of
 from .prompts import AnswerPrompts
-from .shown import Notices, Shown
+from .shown import Shown
 from .verdicts import Verdicts
 
 
