@@ -68,9 +68,9 @@ class Config(MachineKnobs, ModelKnobs, SamplingKnobs, JudgingKnobs, SteeringKnob
     def judged(self) -> bool:
         """One beam needs no judge, unless the user says what an unsafe answer leads to, or when to judge.
 
-        An answer that nobody steered, or that is read while it grows, is judged too.
+        An answer that is steered by need is judged too, also where nobody reads what is asked.
         """
-        return self._judged_where_steered or self.steers_by_request
+        return self._judged_where_steered or self.steer == "by_request"
 
     @property
     def _judged_where_steered(self) -> bool:

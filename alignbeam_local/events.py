@@ -179,7 +179,7 @@ class SteeredBack:
 
 @dataclass(frozen=True)
 class AnswerText:
-    """Characters of the answer, decided: safe to show.
+    """Characters of the answer, to be shown; a verdict that is still to come can take them back.
 
     Attributes:
         text: they.

@@ -483,8 +483,9 @@ def test_fit_check_and_show_agree(requests_file: Path, capsys: pytest.CaptureFix
     assert main(["heads", "check", "any", "--requests", str(held_out), "--json"]) == 0
     checked = json.loads(capsys.readouterr().out)
     assert checked["held_out"] == fitted["held_out"]
-    assert main(["heads", "show", "any", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == checked
+    for model in ("any", "./any.gguf", f"{requests_file.parent}/any.gguf"):
+        assert main(["heads", "show", model, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == checked
     assert main(["heads", "show"]) == 0
     assert "yours" in capsys.readouterr().out
 

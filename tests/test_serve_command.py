@@ -273,10 +273,22 @@ def test_a_real_server_answers_an_ask_and_ends_by_a_signal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "name"), [("127.0.0.5", "127.0.0.5"), ("::1", "[::1]"), ("localhost", "localhost")]
+    ("host", "name"),
+    [
+        ("127.0.0.5", "127.0.0.5"),
+        ("::1", "[::1]"),
+        ("localhost", "localhost"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("192.0.2.1", "192.0.2.1"),
+    ],
 )
 def test_it_goes_by_the_address_that_it_was_given(host: str, name: str) -> None:
     rules = Access(host, 0, [b"some-key"], ["My.Name"], [], allows_knobs=False).rules
     assert rules.allows_host(f"{name}:8017")
     assert rules.allows_host("my.name")
     assert not rules.allows_host("evil.example")
+
+
+def test_beyond_this_machine_a_server_without_names_goes_by_any() -> None:
+    rules = Access("0.0.0.0", 0, [b"some-key"], [], [], allows_knobs=False).rules
+    assert rules.allows_host("any.name.at.all:8017")

@@ -161,7 +161,8 @@ def test_the_head_is_read_where_something_goes_by_it() -> None:
     assert not Config(steer="by_request", read_request="off").reads_request
     assert not Config(steer="by_request", depth=0).reads_request
     assert Config(steer="by_request", beams=1).judged
-    assert not Config(steer="by_request", beams=1, depth=0).judged
+    assert Config(steer="by_request", beams=1, depth=0).judged, "nobody reads the request: all is judged"
+    assert Config(steer="by_request", beams=1, read_request="off").judged
 
 
 def test_a_clear_request_whose_answer_was_made_again_is_doubtful() -> None:

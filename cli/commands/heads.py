@@ -244,10 +244,11 @@ def show(
 
     from ..views.heads import print_heads, print_list
 
+    name = _recorded_name(model) if model else None
     if answers:
-        show_answers(model, as_json=as_json)
+        show_answers(name, as_json=as_json)
         return
-    found = [(path, head) for path, head in REQUEST_HEADS.all() if model in (None, head.model)]
+    found = [(path, head) for path, head in REQUEST_HEADS.all() if name in (None, head.model)]
     if model and not found:
         raise ModelError(f"there is no head for {model}", f"alignbeam heads fit {model}")
     if model or as_json:
@@ -256,6 +257,14 @@ def show(
         print_list(
             [("shipped" if path.parent == REQUEST_HEADS.shipped else "yours", head) for path, head in found]
         )
+
+
+def _recorded_name(model: str) -> str:
+    """What a record calls a model; one that is no longer there is looked for by the name itself."""
+    try:
+        return Registry.load().resolve(model).name
+    except UsageError:
+        return model
 
 
 def _config(model: str, threads: str | None, context: str | None, registry: Registry) -> Config:

@@ -47,7 +47,11 @@ def serve(
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option("--allow-host", metavar="NAME", help="a further name of this server; repeatable"),
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="a further name of this server; repeatable (beyond this machine, without one any will do)",
+        ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,

@@ -49,9 +49,13 @@ class Access:
 
     @property
     def rules(self) -> GateRules:
-        """On this machine alone, a server goes by few names: a web page's name that leads here is none."""
+        """A server goes by few names: a web page's name that leads here is none.
+
+        Beyond this machine nobody knows by what name it is reached, unless some are given.
+        """
         own = f"[{self.host}]" if ":" in self.host else self.host
-        hosts = [*LOOPBACK, *map(str.lower, (own, *self.hosts))] if is_loopback(self.host) else []
+        is_named = is_loopback(self.host) or bool(self.hosts)
+        hosts = [*LOOPBACK, *map(str.lower, (own, *self.hosts))] if is_named else []
         return GateRules(keys=self.keys, hosts=hosts, origins=self.origins)
 
 

@@ -44,7 +44,8 @@ def ask_together(engine: Engine, asked: Sequence[Asked]) -> Sequence[Result | Al
 def alone(base: Config, **changed: Any) -> Config:
     """The draft by itself: one beam, not mixed, not judged."""
     return base.with_values(
-        {"depth": 0, "beams": 1, "on_unsafe": "auto", "judge_at": None, "judge_every": None, "late": "off"}
+        {"depth": 0, "beams": 1, "steer": "always", "on_unsafe": "auto"}
+        | {"judge_at": None, "judge_every": None, "late": "off"}
         | changed
     )
 

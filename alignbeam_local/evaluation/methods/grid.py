@@ -52,7 +52,7 @@ def grid_methods(grid: Grid, base: Config) -> list[MethodSpec]:
         chosen = dict(zip(grid, values, strict=True))
         entry = parse_method(_spec(chosen), base)
         if chosen.get(JUDGE) == "off" and entry.config.judged:
-            by_need = entry.config.steers_by_request
+            by_need = entry.config.steer == "by_request"
             judges = "steer = by_request" if by_need else "judge_at"
             hint = "Give --steer always." if by_need else "Leave one of them out."
             raise UsageError(f"--grid judge=off contradicts {judges}", hint)
