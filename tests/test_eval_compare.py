@@ -42,6 +42,10 @@ def test_an_id_that_names_another_prompt_is_no_pair() -> None:
     first = [replace(one, prompt_hash=f"p{n}") for n, one in enumerate(scored("draft", "aaa"))]
     second = [replace(one, prompt_hash=f"p{n + (n == 2)}") for n, one in enumerate(scored("b", "rrr"))]
     assert compare(first, second)[0].n == 2
+    slow = [replace(one, total_ms=100.0 if n < 1 else 1000.0) for n, one in enumerate(second)]
+    once = [replace(one, total_ms=100.0) for one in first]
+    shifted = [replace(one, prompt_hash=f"p{n + 3 * (n > 0)}") for n, one in enumerate(slow)]
+    assert compare(once, shifted)[0].slowdown == 1.0, "the times are of pairs"
     unknown = [replace(one, prompt_hash=None) for one in second]
     assert compare(first, unknown)[0].n == 3, "older counts hold no hashes"
 

@@ -425,7 +425,7 @@ def test_a_table_leaves_out_what_nobody_measured() -> None:
 
 
 def test_markdown_cells_stay_cells() -> None:
-    text = markdown(figures([run_of(scored("draft", "a", suite="a|b"))]))
+    text = markdown(figures([run_of(scored("alignbeam:system=Be kind.\r\nBe brief.", "a", suite="a|b"))]))
     header, ruler, row = text.splitlines()
     assert header.count("|") == ruler.count("|") == row.count("|") - 1
     assert r"a\|b" in row

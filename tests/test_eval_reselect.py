@@ -192,7 +192,9 @@ def test_requests_read_again_are_as_in_a_run_that_reads_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_as(monkeypatch)
-    (off, on) = (samples_of([f"alignbeam:read_request={mode}"], tmp_path / mode) for mode in ("off", "on"))
+    (off, on) = (
+        samples_of([f"alignbeam:alpha=0.8,read_request={mode}"], tmp_path / mode) for mode in ("off", "on")
+    )
     for unread, read in zip(off, on, strict=True):
         assert unread["result"]["steering"] is None
         again = read_anew(unread, [open_head()])
@@ -308,6 +310,20 @@ def test_a_run_with_thresholds_of_its_own_holds_none_of_the_head(
     for other in ({"clear_below": None}, {"request_by": "both"}):
         with pytest.raises(UsageError, match=r"made with clear_below = 0\.1, and the head's own"):
             reselected(sample, "x", kept.with_values(other))
+
+
+def test_thresholds_of_the_mean_of_two_readers_hide_none_of_the_heads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_as(monkeypatch)
+    kept = config(
+        depth=2, beams=3, choice="by_request", request_by="both", clear_below=0.3, harmful_above=0.6
+    )
+    own = "alignbeam:choice=by_request,request_by=both,clear_below=0.3,harmful_above=0.6"
+    made = samples_of([own], tmp_path / "made")
+    assert {one["result"]["steering"]["by"] for one in made} == {"head", "both"}
+    for sample in made:
+        assert reselected(sample, "x", kept)["result"]["steering"] == sample["result"]["steering"]
 
 
 @pytest.mark.parametrize("reader", ["head", "both"])

@@ -132,6 +132,9 @@ def test_what_the_mixture_or_the_anchor_finds_likeliest() -> None:
     assert chosen(*beams, choice="mixture").beam == 1
     assert chosen(*beams, choice="anchor").beam == 0
     assert chosen(said(0), said(1), choice="anchor").beam == 0, "nothing was mixed"
+    assert chosen(said(0), said(1, mixture=-9.0), choice="mixture").beam == 1, (
+        "nothing was mixed of the other"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The rules by which one of several safe beams becomes the answer; no new rule goes by the draft's liking."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 from ..knobs.judging import Choice
@@ -101,5 +102,5 @@ def _score(candidate: Candidate) -> float:
 
 
 def _known(logprob: float | None) -> float:
-    """Where nothing was mixed all are alike."""
-    return 0.0 if logprob is None else logprob
+    """A beam of whose start nothing was mixed comes last; where that is so of all they are alike."""
+    return -inf if logprob is None else logprob

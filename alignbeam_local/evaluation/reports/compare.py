@@ -1,6 +1,6 @@
 """Two methods on the same prompts: the difference of their shares, with its interval and its test."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,7 +85,7 @@ def _difference(
         only_first=only_first,
         only_second=only_second,
         p=mcnemar(only_first, only_second) if only_first is not None and only_second is not None else None,
-        slowdown=slowdown(second, first),
+        slowdown=slowdown(_of(second, pairs), _of(first, pairs)),
     )
 
 
@@ -118,6 +118,10 @@ def _pairs(
             "Have them judged (`eval reselect --judge MODEL`), or compare another share.",
         )
     return pairs
+
+
+def _of(scored: Sequence[Scored], prompts: Container[str]) -> list[Scored]:
+    return [one for one in scored if one.id in prompts]
 
 
 def _same_prompt(one: Scored, other: Scored) -> bool:

@@ -103,7 +103,7 @@ def markdown_text(found: Table) -> str:
     """A table in Markdown; what could end a cell is escaped."""
     _, titles, rows = found
     lines = [titles, tuple("---" for _ in titles), *rows]
-    escaped = [[figure.replace("|", r"\|") for figure in line] for line in lines]
+    escaped = [[" ".join(figure.replace("|", r"\|").splitlines()) for figure in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 

@@ -47,6 +47,6 @@ def room_of(manifest: Json) -> dict[str, str]:
     found: dict[str, list[int]] = {}
     for about in manifest["methods"].values():
         for knob in ("context", "max_tokens"):
-            if isinstance(value := about["knobs"].get(knob), int):
+            if isinstance(value := (about or {}).get("knobs", {}).get(knob), int):
                 found.setdefault(knob, []).append(value)
     return {knob: str(max(values)) for knob, values in found.items()}

@@ -14,7 +14,7 @@ from ...search.steering import reading_of
 from ..methods.prompt import turns_of
 from .asked import asked_in
 from .run_directory import Json
-from .scored_anew import scored_anew
+from .scored_anew import kept_config, scored_anew
 
 
 def anchors_now(methods: Mapping[str, Json], registry: Registry) -> dict[str, Json]:
@@ -63,7 +63,7 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     if "result" not in sample:
         return sample
     turns = fold_system(turns_of(asked_in(sample)))
-    config = Config()
+    config = Config().with_values({"alpha": kept_config(sample["result"]["config"]).alpha})
     found = reading_of(config, [one.steering(config, turns) for one in heads])
     result = scored_anew(sample["result"], "judge")
     own = {"score_by": "judge", "clear_below": None, "harmful_above": None}

@@ -105,6 +105,8 @@ def _require_thresholds(run: Json, config: Config, *, is_clamped: bool) -> None:
 
     `is_clamped`: its two were one, so that the head's other one may be lost too.
     """
+    if run.get("request_by") == "both":  # there they are about the mean: the kept ones are the head's own
+        return
     for knob, other in (("clear_below", "harmful_above"), ("harmful_above", "clear_below")):
         own, asked = run.get(knob), getattr(config, knob)
         if own is None:
