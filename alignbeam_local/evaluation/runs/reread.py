@@ -63,7 +63,7 @@ def read_anew(sample: Json, heads: Iterable[OpenHead]) -> Json:
     if "result" not in sample:
         return sample
     turns = fold_system(turns_of(asked_in(sample)))
-    config = Config().with_values({"alpha": kept_config(sample["result"]["config"]).alpha})
+    config = Config(alpha=kept_config(sample["result"]["config"]).alpha)
     found = reading_of(config, [one.steering(config, turns) for one in heads])
     result = scored_anew(sample["result"], "judge")
     own = {"score_by": "judge", "clear_below": None, "harmful_above": None}
